@@ -1,0 +1,66 @@
+"""What all models share: `Model`, and `Unknown`, the variant that no class stands for.
+
+A model is a frozen, slotted attrs class, one per thing of the API. How JSON becomes a model and back is told in `codec`; nothing here
+does it. The rules that every class in this room follows:
+
+- Fields have the names of the wire. Where Python forbids one, or it begins with an underscore, the wire's name stands in the metadata.
+- Of what a server answers, only ids (and the tags of unions) are required: everything else has been seen missing or null somewhere. Both
+  become `None`; `nulls` remembers which of the two it was. A definition that users write too (a grader, a data source, a message)
+  requires what the API requires of it.
+- A closed `Literal` is checked; an open one is written `Literal[...] | str`, helps autocompletion, and lets any string through.
+- Arrays are tuples. Free-form JSON is `JSONObject` or `JSONValue`, is passed through untouched, and takes no part in the hash.
+- Seconds since the epoch stay `int`; a property beside them gives the `datetime`.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+import attrs
+
+from evals_async.jsontext import JSONObject, JSONValue
+
+
+NOTHING_EXTRA: Mapping[str, JSONValue] = MappingProxyType({})
+NO_NULLS: frozenset[str] = frozenset()
+LONGEST_SHOWN = 80  # characters of a field's value in a repr
+
+
+def shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"
+
+
+def moment(seconds: int | None) -> datetime | None:
+    """The UTC time of seconds since the epoch."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class Model:
+    """The base of every class that stands for a JSON object.
+
+    `extra` holds the fields that the class does not know, as they came; they are written out again. `nulls` names the fields (as on the
+    wire) that came as an explicit `null`, and is not compared: `null` and a missing field mean the same everywhere in this API.
+    """
+
+    extra: Mapping[str, JSONValue] = attrs.field(default=NOTHING_EXTRA, hash=False)
+    nulls: frozenset[str] = attrs.field(default=NO_NULLS, eq=False)
+
+    def __repr__(self) -> str:
+        names = [a.name for a in attrs.fields(type(self)) if a.name not in ("extra", "nulls")]
+        parts = [f"{name}={shown(value)}" for name in names if (value := getattr(self, name)) is not None]
+        if self.extra:
+            parts.append(f"extra={shown(dict(self.extra))}")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+
+@attrs.frozen(kw_only=True)
+class Unknown:
+    """A variant of a union that no class stands for: a newer kind, another server's kind, or one that lacks what its kind requires.
+
+    `type` is its tag, where it has one; `raw` is the whole JSON object, and is written out again unchanged.
+    """
+
+    type: str | None
+    raw: JSONObject = attrs.field(hash=False)

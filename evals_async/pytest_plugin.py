@@ -1,0 +1,1 @@
+"""The pytest fixtures that ship with the package."""

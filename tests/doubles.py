@@ -1,0 +1,59 @@
+"""What stands in for time in the tests. The other doubles are real: a local server, a raw socket server."""
+
+import asyncio
+import random
+import time
+
+
+class FakeClock:
+    """A clock that jumps: a sleep takes no time, is written down, and moves the clock. For one sleeper at a time.
+
+    `draws` are the random numbers to give, the last one for ever.
+    """
+
+    def __init__(self, *, now: float = 1_000.0, epoch: float = 1_700_000_000.0, draws: tuple[float, ...] = (0.5,)) -> None:
+        self.now = now
+        self.epoch = epoch - now
+        self.draws = list(draws)
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.epoch + self.now
+
+    def random(self) -> float:
+        return self.draws.pop(0) if len(self.draws) > 1 else self.draws[0]
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += max(0.0, seconds)
+        await asyncio.sleep(0)
+
+    def timeout(self, seconds: float | None) -> asyncio.Timeout:
+        return asyncio.timeout(seconds)
+
+
+class ScaledClock:
+    """Real time, `speed` times as fast: sixty seconds at speed 100 are 0.6. For many sleepers at once, over real sockets."""
+
+    def __init__(self, speed: float) -> None:
+        self.speed = speed
+        self.start = time.monotonic()
+        self.rng = random.Random(0)
+
+    def monotonic(self) -> float:
+        return (time.monotonic() - self.start) * self.speed
+
+    def time(self) -> float:
+        return 1_700_000_000.0 + self.monotonic()
+
+    def random(self) -> float:
+        return self.rng.random()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / self.speed)
+
+    def timeout(self, seconds: float | None) -> asyncio.Timeout:
+        return asyncio.timeout(None if seconds is None else seconds / self.speed)

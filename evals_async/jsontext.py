@@ -8,10 +8,11 @@ any size stay exact integers. Nothing here knows of models.
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn, TypeAlias
+from typing import NoReturn, TypeAlias, Union
 
 
-JSONValue: TypeAlias = "Mapping[str, JSONValue] | Sequence[JSONValue] | str | int | float | bool | None"
+# Union, not |: the alias names itself, and must be a value at run time that `| None` can be added to.
+JSONValue: TypeAlias = Union["Mapping[str, JSONValue]", "Sequence[JSONValue]", str, int, float, bool, None]  # noqa: UP007
 
 JSONObject: TypeAlias = Mapping[str, JSONValue]
 

@@ -8,13 +8,12 @@ any size stay exact integers. Nothing here knows of models.
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn, TypeAlias, Union
+from typing import NoReturn, TypeAlias
 
 
-# Union, not |: the alias names itself, and must be a value at run time that `| None` can be added to.
-JSONValue: TypeAlias = Union["Mapping[str, JSONValue]", "Sequence[JSONValue]", str, int, float, bool, None]  # noqa: UP007
-
-JSONObject: TypeAlias = Mapping[str, JSONValue]
+# Not recursive: type hints that name themselves cannot be resolved at run time by attrs, Sphinx and the like, outside this module.
+JSONValue: TypeAlias = Mapping[str, object] | Sequence[object] | str | int | float | bool | None
+JSONObject: TypeAlias = Mapping[str, object]
 
 
 class NotJSON(ValueError):

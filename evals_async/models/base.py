@@ -12,16 +12,15 @@ does it. The rules that every class in this room follows:
 - Seconds since the epoch stay `int`; a property beside them gives the `datetime`.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 
 import attrs
 
-from evals_async.jsontext import JSONObject, JSONValue
+from evals_async.jsontext import JSONObject
 
 
-NOTHING_EXTRA: Mapping[str, JSONValue] = MappingProxyType({})
+NOTHING_EXTRA: JSONObject = MappingProxyType({})
 NO_NULLS: frozenset[str] = frozenset()
 LONGEST_SHOWN = 80  # characters of a field's value in a repr
 
@@ -44,7 +43,7 @@ class Model:
     wire) that came as an explicit `null`, and is not compared: `null` and a missing field mean the same everywhere in this API.
     """
 
-    extra: Mapping[str, JSONValue] = attrs.field(default=NOTHING_EXTRA, hash=False)
+    extra: JSONObject = attrs.field(default=NOTHING_EXTRA, hash=False)
     nulls: frozenset[str] = attrs.field(default=NO_NULLS, eq=False)
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
 """The only place that time and randomness come from.
 
-Whatever waits, measures or rolls dice takes a `Clock`. The library uses `SystemClock`; tests pass their own, so that none of them
-sleeps. Nothing here knows of requests.
+Whatever waits, measures or rolls dice takes a `Clock`. The library uses `SystemClock`; tests pass their own, so that
+none of them sleeps. Nothing here knows of requests.
 """
 
 import asyncio

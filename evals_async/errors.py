@@ -8,8 +8,10 @@
     │  ├─ ClientClosed             after close()
     │  ├─ WrongLoop                from a second event loop or thread
     │  └─ ForkedClient             in a child process, after fork()
-    ├─ RequestError                one request failed: .method .path .request_id .attempts .elapsed .history .note .maybe_executed
-    │  ├─ ApiError                 the server answered with an error: .status .code .type .param .message .retry_after .body
+    ├─ RequestError                one request failed: .method .path .request_id .attempts .elapsed .history .note
+    │  │                           .maybe_executed
+    │  ├─ ApiError                 the server answered with an error: .status .code .type .param .message
+    │  │                           .retry_after .body
     │  │  ├─ BadRequest 400        ├─ Unauthenticated 401   ├─ PermissionDenied 403   ├─ NotFound 404
     │  │  ├─ Conflict 409          ├─ Unprocessable 422     ├─ ServerError 5xx, 408, 425
     │  │  └─ RateLimited 429       └─ QuotaExceeded         a 429 that waiting does not cure
@@ -33,7 +35,8 @@
     ├─ PartialFailure              some of many calls failed: .results and .errors by key     (also an ExceptionGroup)
     └─ ArchiveError                the archive file cannot be used
 
-All are plain values: picklable, without objects of other libraries, and never with a key in them. Nothing of ours is imported here.
+All are plain values: picklable, without objects of other libraries, and never with a key in them. Nothing of ours is
+imported here.
 """
 
 from __future__ import annotations
@@ -52,7 +55,7 @@ SHOWN_OF_A_MESSAGE = 200  # characters of a server's message that go into str(er
 
 @attrs.frozen
 class Attempt:
-    """What became of one attempt of a request: its failure's class name or "ok", the HTTP status if one came, and how long it took."""
+    """What became of one attempt: its failure's class name or "ok", the HTTP status if one came, and the time it took."""
 
     outcome: str
     status: int | None
@@ -74,11 +77,14 @@ class EvalsError(Exception):
         return restore, (type(self), self.args, vars(self))
 
 
-# --- before anything is sent ---------------------------------------------------------------------------------------------------------
+# --- before anything is sent -------------------------------------------------------------------------------------------
 
 
 class ConfigurationError(EvalsError, ValueError):
-    """A setting is missing or wrong. The message names the argument and the environment variable, never the value of a key."""
+    """A setting is missing or wrong.
+
+    The message names the argument and the environment variable, never the value of a key.
+    """
 
 
 class InvalidArgument(EvalsError, ValueError):
@@ -105,15 +111,15 @@ class ForkedClient(LifecycleError):
     """The process was forked after the client was first used. Make a client in the child."""
 
 
-# --- one request ---------------------------------------------------------------------------------------------------------------------
+# --- one request -------------------------------------------------------------------------------------------------------
 
 
 class RequestError(EvalsError):
     """One request failed.
 
-    `method` and `path` say which; `request_id` is the server's name for it. `attempts` were made in `elapsed` seconds, `history` lists
-    them, `note` says why there was no further one. `maybe_executed` is true when a request that changes something may have been
-    carried out although no usable answer came: look before you send it again.
+    `method` and `path` say which; `request_id` is the server's name for it. `attempts` were made in `elapsed` seconds,
+    `history` lists them, `note` says why there was no further one. `maybe_executed` is true when a request that changes
+    something may have been carried out although no usable answer came: look before you send it again.
     """
 
     method: str = ""
@@ -159,8 +165,9 @@ class RequestError(EvalsError):
 class ApiError(RequestError):
     """The server answered with an error status.
 
-    `status` is the HTTP status; `code`, `type` and `param` are the error object's fields, where the body had them; `message` is the
-    server's own sentence; `retry_after` is how many seconds it asks to wait; `body` is the start of the body as text (2 KiB at most).
+    `status` is the HTTP status; `code`, `type` and `param` are the error object's fields, where the body had them;
+    `message` is the server's own sentence; `retry_after` is how many seconds it asks to wait; `body` is the start of
+    the body as text (2 KiB at most).
     """
 
     def __init__(
@@ -262,7 +269,8 @@ class ResponseError(RequestError):
 class DecodeError(ResponseError):
     """The body is not the JSON that was expected.
 
-    `at` is the place (`$.data[3].result_counts.total`), `expected` and `got` are JSON types or values; `body` holds the bytes received.
+    `at` is the place (`$.data[3].result_counts.total`), `expected` and `got` are JSON types or values; `body` holds the
+    bytes received.
     """
 
     def __init__(self, message: str, *, at: str = "$", expected: str = "", got: str = "", body: bytes = b"") -> None:
@@ -299,11 +307,14 @@ class UnexpectedRedirect(ResponseError):
         self.location_host = location_host
 
 
-# --- several requests ----------------------------------------------------------------------------------------------------------------
+# --- several requests --------------------------------------------------------------------------------------------------
 
 
 class PaginationError(EvalsError):
-    """A listing does not move on: a cursor came twice, pages stay empty, or the cursor is missing. `after` says where it stood."""
+    """A listing does not move on:
+
+    a cursor came twice, pages stay empty, or the cursor is missing. `after` says where it stood.
+    """
 
     def __init__(self, message: str, *, after: str | None = None) -> None:
         super().__init__(message)
@@ -329,8 +340,8 @@ class RunFailed(EvalsError):
 class PartialFailure(EvalsError, ExceptionGroup[Exception], Generic[K, V]):
     """Some of many calls failed, and the others did not.
 
-    `results` holds what did arrive, `errors` what did not, both by key, in the order asked. As an ExceptionGroup it can be taken apart
-    with `except*`.
+    `results` holds what did arrive, `errors` what did not, both by key, in the order asked. As an ExceptionGroup it can
+    be taken apart with `except*`.
     """
 
     results: Mapping[K, V]
@@ -347,7 +358,8 @@ class PartialFailure(EvalsError, ExceptionGroup[Exception], Generic[K, V]):
         failure.errors = errors
         return failure
 
-    def derive(self, excs: Sequence[Exception]) -> PartialFailure[K, V]:  # type: ignore[override]  # narrower than the base: ours holds no BaseException
+    # Narrower than the base: ours holds no BaseException.
+    def derive(self, excs: Sequence[Exception]) -> PartialFailure[K, V]:  # type: ignore[override]
         kept = {key: error for key, error in self.errors.items() if error in excs}
         failure: PartialFailure[K, V] = type(self)(self.message, excs)
         failure.results = self.results
@@ -355,7 +367,7 @@ class PartialFailure(EvalsError, ExceptionGroup[Exception], Generic[K, V]):
         return failure
 
 
-# --- webhooks and archives -----------------------------------------------------------------------------------------------------------
+# --- webhooks and archives ---------------------------------------------------------------------------------------------
 
 
 class WebhookError(EvalsError):
@@ -371,4 +383,7 @@ class TimestampOutOfRange(WebhookError):
 
 
 class ArchiveError(EvalsError):
-    """The archive file cannot be used: another schema, another kind of file, another exporter at work, or no space left."""
+    """The archive file cannot be used:
+
+    another schema, another kind of file, another exporter at work, or no space left.
+    """

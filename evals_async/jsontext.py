@@ -1,8 +1,8 @@
 """JSON text to values and back: the only doorway to the JSON library.
 
-msgspec does the work; the standard library takes over where msgspec is not installed, and for the documents that msgspec refuses
-although they are JSON (a lone surrogate). Both ways `NaN`, `Infinity` and numbers beyond a float's range are refused, and integers of
-any size stay exact integers. Nothing here knows of models.
+msgspec does the work; the standard library takes over where msgspec is not installed, and for the documents that
+msgspec refuses although they are JSON (a lone surrogate). Both ways `NaN`, `Infinity` and numbers beyond a float's
+range are refused, and integers of any size stay exact integers. Nothing here knows of models.
 """
 
 import json
@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn, TypeAlias
 
 
-# Not recursive: type hints that name themselves cannot be resolved at run time by attrs, Sphinx and the like, outside this module.
+# Not recursive: type hints that name themselves cannot be resolved at run time by attrs, Sphinx and the like, outside
+# this module.
 JSONValue: TypeAlias = Mapping[str, object] | Sequence[object] | str | int | float | bool | None
 JSONObject: TypeAlias = Mapping[str, object]
 
@@ -53,7 +54,8 @@ else:
 def parse(data: bytes) -> JSONValue:
     """The value of a JSON document; of duplicate keys the last one wins (RFC 8259 leaves it open).
 
-    A byte order mark is skipped. Raises `NotJSON`, whatever is wrong with the bytes: empty, cut short, not UTF-8, nested too deeply.
+    A byte order mark is skipped. Raises `NotJSON`, whatever is wrong with the bytes: empty, cut short, not UTF-8,
+    nested too deeply.
     """
     try:
         return parse_fast(data)
@@ -74,5 +76,8 @@ def dump(value: JSONValue) -> bytes:
 
 
 def canonical(value: JSONValue) -> bytes:
-    """The one text of a value: sorted keys, no spaces, ASCII. Two values are the same JSON exactly when these bytes are equal."""
+    """The one text of a value:
+
+    sorted keys, no spaces, ASCII. Two values are the same JSON exactly when these bytes are equal.
+    """
     return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"), sort_keys=True).encode()

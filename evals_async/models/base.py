@@ -1,26 +1,50 @@
 """What all models share: `Model`, and `Unknown`, the variant that no class stands for.
 
-A model is a frozen, slotted attrs class, one per thing of the API. How JSON becomes a model and back is told in `codec`; nothing here
-does it. The rules that every class in this room follows:
+A model is a frozen, slotted attrs class, one per thing of the API. How JSON becomes a model and back is told in
+`codec`; nothing here does it. The rules that every class in this room follows:
 
-- Fields have the names of the wire. Where Python forbids one, or it begins with an underscore, the wire's name stands in the metadata.
-- Of what a server answers, only ids (and the tags of unions) are required: everything else has been seen missing or null somewhere. Both
-  become `None`; `nulls` remembers which of the two it was. A definition that users write too (a grader, a data source, a message)
-  requires what the API requires of it.
-- A closed `Literal` is checked; an open one is written `Literal[...] | str`, helps autocompletion, and lets any string through.
-- Arrays are tuples. Free-form JSON is `JSONObject` or `JSONValue`, is passed through untouched, and takes no part in the hash.
+- Fields have the names of the wire. Where Python forbids one, or it begins with an underscore, the wire's name stands
+  in the metadata.
+- Of what a server answers, only ids (and the tags of unions) are required: everything else has been seen missing or
+  null somewhere. Both become `None`; `nulls` remembers which of the two it was. A definition that users write too (a
+  grader, a data source, a message) requires what the API requires of it.
+- A closed `Literal` is checked; an open one is written `Literal[...] | str`, helps autocompletion, and lets any
+  string through.
+- Arrays are tuples. Free-form JSON is `JSONObject` or `JSONValue`, is passed through untouched, and takes no part in
+  the hash.
 - Seconds since the epoch stay `int`; a property beside them gives the `datetime`.
 """
 
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from types import MappingProxyType
 
 import attrs
 
 from evals_async.jsontext import JSONObject
 
 
-NOTHING_EXTRA: JSONObject = MappingProxyType({})
+
+
+class Nothing(Mapping[str, object]):
+    """An empty mapping that cannot be filled, and stays one object through copy and pickle."""
+
+    def __getitem__(self, key: str) -> object:
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def __repr__(self) -> str:
+        return "{}"
+
+    def __reduce__(self) -> str:
+        return "NOTHING_EXTRA"
+
+
+NOTHING_EXTRA: JSONObject = Nothing()
 NO_NULLS: frozenset[str] = frozenset()
 LONGEST_SHOWN = 80  # characters of a field's value in a repr
 
@@ -39,8 +63,9 @@ def moment(seconds: int | None) -> datetime | None:
 class Model:
     """The base of every class that stands for a JSON object.
 
-    `extra` holds the fields that the class does not know, as they came; they are written out again. `nulls` names the fields (as on the
-    wire) that came as an explicit `null`, and is not compared: `null` and a missing field mean the same everywhere in this API.
+    `extra` holds the fields that the class does not know, as they came; they are written out again. `nulls` names the
+    fields (as on the wire) that came as an explicit `null`, and is not compared: `null` and a missing field mean the
+    same everywhere in this API.
     """
 
     extra: JSONObject = attrs.field(default=NOTHING_EXTRA, hash=False)
@@ -56,7 +81,8 @@ class Model:
 
 @attrs.frozen(kw_only=True)
 class Unknown:
-    """A variant of a union that no class stands for: a newer kind, another server's kind, or one that lacks what its kind requires.
+    """A variant of a union that no class stands for: a newer kind, another server's kind, or one that lacks what its
+    kind requires.
 
     `type` is its tag, where it has one; `raw` is the whole JSON object, and is written out again unchanged.
     """

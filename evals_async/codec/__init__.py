@@ -1,0 +1,152 @@
+"""JSON to models and back: `decode`, `decode_page`, `structure` and `encode`.
+
+The only room that uses cattrs. One converter carries hook factories for every type that a model may have as a field
+(see `models.base`): `leaves` for what has no fields, `unions` for unions by tag, `classes` for models, whose functions
+are written as source on first use. cattrs' own factories were tried first: they check no types, drop unknown fields,
+cannot tell missing from null, and a tagged union with a default loses the fields of what it does not know.
+
+The law: `encode(decode(body)) == body`, with unknown fields, unknown variants, nulls and missing fields as they came.
+Nothing here knows an endpoint, and nothing performs I/O.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, TypeVar, cast
+
+import attrs
+import cattrs
+
+from evals_async import jsontext
+from evals_async.codec.classes import model_hook, model_unhook, source_of
+from evals_async.codec.leaves import (
+    PRIMITIVES,
+    free_hook,
+    is_array,
+    is_free,
+    is_literal,
+    is_map,
+    is_model,
+    is_union,
+    literal_hook,
+    map_hook,
+    primitive_hook,
+    tuple_hook,
+)
+from evals_async.codec.mismatch import Mismatch
+from evals_async.codec.unions import union_hook
+from evals_async.errors import DecodeError, InvalidArgument
+from evals_async.jsontext import JSONValue
+from evals_async.models.base import Model, Unknown
+from evals_async.pagination import PageBody
+
+
+__all__ = ["converter", "decode", "decode_page", "encode", "source_of", "structure"]
+
+T = TypeVar("T")
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class Envelope(Model):
+    """What a listing's page is wrapped in. Azure leaves the two ids out; some servers leave `has_more` out."""
+
+    object: Literal["list"] | None = None
+    data: tuple[JSONValue, ...]
+    first_id: str | None = None
+    last_id: str | None = None
+    has_more: bool | None = None
+
+
+def encode(value: object) -> JSONValue:
+    """The JSON value of a model, or of mappings and sequences with models anywhere in them.
+
+    Raises `InvalidArgument` for an object that JSON has no form for, and for a mapping with keys that are no strings.
+    """
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Model | Unknown):
+        unstructured: JSONValue = converter.unstructure(value)
+        return unstructured
+    if isinstance(value, Mapping):
+        entries = cast("Mapping[object, object]", value)
+        for key in entries:
+            if not isinstance(key, str):
+                raise InvalidArgument(f"JSON objects have strings as keys, not {key!r}")
+        return {cast("str", key): encode(entry) for key, entry in entries.items()}
+    if isinstance(value, list | tuple):
+        return [encode(entry) for entry in cast("list[object]", value)]
+    raise InvalidArgument(f"{type(value).__name__} has no form in JSON: {value!r:.80}")
+
+
+converter = cattrs.Converter(detailed_validation=False)
+"""Structures and unstructures every model."""
+
+for primitive in PRIMITIVES:
+    converter.register_structure_hook(primitive, primitive_hook(primitive))
+for applies, factory in (
+    (is_map, map_hook),
+    (is_array, tuple_hook),
+    (is_literal, literal_hook),
+    (is_free, free_hook),  # after is_map: JSONObject is a mapping too, and of two factories that apply the later one is
+    asked (is_union, union_hook), (is_model, model_hook), ): converter.register_structure_hook_factory(applies, factory)
+    converter.register_unstructure_hook_factory(is_model, lambda model: model_unhook(model, encode))
+    converter.register_unstructure_hook(Unknown, lambda unknown: unknown.raw)
+
+
+def structure(value: object, shape: type[T], body: bytes = b"") -> T:
+    """The object of class `shape` that a parsed JSON value describes; `body` is what it was parsed from, kept on the
+    error.
+
+    Raises `DecodeError`, as `decode` does. The value is taken over: do not change it afterwards.
+    """
+    try:
+        made: T = converter.get_structure_hook(shape)(value, shape)
+    except Mismatch as mismatch:
+        error = refused(mismatch, body)
+    else:
+        return made
+    raise error  # outside the except block: the error stands alone, without the traceback that led to it
+
+
+def decode(data: bytes, shape: type[T]) -> T:
+    """The object of class `shape` that the JSON document `data` describes.
+
+    Raises `DecodeError` when the bytes are no JSON, or not that JSON: a wrong type, a missing id, another kind of
+    object.
+    """
+    return structure(parse(data), shape, data)
+
+
+def decode_page(data: bytes, shape: type[T]) -> PageBody[T]:
+    """One page of a listing: the envelope `{object, data, first_id, last_id, has_more}` around objects of class
+    `shape`.
+
+    Only `data` is required; a `has_more` that is neither a boolean, null nor missing raises `DecodeError`, as `decode`
+    does.
+    """
+    envelope = structure(parse(data), Envelope, data)
+    hook = converter.get_structure_hook(shape)
+    items: list[T] = []
+    try:
+        for entry in envelope.data:
+            items.append(hook(entry, shape))  # noqa: PERF401  # its length is the index in the error's path
+    except Mismatch as mismatch:
+        error = refused(mismatch.within(f"[{len(items)}]").within(".data"), data)
+    else:
+        return PageBody(tuple(items), envelope.first_id, envelope.last_id, envelope.has_more, envelope.extra)
+    raise error
+
+
+def parse(data: bytes) -> JSONValue:
+    """The value of a JSON document, or a `DecodeError` that says what came instead."""
+    try:
+        return jsontext.parse(data)
+    except jsontext.NotJSON as reason:
+        text = data.lstrip()
+        got = "nothing" if not text else "HTML" if text.startswith(b"<") else "text that is no JSON"
+        error = DecodeError(f"$: expected JSON, got {got} ({reason})", at="$", expected="JSON", got=got, body=data)
+    raise error
+
+
+def refused(mismatch: Mismatch, body: bytes) -> DecodeError:
+    """The public form of a mismatch."""
+    text = f"{mismatch.path}: expected {mismatch.expected}, got {mismatch.got}"
+    return DecodeError(text, at=mismatch.path, expected=mismatch.expected, got=mismatch.got, body=body)

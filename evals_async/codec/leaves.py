@@ -1,0 +1,137 @@
+"""Hooks for the types that are neither class nor union: strings and numbers, literals, tuples, maps, free-form JSON.
+
+They serve where such a type stands inside another one (the elements of a tuple, the members of a union). Fields of a
+class have the same checks written inline, see `classes`.
+"""
+
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias, Union, get_args, get_origin
+
+import cattrs
+
+from evals_async.codec.mismatch import Mismatch, choice, json_type, met
+from evals_async.jsontext import JSONObject, JSONValue
+from evals_async.models.base import Model
+
+
+Hook: TypeAlias = Callable[[Any, Any], Any]
+"""A cattrs structure hook: (value, type) to object. The type is only there because cattrs gives it."""
+
+PRIMITIVES: dict[Any, tuple[type, ...]] = {str: (str,), bool: (bool,), int: (int,), float: (float, int)}
+"""Which Python types of a parsed document a field type takes.
+
+`bool` is no `int` here, and an `int` is a fine `float`, kept as it is.
+"""
+
+UNIONS = (Union, types.UnionType)
+
+
+def is_model(shape: Any) -> bool:
+    return isinstance(shape, type) and issubclass(shape, Model)
+
+
+def is_union(shape: Any) -> bool:
+    return get_origin(shape) in UNIONS and shape != JSONValue
+
+
+def is_literal(shape: Any) -> bool:
+    return get_origin(shape) is Literal
+
+
+def is_array(shape: Any) -> bool:
+    return get_origin(shape) is tuple
+
+
+def is_map(shape: Any) -> bool:
+    return get_origin(shape) is Mapping
+
+
+def is_free(shape: Any) -> bool:
+    """Is it JSON that passes through untouched?"""
+    return shape in (JSONValue, JSONObject)
+
+
+def literals(shape: Any) -> dict[Any, Any]:
+    """The values of a Literal, each leading to the one object that all models share."""
+    return {value: value for value in get_args(shape)}
+
+
+def free_hook(shape: Any) -> Hook:
+    if shape == JSONValue:
+        return lambda value, _: value
+
+    def structure_object(value: Any, _: Any) -> Any:
+        if type(value) is not dict:
+            raise Mismatch("object", json_type(value))
+        return value
+
+    return structure_object
+
+
+def primitive_hook(shape: Any) -> Hook:
+    accepted = PRIMITIVES[shape]
+
+    def structure_primitive(value: Any, _: Any) -> Any:
+        if type(value) not in accepted:
+            raise Mismatch(shape.__name__, json_type(value))
+        return value
+
+    return structure_primitive
+
+
+def literal_hook(shape: Any) -> Hook:
+    allowed = literals(shape)
+    expected = choice(allowed)
+
+    def structure_literal(value: Any, _: Any) -> Any:
+        if type(value) is not str or value not in allowed:
+            raise Mismatch(expected, met(expected, value))
+        return allowed[value]
+
+    return structure_literal
+
+
+def tuple_hook(shape: Any, converter: cattrs.BaseConverter) -> Hook:
+    element = get_args(shape)[0]
+    if element == JSONValue:
+        return array_hook
+    hook = converter.get_structure_hook(element)
+
+    def structure_tuple(value: Any, _: Any) -> Any:
+        if type(value) is not list:
+            raise Mismatch("array", json_type(value))
+        made: list[Any] = []
+        try:
+            for entry in value:
+                made.append(hook(entry, element))  # noqa: PERF401  # its length is the index in the error's path
+        except Mismatch as mismatch:
+            raise mismatch.within(f"[{len(made)}]") from None
+        return tuple(made)
+
+    return structure_tuple
+
+
+def array_hook(value: Any, _: Any) -> Any:
+    if type(value) is not list:
+        raise Mismatch("array", json_type(value))
+    return tuple(value)
+
+
+def map_hook(shape: Any, converter: cattrs.BaseConverter) -> Hook:
+    element = get_args(shape)[1]
+    hook = converter.get_structure_hook(element)
+
+    def structure_map(value: Any, _: Any) -> Any:
+        if type(value) is not dict:
+            raise Mismatch("object", json_type(value))
+        key = ""
+        made: dict[str, Any] = {}
+        try:
+            for key, entry in value.items():
+                made[key] = hook(entry, element)
+        except Mismatch as mismatch:
+            raise mismatch.within(f".{key}") from None
+        return made
+
+    return structure_map

@@ -55,7 +55,7 @@ SHOWN_OF_A_MESSAGE = 200  # characters of a server's message that go into str(er
 
 @attrs.frozen
 class Attempt:
-    """What became of one attempt: its failure's class name or "ok", the HTTP status if one came, and the time it took."""
+    """What became of one attempt: its failure's class name or "ok", the HTTP status if one came, the time."""
 
     outcome: str
     status: int | None
@@ -77,7 +77,7 @@ class EvalsError(Exception):
         return restore, (type(self), self.args, vars(self))
 
 
-# --- before anything is sent -------------------------------------------------------------------------------------------
+# --- before anything is sent ------------------------------------------------------------------------------------------
 
 
 class ConfigurationError(EvalsError, ValueError):
@@ -111,7 +111,7 @@ class ForkedClient(LifecycleError):
     """The process was forked after the client was first used. Make a client in the child."""
 
 
-# --- one request -------------------------------------------------------------------------------------------------------
+# --- one request ------------------------------------------------------------------------------------------------------
 
 
 class RequestError(EvalsError):
@@ -307,7 +307,7 @@ class UnexpectedRedirect(ResponseError):
         self.location_host = location_host
 
 
-# --- several requests --------------------------------------------------------------------------------------------------
+# --- several requests -------------------------------------------------------------------------------------------------
 
 
 class PaginationError(EvalsError):
@@ -367,7 +367,7 @@ class PartialFailure(EvalsError, ExceptionGroup[Exception], Generic[K, V]):
         return failure
 
 
-# --- webhooks and archives ---------------------------------------------------------------------------------------------
+# --- webhooks and archives --------------------------------------------------------------------------------------------
 
 
 class WebhookError(EvalsError):

@@ -85,15 +85,17 @@ for applies, factory in (
     (is_map, map_hook),
     (is_array, tuple_hook),
     (is_literal, literal_hook),
-    (is_free, free_hook),  # after is_map: JSONObject is a mapping too, and of two factories that apply the later one is
-    asked (is_union, union_hook), (is_model, model_hook), ): converter.register_structure_hook_factory(applies, factory)
-    converter.register_unstructure_hook_factory(is_model, lambda model: model_unhook(model, encode))
-    converter.register_unstructure_hook(Unknown, lambda unknown: unknown.raw)
+    (is_free, free_hook),  # after is_map: JSONObject is a mapping too, and the last factory that applies is asked
+    (is_union, union_hook),
+    (is_model, model_hook),
+):
+    converter.register_structure_hook_factory(applies, factory)
+converter.register_unstructure_hook_factory(is_model, lambda model: model_unhook(model, encode))
+converter.register_unstructure_hook(Unknown, lambda unknown: unknown.raw)
 
 
 def structure(value: object, shape: type[T], body: bytes = b"") -> T:
-    """The object of class `shape` that a parsed JSON value describes; `body` is what it was parsed from, kept on the
-    error.
+    """The object of class `shape` that a parsed JSON value describes; an error keeps `body`, what it was parsed from.
 
     Raises `DecodeError`, as `decode` does. The value is taken over: do not change it afterwards.
     """

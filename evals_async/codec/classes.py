@@ -187,5 +187,6 @@ def model_unhook(model: type[Model], encode: Callable[[Any], Any]) -> Callable[[
         plain = condition(shape, field.name, Source())[0] and shape != JSONObject
         value = "v" if plain else "encode(v)"
         source.add(f"v = o.{field.name}\nif v is not None: r[{wire_name(field)!r}] = {value}")
-    source.add("for name in o.nulls: r.setdefault(name, None)\nif o.extra is not NOTHING_EXTRA: r.update(o.extra)\nreturn r")
+    source.add("for name in o.nulls: r.setdefault(name, None)")
+    source.add("if o.extra is not NOTHING_EXTRA: r.update(o.extra)\nreturn r")
     return source.compile(name)

@@ -23,8 +23,6 @@ import attrs
 from evals_async.jsontext import JSONObject
 
 
-
-
 class Nothing(Mapping[str, object]):
     """An empty mapping that cannot be filled, and stays one object through copy and pickle."""
 

@@ -31,7 +31,10 @@ class Sink(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Upload:
-    """A multipart form with one file (RFC 7578). A path is opened anew for every attempt, so that each sends the same bytes."""
+    """A multipart form with one file (RFC 7578).
+
+    A path is opened anew for every attempt, so that each sends the same bytes.
+    """
 
     filename: str
     source: bytes | os.PathLike[str] = attrs.field(repr=False)
@@ -43,8 +46,9 @@ class Upload:
 class Request:
     """One request, before a base URL, a key and a deadline are given to it.
 
-    `path` is percent-encoded, begins with a slash and is relative to the base URL. `route` is its template (`/evals/{eval_id}`), the only form
-    that is logged. `sink`, where given, takes the body of a successful answer, and the reply's own body is empty.
+    `path` is percent-encoded, begins with a slash and is relative to the base URL. `route` is its template
+    (`/evals/{eval_id}`), the only form that is logged. `sink`, where given, takes the body of a successful answer, and
+    the reply's own body is empty.
     """
 
     method: Literal["GET", "POST", "DELETE"]

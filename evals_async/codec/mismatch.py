@@ -4,7 +4,7 @@ Only this room sees it; callers get a `DecodeError`.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 
 JSON_TYPES: dict[type, str] = {
@@ -45,7 +45,7 @@ class Mismatch(Exception):
         self.got = got
         self.steps: list[str] = []
 
-    def within(self, step: str) -> "Mismatch":
+    def within(self, step: str) -> Self:
         self.steps.append(step)
         return self
 

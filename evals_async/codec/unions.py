@@ -105,9 +105,9 @@ def object_hook(alternatives: Alternatives, hook_for: Callable[[Any], Hook]) -> 
 
     def structure_object(value: dict[str, Any]) -> Any:
         tag = value.get("type")
-        is_tag = type(tag) is str
-        member = tagged.get(tag) if is_tag else untagged
-        if member is None and not (is_open and is_tag):
+        if isinstance(tag, str):
+            member = tagged.get(tag) or (None if is_open else untagged)
+        else:
             member = untagged
         if member is None and not is_open:
             raise wrong(".type", choice(tagged), tag)
@@ -117,6 +117,6 @@ def object_hook(alternatives: Alternatives, hook_for: Callable[[Any], Hook]) -> 
             except Incomplete:
                 if not is_open:
                     raise
-        return Unknown(type=tag if is_tag else None, raw=value)
+        return Unknown(type=tag if isinstance(tag, str) else None, raw=value)
 
     return structure_object

@@ -129,9 +129,12 @@ def checked_key(key: object, name: str) -> Secret:
         raise ConfigurationError(f"{name} is empty")
     if any(character.isspace() or ord(character) < 33 or ord(character) == 127 for character in key):
         raise ConfigurationError(
-            f"{name} contains whitespace or control characters: was it read from a file with its newline, or given with
-            'Bearer '?" ) if not key.isascii(): raise ConfigurationError(f"{name} contains characters that are not
-            ASCII") return Secret(key)
+            f"{name} contains whitespace or control characters: "
+            "was it read from a file with its newline, or given with 'Bearer '?"
+        )
+    if not key.isascii():
+        raise ConfigurationError(f"{name} contains characters that are not ASCII")
+    return Secret(key)
 
 
 def checked_header(value: str | None, name: str) -> str | None:
@@ -163,6 +166,8 @@ def checked_url(url: str, *, allow_http: bool) -> tuple[str, tuple[tuple[str, st
         raise ConfigurationError(f"{shown} must not contain a fragment (#...)")
     if parts.scheme == "http" and host not in LOOPBACK_HOSTS and not allow_http:
         raise ConfigurationError(
-            f"{shown} is plain http to {host}: the key would cross the network in the clear. Use https, or pass
-            allow_http=True" ) base = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", "")) return
-            base, tuple(parse_qsl(parts.query, keep_blank_values=True))
+            f"{shown} is plain http to {host}: the key would cross the network in the clear. "
+            "Use https, or pass allow_http=True"
+        )
+    base = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
+    return base, tuple(parse_qsl(parts.query, keep_blank_values=True))

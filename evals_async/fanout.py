@@ -1,0 +1,438 @@
+"""Many calls at once, bounded: `fan_out`, `gather_many`, and `merge` for many listings.
+
+A crew of workers takes from one source and fills one channel; a single consumer empties it. A worker asks the channel
+for room *before* it takes the next item, so a slow consumer slows the workers, and memory does not grow with the
+number of items. Never a task per item.
+
+How it ends. `FanOut` is a class and not an async generator because of `break`: a generator that is left is finalised
+some time later, by the event loop's hooks. Here only the consumer refers to the `FanOut` (workers know the channel),
+so CPython drops it the moment the `async for` is left, and its workers are cancelled in the same turn of the loop.
+Whoever keeps it in a variable, or needs the workers to be gone on the next line, writes `async with fan_out(...) as
+outcomes:` (or `contextlib.aclosing`), which also waits for them.
+
+Nothing here knows an endpoint, a client or a page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterable, Sized
+from types import TracebackType
+from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, cast, overload
+
+import attrs
+
+from evals_async.errors import InvalidArgument, PartialFailure
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+H = TypeVar("H", bound=Hashable)
+K_co = TypeVar("K_co", covariant=True)
+V_co = TypeVar("V_co", covariant=True)
+
+Items: TypeAlias = Iterable[K] | AsyncIterable[K]
+"""Any iterable or async iterable; it is taken from lazily, one item at a time."""
+
+DEFAULT_CONCURRENCY = 32
+MOST_WORKERS = 256
+ROOM_PER_WORKER = 2  # one thing in the making, one waiting for the consumer
+ORDERED_ROOM_PER_WORKER = 4  # more, so that one slow call does not stop the workers behind it at once
+
+
+@attrs.frozen
+class Outcome(Generic[K_co, V_co]):
+    """What became of one call: `key` is the item it was made for; either `error` is set, or `value` is the result."""
+
+    key: K_co
+    value: V_co | None = None
+    error: Exception | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the call succeeded."""
+        return self.error is None
+
+    def unwrap(self) -> V_co:
+        """The value; raises `error` if the call failed."""
+        if self.error is not None:
+            raise self.error
+        return cast("V_co", self.value)
+
+
+@attrs.frozen
+class Progress:
+    """How far a fan-out is: calls `started`, calls `done` (the failed ones included), calls `failed`; `total`, where
+    it can be known.
+    """
+
+    started: int
+    done: int
+    failed: int
+    total: int | None
+
+
+OnProgress: TypeAlias = Callable[[Progress], object]
+
+
+class Tally:
+    """Counts for `Progress`; the report is made only for those who listen."""
+
+    def __init__(self, total: int | None, listener: OnProgress | None) -> None:
+        self.started = self.done = self.failed = 0
+        self.total = total
+        self.listener = listener
+
+    def begin(self) -> None:
+        self.started += 1
+
+    def end(self, failed: bool) -> None:
+        self.done += 1
+        self.failed += failed
+        if self.listener is not None:
+            self.listener(Progress(self.started, self.done, self.failed, self.total))
+
+
+class Source(Generic[K]):
+    """One iterator for many workers. An async one allows one request at a time, hence the lock."""
+
+    def __init__(self, items: Items[K]) -> None:
+        self.total = len(items) if isinstance(items, Sized) else None
+        self.count = 0
+        self.ended = False
+        self.lock = asyncio.Lock()
+        self.later: AsyncIterator[K] | None = None
+        self.now: Iterable[K] = ()
+        if isinstance(items, AsyncIterable):
+            self.later = aiter(items)
+        else:
+            self.now = iter(items)
+
+    async def take(self) -> tuple[int, K] | None:
+        """The next item with its number, or `None` after the last."""
+        if self.later is None:
+            for item in self.now:
+                self.count += 1
+                return self.count - 1, item
+            return None
+        async with self.lock:
+            if not self.ended:
+                async for item in self.later:
+                    self.count += 1
+                    return self.count - 1, item
+                self.ended = True
+            return None
+
+    async def aclose(self) -> None:
+        """Close an async generator that was given; what has no `aclose` needs none."""
+        if self.later is not None:
+            await close(self.later)
+
+
+async def close(iterator: object) -> None:
+    aclose = getattr(iterator, "aclose", None)
+    if aclose is not None:
+        await aclose()
+
+
+class Channel(Generic[V]):
+    """Between the workers and one consumer: `room` things at most, counted from before each is begun to be made."""
+
+    def __init__(self, room: int) -> None:
+        self.free = room
+        self.ready: deque[V] = deque()
+        self.stalled: deque[asyncio.Future[None]] = deque()
+        self.reader: asyncio.Future[None] | None = None
+        self.tasks: list[asyncio.Task[None]] = []
+        self.working = 0
+        self.failure: BaseException | None = None
+        self.closed = False
+
+    def start(self, job: Callable[[Channel[V]], Coroutine[Any, Any, None]], crew: int) -> None:
+        self.working = crew
+        for _ in range(crew):
+            self.tasks.append(asyncio.create_task(self.work(job)))
+
+    async def work(self, job: Callable[[Channel[V]], Coroutine[Any, Any, None]]) -> None:
+        # What ends a worker early, be it a broken iterable, a cancellation or Ctrl-C, is handed to the consumer, who
+        # raises it.
+        try:
+            await job(self)
+        except BaseException as error:
+            if not self.closed:
+                self.failure = error
+                self.close()
+        finally:
+            self.working -= 1
+            if not self.working:
+                self.wake()
+
+    async def reserve(self) -> None:
+        """Wait until there is room for one thing more, and take that room."""
+        while self.free <= 0:
+            turn = asyncio.get_running_loop().create_future()
+            self.stalled.append(turn)
+            await turn
+        self.free -= 1
+
+    def release(self) -> None:
+        """Give the room of one thing back."""
+        self.free += 1
+        while self.stalled:
+            turn = self.stalled.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+    def put(self, thing: V) -> None:
+        """Hand over a thing for which room was reserved."""
+        self.ready.append(thing)
+        self.wake()
+
+    def wake(self) -> None:
+        if self.reader is not None and not self.reader.done():
+            self.reader.set_result(None)
+
+    async def arrival(self) -> None:
+        """Return when something is ready, or nothing will be any more."""
+        while not self.ready and self.working and not self.closed:
+            if self.reader is not None:
+                raise RuntimeError("two tasks iterate over the same fan-out; give each its own, or share a queue")
+            self.reader = asyncio.get_running_loop().create_future()
+            try:
+                await self.reader
+            finally:
+                self.reader = None
+
+    def close(self) -> None:
+        """Cancel every worker; returns at once."""
+        self.closed = True
+        for task in self.tasks:
+            task.cancel()
+        self.wake()
+
+
+class FanOut(AsyncIterator[Outcome[K, V]]):
+    """The outcomes of many calls, as an async iterator and an async context manager. Made by `fan_out` and `merge`.
+
+    Nothing starts before the first outcome is asked for. Whatever ends the iteration early (leaving the loop,
+    `aclose`, an error in the consumer or in the iterable, a cancellation) cancels every worker."""
+
+    def __init__(
+        self,
+        source: Source[Any],
+        job: Callable[[Channel[Outcome[K, V]]], Coroutine[Any, Any, None]],
+        crew: int,
+        room: int,
+    ) -> None:
+        self.source = source
+        self.job = job
+        self.crew = crew
+        self.channel: Channel[Outcome[K, V]] = Channel(room)
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    async def __anext__(self) -> Outcome[K, V]:
+        channel = self.channel
+        if not channel.ready:
+            await self.more()
+            if not channel.ready:
+                raise StopAsyncIteration
+        outcome = channel.ready.popleft()
+        channel.release()
+        return outcome
+
+    async def more(self) -> None:
+        channel = self.channel
+        try:
+            if self.loop is None and not channel.closed:
+                self.loop = asyncio.get_running_loop()
+                channel.start(self.job, self.crew)
+            await channel.arrival()
+        except BaseException:
+            await self.aclose()
+            raise
+        if not channel.ready:
+            failure, channel.failure = channel.failure, None
+            await self.aclose()
+            if failure is not None:
+                raise failure
+
+    async def aclose(self) -> None:
+        """Cancel every worker and wait until all are gone. Doing it twice is fine."""
+        channel = self.channel
+        channel.close()
+        channel.ready.clear()
+        if pending := [task for task in channel.tasks if not task.done()]:
+            await asyncio.wait(pending)
+        await self.source.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        # The garbage collector may run this in any thread.
+        if self.loop is not None and self.channel.working and not self.channel.closed and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.channel.close)
+
+
+def checked_concurrency(concurrency: int, total: int | None) -> int:
+    """The number of workers to start. Raises `InvalidArgument` outside of 1..256."""
+    if not 1 <= concurrency <= MOST_WORKERS:
+        raise InvalidArgument(f"concurrency must be between 1 and {MOST_WORKERS}, got {concurrency!r}")
+    return concurrency if total is None else max(1, min(concurrency, total))
+
+
+async def attempt(fn: Callable[[K], Awaitable[V]], key: K) -> Outcome[K, V]:
+    # A function of its own: the traceback of a kept error then holds this small frame, and not the worker's with
+    # everything in it.
+    try:
+        return Outcome(key, await fn(key))
+    except Exception as error:
+        return Outcome(key, error=error)
+
+
+def fan_out(
+    fn: Callable[[K], Awaitable[V]],
+    items: Items[K],
+    *,
+    concurrency: int = DEFAULT_CONCURRENCY,
+    ordered: bool = False,
+    on_progress: OnProgress | None = None,
+) -> FanOut[K, V]:
+    """Call `fn` for each of `items`, at most `concurrency` (1..256) at once, and yield one `Outcome` per item.
+
+    Outcomes come as the calls end, or with `ordered` in the order of the items. `items` may be endless: it is taken
+    from lazily, at most twice (ordered: four times) `concurrency` items ahead of the consumer; an async generator is
+    closed in the end. A call that fails gives an outcome with `error` and stops nothing; `CancelledError`,
+    `KeyboardInterrupt` and errors of the iterable itself are raised. `on_progress` is called after each call with a
+    `Progress`. Raises `InvalidArgument` for a `concurrency` out of range."""
+    source = Source(items)
+    crew = checked_concurrency(concurrency, source.total)
+    tally = Tally(source.total, on_progress)
+    held: dict[int, Outcome[K, V]] = {}
+    following = 0
+
+    async def job(channel: Channel[Outcome[K, V]]) -> None:
+        nonlocal following
+        while not channel.closed:
+            await channel.reserve()
+            taken = await source.take()
+            if taken is None:
+                channel.release()
+                return
+            number, key = taken
+            tally.begin()
+            outcome = await attempt(fn, key)
+            tally.end(not outcome.ok)
+            if not ordered:
+                channel.put(outcome)
+                continue
+            held[number] = outcome
+            while following in held:
+                channel.put(held.pop(following))
+                following += 1
+
+    return FanOut(source, job, crew, crew * (ORDERED_ROOM_PER_WORKER if ordered else ROOM_PER_WORKER))
+
+
+def merge(
+    streams: Items[tuple[K, AsyncIterable[V]]],
+    *,
+    concurrency: int = DEFAULT_CONCURRENCY,
+    on_progress: OnProgress | None = None,
+) -> FanOut[K, V]:
+    """Read many async iterables at once, at most `concurrency` (1..256), and yield their items as they arrive.
+
+    `streams` gives pairs of a parent and what to iterate over, lazily. Each item is an `Outcome` with the parent as
+    key; a stream that fails gives one with `error` after its items, and the others go on. The items of one stream
+    keep their order. Each stream is closed when it ends or the iteration is left. `Progress` counts streams."""
+    source = Source(streams)
+    crew = checked_concurrency(concurrency, source.total)
+    tally = Tally(source.total, on_progress)
+
+    async def job(channel: Channel[Outcome[K, V]]) -> None:
+        while not channel.closed:
+            await channel.reserve()
+            taken = await source.take()
+            if taken is None:
+                channel.release()
+                return
+            parent, stream = taken[1]
+            tally.begin()
+            error = await drain(channel, parent, stream)
+            tally.end(error is not None)
+            if error is None:
+                channel.release()
+            else:
+                channel.put(Outcome(parent, error=error))
+
+    return FanOut(source, job, crew, crew * ROOM_PER_WORKER)
+
+
+async def drain(channel: Channel[Outcome[K, V]], parent: K, stream: AsyncIterable[V]) -> Exception | None:
+    """Put every item of `stream` into room that is reserved; leaves one room reserved, and returns what ended the
+    stream early.
+    """
+    iterator = aiter(stream)
+    try:
+        async for item in iterator:
+            channel.put(Outcome(parent, item))
+            await channel.reserve()
+    except Exception as error:
+        return error
+    finally:
+        await close(iterator)
+    return None
+
+
+@overload
+async def gather_many(
+    fn: Callable[[H], Awaitable[V]],
+    items: Items[H],
+    *,
+    concurrency: int = ...,
+    on_error: Literal["raise"] = ...,
+    on_progress: OnProgress | None = ...,
+) -> tuple[V, ...]: ...
+
+
+@overload
+async def gather_many(
+    fn: Callable[[H], Awaitable[V]],
+    items: Items[H],
+    *,
+    concurrency: int = ...,
+    on_error: Literal["return"],
+    on_progress: OnProgress | None = ...,
+) -> tuple[V | Exception, ...]: ...
+
+
+async def gather_many(
+    fn: Callable[[H], Awaitable[V]],
+    items: Items[H],
+    *,
+    concurrency: int = DEFAULT_CONCURRENCY,
+    on_error: Literal["raise", "return"] = "raise",
+    on_progress: OnProgress | None = None,
+) -> tuple[V | Exception, ...]:
+    """The results of `fn` for each of `items`, in their order, at most `concurrency` (1..256) at once.
+
+    One failure does not stop the others. When all are done, `on_error="raise"` raises `PartialFailure` with the
+    results and the errors by key; `"return"` puts each error in its place among the results. To stop at the first
+    failure, iterate over `fan_out` and `unwrap()`. An item that comes twice is called twice; in a `PartialFailure` a
+    key stands for its last result and its last error."""
+    if on_error not in ("raise", "return"):
+        raise InvalidArgument(f'on_error must be "raise" or "return", got {on_error!r}')
+    outcomes: list[Outcome[H, V]] = []
+    async with fan_out(fn, items, concurrency=concurrency, ordered=True, on_progress=on_progress) as stream:
+        outcomes.extend([outcome async for outcome in stream])
+    errors = {outcome.key: outcome.error for outcome in outcomes if outcome.error is not None}
+    if errors and on_error == "raise":
+        raise PartialFailure[H, V].of({outcome.key: outcome.unwrap() for outcome in outcomes if outcome.ok}, errors)
+    return tuple(outcome.unwrap() if outcome.error is None else outcome.error for outcome in outcomes)

@@ -119,7 +119,8 @@ class RequestError(EvalsError):
 
     `method` and `path` say which; `request_id` is the server's name for it. `attempts` were made in `elapsed` seconds,
     `history` lists them, `note` says why there was no further one. `maybe_executed` is true when a request that changes
-    something may have been carried out although no usable answer came: look before you send it again.
+    something may have been carried out although no usable answer came: look before you send it again. `after` is set when
+    a later page of a listing failed: the cursor to go on with.
     """
 
     method: str = ""
@@ -130,6 +131,7 @@ class RequestError(EvalsError):
     elapsed: float = 0.0
     history: tuple[Attempt, ...] = ()
     note: str | None = None
+    after: str | None = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)

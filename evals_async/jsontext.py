@@ -8,13 +8,23 @@ range are refused, and integers of any size stay exact integers. Nothing here kn
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn, TypeAlias
+from typing import NoReturn, TypeAlias, cast
 
 
 # Not recursive: type hints that name themselves cannot be resolved at run time by attrs, Sphinx and the like, outside
 # this module.
 JSONValue: TypeAlias = Mapping[str, object] | Sequence[object] | str | int | float | bool | None
 JSONObject: TypeAlias = Mapping[str, object]
+
+
+def as_object(value: object) -> JSONObject | None:
+    """The value of a JSON document, if it is an object. (After `isinstance`, type checkers only half know what it is.)"""
+    return cast("JSONObject", value) if isinstance(value, Mapping) else None
+
+
+def as_array(value: object) -> Sequence[object] | None:
+    """The value of a JSON document, if it is an array."""
+    return cast("Sequence[object]", value) if isinstance(value, list | tuple) else None
 
 
 class NotJSON(ValueError):

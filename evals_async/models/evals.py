@@ -1,0 +1,107 @@
+"""Evals: what is tested, and by which criteria. Runs stand in `runs`."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal, NotRequired, TypedDict, cast
+
+import attrs
+
+from evals_async.errors import InvalidArgument
+from evals_async.jsontext import JSONObject, as_object
+from evals_async.models.base import NO_NULLS, Model, Unknown, moment
+from evals_async.models.graders import Grader
+from evals_async.models.sources import CustomDataSourceConfig, DataSourceConfig
+
+
+class EvalDefinition(TypedDict):
+    """What an eval is created with: `await client.evals.create(**definition)`."""
+
+    data_source_config: DataSourceConfig
+    testing_criteria: tuple[Grader, ...]
+    name: NotRequired[str]
+    metadata: NotRequired[Mapping[str, str]]
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class Eval(Model):
+    """An eval: a description of its rows, and the criteria that each row is graded by.
+
+    https://platform.openai.com/docs/api-reference/evals/object
+    """
+
+    object: Literal["eval"] | None = None
+    id: str
+    name: str | None = None
+    #: Seconds since the epoch.
+    created_at: int | None = None
+    data_source_config: DataSourceConfig | None = None
+    testing_criteria: tuple[Grader, ...] | None = None
+    metadata: JSONObject | None = attrs.field(default=None, hash=False)
+
+    @property
+    def created(self) -> datetime | None:
+        """When it was created, in UTC."""
+        return moment(self.created_at)
+
+    def to_create(self) -> EvalDefinition:
+        """The arguments that create this eval again, on this server or on another one.
+
+        A server does not answer with what it was given: it wraps the schema of the rows, gives ids to the criteria, and
+        fills in nulls. All three are undone; fields that this package does not know are kept. Raises `InvalidArgument`
+        if the data source config or the criteria are not there.
+        """
+        if self.data_source_config is None or self.testing_criteria is None:
+            raise InvalidArgument(f"the eval {self.id} came without its data_source_config or its testing_criteria")
+        definition = EvalDefinition(
+            data_source_config=config_as_written(self.data_source_config),
+            testing_criteria=tuple(map(criterion_as_written, self.testing_criteria)),
+        )
+        if self.name is not None:
+            definition["name"] = self.name
+        if self.metadata is not None:
+            # The API has strings as values; what another server may have let in goes out as it came.
+            definition["metadata"] = cast("Mapping[str, str]", self.metadata)
+        return definition
+
+
+def config_as_written(config: DataSourceConfig) -> DataSourceConfig:
+    """The config without what the server added."""
+    if isinstance(config, Unknown):
+        return Unknown(type=config.type, raw=without(config.raw, "schema"))
+    if isinstance(config, CustomDataSourceConfig):
+        return unwrapped(config)
+    return attrs.evolve(config, schema=None, nulls=NO_NULLS)
+
+
+def unwrapped(config: CustomDataSourceConfig) -> CustomDataSourceConfig:
+    """The config with the schema of the rows, out of the one with the schema that the server wrapped around it."""
+    bare = attrs.evolve(config, schema=None, nulls=NO_NULLS)
+    if config.schema is None or config.item_schema is not None:
+        return bare
+    properties = as_object(config.schema.get("properties")) or {}
+    item = as_object(properties.get("item"))
+    if item is not None:
+        return attrs.evolve(bare, item_schema=item, include_sample_schema="sample" in properties)
+    # Nothing is wrapped: then it can only be the schema of the rows.
+    return attrs.evolve(bare, item_schema=config.schema)
+
+
+def criterion_as_written(criterion: Grader) -> Grader:
+    """The criterion without what the server added."""
+    if isinstance(criterion, Unknown):
+        return Unknown(type=criterion.type, raw=without(criterion.raw, "id"))
+    return attrs.evolve(criterion, id=None, nulls=NO_NULLS)
+
+
+def without(raw: JSONObject, name: str) -> JSONObject:
+    """The object without that field, and without fields that are null."""
+    return {key: value for key, value in raw.items() if key != name and value is not None}
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class EvalDeleted(Model):
+    """The answer to deleting an eval. https://platform.openai.com/docs/api-reference/evals/delete"""
+
+    object: Literal["eval.deleted"] | None = None
+    deleted: bool | None = None
+    eval_id: str | None = None

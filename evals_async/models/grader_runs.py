@@ -1,0 +1,64 @@
+"""What the graders API answers: one grader, run on one sample, or merely looked at.
+
+https://platform.openai.com/docs/api-reference/graders
+"""
+
+import attrs
+
+from evals_async.jsontext import JSONObject
+from evals_async.models.base import Model
+from evals_async.models.graders import Grader
+from evals_async.models.output_items import TokenUsage
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class GraderRunErrors(Model):
+    """All that can go wrong in a grader: each is false, or happened."""
+
+    formula_parse_error: bool | None = None
+    sample_parse_error: bool | None = None
+    truncated_observation_error: bool | None = None
+    unresponsive_reward_error: bool | None = None
+    invalid_variable_error: bool | None = None
+    other_error: bool | None = None
+    python_grader_server_error: bool | None = None
+    python_grader_server_error_type: str | None = None
+    python_grader_runtime_error: bool | None = None
+    python_grader_runtime_error_details: str | None = None
+    model_grader_server_error: bool | None = None
+    model_grader_server_error_details: str | None = None
+    model_grader_refusal_error: bool | None = None
+    model_grader_parse_error: bool | None = None
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class GraderRunMetadata(Model):
+    """How a grader's run went."""
+
+    name: str | None = None
+    type: str | None = None
+    errors: GraderRunErrors | None = None
+    #: Seconds.
+    execution_time: float | None = None
+    scores: JSONObject | None = attrs.field(default=None, hash=False)
+    #: A number by the specification, an object by its example.
+    token_usage: int | TokenUsage | None = None
+    sampled_model_name: str | None = None
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class GraderRun(Model):
+    """The answer to running a grader: its score is `reward`."""
+
+    reward: float | None = None
+    metadata: GraderRunMetadata | None = None
+    #: The scores of the graders that a multi grader is made of, by name.
+    sub_rewards: JSONObject | None = attrs.field(default=None, hash=False)
+    model_grader_token_usage_per_model: JSONObject | None = attrs.field(default=None, hash=False)
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class GraderValidation(Model):
+    """The answer to validating a grader: the grader as the server understood it."""
+
+    grader: Grader | None = None

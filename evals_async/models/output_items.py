@@ -1,0 +1,177 @@
+"""Output items: what became of each row of a run.
+
+The model's answer is the item's `sample`; what a grader says of it is a `GraderResult`.
+"""
+
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+import attrs
+
+from evals_async.jsontext import JSONObject, JSONValue, NotJSON, as_array, as_object, parse
+from evals_async.models.base import Model, moment
+from evals_async.models.graders import without_uuid
+from evals_async.models.messages import Content
+from evals_async.models.runs import ErrorInfo, real_error
+
+
+ItemStatus: TypeAlias = Literal["pass", "fail", "error", "completed"] | str
+"""OpenAI's verdict is the status. Foundry says `completed`, and leaves the verdict to the results."""
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class TokenUsage(Model):
+    """The tokens of one answer of a model."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class SampleMessage(Model):
+    """A message that a model was sent, or that it sent. An image may stand in the text as `<image>URL</image>`."""
+
+    role: str | None = None
+    content: Content | None = None
+    tool_calls: JSONValue = attrs.field(default=None, hash=False)
+    tool_call_id: str | None = None
+    function_call: JSONValue = attrs.field(default=None, hash=False)
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class Sample(Model):
+    """One conversation with a model: that of the run for the row, or that of a model grader.
+
+    It is empty where no model was asked.
+    """
+
+    input: tuple[SampleMessage, ...] | None = None
+    output: tuple[SampleMessage, ...] | None = None
+    finish_reason: str | None = None
+    model: str | None = None
+    usage: TokenUsage | None = None
+    #: As it came; `failure` tells whether it means anything.
+    error: ErrorInfo | str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    reasoning_effort: str | None = None
+    #: Of a completions run.
+    max_completion_tokens: int | None = None
+    #: Of a responses run and of a model grader; spelled like this by the API.
+    max_completions_tokens: int | None = None
+
+    @property
+    def failure(self) -> ErrorInfo | None:
+        """The error, if there really is one."""
+        return real_error(self.error)
+
+    @property
+    def output_text(self) -> str | None:
+        """The text of the last message that came from the model: what templates call `sample.output_text`."""
+        content = self.output[-1].content if self.output else None
+        return content if isinstance(content, str) else None
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class GraderResult(Model):
+    """What one grader said about one row. Servers add fields of their own, which are kept in `extra`."""
+
+    #: The criterion's id: `<name>-<uuid4>` on OpenAI, the name on Azure.
+    name: str | None = None
+    #: The grader's type: mostly absent on OpenAI, always there on Foundry.
+    type: str | None = None
+    score: float | None = None
+    #: `None` on Foundry for a row that was skipped, or that the grader failed on.
+    passed: bool | None = None
+    #: The conversation with the grader's model, if it has one.
+    sample: Sample | None = None
+    #: Foundry only, as all that follow. An evaluator has one result per metric.
+    metric: str | None = None
+    label: str | None = None
+    reason: str | None = None
+    threshold: float | None = None
+    status: Literal["completed", "error", "skipped"] | str | None = None
+    properties: JSONObject | None = attrs.field(default=None, hash=False)
+
+    @property
+    def plain_name(self) -> str | None:
+        """The grader's name as the user gave it."""
+        return None if self.name is None else without_uuid(self.name)
+
+    @property
+    def is_error(self) -> bool:
+        """Did the grader itself fail?"""
+        return self.status == "error" or (self.sample is not None and self.sample.failure is not None)
+
+    @property
+    def explanation(self) -> str | None:
+        """Why: the reason that Foundry gives, or what the grader's model wrote; its steps, if it did, one to a line."""
+        if self.reason:
+            return self.reason
+        text = None if self.sample is None else self.sample.output_text
+        return None if text is None else steps_of(text) or text
+
+
+def steps_of(text: str) -> str | None:
+    """The steps of a model grader's answer, one to a line.
+
+    The answer is JSON in a string: `{"steps": [{"description": …, "conclusion": …}], "result": 0.5}`.
+    """
+    try:
+        answer = parse(text.encode("utf-8", "surrogatepass"))
+    except NotJSON:
+        return None
+    lines: list[str] = []
+    for step in map(as_object, as_array((as_object(answer) or {}).get("steps")) or ()):
+        said = (step.get("description"), step.get("conclusion")) if step else ()
+        lines.append(" ".join(part for part in said if isinstance(part, str) and part))
+    return "\n".join(filter(None, lines)) or None
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class OutputItem(Model):
+    """One row of a run: the row, the model's answer to it, and the verdict of every grader.
+
+    https://platform.openai.com/docs/api-reference/evals/run-output-item-object
+    """
+
+    object: Literal["eval.run.output_item"] | None = None
+    id: str
+    run_id: str | None = None
+    eval_id: str | None = None
+    #: Seconds since the epoch.
+    created_at: int | None = None
+    status: ItemStatus | None = None
+    #: The row's place in its source, counted from 0 or from 1. Items are listed in no certain order: sort by this.
+    datasource_item_id: int | str | None = None
+    datasource_item: JSONObject | None = attrs.field(default=None, hash=False)
+    results: tuple[GraderResult, ...] | None = None
+    sample: Sample | None = None
+    #: SHA-256 of the row.
+    datasource_item_content_hash: str | None = attrs.field(
+        default=None, metadata={"wire": "_datasource_item_content_hash"}
+    )
+
+    @property
+    def created(self) -> datetime | None:
+        """When it was created, in UTC."""
+        return moment(self.created_at)
+
+    @property
+    def is_error(self) -> bool:
+        """Did the row fail to be answered, or to be graded? A status of `pass` or `fail` says no."""
+        if self.status in ("pass", "fail", "error"):
+            return self.status == "error"
+        failed = self.sample is not None and self.sample.failure is not None
+        return failed or any(result.is_error for result in self.results or ())
+
+    @property
+    def passed(self) -> bool | None:
+        """The verdict: by the status, or where that says nothing, by all results together. `None` after an error."""
+        if self.status in ("pass", "fail"):
+            return self.status == "pass"
+        verdicts = [result.passed for result in self.results or () if result.passed is not None]
+        return all(verdicts) if verdicts and not self.is_error else None

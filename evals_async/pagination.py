@@ -56,7 +56,7 @@ NOTHING_EXTRA: JSONObject = MappingProxyType({})
 TOO_HEAVY = frozenset({408, 500, 502, 504})
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class PageBody(Generic[T_co]):
     """One answer of a listing, decoded. `None` stands for a field that was null or missing; `extra` keeps the fields
     unknown to us.

@@ -1,1 +1,10 @@
-""""""
+"""The local server: the whole Evals API over a store, for tests, for demonstrations, and for archives.
+
+It shares no code with the client beyond the ground floor, so that it cannot agree with the client's mistakes.
+"""
+
+from evals_async.server.faults import Fault, FaultPlan
+from evals_async.server.running import LocalServer, SeenRequest
+
+
+__all__ = ["Fault", "FaultPlan", "LocalServer", "SeenRequest"]

@@ -1,0 +1,287 @@
+"""The checks on what a request says: query parameters, JSON bodies, graders, data sources.
+
+Each check returns the value it was asked for, or raises a `Problem` with the parameter's path. Unknown fields are let through, because
+the service lets them through. Nothing here reads the store.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias, TypeVar
+
+from evals_async.jsontext import JSONValue, NotJSON, parse
+from evals_async.server.answers import Problem, listed
+
+
+Body: TypeAlias = dict[str, JSONValue]
+Check: TypeAlias = Callable[[JSONValue, str], object]
+T = TypeVar("T")
+
+MOST_PAIRS, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512  # the limits of `metadata`
+
+OPERATIONS = ("eq", "ne", "like", "ilike")
+METRICS = (
+    *("cosine", "fuzzy_match", "bleu", "gleu", "meteor"),
+    *("rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l"),
+)
+ROLES = ("user", "assistant", "system", "developer")
+
+
+# --- values --------------------------------------------------------------------------------------------------------------------------
+
+
+def type_name(value: JSONValue) -> str:
+    """What a value is, in the service's words."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int():
+            return "an integer"
+        case float():
+            return "a decimal"
+        case str():
+            return "a string"
+        case Mapping():
+            return "an object"
+        case _:
+            return "an array"
+
+
+def wrong_type(at: str, expected: str, value: JSONValue) -> Problem:
+    return Problem(
+        400,
+        f"Invalid type for '{at}': expected {expected}, but got {type_name(value)} instead.",
+        param=at,
+        code="invalid_type",
+    )
+
+
+def text(value: JSONValue, at: str) -> str:
+    if not isinstance(value, str):
+        raise wrong_type(at, "a string", value)
+    return value
+
+
+def number(value: JSONValue, at: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise wrong_type(at, "a decimal", value)
+    return value
+
+
+def mapping(value: JSONValue, at: str) -> Body:
+    if not isinstance(value, dict):
+        raise wrong_type(at, "an object", value)
+    return value
+
+
+def array(value: JSONValue, at: str) -> list[JSONValue]:
+    if not isinstance(value, list):
+        raise wrong_type(at, "an array", value)
+    return value
+
+
+def texts(value: JSONValue, at: str) -> list[str]:
+    return [text(entry, f"{at}[{index}]") for index, entry in enumerate(array(value, at))]
+
+
+def one_of(*values: str) -> Callable[[JSONValue, str], str]:
+    """The check for a closed set of strings."""
+
+    def check(value: JSONValue, at: str) -> str:
+        if text(value, at) not in values:
+            raise Problem(
+                400,
+                f"Invalid value: '{value}'. Supported values are: {listed(values)}.",
+                param=at,
+                code="invalid_value",
+            )
+        return str(value)
+
+    return check
+
+
+def required(body: Mapping[str, JSONValue], name: str, check: Callable[[JSONValue, str], T], within: str = "") -> T:
+    """The field `name`, checked; `within` is the path of the body itself."""
+    at = f"{within}.{name}" if within else name
+    if name not in body:
+        raise Problem(400, f"Missing required parameter: '{at}'.", param=at, code="missing_required_parameter")
+    return check(body[name], at)
+
+
+def optional(
+    body: Mapping[str, JSONValue], name: str, check: Callable[[JSONValue, str], T], within: str = ""
+) -> T | None:
+    """The field `name`, checked, or `None` where it is missing or null."""
+    return None if body.get(name) is None else required(body, name, check, within)
+
+
+def json_object(data: bytes) -> Body:
+    """The JSON object that a request's body is."""
+    try:
+        value = parse(data)
+    except NotJSON as error:
+        raise Problem(400, f"We could not parse the JSON body of your request: {error}") from None
+    if not isinstance(value, dict):
+        raise Problem(
+            400, f"Invalid body: expected an object, but got {type_name(value)} instead.", code="invalid_type"
+        )
+    return value
+
+
+def metadata(value: JSONValue, at: str) -> Body:
+    """At most 16 pairs of strings, keys of at most 64 characters, values of at most 512."""
+    pairs = mapping(value, at)
+    if len(pairs) > MOST_PAIRS:
+        message = f"Invalid '{at}': too many properties. Expected an object with at most {MOST_PAIRS} properties."
+        raise Problem(400, message, param=at, code="object_above_max_properties")
+    for key, entry in pairs.items():
+        where = f"{at}.{key}"
+        if len(key) > LONGEST_KEY or len(text(entry, where)) > LONGEST_VALUE:
+            message = f"Invalid '{where}': string too long. Keys have at most {LONGEST_KEY} characters, values {LONGEST_VALUE}."
+            raise Problem(400, message, param=where, code="string_above_max_length")
+    return pairs
+
+
+# --- the query -----------------------------------------------------------------------------------------------------------------------
+
+
+def limit(query: Mapping[str, str], *, default: int = 20, most: int = 100) -> int:
+    """The page size, from 1 to `most`."""
+    given = query.get("limit")
+    if given is None:
+        return default
+    try:
+        value = int(given) if len(given) < 20 else -1
+    except ValueError:
+        message = f"Invalid type for 'limit': expected an integer, but got '{given[:40]}' instead."
+        raise Problem(400, message, param="limit", code="invalid_type") from None
+    if value > most:
+        message = f"Invalid 'limit': integer above maximum value. Expected a value <= {most}, but got {value} instead."
+        raise Problem(400, message, param="limit", code="integer_above_max_value")
+    if value < 1:
+        message = f"Invalid 'limit': integer below minimum value. Expected a value >= 1, but got {given[:40]} instead."
+        raise Problem(400, message, param="limit", code="integer_below_min_value")
+    return value
+
+
+def choice(query: Mapping[str, str], name: str, values: tuple[str, ...]) -> str | None:
+    """A query parameter out of a closed set, or `None` where it is missing."""
+    given = query.get(name)
+    return None if given is None else one_of(*values)(given, name)
+
+
+# --- messages and graders ------------------------------------------------------------------------------------------------------------
+
+
+def messages(value: JSONValue, at: str) -> list[JSONValue]:
+    """Input messages: each an object with a role and some content."""
+    entries = array(value, at)
+    for index, entry in enumerate(entries):
+        where = f"{at}[{index}]"
+        message = mapping(entry, where)
+        required(message, "role", one_of(*ROLES), where)
+        required(message, "content", lambda content, _: content, where)
+    return entries
+
+
+def anything(value: JSONValue, _: str) -> JSONValue:
+    return value
+
+
+# What each grader must have, and what it may have: the API reference's Grader schemas.
+GRADERS: Mapping[str, tuple[Mapping[str, Check], Mapping[str, Check]]] = {
+    "string_check": (
+        {"name": text, "input": text, "reference": text, "operation": one_of(*OPERATIONS)},
+        {},
+    ),
+    "text_similarity": (
+        {"name": text, "input": text, "reference": text, "evaluation_metric": one_of(*METRICS)},
+        {"pass_threshold": number},
+    ),
+    "label_model": (
+        {"name": text, "model": text, "input": messages, "labels": texts, "passing_labels": texts},
+        {},
+    ),
+    "score_model": (
+        {"name": text, "model": text, "input": messages},
+        {"range": array, "sampling_params": mapping, "pass_threshold": number},
+    ),
+    "python": ({"name": text, "source": text}, {"image_tag": text, "pass_threshold": number}),
+    "multi": ({"name": text, "graders": anything, "calculate_output": text}, {}),
+}
+CRITERIA = ("label_model", "string_check", "text_similarity", "python", "score_model")
+RUNNABLE = ("string_check", "text_similarity", "python", "score_model", "multi")
+
+
+def grader(value: JSONValue, at: str, kinds: tuple[str, ...]) -> Body:
+    """A grader of one of `kinds`."""
+    body = mapping(value, at)
+    kind = required(body, "type", one_of(*kinds), at)
+    must, may = GRADERS[kind]
+    for name, check in must.items():
+        required(body, name, check, at)
+    for name, check in may.items():
+        optional(body, name, check, at)
+    if kind == "label_model":
+        labels = texts(body["labels"], at)
+        required(
+            body,
+            "passing_labels",
+            lambda entries, where: [one_of(*labels)(e, where) for e in texts(entries, where)],
+            at,
+        )
+    return body
+
+
+def criterion(value: JSONValue, at: str) -> Body:
+    """A grader of an eval; unlike elsewhere, text similarity needs its threshold here."""
+    body = grader(value, at, CRITERIA)
+    if body["type"] == "text_similarity":
+        required(body, "pass_threshold", number, at)
+    return body
+
+
+# --- data sources --------------------------------------------------------------------------------------------------------------------
+
+
+def data_source_config(value: JSONValue, at: str) -> Body:
+    body = mapping(value, at)
+    kind = required(body, "type", one_of("custom", "logs", "stored_completions"), at)
+    if kind == "custom":
+        required(body, "item_schema", mapping, at)
+    else:
+        optional(body, "metadata", mapping, at)
+    return body
+
+
+SOURCES: Mapping[str, tuple[str, ...]] = {
+    "jsonl": ("file_content", "file_id"),
+    "completions": ("file_content", "file_id", "stored_completions"),
+    "responses": ("file_content", "file_id", "responses"),
+}
+
+
+def data_source(value: JSONValue, at: str) -> Body:
+    """The data source of a run, with the rows that stand in it."""
+    body = mapping(value, at)
+    kind = required(body, "type", one_of(*SOURCES), at)
+    source = required(body, "source", mapping, at)
+    within = f"{at}.source"
+    form = required(source, "type", one_of(*SOURCES[kind]), within)
+    if form == "file_id":
+        required(source, "id", text, within)
+    if form == "file_content":
+        for index, entry in enumerate(required(source, "content", array, within)):
+            where = f"{within}.content[{index}]"
+            row = mapping(entry, where)
+            required(row, "item", mapping, where)
+            optional(row, "sample", mapping, where)
+    if template := optional(body, "input_messages", mapping, at):
+        within = f"{at}.input_messages"
+        if required(template, "type", one_of("template", "item_reference"), within) == "template":
+            required(template, "template", messages, within)
+        else:
+            required(template, "item_reference", text, within)
+    optional(body, "model", text, at)
+    optional(body, "sampling_params", mapping, at)
+    return body

@@ -1,0 +1,74 @@
+"""What a grader says about a row: string checks and text similarity, over templates.
+
+Pure functions. Graders that need a model, and Python graders, raise `Unavailable` with the reason: this server has no models, and runs no
+code that came with a request.
+"""
+
+from collections.abc import Callable, Mapping
+
+import attrs
+
+from evals_async.jsontext import JSONObject, JSONValue, NotJSON, parse
+from evals_async.server.similarity import METRICS, Unavailable
+from evals_async.server.templates import render
+
+
+STRING_CHECKS: Mapping[str, Callable[[str, str], bool]] = {
+    "eq": lambda text, reference: text == reference,
+    "ne": lambda text, reference: text != reference,
+    "like": lambda text, reference: reference in text,
+    "ilike": lambda text, reference: reference.casefold() in text.casefold(),
+}
+
+WHY_NOT: Mapping[str, str] = {
+    "label_model": "a label_model grader needs a model, and this server has none",
+    "score_model": "a score_model grader needs a model, and this server has none",
+    "python": "this server runs no Python code of graders",
+}
+
+
+@attrs.frozen
+class Grade:
+    """A score, and whether it is enough."""
+
+    score: float
+    passed: bool
+
+
+def grade(grader: JSONObject, namespaces: Mapping[str, JSONValue]) -> Grade:
+    """The grade of one row. Raises `TemplateError` for a placeholder that points nowhere, `Unavailable` for what cannot be done here."""
+    kind = str(grader.get("type"))
+    if kind not in ("string_check", "text_similarity"):
+        raise Unavailable(WHY_NOT.get(kind, f"this server knows no grader of type {kind}"))
+    text = render(str(grader.get("input") or ""), namespaces)
+    reference = render(str(grader.get("reference") or ""), namespaces)
+    if kind == "string_check":
+        passed = STRING_CHECKS[str(grader["operation"])](text, reference)
+        return Grade(1.0 if passed else 0.0, passed)
+    score = METRICS[str(grader["evaluation_metric"])](text, reference)
+    threshold = grader.get("pass_threshold")
+    return Grade(score, score >= (threshold if isinstance(threshold, int | float) else 0.0))
+
+
+def sample_namespace(sample: JSONObject) -> JSONObject:
+    """What `{{ sample.… }}` sees: the sample, with `output_text`, `output_tools` and `output_json` derived where they are missing."""
+    found: dict[str, JSONValue] = dict(sample)
+    message = first_message(sample)
+    if "output_text" not in found and isinstance(message.get("content"), str):
+        found["output_text"] = message["content"]
+    if "output_tools" not in found and isinstance(message.get("tool_calls"), list):
+        found["output_tools"] = message["tool_calls"]
+    text = found.get("output_text")
+    if "output_json" not in found and isinstance(text, str):
+        try:
+            found["output_json"] = parse(text.encode("utf-8", "surrogatepass"))
+        except NotJSON:
+            pass  # then there is no output_json, and a placeholder that asks for it says so
+    return found
+
+
+def first_message(sample: JSONObject) -> JSONObject:
+    choices = sample.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, dict) else None
+    return message if isinstance(message, dict) else {}

@@ -1,0 +1,43 @@
+"""Who may ask: the key, and the names that the server answers to.
+
+A page of a foreign site can make a browser send requests to a server on this machine, by its address or by a name that it points here.
+`Host` and `Origin` give both away. Pure functions of headers.
+"""
+
+import hmac
+from collections.abc import Collection, Mapping
+from urllib.parse import urlsplit
+
+from evals_async.server.answers import Problem
+
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def host_name(netloc: str) -> str | None:
+    """The name in a `Host` header or an origin, without its port, or `None` where there is none."""
+    try:
+        return urlsplit(netloc if "//" in netloc else f"//{netloc}").hostname
+    except ValueError:
+        return None
+
+
+def check_origin(headers: Mapping[str, str], allowed: Collection[str]) -> None:
+    """Raise `Problem` 403 for a request that was meant for another host, or that a foreign page sent."""
+    if host_name(headers.get("Host", "")) not in allowed:
+        raise Problem(403, "This server does not answer to that host name.", code="host_not_allowed")
+    origin = headers.get("Origin")
+    if origin is not None and host_name(origin) not in allowed:
+        raise Problem(403, "This server does not answer pages of that origin.", code="origin_not_allowed")
+
+
+def check_key(headers: Mapping[str, str], key: str | None) -> None:
+    """Raise `Problem` 401 unless the request carries the key, as a bearer token or as Azure's `api-key`. No key lets everyone in."""
+    if key is None:
+        return
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    given = token.strip() if scheme.lower() == "bearer" else headers.get("api-key", "")
+    if not given:
+        raise Problem(401, "You didn't provide an API key: send it as a bearer token in an Authorization header.")
+    if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), key.encode()):
+        raise Problem(401, "Incorrect API key provided.", code="invalid_api_key")

@@ -1,0 +1,102 @@
+"""Which path is which endpoint: the table of routes, and `match`.
+
+The service's `/v1`, Azure's `/openai/v1` and `/openai`, a Foundry project's base, and no base at all lead to the same table. Pure.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias
+from urllib.parse import unquote
+
+import attrs
+
+from evals_async.server import files, graders, handlers
+from evals_async.server.answers import Answer, Problem
+from evals_async.server.service import Call, Service
+
+
+Handler: TypeAlias = Callable[[Service, Call], Awaitable[Answer]]
+
+EVAL = "/evals/{eval_id}"
+RUN = EVAL + "/runs/{run_id}"
+
+ROUTES: Mapping[str, Mapping[str, Handler]] = {
+    "/evals": {"GET": handlers.list_evals, "POST": handlers.create_eval},
+    EVAL: {"GET": handlers.retrieve_eval, "POST": handlers.update_eval, "DELETE": handlers.delete_eval},
+    EVAL + "/runs": {"GET": handlers.list_runs, "POST": handlers.create_run},
+    # The reference cancels with a bare POST on the run, its examples and the official clients with /cancel.
+    RUN: {"GET": handlers.retrieve_run, "POST": handlers.cancel_run, "DELETE": handlers.delete_run},
+    RUN + "/cancel": {"POST": handlers.cancel_run},
+    RUN + "/output_items": {"GET": handlers.list_output_items},
+    RUN + "/output_items/{output_item_id}": {"GET": handlers.retrieve_output_item},
+    "/files": {"GET": files.list_files, "POST": files.create_file},
+    "/files/{file_id}": {"GET": files.retrieve_file, "DELETE": files.delete_file},
+    "/files/{file_id}/content": {"GET": files.file_content},
+    "/fine_tuning/alpha/graders/run": {"POST": graders.run_grader},
+    "/fine_tuning/alpha/graders/validate": {"POST": graders.validate_grader},
+}
+HARMLESS = ("/fine_tuning/alpha/graders/run", "/fine_tuning/alpha/graders/validate")  # POSTs that change nothing
+
+BASES: tuple[tuple[str, ...], ...] = (
+    ("v1",),
+    ("openai", "v1"),
+    ("openai",),
+    ("api", "projects", "{project}", "openai", "v1"),
+    ("api", "projects", "{project}", "openai"),
+)
+
+
+@attrs.frozen
+class Match:
+    """The endpoint of a request: its handler, its template, and the ids in its path."""
+
+    handler: Handler
+    template: str
+    ids: tuple[str, ...]
+    writes: bool
+
+
+@attrs.define
+class Node:
+    """One place in the tree of path segments."""
+
+    children: dict[str, "Node"] = attrs.Factory(dict[str, "Node"])
+    template: str | None = None
+
+
+def tree_of(templates: Mapping[str, object]) -> Node:
+    root = Node()
+    for template in templates:
+        node = root
+        for segment in template[1:].split("/"):
+            node = node.children.setdefault("{}" if segment.startswith("{") else segment, Node())
+        node.template = template
+    return root
+
+
+TREE = tree_of(ROUTES)
+
+
+def without_base(segments: list[str]) -> list[str]:
+    for base in BASES:
+        if len(segments) > len(base) and all(b in (s, "{project}") for b, s in zip(base, segments, strict=False)):
+            return segments[len(base) :]
+    return segments
+
+
+def match(method: str, raw_path: str) -> Match:
+    """The endpoint that a request is for. Raises `Problem` 404 for an unknown path, 405 for an unknown method."""
+    node: Node | None = TREE
+    ids: list[str] = []
+    for segment in without_base(raw_path.strip("/").split("/")):
+        if node is None:
+            break
+        child = node.children.get(segment)
+        if child is None and segment and (child := node.children.get("{}")) is not None:
+            ids.append(unquote(segment))
+        node = child
+    if node is None or node.template is None:
+        raise Problem(404, f"Invalid URL ({method} {raw_path[:200]})", code="unknown_url")
+    handler = ROUTES[node.template].get(method)
+    if handler is None:
+        raise Problem(405, f"Not allowed to {method} on {node.template}.", code="method_not_supported")
+    return Match(handler, node.template, tuple(ids), method != "GET" and node.template not in HARMLESS)

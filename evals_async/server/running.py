@@ -1,0 +1,285 @@
+"""`LocalServer`: the Evals API on a socket of this machine.
+
+The only module that speaks HTTP: it takes requests in, asks guard, faults and routes in this order, and sends answers out.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Self
+
+import attrs
+from aiohttp import web
+
+from evals_async.clock import SYSTEM_CLOCK, Clock
+from evals_async.jsontext import JSONObject
+from evals_async.server.answers import Answer, Problem, error_answer
+from evals_async.server.faults import Fault, FaultPlan
+from evals_async.server.guard import LOOPBACK, check_key, check_origin
+from evals_async.server.routes import Match, match
+from evals_async.server.runs import Runs
+from evals_async.server.service import Call, Limits, Service
+from evals_async.server.shapes import Ids
+from evals_async.store import Database, Row, rows
+from evals_async.store.database import StrPath
+
+
+logger = logging.getLogger("evals_async.server")
+
+NO_QUERY: Mapping[str, str] = MappingProxyType({})
+NO_CONTENTS: Mapping[str, bytes] = MappingProxyType({})
+WILDCARDS = ("0.0.0.0", "::", "")
+SHUTDOWN_SECONDS = 1.0  # how long requests that are still being answered may take when the server closes
+
+
+@attrs.define
+class SeenRequest:
+    """A request that arrived: what it was, and the status it was answered with (`None` while it is, or when it never was)."""
+
+    method: str
+    path: str
+    route: str | None
+    query: Mapping[str, str]
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    status: int | None = None
+
+
+class JsonProtocol(web.RequestHandler):
+    """aiohttp's protocol, whose own errors (a head that is no HTTP, or too large) are told in the API's form."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun already") from exc
+        if status >= 500:
+            logger.error("an error while answering", exc_info=exc)
+        answer = error_answer(
+            status, "We could not understand the request." if status < 500 else "The server had an error."
+        )
+        response = web.Response(status=status, body=answer.body, content_type=answer.content_type)
+        response.force_close()
+        return response
+
+
+class JsonServer(web.Server):
+    """aiohttp's low-level server, with our protocol for each connection."""
+
+    def __call__(self) -> web.RequestHandler:
+        return JsonProtocol(self, loop=self._loop, access_log=None)
+
+
+class LocalServer:
+    """The Evals API over a store: `async with LocalServer() as server: ... server.base_url ...`
+
+    `store` is the path of a store's file, made if it is not there, or `None` for a store in memory. `port` 0 takes any free port. With
+    `api_key` requests must carry it. `faults` go wrong as declared. With `read_only` every write is answered with 403, and the file is
+    opened without the right to write. A new run is queued for `queued_seconds` and in progress for `running_seconds` of the `clock`.
+    `allowed_hosts` are names that requests may be addressed to and come from, beside the loopback's. Bodies have at most `body_limit`
+    bytes, uploads `upload_limit`. `requests` holds the last `remembered` requests.
+    """
+
+    def __init__(
+        self,
+        store: StrPath | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        api_key: str | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        faults: FaultPlan | None = None,
+        read_only: bool = False,
+        queued_seconds: float = 0.05,
+        running_seconds: float = 0.1,
+        allowed_hosts: Collection[str] = (),
+        body_limit: int = Limits().body,
+        upload_limit: int = Limits().upload,
+        remembered: int = 1000,
+    ) -> None:
+        self.store = store
+        self.host = host
+        self.port = port
+        self.api_key = api_key
+        self.clock = clock
+        self.faults = FaultPlan() if faults is None else faults
+        self.read_only = read_only
+        self.queued_seconds = queued_seconds
+        self.running_seconds = running_seconds
+        self.allowed_hosts = LOOPBACK | {host.lower(), *(name.lower() for name in allowed_hosts)}
+        self.limits = Limits(body_limit, upload_limit)
+        self.requests: deque[SeenRequest] = deque(maxlen=remembered)
+        self.request_count = 0
+        self.service: Service | None = None
+        self.runner: web.ServerRunner | None = None
+
+    def __repr__(self) -> str:
+        return f"LocalServer({self.base_url if self.runner else 'not running'}, store={self.store or 'memory'})"
+
+    # --- beginning and end -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def base_url(self) -> str:
+        """Where the API is, `/v1` included. Known once the server runs."""
+        name = "127.0.0.1" if self.host in WILDCARDS else self.host
+        return f"http://{f'[{name}]' if ':' in name else name}:{self.port}/v1"
+
+    @property
+    def running(self) -> Service:
+        """The parts of the running server. Raises `RuntimeError` before it runs and after."""
+        if self.service is None:
+            raise RuntimeError("the local server is not running: use `async with LocalServer() as server:`")
+        return self.service
+
+    async def start(self) -> Self:
+        """Open the store and the socket. Raises `ArchiveError` for a file that is no store, `OSError` for a port that is taken."""
+        database = await Database.open(self.store, read_only=self.read_only and self.store is not None)
+        try:
+            ids = Ids(self.clock, await database.call(rows.count_all))
+            runs = Runs(
+                database, self.clock, ids, queued_seconds=self.queued_seconds, running_seconds=self.running_seconds
+            )
+            if not self.read_only:
+                await runs.load()
+            self.runner = web.ServerRunner(JsonServer(self.respond), shutdown_timeout=SHUTDOWN_SECONDS)
+            await self.runner.setup()
+            await web.TCPSite(self.runner, self.host, self.port).start()
+            self.port = self.runner.addresses[0][1]
+            self.service = Service(
+                database=database, clock=self.clock, ids=ids, runs=runs, limits=self.limits, base_url=self.base_url
+            )
+        except BaseException:
+            await self.stop_listening()
+            await database.close()
+            raise
+        return self
+
+    async def stop_listening(self) -> None:
+        if self.runner is not None:
+            await self.runner.cleanup()
+            self.runner = None
+
+    async def close(self) -> None:
+        """Close the socket, then the store. Closing twice is harmless."""
+        await self.stop_listening()
+        if self.service is not None:
+            service, self.service = self.service, None
+            await service.database.close()
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    # --- what it holds ---------------------------------------------------------------------------------------------------------------
+
+    async def seed(
+        self,
+        *,
+        evals: Iterable[JSONObject] = (),
+        runs: Iterable[JSONObject] = (),
+        output_items: Iterable[JSONObject] = (),
+        files: Iterable[JSONObject] = (),
+        contents: Mapping[str, bytes] = NO_CONTENTS,
+    ) -> None:
+        """Put raw JSON objects into the store as they are, replacing those of the same ids; all of them, or none.
+
+        `contents` are the bytes of files by file id. Seeded runs stay in the state they are in.
+        """
+        objects: tuple[tuple[rows.Kind, Iterable[JSONObject]], ...] = (
+            ("evals", evals),
+            ("runs", runs),
+            ("output_items", output_items),
+            ("files", files),
+        )
+        made = [(kind, [Row.of(kind, body) for body in bodies]) for kind, bodies in objects]
+
+        def write(connection: rows.Connection) -> None:
+            for kind, some in made:
+                rows.put(connection, kind, some)
+            for file_id, data in contents.items():
+                rows.put_content(connection, file_id, data)
+
+        await self.running.database.atomic(write)
+
+    # --- one request -----------------------------------------------------------------------------------------------------------------
+
+    async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The answer to one request, whatever becomes of it."""
+        began = time.monotonic()
+        url = request.rel_url
+        query = dict(url.query) if url.raw_query_string else NO_QUERY
+        seen = SeenRequest(request.method, url.raw_path, None, query, request.headers)
+        self.requests.append(seen)
+        self.request_count += 1
+        fault: Fault | None = None
+        try:
+            check_origin(request.headers, self.allowed_hosts)
+            endpoint = match(request.method, url.raw_path)
+            seen.route = endpoint.template
+            fault = self.faults.take(request.method, endpoint.template)
+            answer = await self.carry_out(request, endpoint, query, fault)
+        except Problem as problem:
+            answer = problem.answer()
+        except web.HTTPException as error:
+            answer = error_answer(error.status, error.reason)
+        except ConnectionError:
+            raise
+        except Exception:
+            logger.exception("an error while answering %s %s", request.method, seen.route)
+            answer = error_answer(500, "The server had an error while processing your request.", type="server_error")
+        headers = {
+            **answer.headers,
+            "x-request-id": f"req_{self.request_count:032x}",
+            "openai-version": "2020-10-01",
+            "openai-processing-ms": str(round((time.monotonic() - began) * 1000)),
+            **(fault.headers if fault else {}),
+        }
+        return await self.send(request, seen, answer, headers, fault)
+
+    async def carry_out(
+        self, request: web.BaseRequest, endpoint: Match, query: Mapping[str, str], fault: Fault | None
+    ) -> Answer:
+        if fault is not None:
+            if fault.delay:
+                await self.clock.sleep(fault.delay)
+            if fault.drop == "before":
+                return Answer(0, b"")
+            if (instead := fault.answer()) is not None:
+                return instead
+        check_key(request.headers, self.api_key)
+        if self.read_only and endpoint.writes:
+            raise Problem(403, "This server is read-only.", code="read_only")
+        return await endpoint.handler(self.running, Call(endpoint.ids, query, request))
+
+    async def send(
+        self,
+        request: web.BaseRequest,
+        seen: SeenRequest,
+        answer: Answer,
+        headers: Mapping[str, str],
+        fault: Fault | None,
+    ) -> web.StreamResponse:
+        """Send an answer, or as much of it as the fault lets through."""
+        content_type = {"Content-Type": answer.content_type}
+        if fault is not None and fault.drop is not None:
+            if request.transport is not None:
+                request.transport.close()
+            return web.Response()
+        seen.status = answer.status
+        if fault is not None and fault.truncate is not None:
+            broken = web.StreamResponse(status=answer.status, headers={**content_type, **headers})
+            broken.content_length = len(answer.body)
+            await broken.prepare(request)
+            await broken.write(answer.body[: fault.truncate])
+            if request.transport is not None:
+                request.transport.close()
+            return broken
+        return web.Response(status=answer.status, body=answer.body, headers={**content_type, **headers})

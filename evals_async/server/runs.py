@@ -1,0 +1,166 @@
+"""What a run does over time: queued, in progress, completed. Driven by the clock, and looked at when somebody asks.
+
+A run has no task of its own: whoever reads it first brings it to where the clock says it should be by then. So the same clock gives the same
+states, a server that was closed continues where it stood, and a fake clock needs no waiting.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Mapping
+
+from evals_async.clock import Clock
+from evals_async.jsontext import JSONObject, JSONValue, parse
+from evals_async.server.answers import Problem, not_found
+from evals_async.server.results import BadRows, SourceRow, failed, finished, output_item, rows_of_content, rows_of_file
+from evals_async.server.shapes import Ids
+from evals_async.store import Database, Row, rows
+
+
+ENDED = ("completed", "failed", "canceled", "cancelled")
+MANY_ROWS = 200  # beyond it the grading moves to a thread, so that other requests are answered meanwhile
+
+
+def stored_object(text: str) -> dict[str, JSONValue]:
+    """A stored row as a JSON object."""
+    value = parse(text.encode())
+    assert isinstance(value, dict)
+    return value
+
+
+def write_run(connection: sqlite3.Connection, run: JSONObject, now: float) -> None:
+    rows.put(connection, "runs", [Row.of("runs", run, updated_at=now)])
+
+
+def begin(connection: sqlite3.Connection, run: JSONObject, now: float) -> bool:
+    """Write a new run and that it is pending; false when its eval is not there."""
+    if not rows.exists(connection, "evals", (str(run["eval_id"]),)):
+        return False
+    write_run(connection, run, now)
+    connection.execute("INSERT INTO pending_runs VALUES (?, ?, ?)", (run["eval_id"], run["id"], now))
+    return True
+
+
+def end(connection: sqlite3.Connection, run: JSONObject, items: list[dict[str, JSONValue]], now: float) -> None:
+    """Write the last state of a run with all its items, and that it is pending no more."""
+    rows.put(connection, "output_items", [Row.of("output_items", item) for item in items])
+    write_run(connection, run, now)
+    connection.execute("DELETE FROM pending_runs WHERE eval_id = ? AND run_id = ?", (run["eval_id"], run["id"]))
+
+
+class Runs:
+    """The runs of one server that have not ended: begun, brought forward, canceled."""
+
+    def __init__(
+        self, database: Database, clock: Clock, ids: Ids, *, queued_seconds: float, running_seconds: float
+    ) -> None:
+        self.database = database
+        self.clock = clock
+        self.ids = ids
+        self.queued_seconds = queued_seconds
+        self.running_seconds = running_seconds
+        self.pending: dict[str, dict[str, float]] = {}  # eval id, run id: the second in which it began
+        self.lock = asyncio.Lock()
+
+    async def load(self) -> None:
+        """Take over what an earlier server on the same file left pending."""
+        select = "SELECT eval_id, run_id, started FROM pending_runs"
+        found: list[tuple[str, str, float]] = await self.database.call(lambda c: c.execute(select).fetchall())
+        for eval_id, run_id, started in found:
+            self.pending.setdefault(eval_id, {})[run_id] = started
+
+    async def begin(self, run: JSONObject) -> None:
+        """Write a new run, which is queued. Raises `Problem` when its eval is not there."""
+        now = self.clock.time()
+        eval_id, run_id = str(run["eval_id"]), str(run["id"])
+        if not await self.database.atomic(begin, run, now):
+            raise not_found("eval", eval_id)
+        self.pending.setdefault(eval_id, {})[run_id] = now
+
+    async def advance(self, eval_id: str, run_id: str | None = None) -> None:
+        """Bring one run, or all runs of an eval, to where the clock says they are."""
+        pending = self.pending.get(eval_id)
+        if not pending:
+            return
+        async with self.lock:
+            for each in [run_id] if run_id is not None else list(pending):
+                if each in pending:
+                    await self.advance_one(eval_id, each, self.clock.time() - pending[each])
+
+    async def advance_one(self, eval_id: str, run_id: str, age: float) -> None:
+        if age < self.queued_seconds:
+            return
+        run = await self.read_run(eval_id, run_id)
+        now = self.clock.time()
+        if age >= self.queued_seconds + self.running_seconds:
+            last, items = await self.carry_out(run)
+            await self.database.atomic(end, last, items, now)
+            self.forget(eval_id, run_id)
+        elif run["status"] == "queued":
+            await self.database.atomic(write_run, {**run, "status": "in_progress"}, now)
+
+    async def read_run(self, eval_id: str, run_id: str) -> dict[str, JSONValue]:
+        text = await self.database.call(rows.get, "runs", (eval_id, run_id))
+        if text is None:
+            raise not_found("run", run_id)
+        return stored_object(text)
+
+    async def carry_out(self, run: JSONObject) -> tuple[dict[str, JSONValue], list[dict[str, JSONValue]]]:
+        """The last state of a run, and its output items."""
+        parent = await self.database.call(rows.get, "evals", (str(run["eval_id"]),))
+        criteria = stored_object(parent)["testing_criteria"] if parent is not None else []
+        graders = [grader for grader in (criteria if isinstance(criteria, list) else []) if isinstance(grader, dict)]
+        try:
+            source = await self.source_rows(run)
+        except BadRows as error:
+            return failed(run, str(error)), []
+
+        def grade_all() -> list[dict[str, JSONValue]]:
+            return [output_item(self.ids, number, row, run, graders) for number, row in enumerate(source)]
+
+        items = grade_all() if len(source) <= MANY_ROWS else await asyncio.to_thread(grade_all)
+        return finished(run, items, graders), items
+
+    async def source_rows(self, run: JSONObject) -> list[SourceRow]:
+        """The rows of a run, from itself or from a file. Raises `BadRows`."""
+        data_source = run["data_source"]
+        source = data_source.get("source") if isinstance(data_source, dict) else None
+        form: Mapping[str, JSONValue] = source if isinstance(source, dict) else {}
+        content = form.get("content")
+        if form.get("type") == "file_content" and isinstance(content, list):
+            return rows_of_content(content)
+        if form.get("type") != "file_id":
+            raise BadRows(
+                f"a source of type {form.get('type')} needs stored answers of models, and this server has none"
+            )
+        data = await self.database.call(rows.get_content, str(form.get("id")))
+        if data is None:
+            raise BadRows(f"the file {form.get('id')} is gone")
+        return rows_of_file(data)
+
+    async def cancel(self, eval_id: str, run_id: str) -> dict[str, JSONValue]:
+        """The run, canceled; one that is canceled already stays so. Raises `Problem` 404, or 400 for a run that has ended otherwise."""
+        await self.advance(eval_id, run_id)
+        async with self.lock:
+            run = await self.read_run(eval_id, run_id)
+            if run["status"] in ("canceled", "cancelled"):
+                return run
+            if run["status"] in ENDED:
+                raise Problem(
+                    400, f"The run {run_id} is {run['status']} already and cannot be canceled.", param="run_id"
+                )
+            run["status"] = "canceled"
+            await self.database.atomic(end, run, [], self.clock.time())
+            self.forget(eval_id, run_id)
+            return run
+
+    async def delete(self, eval_id: str, run_id: str | None = None) -> bool:
+        """Remove a run, or an eval with all its runs; whether it was there."""
+        async with self.lock:
+            if run_id is None:
+                self.pending.pop(eval_id, None)
+                return await self.database.atomic(rows.delete, "evals", (eval_id,))
+            self.forget(eval_id, run_id)
+            return await self.database.atomic(rows.delete, "runs", (eval_id, run_id))
+
+    def forget(self, eval_id: str, run_id: str) -> None:
+        self.pending.get(eval_id, {}).pop(run_id, None)

@@ -1,0 +1,58 @@
+"""The templates of graders and messages: `{{ item.answer }}`, `{{ sample.output_tools[0].function.name }}`.
+
+Two namespaces, dotted names and `[n]`; no expressions, no filters, no escaping, as the graders guide has them. Pure functions.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from evals_async.jsontext import JSONValue
+from evals_async.store import json_text
+
+
+PLACEHOLDER = re.compile(r"\{\{([^{}]*)\}\}")
+STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d{1,9})\]")
+
+
+class TemplateError(ValueError):
+    """A placeholder is malformed, or there is nothing where it points to."""
+
+
+def steps(path: str) -> list[str | int]:
+    """`item.rows[0].x` taken apart."""
+    found: list[str | int] = []
+    end = 0
+    while end < len(path):
+        match = STEP.match(path, end)
+        if match is None or (end == 0) == match.group().startswith((".", "[")) and match.group(2) is None:
+            raise TemplateError(f"'{path}' is not a path like item.name or sample.output_tools[0]")
+        found.append(match.group(1) if match.group(2) is None else int(match.group(2)))
+        end = match.end()
+    if not found:
+        raise TemplateError("a placeholder is empty")
+    return found
+
+
+def lookup(path: str, namespaces: Mapping[str, JSONValue]) -> JSONValue:
+    """The value that a path points to. Raises `TemplateError` where there is none."""
+    value: JSONValue = namespaces
+    for step in steps(path):
+        if isinstance(step, str) and isinstance(value, Mapping) and step in value:
+            value = value[step]
+        elif isinstance(step, int) and isinstance(value, Sequence) and not isinstance(value, str) and step < len(value):
+            value = value[step]
+        else:
+            raise TemplateError(f"there is no {path}")
+    return value
+
+
+def as_text(value: JSONValue) -> str:
+    """A value in a text: strings as they are, null as nothing, all else as JSON."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else json_text(value)
+
+
+def render(template: str, namespaces: Mapping[str, JSONValue]) -> str:
+    """The template with its placeholders filled. Raises `TemplateError`."""
+    return PLACEHOLDER.sub(lambda match: as_text(lookup(match.group(1).strip(), namespaces)), template)

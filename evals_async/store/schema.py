@@ -1,0 +1,89 @@
+"""What a store's file looks like, and how an older file becomes a newer one.
+
+Tables and migrations only. Nothing here opens a file, and nothing here knows what the rows mean.
+
+A new table is a new step at the end of `MIGRATIONS`; steps that were released are never edited.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+
+from evals_async.errors import ArchiveError
+
+
+APPLICATION_ID = 0x4556_414C  # "EVAL" in the header of the file: SQLite's own way to say whose file it is
+
+# Everywhere `body` is the whole JSON text, as it was received or made. The columns beside it only find and order it. Keys hold the ids of
+# the parents, because some servers count output items anew in every run.
+FIRST: tuple[str, ...] = (
+    """CREATE TABLE evals (
+        id TEXT NOT NULL PRIMARY KEY,
+        name TEXT NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, body TEXT NOT NULL)""",
+    "CREATE INDEX evals_by_created_at ON evals (created_at, id)",
+    "CREATE INDEX evals_by_updated_at ON evals (updated_at, id)",
+    """CREATE TABLE runs (
+        eval_id TEXT NOT NULL, id TEXT NOT NULL,
+        status TEXT NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, body TEXT NOT NULL,
+        PRIMARY KEY (eval_id, id))""",
+    "CREATE INDEX runs_by_created_at ON runs (eval_id, created_at, id)",
+    "CREATE INDEX runs_by_status ON runs (eval_id, status, created_at, id)",
+    """CREATE TABLE output_items (
+        eval_id TEXT NOT NULL, run_id TEXT NOT NULL, id TEXT NOT NULL,
+        status TEXT NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, body TEXT NOT NULL,
+        PRIMARY KEY (eval_id, run_id, id))""",
+    "CREATE INDEX output_items_by_created_at ON output_items (eval_id, run_id, created_at, id)",
+    "CREATE INDEX output_items_by_status ON output_items (eval_id, run_id, status, created_at, id)",
+    """CREATE TABLE files (
+        id TEXT NOT NULL PRIMARY KEY,
+        purpose TEXT NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, body TEXT NOT NULL,
+        sha256 TEXT REFERENCES file_contents (sha256))""",
+    "CREATE INDEX files_by_created_at ON files (created_at, id)",
+    "CREATE INDEX files_by_sha256 ON files (sha256)",
+    "CREATE TABLE file_contents (sha256 TEXT NOT NULL PRIMARY KEY, bytes BLOB NOT NULL)",
+    # Runs that the local server has begun and not ended, with the exact second in which they began.
+    """CREATE TABLE pending_runs (
+        eval_id TEXT NOT NULL, run_id TEXT NOT NULL, started REAL NOT NULL, PRIMARY KEY (eval_id, run_id))""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST,)
+
+
+def pragma(connection: sqlite3.Connection, name: str) -> int:
+    """The integer that a PRAGMA tells."""
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def check_identity(connection: sqlite3.Connection, steps: Sequence[Sequence[str]] = MIGRATIONS) -> int:
+    """The number of steps that a file has behind it; 0 for an empty one. Writes nothing.
+
+    Raises `ArchiveError` for another program's database, and for a file made by a newer version.
+    """
+    version = pragma(connection, "user_version")
+    owner = pragma(connection, "application_id")
+    if owner != APPLICATION_ID and (owner or version or pragma(connection, "schema_version")):
+        raise ArchiveError("the file is an SQLite database of another program; it was left as it is")
+    if version > len(steps):
+        raise ArchiveError(
+            f"the file has schema {version}, and this version of evals-async knows {len(steps)}: use a newer version"
+        )
+    return version
+
+
+def migrate(connection: sqlite3.Connection, steps: Sequence[Sequence[str]] = MIGRATIONS) -> None:
+    """Bring an empty or older file up to date, one transaction a step; each holds the step and the record that it was made.
+
+    The record is the header's `user_version`, which takes part in the transaction. Two processes may do this at once.
+    """
+    for number in range(check_identity(connection, steps), len(steps)):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if pragma(connection, "user_version") == number:  # else another process was quicker
+                for statement in steps[number]:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {number + 1}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:  # a full disk has rolled back already
+                connection.execute("ROLLBACK")
+            raise

@@ -133,7 +133,13 @@ def decode_page(data: bytes, shape: type[T]) -> PageBody[T]:
     except Mismatch as mismatch:
         error = refused(mismatch.within(f"[{len(items)}]").within(".data"), data)
     else:
-        return PageBody(tuple(items), envelope.first_id, envelope.last_id, envelope.has_more, envelope.extra)
+        return PageBody(
+            data=tuple(items),
+            first_id=envelope.first_id,
+            last_id=envelope.last_id,
+            has_more=envelope.has_more,
+            extra=envelope.extra,
+        )
     raise error
 
 

@@ -105,3 +105,5 @@ class EvalDeleted(Model):
     object: Literal["eval.deleted"] | None = None
     deleted: bool | None = None
     eval_id: str | None = None
+    #: Set by the client, where the server's answer was lost and a second look found the object gone.
+    assumed: bool | None = None

@@ -44,3 +44,5 @@ class FileDeleted(Model):
     object: Literal["file"] | None = None
     id: str
     deleted: bool | None = None
+    #: Set by the client, where the server's answer was lost and a second look found the object gone.
+    assumed: bool | None = None

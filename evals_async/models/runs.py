@@ -155,3 +155,5 @@ class RunDeleted(Model):
     object: Literal["eval.run.deleted", "eval.deleted"] | None = None
     deleted: bool | None = None
     run_id: str | None = None
+    #: Set by the client, where the server's answer was lost and a second look found the object gone.
+    assumed: bool | None = None

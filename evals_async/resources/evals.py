@@ -1,0 +1,143 @@
+"""`client.evals`: what is tested, and by which criteria. One method per endpoint of /evals; runs stand below it.
+
+Source: https://platform.openai.com/docs/api-reference/evals
+"""
+
+from collections.abc import Iterable
+from typing import Literal, Unpack, overload
+
+from evals_async.fanout import DEFAULT_CONCURRENCY, FanOut, Items, OnProgress, fan_out, gather_many
+from evals_async.models.evals import Eval, EvalDeleted
+from evals_async.models.params import DataSourceConfigInput, GraderInput, Metadata
+from evals_async.pagination import Pager
+from evals_async.resources.base import OMIT, Call, CallOptions, Omit, Order, json_body, parameters, raw, request
+from evals_async.resources.runs import Runs, RunsWithRawResponse
+
+
+class Evals:
+    """The evals of a project."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.runs = Runs(call)
+
+    @property
+    def with_raw_response(self) -> "EvalsWithRawResponse":
+        """The same methods, answering with status, headers and exact bytes."""
+        return EvalsWithRawResponse(Evals(self.call.raw()))
+
+    async def create(
+        self,
+        *,
+        data_source_config: DataSourceConfigInput,
+        testing_criteria: Iterable[GraderInput],
+        name: str | None = None,
+        metadata: Metadata | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Eval:
+        """Create an eval: POST /evals. Never sent twice, unless the first was surely not carried out."""
+        body = json_body(
+            data_source_config=data_source_config,
+            testing_criteria=list(testing_criteria),
+            name=OMIT if name is None else name,
+            metadata=OMIT if metadata is None else metadata,
+        )
+        return await self.call.one(request("POST", "/evals", "create", options, body=body), Eval, options)
+
+    async def retrieve(self, eval_id: str, **options: Unpack[CallOptions]) -> Eval:
+        """The eval of that id: GET /evals/{eval_id}. Raises `NotFound`."""
+        wanted = request("GET", "/evals/{eval_id}", "read", options, ids={"eval_id": eval_id})
+        return await self.call.shared(wanted, Eval, options, asked={"id": eval_id})
+
+    async def update(
+        self,
+        eval_id: str,
+        *,
+        name: str | Omit = OMIT,
+        metadata: Metadata | None | Omit = OMIT,
+        **options: Unpack[CallOptions],
+    ) -> Eval:
+        """Change an eval's name or metadata, all that the API lets change: POST /evals/{eval_id}."""
+        body = json_body(name=name, metadata=metadata)
+        wanted = request("POST", "/evals/{eval_id}", "update", options, ids={"eval_id": eval_id}, body=body)
+        return await self.call.one(wanted, Eval, options, asked={"id": eval_id})
+
+    def list(
+        self,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        order: Order | None = None,
+        order_by: Literal["created_at", "updated_at"] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Pager[Eval]:
+        """The evals of the project, oldest first unless `order` says otherwise: GET /evals.
+
+        `after` is the id to go on from, `limit` the page size, 1 to 100. Await the result for one page, iterate over it for all.
+        """
+        wanted = request("GET", "/evals", "read", options, query=parameters(order=order, order_by=order_by))
+        return self.call.listing(wanted, Eval, options, after=after, limit=limit)
+
+    async def delete(self, eval_id: str, **options: Unpack[CallOptions]) -> EvalDeleted:
+        """Delete an eval with its runs: DELETE /evals/{eval_id}."""
+        wanted = request("DELETE", "/evals/{eval_id}", "delete", options, ids={"eval_id": eval_id})
+
+        async def gone() -> EvalDeleted:
+            return EvalDeleted(object="eval.deleted", deleted=True, eval_id=eval_id, assumed=True)
+
+        return await self.call.one(wanted, EvalDeleted, options, asked={"eval_id": eval_id}, settle=gone)
+
+    @overload
+    async def retrieve_many(
+        self,
+        eval_ids: Items[str],
+        *,
+        concurrency: int = ...,
+        on_error: Literal["raise"] = ...,
+        on_progress: OnProgress | None = ...,
+    ) -> tuple[Eval, ...]: ...
+
+    @overload
+    async def retrieve_many(
+        self,
+        eval_ids: Items[str],
+        *,
+        concurrency: int = ...,
+        on_error: Literal["return"],
+        on_progress: OnProgress | None = ...,
+    ) -> tuple[Eval | Exception, ...]: ...
+
+    async def retrieve_many(
+        self,
+        eval_ids: Items[str],
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        on_error: Literal["raise", "return"] = "raise",
+        on_progress: OnProgress | None = None,
+    ) -> tuple[Eval | Exception, ...]:
+        """The evals of those ids, in their order, at most `concurrency` requests at once; see `gather_many`."""
+        return await gather_many(
+            self.retrieve, eval_ids, concurrency=concurrency, on_error=on_error, on_progress=on_progress
+        )
+
+    def stream_many(
+        self,
+        eval_ids: Items[str],
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        on_progress: OnProgress | None = None,
+    ) -> FanOut[str, Eval]:
+        """The evals of those ids as they arrive, each in an `Outcome`; see `fan_out`."""
+        return fan_out(self.retrieve, eval_ids, concurrency=concurrency, on_progress=on_progress)
+
+
+class EvalsWithRawResponse:
+    """`Evals`, answering with `RawResponse`."""
+
+    def __init__(self, evals: Evals) -> None:
+        self.runs = RunsWithRawResponse(evals.runs)
+        self.create = raw(evals.create)
+        self.retrieve = raw(evals.retrieve)
+        self.update = raw(evals.update)
+        self.list = raw(evals.list)
+        self.delete = raw(evals.delete)

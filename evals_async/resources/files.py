@@ -1,0 +1,185 @@
+"""`client.files`: the files that evals take their rows from.
+
+Source: https://platform.openai.com/docs/api-reference/files
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO, Literal, TypeAlias, Unpack, overload
+
+from evals_async.errors import InvalidArgument
+from evals_async.jsontext import JSONValue
+from evals_async.models.files import File, FileDeleted
+from evals_async.pagination import Pager
+from evals_async.resources.base import Call, CallOptions, Order, parameters, raw, request, text_of
+from evals_async.wire.exchange import Reply, Upload
+
+
+FileSource: TypeAlias = bytes | os.PathLike[str] | BinaryIO
+FileInput: TypeAlias = FileSource | tuple[str, FileSource]
+"""What can be uploaded: bytes, a path, an open binary file, or a pair of a file name and one of these."""
+
+MAX_FILES_PER_PAGE = 10_000
+
+
+class FileBytes(bytes):
+    """A file's content: bytes, with the attributes that the official client's answer has."""
+
+    @property
+    def content(self) -> bytes:
+        return bytes(self)
+
+    @property
+    def text(self) -> str:
+        """The content as UTF-8."""
+        return self.decode()
+
+    def read(self) -> bytes:
+        return bytes(self)
+
+    def write_to_file(self, path: str | os.PathLike[str]) -> None:
+        Path(path).write_bytes(self)
+
+
+class PartFile:
+    """A sink that becomes the file at `path` only when it is whole; until then it is `path` with `.part` behind it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.part = path.with_name(path.name + ".part")
+        self.file = self.part.open("wb")
+
+    def restart(self) -> None:
+        self.file.seek(0)
+        self.file.truncate()
+
+    def write(self, chunk: bytes, /) -> int:
+        return self.file.write(chunk)
+
+    def keep(self) -> None:
+        self.file.close()
+        self.part.replace(self.path)
+
+    def discard(self) -> None:
+        self.file.close()
+        self.part.unlink(missing_ok=True)
+
+
+class Files:
+    """The files of a project."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+    @property
+    def with_raw_response(self) -> "FilesWithRawResponse":
+        """The same methods, answering with status, headers and exact bytes."""
+        return FilesWithRawResponse(Files(self.call.raw()))
+
+    async def create(
+        self,
+        *,
+        file: FileInput,
+        purpose: Literal["evals"] | str = "evals",
+        expires_after: Mapping[str, JSONValue] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> File:
+        """Upload a file, of 512 MB at most: POST /files, multipart. A path is streamed, everything else is sent from memory.
+
+        `expires_after` is `{"anchor": "created_at", "seconds": n}`. Never sent twice, unless the first was surely not carried out.
+        """
+        fields = [("purpose", purpose)]
+        for name, value in (expires_after or {}).items():
+            fields.append((f"expires_after[{name}]", text_of(f"expires_after.{name}", value)))
+        upload = uploadable(file, tuple(fields))
+        return await self.call.one(request("POST", "/files", "create", options, upload=upload), File, options)
+
+    async def retrieve(self, file_id: str, **options: Unpack[CallOptions]) -> File:
+        """What is known of a file: GET /files/{file_id}. Raises `NotFound`."""
+        wanted = request("GET", "/files/{file_id}", "read", options, ids={"file_id": file_id})
+        return await self.call.shared(wanted, File, options, asked={"id": file_id})
+
+    def list(
+        self,
+        *,
+        purpose: Literal["evals"] | str | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+        order: Order | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Pager[File]:
+        """The files of the project, newest first unless `order` says otherwise: GET /files. `limit` is 1 to 10,000."""
+        wanted = request("GET", "/files", "read", options, query=parameters(purpose=purpose, order=order))
+        return self.call.listing(wanted, File, options, after=after, limit=limit, max_limit=MAX_FILES_PER_PAGE)
+
+    @overload
+    async def content(self, file_id: str, **options: Unpack[CallOptions]) -> FileBytes: ...
+
+    @overload
+    async def content(
+        self, file_id: str, *, to: str | os.PathLike[str], **options: Unpack[CallOptions]
+    ) -> Path: ...
+
+    async def content(
+        self, file_id: str, *, to: str | os.PathLike[str] | None = None, **options: Unpack[CallOptions]
+    ) -> FileBytes | Path:
+        """A file's content: GET /files/{file_id}/content.
+
+        Without `to` it is returned as bytes, of 32 MiB at most (else `BodyTooLarge`). With `to` it is streamed to that path, in constant
+        memory; the path appears only when it is whole. Raises `BadRequest` for files whose purpose cannot be downloaded.
+        """
+        ids = {"file_id": file_id}
+        if to is None:
+            wanted = request("GET", "/files/{file_id}/content", "read", options, ids=ids)
+            return await self.call.send(wanted, file_bytes, timeout=options.get("timeout"))
+        sink = PartFile(Path(to))
+        try:
+            wanted = request("GET", "/files/{file_id}/content", "read", options, ids=ids, sink=sink)
+            await self.call.send(wanted, file_bytes, timeout=options.get("timeout"))
+        except BaseException:
+            sink.discard()
+            raise
+        sink.keep()
+        return sink.path
+
+    async def delete(self, file_id: str, **options: Unpack[CallOptions]) -> FileDeleted:
+        """Delete a file: DELETE /files/{file_id}."""
+
+        async def gone() -> FileDeleted:
+            return FileDeleted(object="file", id=file_id, deleted=True, assumed=True)
+
+        wanted = request("DELETE", "/files/{file_id}", "delete", options, ids={"file_id": file_id})
+        return await self.call.one(wanted, FileDeleted, options, asked={"id": file_id}, settle=gone)
+
+
+async def file_bytes(reply: Reply) -> FileBytes:
+    return FileBytes(reply.body)
+
+
+def uploadable(file: FileInput, fields: tuple[tuple[str, str], ...]) -> Upload:
+    """The upload of what the caller gave. Raises `InvalidArgument` for anything else, a `str` included: is it a path or the content?"""
+    filename, source = file if isinstance(file, tuple) else (None, file)
+    if isinstance(source, os.PathLike):
+        path = Path(source)
+        if not path.is_file():
+            raise InvalidArgument(f"file: there is no file {str(path)!r}")
+        return Upload(filename=filename or path.name, source=path, fields=fields)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return Upload(filename=filename or "upload.jsonl", source=bytes(source), fields=fields)
+    if hasattr(source, "read"):
+        content = source.read()
+        if isinstance(content, bytes):
+            name = filename or Path(str(getattr(source, "name", "upload.jsonl"))).name
+            return Upload(filename=name, source=content, fields=fields)
+    raise InvalidArgument("file must be bytes, a path (os.PathLike), a file opened in binary mode, or (filename, one of these)")
+
+
+class FilesWithRawResponse:
+    """`Files`, answering with `RawResponse`. For a content's exact bytes, `content` itself will do."""
+
+    def __init__(self, files: Files) -> None:
+        self.create = raw(files.create)
+        self.retrieve = raw(files.retrieve)
+        self.list = raw(files.list)
+        self.delete = raw(files.delete)

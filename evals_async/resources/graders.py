@@ -1,0 +1,57 @@
+"""`client.graders`: try a grader on one sample, or have it checked, without an eval.
+
+Both endpoints are marked alpha and belong to fine-tuning. Source: https://platform.openai.com/docs/api-reference/graders
+"""
+
+from typing import Unpack
+
+from evals_async.models.grader_runs import GraderRun, GraderValidation
+from evals_async.models.params import GraderInput, Json
+from evals_async.resources.base import OMIT, Call, CallOptions, json_body, raw, request
+
+
+GRADERS = "/fine_tuning/alpha/graders"
+
+
+class Graders:
+    """Graders by themselves."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+    @property
+    def with_raw_response(self) -> "GradersWithRawResponse":
+        """The same methods, answering with status, headers and exact bytes."""
+        return GradersWithRawResponse(Graders(self.call.raw()))
+
+    async def run(
+        self,
+        *,
+        grader: GraderInput,
+        model_sample: str,
+        item: Json | None = None,
+        **options: Unpack[CallOptions],
+    ) -> GraderRun:
+        """Grade one sample: POST /fine_tuning/alpha/graders/run.
+
+        `model_sample` is what `{{ sample.output_text }}` stands for, `item` what `{{ item }}` does.
+        """
+        body = json_body(grader=grader, model_sample=model_sample, item=OMIT if item is None else item)
+        return await self.call.one(
+            request("POST", f"{GRADERS}/run", "create", options, body=body), GraderRun, options
+        )
+
+    async def validate(self, *, grader: GraderInput, **options: Unpack[CallOptions]) -> GraderValidation:
+        """Have a grader's definition checked: POST /fine_tuning/alpha/graders/validate. Raises `BadRequest` for a wrong one."""
+        body = json_body(grader=grader)
+        # It changes nothing, so that it may be sent again like an update.
+        wanted = request("POST", f"{GRADERS}/validate", "update", options, body=body)
+        return await self.call.one(wanted, GraderValidation, options)
+
+
+class GradersWithRawResponse:
+    """`Graders`, answering with `RawResponse`."""
+
+    def __init__(self, graders: Graders) -> None:
+        self.run = raw(graders.run)
+        self.validate = raw(graders.validate)

@@ -1,0 +1,170 @@
+"""`client.evals.runs.output_items`: what became of each row of a run.
+
+Source: https://platform.openai.com/docs/api-reference/evals/getRunOutputItems
+"""
+
+from typing import Literal, TypeAlias, Unpack, overload
+
+from evals_async.errors import InvalidArgument
+from evals_async.fanout import DEFAULT_CONCURRENCY, FanOut, Items, OnProgress, fan_out, gather_many, merge
+from evals_async.models.output_items import OutputItem
+from evals_async.models.runs import EvalRun
+from evals_async.pagination import Pager, too_heavy
+from evals_async.resources.base import Call, CallOptions, Order, parameters, raw, request
+
+
+RunKey: TypeAlias = str | tuple[str, str] | EvalRun
+"""How a run may be named: its id (with `eval_id=` beside it), a pair `(eval_id, run_id)`, or the run itself."""
+
+ITEMS = "/evals/{eval_id}/runs/{run_id}/output_items"
+
+
+def ids_of(run: RunKey, eval_id: str | None) -> dict[str, str]:
+    """The ids of a run, however it is named. Raises `InvalidArgument` when the eval's is unknown, or named twice and differently."""
+    if isinstance(run, EvalRun):
+        known, run_id = run.eval_id, run.id
+    elif isinstance(run, tuple):
+        known, run_id = run
+    else:
+        known, run_id = None, run
+    if known is not None and eval_id is not None and known != eval_id:
+        raise InvalidArgument(f"the run {run_id!r} belongs to the eval {known!r}, not to {eval_id!r}")
+    found = known if known is not None else eval_id
+    if found is None:
+        raise InvalidArgument(f"the eval of the run {run_id!r} is not known: pass eval_id=, or name it (eval_id, run_id)")
+    return {"eval_id": found, "run_id": run_id}
+
+
+class OutputItems:
+    """The output items of runs."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+    @property
+    def with_raw_response(self) -> "OutputItemsWithRawResponse":
+        """The same methods, answering with status, headers and exact bytes."""
+        return OutputItemsWithRawResponse(OutputItems(self.call.raw()))
+
+    async def retrieve(
+        self, output_item_id: str, *, run_id: RunKey, eval_id: str | None = None, **options: Unpack[CallOptions]
+    ) -> OutputItem:
+        """One output item: GET /evals/{eval_id}/runs/{run_id}/output_items/{output_item_id}. Raises `NotFound`."""
+        ids = ids_of(run_id, eval_id)
+        wanted = request(
+            "GET", ITEMS + "/{output_item_id}", "read", options, ids=ids | {"output_item_id": output_item_id}
+        )
+        return await self.call.shared(wanted, OutputItem, options, asked={"id": output_item_id} | ids)
+
+    def list(
+        self,
+        run_id: RunKey,
+        *,
+        eval_id: str | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+        order: Order | None = None,
+        status: Literal["fail", "pass"] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Pager[OutputItem]:
+        """The output items of a run: GET /evals/{eval_id}/runs/{run_id}/output_items.
+
+        The API has no filter for errored items; list all and look at `item.is_error`. The order is not the data set's: sort by
+        `datasource_item_id` to align runs. `limit` is the page size, 1 to 100; a page that is too heavy for the server is asked for again
+        at half its size.
+        """
+        ids = ids_of(run_id, eval_id)
+        wanted = request("GET", ITEMS, "read", options, ids=ids, query=parameters(order=order, status=status))
+        return self.call.listing(
+            wanted, OutputItem, options, after=after, limit=limit, asked=ids, shrink=too_heavy
+        )
+
+    @overload
+    async def retrieve_many(
+        self,
+        output_item_ids: Items[str],
+        *,
+        run_id: RunKey,
+        eval_id: str | None = ...,
+        concurrency: int = ...,
+        on_error: Literal["raise"] = ...,
+        on_progress: OnProgress | None = ...,
+    ) -> tuple[OutputItem, ...]: ...
+
+    @overload
+    async def retrieve_many(
+        self,
+        output_item_ids: Items[str],
+        *,
+        run_id: RunKey,
+        eval_id: str | None = ...,
+        concurrency: int = ...,
+        on_error: Literal["return"],
+        on_progress: OnProgress | None = ...,
+    ) -> tuple[OutputItem | Exception, ...]: ...
+
+    async def retrieve_many(
+        self,
+        output_item_ids: Items[str],
+        *,
+        run_id: RunKey,
+        eval_id: str | None = None,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        on_error: Literal["raise", "return"] = "raise",
+        on_progress: OnProgress | None = None,
+    ) -> tuple[OutputItem | Exception, ...]:
+        """Those output items of one run, in their order, at most `concurrency` requests at once; see `gather_many`."""
+        run = tuple(ids_of(run_id, eval_id).values())
+        return await gather_many(
+            lambda output_item_id: self.retrieve(output_item_id, run_id=(run[0], run[1])),
+            output_item_ids,
+            concurrency=concurrency,
+            on_error=on_error,
+            on_progress=on_progress,
+        )
+
+    def stream_many(
+        self,
+        output_item_ids: Items[str],
+        *,
+        run_id: RunKey,
+        eval_id: str | None = None,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        on_progress: OnProgress | None = None,
+    ) -> FanOut[str, OutputItem]:
+        """Those output items of one run as they arrive, each in an `Outcome`; see `fan_out`."""
+        ids_of(run_id, eval_id)
+        return fan_out(
+            lambda output_item_id: self.retrieve(output_item_id, run_id=run_id, eval_id=eval_id),
+            output_item_ids,
+            concurrency=concurrency,
+            on_progress=on_progress,
+        )
+
+    def list_many(
+        self,
+        run_ids: Items[RunKey],
+        *,
+        eval_id: str | None = None,
+        status: Literal["fail", "pass"] | None = None,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        on_progress: OnProgress | None = None,
+    ) -> FanOut[RunKey, OutputItem]:
+        """All output items of many runs as they arrive, at most `concurrency` runs at once; see `merge`.
+
+        The key of each `Outcome` is the run as it was named. A run whose listing fails gives one outcome with the error, after its items.
+        """
+        return merge(
+            lambda run: self.list(run, eval_id=eval_id, status=status),
+            run_ids,
+            concurrency=concurrency,
+            on_progress=on_progress,
+        )
+
+
+class OutputItemsWithRawResponse:
+    """`OutputItems`, answering with `RawResponse`."""
+
+    def __init__(self, output_items: OutputItems) -> None:
+        self.retrieve = raw(output_items.retrieve)
+        self.list = raw(output_items.list)

@@ -1,0 +1,221 @@
+"""`client.evals.runs`: evals carried out. One method per endpoint, and what people do with many runs at once.
+
+Source: https://platform.openai.com/docs/api-reference/evals/run-object
+"""
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias, Unpack, overload
+
+import attrs
+
+from evals_async.errors import ApiError, BodyTooLarge, RunFailed
+from evals_async.fanout import DEFAULT_CONCURRENCY, FanOut, Items, OnProgress, fan_out, gather_many, merge
+from evals_async.models.params import Metadata, RunDataSourceInput
+from evals_async.models.runs import EvalRun, RunDeleted
+from evals_async.pagination import Pager
+from evals_async.polling import Pace, poll_many, poll_until
+from evals_async.resources.base import OMIT, Call, CallOptions, Order, json_body, parameters, raw, request
+from evals_async.resources.output_items import OutputItems, OutputItemsWithRawResponse, RunKey, ids_of
+
+
+Status: TypeAlias = Literal["queued", "in_progress", "completed", "canceled", "failed"]
+
+RUNS = "/evals/{eval_id}/runs"
+RUN = "/evals/{eval_id}/runs/{run_id}"
+
+
+class Runs:
+    """The runs of evals.
+
+    Wherever a run is named, its id with `eval_id=` beside it, a pair `(eval_id, run_id)`, or an `EvalRun` will do.
+    """
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.output_items = OutputItems(call)
+
+    @property
+    def with_raw_response(self) -> "RunsWithRawResponse":
+        """The same methods, answering with status, headers and exact bytes."""
+        return RunsWithRawResponse(Runs(self.call.raw()))
+
+    async def create(
+        self,
+        eval_id: str,
+        *,
+        data_source: RunDataSourceInput,
+        name: str | None = None,
+        metadata: Metadata | None = None,
+        **options: Unpack[CallOptions],
+    ) -> EvalRun:
+        """Start a run: POST /evals/{eval_id}/runs. Never sent twice, unless the first was surely not carried out."""
+        body = json_body(
+            data_source=data_source,
+            name=OMIT if name is None else name,
+            metadata=OMIT if metadata is None else metadata,
+        )
+        wanted = request("POST", RUNS, "create", options, ids={"eval_id": eval_id}, body=body)
+        return await self.call.one(wanted, EvalRun, options, asked={"eval_id": eval_id})
+
+    async def retrieve(
+        self, run_id: RunKey, *, eval_id: str | None = None, **options: Unpack[CallOptions]
+    ) -> EvalRun:
+        """A run as it is now: GET /evals/{eval_id}/runs/{run_id}. Raises `NotFound`."""
+        ids = ids_of(run_id, eval_id)
+        wanted = request("GET", RUN, "read", options, ids=ids)
+        return await self.call.shared(wanted, EvalRun, options, asked=asked_of(ids))
+
+    def list(
+        self,
+        eval_id: str,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        order: Order | None = None,
+        status: Status | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Pager[EvalRun]:
+        """The runs of an eval, oldest first unless `order` says otherwise: GET /evals/{eval_id}/runs.
+
+        `after` is the id to go on from, `limit` the page size, 1 to 100. Await the result for one page, iterate over it for all.
+        """
+        ids = {"eval_id": eval_id}
+        wanted = request("GET", RUNS, "read", options, ids=ids, query=parameters(order=order, status=status))
+        return self.call.listing(wanted, EvalRun, options, after=after, limit=limit, asked=ids, shrink=body_too_large)
+
+    async def cancel(self, run_id: RunKey, *, eval_id: str | None = None, **options: Unpack[CallOptions]) -> EvalRun:
+        """Cancel a run that is not over: POST /evals/{eval_id}/runs/{run_id}/cancel, or without `/cancel`.
+
+        Servers disagree about the path. The one that the reference's example has is tried first; a server that does not know it answers 404
+        or 405, and is asked by the other one. When the answer is lost, or says that the run is canceled already, a look at the run decides.
+        """
+        ids = ids_of(run_id, eval_id)
+
+        async def look() -> EvalRun:
+            return await self.call.one(request("GET", RUN, "read", options, ids=ids), EvalRun, asked=asked_of(ids))
+
+        async def post(route: str) -> EvalRun:
+            wanted = request("POST", route, "cancel", options, ids=ids)
+            return await self.call.one(wanted, EvalRun, options, asked=asked_of(ids), settle=look)
+
+        try:
+            return await post(RUN + "/cancel")
+        except ApiError as error:
+            if error.status not in (404, 405):
+                raise
+            refusal = error
+        try:
+            return await post(RUN)
+        except ApiError as error:
+            if error.status != 405:
+                raise
+        raise refusal  # the server knows neither path: its first answer says more
+
+    async def delete(
+        self, run_id: RunKey, *, eval_id: str | None = None, **options: Unpack[CallOptions]
+    ) -> RunDeleted:
+        """Delete a run with its output items: DELETE /evals/{eval_id}/runs/{run_id}."""
+        ids = ids_of(run_id, eval_id)
+
+        async def gone() -> RunDeleted:
+            return RunDeleted(object="eval.run.deleted", deleted=True, run_id=ids["run_id"], assumed=True)
+
+        wanted = request("DELETE", RUN, "delete", options, ids=ids)
+        return await self.call.one(wanted, RunDeleted, options, asked={"run_id": ids["run_id"]}, settle=gone)
+
+    @overload
+    async def retrieve_many(
+        self,
+        run_ids: Items[RunKey],
+        *,
+        eval_id: str | None = ...,
+        concurrency: int = ...,
+        on_error: Literal["raise"] = ...,
+        on_progress: OnProgress | None = ...,
+    ) -> tuple[EvalRun, ...]: ...
+
+    @overload
+    async def retrieve_many(
+        self,
+        run_ids: Items[RunKey],
+        *,
+        eval_id: str | None = ...,
+        concurrency: int = ...,
+        on_error: Literal["return"],
+        on_progress: OnProgress | None = ...,
+    ) -> tuple[EvalRun | Exception, ...]: ...
+
+    async def retrieve_many(
+        self,
+        run_ids: Items[RunKey],
+        *,
+        eval_id: str | None = None,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        on_error: Literal["raise", "return"] = "raise",
+        on_progress: OnProgress | None = None,
+    ) -> tuple[EvalRun | Exception, ...]:
+        """Those runs, in their order, of one eval or of many, at most `concurrency` requests at once; see `gather_many`."""
+        return await gather_many(
+            lambda run: self.retrieve(run, eval_id=eval_id),
+            run_ids,
+            concurrency=concurrency,
+            on_error=on_error,
+            on_progress=on_progress,
+        )
+
+    def stream_many(
+        self,
+        run_ids: Items[RunKey],
+        *,
+        eval_id: str | None = None,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        on_progress: OnProgress | None = None,
+    ) -> FanOut[RunKey, EvalRun]:
+        """Those runs as they arrive, each in an `Outcome` whose key is the run as it was named; see `fan_out`."""
+        return fan_out(
+            lambda run: self.retrieve(run, eval_id=eval_id),
+            run_ids,
+            concurrency=concurrency,
+            on_progress=on_progress,
+        )
+
+    def list_many(
+        self,
+        eval_ids: Items[str],
+        *,
+        status: Status | None = None,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        on_progress: OnProgress | None = None,
+    ) -> FanOut[str, EvalRun]:
+        """All runs of many evals as they arrive, at most `concurrency` evals at once; see `merge`.
+
+        The key of each `Outcome` is the eval's id. An eval whose listing fails gives one outcome with the error, after its runs.
+        """
+        return merge(
+            lambda eval_id: self.list(eval_id, status=status),
+            eval_ids,
+            concurrency=concurrency,
+            on_progress=on_progress,
+        )
+
+
+def asked_of(ids: dict[str, str]) -> dict[str, str]:
+    """The ids that a run must have, by their names on the run."""
+    return {"id": ids["run_id"], "eval_id": ids["eval_id"]}
+
+
+def body_too_large(error: Exception) -> bool:
+    """Runs carry their inline rows: a page of a hundred may be more than is read at once, and one of fifty not."""
+    return isinstance(error, BodyTooLarge)
+
+
+class RunsWithRawResponse:
+    """`Runs`, answering with `RawResponse`."""
+
+    def __init__(self, runs: Runs) -> None:
+        self.output_items = OutputItemsWithRawResponse(runs.output_items)
+        self.create = raw(runs.create)
+        self.retrieve = raw(runs.retrieve)
+        self.list = raw(runs.list)
+        self.cancel = raw(runs.cancel)
+        self.delete = raw(runs.delete)

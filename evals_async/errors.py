@@ -237,7 +237,14 @@ class TransportError(RequestError):
 
 
 class ConnectFailed(TransportError):
-    """No connection was made, so the server saw nothing: refused, no such host, no route."""
+    """No connection was made, so the server saw nothing: refused, no such host, no route.
+
+    `unknown_host` tells that the name does not exist, which trying again seldom cures.
+    """
+
+    def __init__(self, message: str, *, unknown_host: bool = False) -> None:
+        super().__init__(message)
+        self.unknown_host = unknown_host
 
 
 class TlsError(ConnectFailed):

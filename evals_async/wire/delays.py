@@ -1,0 +1,112 @@
+"""How long a server asks to wait, in all the forms that servers have for it. Pure functions of headers; no policy."""
+
+import math
+import re
+from collections.abc import Iterator
+
+import attrs
+
+from evals_async.wire.exchange import Reply
+
+
+DECIMAL = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
+GO_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ns|us|µs|ms|s|m|h))+")
+GO_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|µs|ms|s|m|h)")
+UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@attrs.frozen
+class Allowance:
+    """One kind of rate limit as the server last told it: how many a minute, how many are left, seconds until they are full again."""
+
+    limit: int | None = None
+    remaining: int | None = None
+    reset: float | None = None
+
+    @property
+    def spent(self) -> bool:
+        """Nothing is left, and the server said until when."""
+        return self.remaining == 0 and self.reset is not None and self.reset > 0
+
+
+@attrs.frozen
+class RateLimits:
+    """The `x-ratelimit-*` headers of one answer."""
+
+    requests: Allowance = Allowance()
+    tokens: Allowance = Allowance()
+
+    @property
+    def delay(self) -> float | None:
+        """Seconds until what is spent is there again; `None` if nothing is."""
+        resets = [a.reset for a in (self.requests, self.tokens) if a.spent and a.reset is not None]
+        return max(resets, default=None)
+
+
+def decimal(text: str) -> float | None:
+    """The finite, positive number that a header holds; `None` for anything else: words, exponents, nan, zero, negative numbers."""
+    text = text.strip()
+    if not DECIMAL.fullmatch(text):
+        return None
+    value = float(text)
+    return value if value > 0 else None
+
+
+def go_duration(text: str) -> float | None:
+    """Seconds of a Go duration (`6m0s`, `250ms`), or of a plain number; `None` for anything else."""
+    text = text.strip()
+    if not GO_DURATION.fullmatch(text):
+        return decimal(text)
+    total = sum(float(number) * UNITS[unit] for number, unit in GO_PART.findall(text))
+    return total if math.isfinite(total) else None
+
+
+def http_date(text: str) -> float | None:
+    """Seconds since the epoch of an HTTP date (RFC 9110, 5.6.7); `None` for anything else."""
+    from email.utils import parsedate_to_datetime  # rare, and not cheap to import
+
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def rate_limits(reply: Reply) -> RateLimits | None:
+    """The rate limits that an answer tells; `None` if it tells none, as management endpoints do."""
+    found = {key[12:]: value for key, value in reply.headers if key.startswith("x-ratelimit-")}
+    if not found:
+        return None
+
+    def allowance(what: str) -> Allowance:
+        limit, remaining = found.get(f"limit-{what}", ""), found.get(f"remaining-{what}", "")
+        return Allowance(
+            int(limit) if DECIMAL.fullmatch(limit) and limit.isdecimal() else None,
+            int(remaining) if DECIMAL.fullmatch(remaining) and remaining.isdecimal() else None,
+            go_duration(found.get(f"reset-{what}", "")),
+        )
+
+    return RateLimits(allowance("requests"), allowance("tokens"))
+
+
+def told_delays(reply: Reply, now: float) -> Iterator[float]:
+    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
+        for text in reply.all_headers(name):
+            if (milliseconds := decimal(text)) is not None:
+                yield milliseconds / 1000
+    for text in reply.all_headers("retry-after"):
+        if (seconds := decimal(text)) is not None:
+            yield seconds
+        elif (moment := http_date(text)) is not None:
+            sent = http_date(reply.header("date") or "")
+            yield moment - (now if sent is None else sent)  # by the server's own clock, where it shows it
+    if (limits := rate_limits(reply)) is not None and limits.delay is not None:
+        yield limits.delay
+
+
+def server_delay(reply: Reply, now: float) -> float | None:
+    """Seconds that the server asks to wait, or `None` if it asks for nothing that can be understood.
+
+    The largest of `retry-after-ms`, `x-ms-retry-after-ms` (Azure), `Retry-After` in seconds or as a date, and `x-ratelimit-reset-*` where
+    nothing remains. Zero, negative and unreadable values count as not given. `now` is seconds since the epoch.
+    """
+    return max((delay for delay in told_delays(reply, now) if delay > 0 and math.isfinite(delay)), default=None)

@@ -1,0 +1,36 @@
+"""What is known of one attempt while it is under way: `Trip`. Written by the connector, read by the pipeline."""
+
+from contextvars import ContextVar
+from typing import Protocol
+
+
+class Droppable(Protocol):
+    """The end of a connection that can be told not to be used again."""
+
+    def force_close(self) -> None: ...
+
+
+class Trip:
+    """One attempt of a request.
+
+    `sent` is false as long as it is certain that no byte of the request left; `reused` tells that its connection had served another
+    request before; `received` counts the decoded bytes of the body. `ends` is the monotonic time at which it is given up.
+    """
+
+    __slots__ = ("connection", "ends", "received", "reused", "sent")
+
+    def __init__(self, ends: float) -> None:
+        self.ends = ends
+        self.sent = False
+        self.reused = False
+        self.received = 0
+        self.connection: Droppable | None = None
+
+    def drop(self) -> None:
+        """Let the connection not be used again: what came over it cannot be trusted."""
+        if self.connection is not None:
+            self.connection.force_close()
+
+
+CURRENT: ContextVar[Trip | None] = ContextVar("evals_async_trip", default=None)
+"""The attempt that the running task is on. The connector is called by aiohttp, which can hand nothing else through."""

@@ -1,7 +1,7 @@
 """What the server says: `Answer`, `Problem`, and the bodies that are the same everywhere (errors, lists, deletions).
 
-Values only. Nothing here performs I/O. The forms are those of the service; where it was never seen to answer (a cursor that is gone, a
-write to a server that is read-only), the form is the service's and the words are ours.
+Values only. Nothing here performs I/O. The forms are those of the service; where it was never seen to answer (a cursor
+that is gone, a write to a server that is read-only), the form is the service's and the words are ours.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,6 @@ from types import MappingProxyType
 
 import attrs
 
-from evals_async.jsontext import JSONValue
 from evals_async.store import Page, json_text
 
 
@@ -26,7 +25,7 @@ class Answer:
     headers: Mapping[str, str] = NO_HEADERS
 
     @classmethod
-    def of(cls, status: int, value: JSONValue) -> "Answer":
+    def of(cls, status: int, value: object) -> "Answer":
         """A JSON value as an answer."""
         return cls(status, json_text(value).encode())
 

@@ -1,18 +1,17 @@
 """The checks on what a request says: query parameters, JSON bodies, graders, data sources.
 
-Each check returns the value it was asked for, or raises a `Problem` with the parameter's path. Unknown fields are let through, because
-the service lets them through. Nothing here reads the store.
+Each check returns the value it was asked for, or raises a `Problem` with the parameter's path. Unknown fields are let
+through, because the service lets them through. Nothing here reads the store.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
-from evals_async.jsontext import JSONValue, NotJSON, parse
+from evals_async.jsontext import JSONObject, NotJSON, as_array, as_object, parse
 from evals_async.server.answers import Problem, listed
 
 
-Body: TypeAlias = dict[str, JSONValue]
-Check: TypeAlias = Callable[[JSONValue, str], object]
+Check: TypeAlias = Callable[[object, str], object]
 T = TypeVar("T")
 
 MOST_PAIRS, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512  # the limits of `metadata`
@@ -25,10 +24,10 @@ METRICS = (
 ROLES = ("user", "assistant", "system", "developer")
 
 
-# --- values --------------------------------------------------------------------------------------------------------------------------
+# --- values ---------------------------------------------------------------------------------------------------------
 
 
-def type_name(value: JSONValue) -> str:
+def type_name(value: object) -> str:
     """What a value is, in the service's words."""
     match value:
         case None:
@@ -47,7 +46,7 @@ def type_name(value: JSONValue) -> str:
             return "an array"
 
 
-def wrong_type(at: str, expected: str, value: JSONValue) -> Problem:
+def wrong_type(at: str, expected: str, value: object) -> Problem:
     return Problem(
         400,
         f"Invalid type for '{at}': expected {expected}, but got {type_name(value)} instead.",
@@ -56,38 +55,40 @@ def wrong_type(at: str, expected: str, value: JSONValue) -> Problem:
     )
 
 
-def text(value: JSONValue, at: str) -> str:
+def text(value: object, at: str) -> str:
     if not isinstance(value, str):
         raise wrong_type(at, "a string", value)
     return value
 
 
-def number(value: JSONValue, at: str) -> float:
+def number(value: object, at: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise wrong_type(at, "a decimal", value)
     return value
 
 
-def mapping(value: JSONValue, at: str) -> Body:
-    if not isinstance(value, dict):
+def mapping(value: object, at: str) -> JSONObject:
+    found = as_object(value)
+    if found is None:
         raise wrong_type(at, "an object", value)
-    return value
+    return found
 
 
-def array(value: JSONValue, at: str) -> list[JSONValue]:
-    if not isinstance(value, list):
+def array(value: object, at: str) -> Sequence[object]:
+    found = as_array(value)
+    if found is None:
         raise wrong_type(at, "an array", value)
-    return value
+    return found
 
 
-def texts(value: JSONValue, at: str) -> list[str]:
+def texts(value: object, at: str) -> list[str]:
     return [text(entry, f"{at}[{index}]") for index, entry in enumerate(array(value, at))]
 
 
-def one_of(*values: str) -> Callable[[JSONValue, str], str]:
+def one_of(*values: str) -> Callable[[object, str], str]:
     """The check for a closed set of strings."""
 
-    def check(value: JSONValue, at: str) -> str:
+    def check(value: object, at: str) -> str:
         if text(value, at) not in values:
             raise Problem(
                 400,
@@ -100,7 +101,7 @@ def one_of(*values: str) -> Callable[[JSONValue, str], str]:
     return check
 
 
-def required(body: Mapping[str, JSONValue], name: str, check: Callable[[JSONValue, str], T], within: str = "") -> T:
+def required(body: Mapping[str, object], name: str, check: Callable[[object, str], T], within: str = "") -> T:
     """The field `name`, checked; `within` is the path of the body itself."""
     at = f"{within}.{name}" if within else name
     if name not in body:
@@ -108,27 +109,26 @@ def required(body: Mapping[str, JSONValue], name: str, check: Callable[[JSONValu
     return check(body[name], at)
 
 
-def optional(
-    body: Mapping[str, JSONValue], name: str, check: Callable[[JSONValue, str], T], within: str = ""
-) -> T | None:
+def optional(body: Mapping[str, object], name: str, check: Callable[[object, str], T], within: str = "") -> T | None:
     """The field `name`, checked, or `None` where it is missing or null."""
     return None if body.get(name) is None else required(body, name, check, within)
 
 
-def json_object(data: bytes) -> Body:
+def json_object(data: bytes) -> JSONObject:
     """The JSON object that a request's body is."""
     try:
         value = parse(data)
     except NotJSON as error:
         raise Problem(400, f"We could not parse the JSON body of your request: {error}") from None
-    if not isinstance(value, dict):
+    found = as_object(value)
+    if found is None:
         raise Problem(
             400, f"Invalid body: expected an object, but got {type_name(value)} instead.", code="invalid_type"
         )
-    return value
+    return found
 
 
-def metadata(value: JSONValue, at: str) -> Body:
+def metadata(value: object, at: str) -> JSONObject:
     """At most 16 pairs of strings, keys of at most 64 characters, values of at most 512."""
     pairs = mapping(value, at)
     if len(pairs) > MOST_PAIRS:
@@ -137,12 +137,12 @@ def metadata(value: JSONValue, at: str) -> Body:
     for key, entry in pairs.items():
         where = f"{at}.{key}"
         if len(key) > LONGEST_KEY or len(text(entry, where)) > LONGEST_VALUE:
-            message = f"Invalid '{where}': string too long. Keys have at most {LONGEST_KEY} characters, values {LONGEST_VALUE}."
+            message = f"Invalid '{where}': string too long. At most {LONGEST_KEY} (key), {LONGEST_VALUE} (value)."
             raise Problem(400, message, param=where, code="string_above_max_length")
     return pairs
 
 
-# --- the query -----------------------------------------------------------------------------------------------------------------------
+# --- the query ------------------------------------------------------------------------------------------------------
 
 
 def limit(query: Mapping[str, str], *, default: int = 20, most: int = 100) -> int:
@@ -170,10 +170,10 @@ def choice(query: Mapping[str, str], name: str, values: tuple[str, ...]) -> str 
     return None if given is None else one_of(*values)(given, name)
 
 
-# --- messages and graders ------------------------------------------------------------------------------------------------------------
+# --- messages and graders -------------------------------------------------------------------------------------------
 
 
-def messages(value: JSONValue, at: str) -> list[JSONValue]:
+def messages(value: object, at: str) -> Sequence[object]:
     """Input messages: each an object with a role and some content."""
     entries = array(value, at)
     for index, entry in enumerate(entries):
@@ -184,7 +184,7 @@ def messages(value: JSONValue, at: str) -> list[JSONValue]:
     return entries
 
 
-def anything(value: JSONValue, _: str) -> JSONValue:
+def anything(value: object, _: str) -> object:
     return value
 
 
@@ -213,7 +213,7 @@ CRITERIA = ("label_model", "string_check", "text_similarity", "python", "score_m
 RUNNABLE = ("string_check", "text_similarity", "python", "score_model", "multi")
 
 
-def grader(value: JSONValue, at: str, kinds: tuple[str, ...]) -> Body:
+def grader(value: object, at: str, kinds: tuple[str, ...]) -> JSONObject:
     """A grader of one of `kinds`."""
     body = mapping(value, at)
     kind = required(body, "type", one_of(*kinds), at)
@@ -233,7 +233,7 @@ def grader(value: JSONValue, at: str, kinds: tuple[str, ...]) -> Body:
     return body
 
 
-def criterion(value: JSONValue, at: str) -> Body:
+def criterion(value: object, at: str) -> JSONObject:
     """A grader of an eval; unlike elsewhere, text similarity needs its threshold here."""
     body = grader(value, at, CRITERIA)
     if body["type"] == "text_similarity":
@@ -241,10 +241,10 @@ def criterion(value: JSONValue, at: str) -> Body:
     return body
 
 
-# --- data sources --------------------------------------------------------------------------------------------------------------------
+# --- data sources ---------------------------------------------------------------------------------------------------
 
 
-def data_source_config(value: JSONValue, at: str) -> Body:
+def data_source_config(value: object, at: str) -> JSONObject:
     body = mapping(value, at)
     kind = required(body, "type", one_of("custom", "logs", "stored_completions"), at)
     if kind == "custom":
@@ -261,7 +261,7 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def data_source(value: JSONValue, at: str) -> Body:
+def data_source(value: object, at: str) -> JSONObject:
     """The data source of a run, with the rows that stand in it."""
     body = mapping(value, at)
     kind = required(body, "type", one_of(*SOURCES), at)

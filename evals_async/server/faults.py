@@ -1,9 +1,9 @@
 """Bad days on purpose: `Fault`, one thing that goes wrong, and `FaultPlan`, the order in which things do.
 
     plan = FaultPlan(
-        Fault(status=429, headers={"Retry-After": "1"}, times=2),                     # the first two requests, whatever they are
-        Fault(route="GET /evals/{eval_id}/runs", truncate=100, skip=1),                # the second listing of runs breaks off
-        Fault(route="POST /evals", drop="after"),                                      # carried out, and nobody is told
+        Fault(status=429, headers={"Retry-After": "1"}, times=2),         # the first two requests, whatever they are
+        Fault(route="GET /evals/{eval_id}/runs", truncate=100, skip=1),   # the second listing of runs breaks off
+        Fault(route="POST /evals", drop="after"),                         # carried out, and nobody is told
     )
     async with LocalServer(faults=plan) as server: ...
 
@@ -16,7 +16,6 @@ from typing import Literal
 
 import attrs
 
-from evals_async.jsontext import JSONValue
 from evals_async.server.answers import Answer, error_answer
 
 
@@ -37,13 +36,14 @@ OTHER_WORDS = ("The server had an error while processing your request.", "server
 class Fault:
     """One thing that goes wrong, for the requests it is meant for.
 
-    `route` is a path's template (`/evals/{eval_id}/runs`), with or without a method before it; without it every request is meant. Of the
-    requests meant, the first `skip` are spared, then every `every`th is hit, `times` in all (`None`: for ever).
+    `route` is a path's template (`/evals/{eval_id}/runs`), with or without a method before it; without it every request
+    is meant. Of the requests meant, the first `skip` are spared, then every `every`th is hit, `times` in all (`None`:
+    for ever).
 
-    What happens: the answer waits `delay` seconds of the server's clock; the connection is dropped `before` the request is carried out, or
-    `after` it; with `status` the request is not carried out, and `body` is the answer (bytes and text as they are, all else as JSON;
-    without it, an error in the API's form); `headers` are added to the answer; only the first `truncate` bytes of its body are sent, and
-    the connection breaks.
+    What happens: the answer waits `delay` seconds of the server's clock; the connection is dropped `before` the request
+    is carried out, or `after` it; with `status` the request is not carried out, and `body` is the answer (bytes and
+    text as they are, all else as JSON; without it, an error in the API's form); `headers` are added to the answer; only
+    the first `truncate` bytes of its body are sent, and the connection breaks.
     """
 
     route: str | None = None
@@ -53,7 +53,7 @@ class Fault:
     delay: float = 0.0
     drop: Literal["before", "after"] | None = None
     status: int | None = None
-    body: JSONValue | bytes = None
+    body: object | bytes = None
     headers: Mapping[str, str] = NO_HEADERS
     truncate: int | None = None
 
@@ -77,7 +77,9 @@ class Fault:
 
 
 class FaultPlan:
-    """Faults, each with its own count of what it has met. The first that applies to a request is the one that happens."""
+    """Faults, each with its own count of what it has met. The first that applies to a request is the one that
+    happens.
+    """
 
     def __init__(self, *faults: Fault) -> None:
         self.faults: list[Fault] = list(faults)

@@ -4,6 +4,7 @@ An upload is held in memory while it comes in, up to the server's limit.
 """
 
 from collections.abc import Mapping
+from sqlite3 import Connection
 from urllib.parse import quote
 
 import attrs
@@ -98,7 +99,7 @@ async def create_file(service: Service, call: Call) -> Answer:
         service.ids, filename=form.filename, purpose=purpose, size=len(form.data), expires_in=expiry(form.fields)
     )
 
-    def write(connection: rows.Connection) -> None:
+    def write(connection: Connection) -> None:
         rows.put(connection, "files", [Row.of("files", made)])
         rows.put_content(connection, str(made["id"]), form.data)
 

@@ -1,20 +1,29 @@
 """The formula of a multi grader: `0.5 * similarity + 0.5 * min(exact, 1)`.
 
-Python's parser reads it, and a short list says what may be in it: numbers, the graders' names, `+ - * /`, `^` as power, and eight functions.
-Nothing is ever executed as code. Pure functions.
+Python's parser reads it, and a short list says what may be in it: numbers, the graders' names, `+ - * /`, `^` as power,
+and eight functions. Nothing is ever executed as code. Pure functions.
 """
 
 import ast
 import math
-import operator
 from collections.abc import Callable, Mapping
 
 
 LONGEST = 1000  # characters; deep nesting cannot hide in less
+
+
+def least(*values: float) -> float:
+    return min(values)
+
+
+def greatest(*values: float) -> float:
+    return max(values)
+
+
 FUNCTIONS: Mapping[str, Callable[..., float]] = {
-    "min": min,
-    "max": max,
-    "abs": abs,
+    "min": least,
+    "max": greatest,
+    "abs": math.fabs,
     "floor": math.floor,
     "ceil": math.ceil,
     "exp": math.exp,
@@ -22,10 +31,10 @@ FUNCTIONS: Mapping[str, Callable[..., float]] = {
     "log": math.log,
 }
 OPERATORS: Mapping[type[ast.operator], Callable[[float, float], float]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
+    ast.Add: lambda left, right: left + right,
+    ast.Sub: lambda left, right: left - right,
+    ast.Mult: lambda left, right: left * right,
+    ast.Div: lambda left, right: left / right,
     ast.Pow: math.pow,  # floats only: no number can grow for ever
 }
 

@@ -1,14 +1,14 @@
 """The endpoints of graders: run one on a single sample, and validate one.
 
-The same grading as in runs. What cannot be graded here is answered with status 200 and the matching entry of `metadata.errors`, as the API
-has it.
+The same grading as in runs. What cannot be graded here is answered with status 200 and the matching entry of
+`metadata.errors`, as the API has it.
 """
 
 from collections.abc import Mapping
 
 import attrs
 
-from evals_async.jsontext import JSONObject, JSONValue
+from evals_async.jsontext import JSONObject, as_array, as_object
 from evals_async.server import checks
 from evals_async.server.answers import Answer, Problem
 from evals_async.server.formula import FormulaError, evaluate
@@ -19,7 +19,7 @@ from evals_async.server.similarity import Unavailable
 from evals_async.server.templates import TemplateError
 
 
-ERRORS: Mapping[str, JSONValue] = {
+ERRORS: Mapping[str, object] = {
     "formula_parse_error": False,
     "sample_parse_error": False,
     "truncated_observation_error": False,
@@ -43,7 +43,7 @@ class Reward:
 
     reward: float
     parts: Mapping[str, float] = attrs.Factory(dict[str, float])
-    errors: Mapping[str, JSONValue] = attrs.Factory(dict[str, JSONValue])
+    errors: Mapping[str, object] = attrs.Factory(dict[str, object])
 
 
 def failure(kind: str, error: Exception) -> Reward:
@@ -62,9 +62,10 @@ def failure(kind: str, error: Exception) -> Reward:
 def parts_of(grader: JSONObject) -> dict[str, JSONObject]:
     """The graders of a multi grader by name: given as a map, as an array, or as a single one."""
     given = grader["graders"]
-    if isinstance(given, dict) and "type" not in given:
-        return {name: checks.grader(part, f"grader.graders.{name}", SINGLE) for name, part in given.items()}
-    entries = given if isinstance(given, list) else [given]
+    named = as_object(given)
+    if named is not None and "type" not in named:
+        return {name: checks.grader(part, f"grader.graders.{name}", SINGLE) for name, part in named.items()}
+    entries = as_array(given) or [given]
     parts = [checks.grader(part, f"grader.graders[{index}]", SINGLE) for index, part in enumerate(entries)]
     return {str(part["name"]): part for part in parts}
 
@@ -72,14 +73,14 @@ def parts_of(grader: JSONObject) -> dict[str, JSONObject]:
 SINGLE = tuple(kind for kind in checks.GRADERS if kind != "multi")
 
 
-def reward(grader: JSONObject, namespaces: Mapping[str, JSONValue]) -> Reward:
+def reward(grader: JSONObject, namespaces: Mapping[str, object]) -> Reward:
     """What a checked grader gives for one sample."""
     kind = str(grader["type"])
     try:
         if kind != "multi":
             return Reward(grade(grader, namespaces).score)
         scores: dict[str, float] = {}
-        errors: dict[str, JSONValue] = {}
+        errors: dict[str, object] = {}
         for name, part in parts_of(grader).items():
             given = reward(part, namespaces)
             scores[name] = given.reward
@@ -97,7 +98,7 @@ async def run_grader(service: Service, call: Call) -> Answer:
     item = checks.optional(body, "item", checks.mapping) or {}
     began = service.clock.monotonic()
     given = reward(grader, {"item": item, "sample": sample_namespace({"output_text": sample})})
-    metadata: dict[str, JSONValue] = {
+    metadata: dict[str, object] = {
         "name": grader["name"],
         "type": grader["type"],
         "errors": {**ERRORS, **given.errors},
@@ -106,7 +107,7 @@ async def run_grader(service: Service, call: Call) -> Answer:
         "token_usage": None,
         "sampled_model_name": None,
     }
-    answer: dict[str, JSONValue] = {
+    answer: dict[str, object] = {
         "reward": given.reward,
         "metadata": metadata,
         "sub_rewards": dict(given.parts),

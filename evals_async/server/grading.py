@@ -1,14 +1,15 @@
 """What a grader says about a row: string checks and text similarity, over templates.
 
-Pure functions. Graders that need a model, and Python graders, raise `Unavailable` with the reason: this server has no models, and runs no
-code that came with a request.
+Pure functions. Graders that need a model, and Python graders, raise `Unavailable` with the reason: this server has no
+models, and runs no code that came with a request.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import attrs
 
-from evals_async.jsontext import JSONObject, JSONValue, NotJSON, parse
+from evals_async.jsontext import JSONObject, NotJSON, as_array, as_object, parse
 from evals_async.server.similarity import METRICS, Unavailable
 from evals_async.server.templates import render
 
@@ -35,8 +36,10 @@ class Grade:
     passed: bool
 
 
-def grade(grader: JSONObject, namespaces: Mapping[str, JSONValue]) -> Grade:
-    """The grade of one row. Raises `TemplateError` for a placeholder that points nowhere, `Unavailable` for what cannot be done here."""
+def grade(grader: JSONObject, namespaces: Mapping[str, object]) -> Grade:
+    """The grade of one row. Raises `TemplateError` for a placeholder that points nowhere, `Unavailable` for what cannot
+    be done here.
+    """
     kind = str(grader.get("type"))
     if kind not in ("string_check", "text_similarity"):
         raise Unavailable(WHY_NOT.get(kind, f"this server knows no grader of type {kind}"))
@@ -51,24 +54,24 @@ def grade(grader: JSONObject, namespaces: Mapping[str, JSONValue]) -> Grade:
 
 
 def sample_namespace(sample: JSONObject) -> JSONObject:
-    """What `{{ sample.… }}` sees: the sample, with `output_text`, `output_tools` and `output_json` derived where they are missing."""
-    found: dict[str, JSONValue] = dict(sample)
+    """What `{{ sample.… }}` sees: the sample, with `output_text`, `output_tools` and `output_json` derived where they
+    are missing.
+    """
+    found: dict[str, object] = dict(sample)
     message = first_message(sample)
     if "output_text" not in found and isinstance(message.get("content"), str):
         found["output_text"] = message["content"]
-    if "output_tools" not in found and isinstance(message.get("tool_calls"), list):
+    if "output_tools" not in found and message.get("tool_calls") is not None:
         found["output_tools"] = message["tool_calls"]
     text = found.get("output_text")
     if "output_json" not in found and isinstance(text, str):
-        try:
+        # Where the text is no JSON there is no output_json, and a placeholder that asks for it says so.
+        with suppress(NotJSON):
             found["output_json"] = parse(text.encode("utf-8", "surrogatepass"))
-        except NotJSON:
-            pass  # then there is no output_json, and a placeholder that asks for it says so
     return found
 
 
 def first_message(sample: JSONObject) -> JSONObject:
-    choices = sample.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    return message if isinstance(message, dict) else {}
+    choices = as_array(sample.get("choices"))
+    choice = as_object(choices[0]) if choices else None
+    return (as_object(choice.get("message")) if choice else None) or {}

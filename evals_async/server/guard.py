@@ -1,7 +1,7 @@
 """Who may ask: the key, and the names that the server answers to.
 
-A page of a foreign site can make a browser send requests to a server on this machine, by its address or by a name that it points here.
-`Host` and `Origin` give both away. Pure functions of headers.
+A page of a foreign site can make a browser send requests to a server on this machine, by its address or by a name that
+it points here. `Host` and `Origin` give both away. Pure functions of headers.
 """
 
 import hmac
@@ -32,7 +32,9 @@ def check_origin(headers: Mapping[str, str], allowed: Collection[str]) -> None:
 
 
 def check_key(headers: Mapping[str, str], key: str | None) -> None:
-    """Raise `Problem` 401 unless the request carries the key, as a bearer token or as Azure's `api-key`. No key lets everyone in."""
+    """Raise `Problem` 401 unless the request carries the key, as a bearer token or as Azure's `api-key`. No key lets
+    everyone in.
+    """
     if key is None:
         return
     scheme, _, token = headers.get("Authorization", "").partition(" ")

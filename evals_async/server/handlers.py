@@ -5,7 +5,7 @@ Rows are answered as they stand in the store, without a look into them. Files ar
 
 from collections.abc import Sequence
 
-from evals_async.jsontext import JSONValue
+from evals_async.jsontext import JSONObject
 from evals_async.server import checks
 from evals_async.server.answers import Answer, Problem, list_answer, no_such_file, not_found
 from evals_async.server.runs import stored_object
@@ -60,11 +60,11 @@ async def stored(service: Service, kind: Kind, key: Sequence[str], thing: str) -
     return Answer.text(200, text)
 
 
-async def request_object(service: Service, call: Call) -> checks.Body:
+async def request_object(service: Service, call: Call) -> JSONObject:
     return checks.json_object(await call.body(service.limits.body))
 
 
-# --- evals ---------------------------------------------------------------------------------------------------------------------------
+# --- evals ----------------------------------------------------------------------------------------------------------
 
 
 async def list_evals(service: Service, call: Call) -> Answer:
@@ -91,7 +91,7 @@ async def update_eval(service: Service, call: Call) -> Answer:
     body = await request_object(service, call)
     name = checks.optional(body, "name", checks.text)
     metadata = checks.optional(body, "metadata", checks.metadata)
-    changes: dict[str, JSONValue] = {}
+    changes: dict[str, object] = {}
     if name is not None:
         changes["name"] = name
     if metadata is not None:
@@ -112,7 +112,7 @@ async def delete_eval(service: Service, call: Call) -> Answer:
     return Answer.of(200, {"object": "eval.deleted", "deleted": True, "eval_id": eval_id})
 
 
-# --- runs ----------------------------------------------------------------------------------------------------------------------------
+# --- runs -----------------------------------------------------------------------------------------------------------
 
 
 async def list_runs(service: Service, call: Call) -> Answer:
@@ -155,7 +155,7 @@ async def delete_run(service: Service, call: Call) -> Answer:
     return Answer.of(200, {"object": "eval.run.deleted", "deleted": True, "run_id": run_id})
 
 
-# --- output items --------------------------------------------------------------------------------------------------------------------
+# --- output items ---------------------------------------------------------------------------------------------------
 
 
 async def list_output_items(service: Service, call: Call) -> Answer:

@@ -1,13 +1,14 @@
 """From rows to results: output items, counts per criterion, usage per model.
 
-Pure functions of the JSON of an eval, a run and its rows. When a run is done, and where its rows are, is told in `runs`.
+Pure functions of the JSON of an eval, a run and its rows. When a run is done, and where its rows are, is told in
+`runs`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
-from evals_async.jsontext import JSONObject, JSONValue, NotJSON, parse
+from evals_async.jsontext import JSONObject, NotJSON, as_array, as_object, parse
 from evals_async.server.grading import grade, sample_namespace
 from evals_async.server.shapes import Ids, content_hash
 from evals_async.server.similarity import Unavailable
@@ -30,15 +31,15 @@ class SourceRow:
     sample: JSONObject | None
 
 
-def source_row(value: JSONValue, where: str) -> SourceRow:
-    if not isinstance(value, dict) or not isinstance(value.get("item"), dict):
+def source_row(value: object, where: str) -> SourceRow:
+    row = as_object(value) or {}
+    item = as_object(row.get("item"))
+    if item is None:
         raise BadRows(f"{where} has no object `item`")
-    item, sample = value["item"], value.get("sample")
-    assert isinstance(item, dict)
-    return SourceRow(item, sample if isinstance(sample, dict) else None)
+    return SourceRow(item, as_object(row.get("sample")))
 
 
-def rows_of_content(content: Iterable[JSONValue]) -> list[SourceRow]:
+def rows_of_content(content: Iterable[object]) -> list[SourceRow]:
     """The rows that stand in a run's own data source."""
     return [source_row(value, f"row {number}") for number, value in enumerate(content, 1)]
 
@@ -56,9 +57,9 @@ def rows_of_file(data: bytes) -> list[SourceRow]:
     return found
 
 
-def result_of(grader: JSONObject, namespaces: Mapping[str, JSONValue]) -> dict[str, JSONValue]:
+def result_of(grader: JSONObject, namespaces: Mapping[str, object]) -> dict[str, object]:
     """One entry of an item's `results`; a grade that could not be given carries its error in `sample`."""
-    name: JSONValue = grader.get("id") or grader.get("name")
+    name: object = grader.get("id") or grader.get("name")
     try:
         given = grade(grader, namespaces)
     except Unavailable as error:
@@ -70,20 +71,19 @@ def result_of(grader: JSONObject, namespaces: Mapping[str, JSONValue]) -> dict[s
     return {"name": name, "sample": {"error": {"code": code, "message": message}}, "passed": False, "score": 0.0}
 
 
-def error_of(result: Mapping[str, JSONValue]) -> JSONValue:
-    sample = result["sample"]
-    return sample["error"] if isinstance(sample, dict) else None
+def error_of(result: Mapping[str, object]) -> object:
+    sample = as_object(result["sample"])
+    return sample["error"] if sample else None
 
 
-def sample_of(row: SourceRow, run: JSONObject, error: JSONValue) -> dict[str, JSONValue]:
+def sample_of(row: SourceRow, run: JSONObject, error: object) -> dict[str, object]:
     """The `sample` of an output item: what the model was asked and said, where the row tells."""
     given = row.sample or {}
     namespace = sample_namespace(given)
-    output: list[JSONValue] = []
+    output: list[object] = []
     if "output_text" in namespace:
         output = [{"role": "assistant", "content": namespace["output_text"]}]
-    usage = given.get("usage")
-    counts = usage if isinstance(usage, dict) else {}
+    counts = as_object(given.get("usage")) or {}
     return {
         "input": given.get("input") or [],
         "output": given.get("output") or output,
@@ -100,14 +100,14 @@ def sample_of(row: SourceRow, run: JSONObject, error: JSONValue) -> dict[str, JS
 
 def output_item(
     ids: Ids, number: int, row: SourceRow, run: JSONObject, graders: Sequence[JSONObject]
-) -> dict[str, JSONValue]:
+) -> dict[str, object]:
     """The output item of a row: graded, or errored with the reason."""
-    source = run["data_source"]
-    needs_model = row.sample is None and isinstance(source, dict) and source.get("type") != "jsonl"
-    results: list[dict[str, JSONValue]] = []
-    error: JSONValue = {"code": "model_unavailable", "message": NO_MODEL} if needs_model else None
+    source = as_object(run["data_source"]) or {}
+    needs_model = row.sample is None and source.get("type") != "jsonl"
+    results: list[dict[str, object]] = []
+    error: object = {"code": "model_unavailable", "message": NO_MODEL} if needs_model else None
     if not needs_model:
-        namespaces: dict[str, JSONValue] = {"item": row.item}
+        namespaces: dict[str, object] = {"item": row.item}
         if row.sample is not None:
             namespaces["sample"] = sample_namespace(row.sample)
         results = [result_of(grader, namespaces) for grader in graders]
@@ -128,7 +128,7 @@ def output_item(
     }
 
 
-def result_counts(items: Sequence[JSONObject]) -> dict[str, JSONValue]:
+def result_counts(items: Sequence[JSONObject]) -> dict[str, object]:
     """How many items there are of each outcome."""
     found = [item["status"] for item in items]
     return {
@@ -139,13 +139,12 @@ def result_counts(items: Sequence[JSONObject]) -> dict[str, JSONValue]:
     }
 
 
-def per_criterion(items: Sequence[JSONObject], graders: Sequence[JSONObject]) -> list[JSONValue]:
+def per_criterion(items: Sequence[JSONObject], graders: Sequence[JSONObject]) -> list[object]:
     """How many grades of each criterion passed and failed; errors are neither."""
     tally = {str(grader.get("id") or grader.get("name")): [0, 0] for grader in graders}
     for item in items:
-        results = item["results"]
-        for result in results if isinstance(results, list) else []:
-            if isinstance(result, dict) and error_of(result) is None:
+        for result in map(as_object, as_array(item["results"]) or ()):
+            if result and error_of(result) is None:
                 tally[str(result["name"])][0 if result["passed"] else 1] += 1
     return [
         {"testing_criteria": name, "testing_criteria_id": name, "passed": passed, "failed": failed}
@@ -153,14 +152,13 @@ def per_criterion(items: Sequence[JSONObject], graders: Sequence[JSONObject]) ->
     ]
 
 
-def per_model(items: Sequence[JSONObject]) -> list[JSONValue]:
+def per_model(items: Sequence[JSONObject]) -> list[object]:
     """The tokens of each model that the items name."""
     totals: dict[str, dict[str, int]] = {}
     for item in items:
-        sample = item["sample"]
-        model = sample.get("model") if isinstance(sample, dict) else None
-        usage = sample.get("usage") if isinstance(sample, dict) else None
-        if not isinstance(model, str) or not model or not isinstance(usage, dict) or item["status"] == "error":
+        sample = as_object(item["sample"]) or {}
+        model, usage = sample.get("model"), as_object(sample.get("usage"))
+        if not isinstance(model, str) or not model or usage is None or item["status"] == "error":
             continue
         total = totals.setdefault(model, dict.fromkeys(("invocation_count", *USAGE), 0))
         total["invocation_count"] += 1
@@ -170,7 +168,7 @@ def per_model(items: Sequence[JSONObject]) -> list[JSONValue]:
     return [{"model_name": model, **total} for model, total in totals.items()]
 
 
-def finished(run: JSONObject, items: Sequence[JSONObject], graders: Sequence[JSONObject]) -> dict[str, JSONValue]:
+def finished(run: JSONObject, items: Sequence[JSONObject], graders: Sequence[JSONObject]) -> dict[str, object]:
     """The run when all its items are there."""
     return {
         **run,
@@ -181,6 +179,6 @@ def finished(run: JSONObject, items: Sequence[JSONObject], graders: Sequence[JSO
     }
 
 
-def failed(run: JSONObject, message: str) -> dict[str, JSONValue]:
+def failed(run: JSONObject, message: str) -> dict[str, object]:
     """The run when its rows could not be had."""
     return {**run, "status": "failed", "error": {"code": "invalid_data_source", "message": message}}

@@ -1,6 +1,7 @@
 """Which path is which endpoint: the table of routes, and `match`.
 
-The service's `/v1`, Azure's `/openai/v1` and `/openai`, a Foundry project's base, and no base at all lead to the same table. Pure.
+The service's `/v1`, Azure's `/openai/v1` and `/openai`, a Foundry project's base, and no base at all lead to the same
+table. Pure.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

@@ -1,15 +1,17 @@
 """`LocalServer`: the Evals API on a socket of this machine.
 
-The only module that speaks HTTP: it takes requests in, asks guard, faults and routes in this order, and sends answers out.
+The only module that speaks HTTP: it takes requests in, asks guard, faults and routes in this order, and sends answers
+out.
 """
 
+import asyncio
 import logging
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
-from functools import partial
+from sqlite3 import Connection
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Self
 
 import attrs
 from aiohttp import web
@@ -28,6 +30,7 @@ from evals_async.store.database import StrPath
 
 
 logger = logging.getLogger("evals_async.server")
+access_logger = logging.getLogger("evals_async.server.access")  # speaks at level INFO
 
 NO_QUERY: Mapping[str, str] = MappingProxyType({})
 NO_CONTENTS: Mapping[str, bytes] = MappingProxyType({})
@@ -37,7 +40,9 @@ SHUTDOWN_SECONDS = 1.0  # how long requests that are still being answered may ta
 
 @attrs.define
 class SeenRequest:
-    """A request that arrived: what it was, and the status it was answered with (`None` while it is, or when it never was)."""
+    """A request that arrived: what it was, and the status it was answered with (`None` while it is, or when it never
+    was).
+    """
 
     method: str
     path: str
@@ -73,17 +78,18 @@ class JsonServer(web.Server):
     """aiohttp's low-level server, with our protocol for each connection."""
 
     def __call__(self) -> web.RequestHandler:
-        return JsonProtocol(self, loop=self._loop, access_log=None)
+        return JsonProtocol(self, loop=asyncio.get_running_loop(), access_log=access_logger)
 
 
 class LocalServer:
     """The Evals API over a store: `async with LocalServer() as server: ... server.base_url ...`
 
-    `store` is the path of a store's file, made if it is not there, or `None` for a store in memory. `port` 0 takes any free port. With
-    `api_key` requests must carry it. `faults` go wrong as declared. With `read_only` every write is answered with 403, and the file is
-    opened without the right to write. A new run is queued for `queued_seconds` and in progress for `running_seconds` of the `clock`.
-    `allowed_hosts` are names that requests may be addressed to and come from, beside the loopback's. Bodies have at most `body_limit`
-    bytes, uploads `upload_limit`. `requests` holds the last `remembered` requests.
+    `store` is the path of a store's file, made if it is not there, or `None` for a store in memory. `port` 0 takes any
+    free port. With `api_key` requests must carry it. `faults` go wrong as declared. With `read_only` every write is
+    answered with 403, and the file is opened without the right to write. A new run is queued for `queued_seconds` and
+    in progress for `running_seconds` of the `clock`. `allowed_hosts` are names that requests may be addressed to and
+    come from, beside the loopback's. Bodies have at most `body_limit` bytes, uploads `upload_limit`. `requests` holds
+    the last `remembered` requests.
     """
 
     def __init__(
@@ -122,7 +128,7 @@ class LocalServer:
     def __repr__(self) -> str:
         return f"LocalServer({self.base_url if self.runner else 'not running'}, store={self.store or 'memory'})"
 
-    # --- beginning and end -----------------------------------------------------------------------------------------------------------
+    # --- beginning and end -------------------------------------------------------------------------------------------
 
     @property
     def base_url(self) -> str:
@@ -138,7 +144,9 @@ class LocalServer:
         return self.service
 
     async def start(self) -> Self:
-        """Open the store and the socket. Raises `ArchiveError` for a file that is no store, `OSError` for a port that is taken."""
+        """Open the store and the socket. Raises `ArchiveError` for a file that is no store, `OSError` for a port that
+        is taken.
+        """
         database = await Database.open(self.store, read_only=self.read_only and self.store is not None)
         try:
             ids = Ids(self.clock, await database.call(rows.count_all))
@@ -178,7 +186,7 @@ class LocalServer:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
-    # --- what it holds ---------------------------------------------------------------------------------------------------------------
+    # --- what it holds -----------------------------------------------------------------------------------------------
 
     async def seed(
         self,
@@ -193,23 +201,21 @@ class LocalServer:
 
         `contents` are the bytes of files by file id. Seeded runs stay in the state they are in.
         """
-        objects: tuple[tuple[rows.Kind, Iterable[JSONObject]], ...] = (
-            ("evals", evals),
-            ("runs", runs),
-            ("output_items", output_items),
-            ("files", files),
-        )
-        made = [(kind, [Row.of(kind, body) for body in bodies]) for kind, bodies in objects]
+        kinds: tuple[rows.Kind, ...] = ("evals", "runs", "output_items", "files")
+        made = {
+            kind: [Row.of(kind, body) for body in bodies]
+            for kind, bodies in zip(kinds, (evals, runs, output_items, files), strict=True)
+        }
 
-        def write(connection: rows.Connection) -> None:
-            for kind, some in made:
-                rows.put(connection, kind, some)
+        def write(connection: Connection) -> None:
+            for kind in kinds:
+                rows.put(connection, kind, made[kind])
             for file_id, data in contents.items():
                 rows.put_content(connection, file_id, data)
 
         await self.running.database.atomic(write)
 
-    # --- one request -----------------------------------------------------------------------------------------------------------------
+    # --- one request -------------------------------------------------------------------------------------------------
 
     async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to one request, whatever becomes of it."""

@@ -1,15 +1,14 @@
 """What a run does over time: queued, in progress, completed. Driven by the clock, and looked at when somebody asks.
 
-A run has no task of its own: whoever reads it first brings it to where the clock says it should be by then. So the same clock gives the same
-states, a server that was closed continues where it stood, and a fake clock needs no waiting.
+A run has no task of its own: whoever reads it first brings it to where the clock says it should be by then. So the same
+clock gives the same states, a server that was closed continues where it stood, and a fake clock needs no waiting.
 """
 
 import asyncio
 import sqlite3
-from collections.abc import Mapping
 
 from evals_async.clock import Clock
-from evals_async.jsontext import JSONObject, JSONValue, parse
+from evals_async.jsontext import JSONObject, as_array, as_object, parse
 from evals_async.server.answers import Problem, not_found
 from evals_async.server.results import BadRows, SourceRow, failed, finished, output_item, rows_of_content, rows_of_file
 from evals_async.server.shapes import Ids
@@ -20,11 +19,9 @@ ENDED = ("completed", "failed", "canceled", "cancelled")
 MANY_ROWS = 200  # beyond it the grading moves to a thread, so that other requests are answered meanwhile
 
 
-def stored_object(text: str) -> dict[str, JSONValue]:
+def stored_object(text: str) -> dict[str, object]:
     """A stored row as a JSON object."""
-    value = parse(text.encode())
-    assert isinstance(value, dict)
-    return value
+    return dict(as_object(parse(text.encode())) or {})
 
 
 def write_run(connection: sqlite3.Connection, run: JSONObject, now: float) -> None:
@@ -40,7 +37,7 @@ def begin(connection: sqlite3.Connection, run: JSONObject, now: float) -> bool:
     return True
 
 
-def end(connection: sqlite3.Connection, run: JSONObject, items: list[dict[str, JSONValue]], now: float) -> None:
+def end(connection: sqlite3.Connection, run: JSONObject, items: list[dict[str, object]], now: float) -> None:
     """Write the last state of a run with all its items, and that it is pending no more."""
     rows.put(connection, "output_items", [Row.of("output_items", item) for item in items])
     write_run(connection, run, now)
@@ -98,23 +95,23 @@ class Runs:
         elif run["status"] == "queued":
             await self.database.atomic(write_run, {**run, "status": "in_progress"}, now)
 
-    async def read_run(self, eval_id: str, run_id: str) -> dict[str, JSONValue]:
+    async def read_run(self, eval_id: str, run_id: str) -> dict[str, object]:
         text = await self.database.call(rows.get, "runs", (eval_id, run_id))
         if text is None:
             raise not_found("run", run_id)
         return stored_object(text)
 
-    async def carry_out(self, run: JSONObject) -> tuple[dict[str, JSONValue], list[dict[str, JSONValue]]]:
+    async def carry_out(self, run: JSONObject) -> tuple[dict[str, object], list[dict[str, object]]]:
         """The last state of a run, and its output items."""
         parent = await self.database.call(rows.get, "evals", (str(run["eval_id"]),))
-        criteria = stored_object(parent)["testing_criteria"] if parent is not None else []
-        graders = [grader for grader in (criteria if isinstance(criteria, list) else []) if isinstance(grader, dict)]
+        criteria = as_array(stored_object(parent).get("testing_criteria")) if parent is not None else None
+        graders = [grader for entry in criteria or () if (grader := as_object(entry)) is not None]
         try:
             source = await self.source_rows(run)
         except BadRows as error:
             return failed(run, str(error)), []
 
-        def grade_all() -> list[dict[str, JSONValue]]:
+        def grade_all() -> list[dict[str, object]]:
             return [output_item(self.ids, number, row, run, graders) for number, row in enumerate(source)]
 
         items = grade_all() if len(source) <= MANY_ROWS else await asyncio.to_thread(grade_all)
@@ -122,23 +119,21 @@ class Runs:
 
     async def source_rows(self, run: JSONObject) -> list[SourceRow]:
         """The rows of a run, from itself or from a file. Raises `BadRows`."""
-        data_source = run["data_source"]
-        source = data_source.get("source") if isinstance(data_source, dict) else None
-        form: Mapping[str, JSONValue] = source if isinstance(source, dict) else {}
-        content = form.get("content")
-        if form.get("type") == "file_content" and isinstance(content, list):
-            return rows_of_content(content)
-        if form.get("type") != "file_id":
-            raise BadRows(
-                f"a source of type {form.get('type')} needs stored answers of models, and this server has none"
-            )
-        data = await self.database.call(rows.get_content, str(form.get("id")))
+        source = as_object((as_object(run["data_source"]) or {}).get("source")) or {}
+        kind = source.get("type")
+        if kind == "file_content":
+            return rows_of_content(as_array(source.get("content")) or ())
+        if kind != "file_id":
+            raise BadRows(f"a source of type {kind} needs stored answers of models, and this server has none")
+        data = await self.database.call(rows.get_content, str(source.get("id")))
         if data is None:
-            raise BadRows(f"the file {form.get('id')} is gone")
+            raise BadRows(f"the file {source.get('id')} is gone")
         return rows_of_file(data)
 
-    async def cancel(self, eval_id: str, run_id: str) -> dict[str, JSONValue]:
-        """The run, canceled; one that is canceled already stays so. Raises `Problem` 404, or 400 for a run that has ended otherwise."""
+    async def cancel(self, eval_id: str, run_id: str) -> dict[str, object]:
+        """The run, canceled; one that is canceled already stays so. Raises `Problem` 404, or 400 for a run that has
+        ended otherwise.
+        """
         await self.advance(eval_id, run_id)
         async with self.lock:
             run = await self.read_run(eval_id, run_id)

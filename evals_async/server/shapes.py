@@ -1,7 +1,7 @@
 """The objects as the service shapes them: evals, runs, output items, files, and their ids.
 
-Pure functions from checked requests to JSON objects, nulls and server-made fields included. The forms were taken from captured answers,
-not from the specification, where the two differ. Nothing here reads the store.
+Pure functions from checked requests to JSON objects, nulls and server-made fields included. The forms were taken from
+captured answers, not from the specification, where the two differ. Nothing here reads the store.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 
 from evals_async.clock import Clock
-from evals_async.jsontext import JSONValue, canonical
+from evals_async.jsontext import JSONObject, as_array, as_object, canonical
 
 
 BASE_62 = (
@@ -19,14 +19,14 @@ BASE_62 = (
 )  # in the order of their codes, as ids are compared
 FILE_ID_LENGTH = 22
 
-NO_COUNTS: Mapping[str, JSONValue] = {"total": 0, "errored": 0, "failed": 0, "passed": 0}
+NO_COUNTS: Mapping[str, object] = {"total": 0, "errored": 0, "failed": 0, "passed": 0}
 
 # What an eval with include_sample_schema is given for the sample of a model.
-FUNCTION_CALL: Mapping[str, JSONValue] = {
+FUNCTION_CALL: Mapping[str, object] = {
     "properties": {"name": {"type": "string"}, "arguments": {"type": "string"}},
     "required": ["name", "arguments"],
 }
-TOOL_CALL: Mapping[str, JSONValue] = {
+TOOL_CALL: Mapping[str, object] = {
     "type": "object",
     "properties": {
         "type": {"type": "string", "enum": ["function"]},
@@ -35,7 +35,7 @@ TOOL_CALL: Mapping[str, JSONValue] = {
     },
     "required": ["type", "function", "id"],
 }
-MESSAGE: Mapping[str, JSONValue] = {
+MESSAGE: Mapping[str, object] = {
     "type": "object",
     "properties": {
         "role": {"type": "string", "enum": ["assistant"]},
@@ -46,7 +46,7 @@ MESSAGE: Mapping[str, JSONValue] = {
     },
     "required": ["role"],
 }
-SAMPLE_SCHEMA: Mapping[str, JSONValue] = {
+SAMPLE_SCHEMA: Mapping[str, object] = {
     "type": "object",
     "properties": {
         "model": {"type": "string"},
@@ -97,54 +97,48 @@ class Ids:
         return str(uuid.UUID(bytes=digest[:16], version=4))
 
 
-def wrapped_schema(config: Mapping[str, JSONValue]) -> dict[str, JSONValue]:
+def wrapped_schema(config: Mapping[str, object]) -> dict[str, object]:
     """The schema of an eval's rows, with the item's schema inside, as the service echoes it."""
     if config["type"] != "custom":
-        either: JSONValue = {"type": "object"}
+        either: object = {"type": "object"}
         return {"type": "object", "properties": {"item": either, "sample": either}, "required": ["item", "sample"]}
-    properties: dict[str, JSONValue] = {"item": config["item_schema"]}
+    properties: dict[str, object] = {"item": config["item_schema"]}
     if config.get("include_sample_schema"):
         properties["sample"] = SAMPLE_SCHEMA
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
-def config_echo(config: Mapping[str, JSONValue]) -> dict[str, JSONValue]:
+def config_echo(config: Mapping[str, object]) -> dict[str, object]:
     """A data source config as it comes back: without `item_schema` and `include_sample_schema`, with `schema`."""
     echo = {key: value for key, value in config.items() if key not in ("item_schema", "include_sample_schema")}
     return {**echo, "schema": wrapped_schema(config)}
 
 
-def normal_messages(messages: JSONValue) -> list[JSONValue]:
+def normal_messages(messages: object) -> list[object]:
     """Messages as the service echoes them: typed, and plain text as an `input_text` part."""
-    normal: list[JSONValue] = []
-    for message in messages if isinstance(messages, list) else []:
-        if isinstance(message, dict):
-            content = message.get("content")
-            part: JSONValue = {"type": "input_text", "text": content} if isinstance(content, str) else content
-            message = {"type": "message", **message, "content": part}
-        normal.append(message)
+    normal: list[object] = []
+    for message in map(as_object, as_array(messages) or ()):
+        content = message.get("content") if message else None
+        part: object = {"type": "input_text", "text": content} if isinstance(content, str) else content
+        normal.append({"type": "message", **(message or {}), "content": part})
     return normal
 
 
-def criterion_echo(ids: Ids, grader: Mapping[str, JSONValue]) -> dict[str, JSONValue]:
+def criterion_echo(ids: Ids, grader: Mapping[str, object]) -> dict[str, object]:
     """A testing criterion as it comes back: with an id, and messages normalised."""
-    echo: dict[str, JSONValue] = {"name": grader["name"], "id": f"{grader['name']}-{ids.uuid4()}", **grader}
+    echo: dict[str, object] = {"name": grader["name"], "id": f"{grader['name']}-{ids.uuid4()}", **grader}
     if grader["type"] in ("label_model", "score_model"):
         echo["input"] = normal_messages(grader["input"])
         echo.setdefault("sampling_params", None)
     return echo
 
 
-def new_eval(
-    ids: Ids, request: Mapping[str, JSONValue], graders: Sequence[Mapping[str, JSONValue]]
-) -> dict[str, JSONValue]:
+def new_eval(ids: Ids, request: Mapping[str, object], graders: Sequence[Mapping[str, object]]) -> dict[str, object]:
     """The eval that a checked request makes."""
-    config = request["data_source_config"]
-    assert isinstance(config, dict)
     return {
         "object": "eval",
         "id": ids.new("eval"),
-        "data_source_config": config_echo(config),
+        "data_source_config": config_echo(as_object(request["data_source_config"]) or {}),
         "testing_criteria": [criterion_echo(ids, grader) for grader in graders],
         "name": request.get("name") or "",
         "created_at": int(ids.clock.time()),
@@ -152,21 +146,20 @@ def new_eval(
     }
 
 
-def source_echo(source: Mapping[str, JSONValue]) -> dict[str, JSONValue]:
+def source_echo(source: Mapping[str, object]) -> dict[str, object]:
     """A run's data source as it comes back."""
     echo = dict(source)
-    template = source.get("input_messages")
-    if source["type"] == "completions" and isinstance(template, dict) and "template" in template:
+    template = as_object(source.get("input_messages"))
+    if source["type"] == "completions" and template and "template" in template:
         echo["input_messages"] = {**template, "template": normal_messages(template["template"])}
     if source["type"] != "jsonl":
         echo.setdefault("sampling_params", None)
     return echo
 
 
-def new_run(ids: Ids, eval_id: str, request: Mapping[str, JSONValue], base_url: str) -> dict[str, JSONValue]:
+def new_run(ids: Ids, eval_id: str, request: Mapping[str, object], base_url: str) -> dict[str, object]:
     """The run that a checked request makes: queued, and nothing counted."""
-    source = request["data_source"]
-    assert isinstance(source, dict)
+    source = as_object(request["data_source"]) or {}
     run_id = ids.new("evalrun")
     return {
         "object": "eval.run",
@@ -187,7 +180,7 @@ def new_run(ids: Ids, eval_id: str, request: Mapping[str, JSONValue], base_url: 
     }
 
 
-def new_file(ids: Ids, *, filename: str, purpose: str, size: int, expires_in: int | None) -> dict[str, JSONValue]:
+def new_file(ids: Ids, *, filename: str, purpose: str, size: int, expires_in: int | None) -> dict[str, object]:
     """The file that an upload makes."""
     created_at = int(ids.clock.time())
     return {
@@ -203,6 +196,6 @@ def new_file(ids: Ids, *, filename: str, purpose: str, size: int, expires_in: in
     }
 
 
-def content_hash(item: JSONValue) -> str:
+def content_hash(item: JSONObject) -> str:
     """The `_datasource_item_content_hash` of a row."""
     return hashlib.sha256(canonical(item)).hexdigest()

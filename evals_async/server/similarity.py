@@ -1,8 +1,10 @@
-"""The metrics of text similarity graders, by the libraries that the service names. Each is imported when it is first needed.
+"""The metrics of text similarity graders, by the libraries that the service names. Each is imported when it is first
+needed.
 
-`fuzzy_match` is rapidfuzz's WRatio on processed strings, `bleu`, `gleu` and `meteor` are nltk's on words split at white space (BLEU smoothed
-by nltk's method 1), `rouge_*` is rouge-score's F-measure without a stemmer. The service does not tell its own variants, so its numbers may
-differ in small ways. `cosine` needs an embedding model, and there is none here.
+`fuzzy_match` is rapidfuzz's WRatio on processed strings, `bleu`, `gleu` and `meteor` are nltk's on words split at white
+space (BLEU smoothed by nltk's method 1), `rouge_*` is rouge-score's F-measure without a stemmer. The service does not
+tell its own variants, so its numbers may differ in small ways. `cosine` needs an embedding model, and there is none
+here.
 """
 
 import importlib

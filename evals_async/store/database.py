@@ -1,7 +1,7 @@
 """The SQLite connection: opened, owned by one thread, closed. Only this module opens database files.
 
-Functions of a connection are handed to `Database.call`, or to `Database.atomic`, which runs them in one transaction. Nothing here knows
-which tables there are.
+Functions of a connection are handed to `Database.call`, or to `Database.atomic`, which runs them in one transaction.
+Nothing here knows which tables there are.
 """
 
 import asyncio
@@ -62,8 +62,9 @@ def connect(path: Path | None, *, read_only: bool) -> sqlite3.Connection:
 class Database:
     """A store, in a file or in memory. `async with await Database.open(path) as database: ...`
 
-    One thread owns the connection, and works through what it is given in order. A caller that is cancelled stops waiting, while what it
-    asked for is still carried out as a whole. Errors of the file become `ArchiveError`, with the sqlite3 error as its cause.
+    One thread owns the connection, and works through what it is given in order. A caller that is cancelled stops
+    waiting, while what it asked for is still carried out as a whole. Errors of the file become `ArchiveError`, with the
+    sqlite3 error as its cause.
     """
 
     def __init__(self, path: Path | None, owner: ThreadPoolExecutor | None, connection: sqlite3.Connection) -> None:
@@ -75,8 +76,9 @@ class Database:
     async def open(cls, path: StrPath | None = None, *, read_only: bool = False, inline: bool | None = None) -> Self:
         """Open a file, making it if there is none, or a new store in memory.
 
-        `inline` makes the caller's thread the owner: quicker, and it blocks the loop for as long as SQLite takes. It is the default for a
-        store in memory. Raises `ArchiveError` for a file of another kind, of a newer version, or unreadable; such a file is left as it is.
+        `inline` makes the caller's thread the owner: quicker, and it blocks the loop for as long as SQLite takes. It is
+        the default for a store in memory. Raises `ArchiveError` for a file of another kind, of a newer version, or
+        unreadable; such a file is left as it is.
         """
         place = None if path is None else Path(path)
         owner = None
@@ -105,7 +107,9 @@ class Database:
     async def atomic(
         self, work: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """What `work(connection, ...)` returns, in one transaction: all of it is kept once this returns, or nothing of it."""
+        """What `work(connection, ...)` returns, in one transaction: all of it is kept once this returns, or nothing of
+        it.
+        """
         return await self.on_owner(
             lambda: in_transaction(self.connection, lambda: work(self.connection, *args, **kwargs))
         )

@@ -1,7 +1,8 @@
 """Rows in and out of a store: evals, runs, output items, files and their contents.
 
-Plain functions of a connection, to be called through `Database.call`, or several of them together in one `Database.atomic`. Every
-value is bound, never formatted into the SQL. Nothing here opens a file or begins a transaction.
+Plain functions of a connection, to be called through `Database.call`, or several of them together in one
+`Database.atomic`. Every value is bound, never formatted into the SQL. Nothing here opens a file or begins a
+transaction.
 """
 
 import hashlib
@@ -12,8 +13,6 @@ from sqlite3 import Connection
 from typing import Literal, Self, TypeAlias
 
 import attrs
-
-from evals_async.jsontext import JSONValue
 
 
 Kind: TypeAlias = Literal["evals", "runs", "output_items", "files"]
@@ -48,7 +47,7 @@ TABLES: Mapping[Kind, Table] = {
 }
 
 
-def json_text(value: JSONValue) -> str:
+def json_text(value: object) -> str:
     """The compact ASCII text of a JSON value: integers of any size, NUL and lone surrogates are safe in it."""
     return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
@@ -81,7 +80,7 @@ class Row:
     def of(
         cls,
         kind: Kind,
-        body: Mapping[str, JSONValue],
+        body: Mapping[str, object],
         *,
         parents: Sequence[str] | None = None,
         text: str | None = None,
@@ -89,8 +88,8 @@ class Row:
     ) -> Self:
         """The row of a JSON object.
 
-        `parents` are the ids to file it under, where the object's own fields should not decide. `text` is its JSON text as it was
-        received; without it the text is made. Raises `ValueError` without an id.
+        `parents` are the ids to file it under, where the object's own fields should not decide. `text` is its JSON text
+        as it was received; without it the text is made. Raises `ValueError` without an id.
         """
         table = TABLES[kind]
         names = table.key if parents is None else ("id",)
@@ -117,7 +116,7 @@ class Page:
     has_more: bool
 
 
-# --- SQL, made once for each kind of question; only names from TABLES are formatted into it ---------------------------------------------
+# --- SQL, made once for each kind of question; only names from TABLES are formatted into it -------------------------
 
 
 @cache
@@ -150,7 +149,7 @@ def page_sql(kind: Kind, order: Order, order_by: OrderBy, *, after: bool, label:
     return f"SELECT id, body FROM {kind}{where} ORDER BY {order_by} {direction}, id {direction} LIMIT ?"
 
 
-# --- objects -------------------------------------------------------------------------------------------------------------------------
+# --- objects --------------------------------------------------------------------------------------------------------
 
 
 def put(connection: Connection, kind: Kind, rows: Iterable[Row]) -> None:
@@ -184,7 +183,8 @@ def page(
 ) -> Page:
     """The next `limit` objects after the object with the id `after`, ordered by time and then by id.
 
-    `label` keeps those of one status (files: of one purpose). Raises `UnknownCursor` when there is no object `after` under `parents`.
+    `label` keeps those of one status (files: of one purpose). Raises `UnknownCursor` when there is no object `after`
+    under `parents`.
     """
     values: list[str | int] = [text_column(part) for part in parents]
     if label is not None:
@@ -232,7 +232,7 @@ def delete(connection: Connection, kind: Kind, key: Sequence[str]) -> bool:
     return removed
 
 
-# --- the contents of files -----------------------------------------------------------------------------------------------------------
+# --- the contents of files ------------------------------------------------------------------------------------------
 
 
 def put_content(connection: Connection, file_id: str, data: bytes) -> str:

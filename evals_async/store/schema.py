@@ -13,8 +13,8 @@ from evals_async.errors import ArchiveError
 
 APPLICATION_ID = 0x4556_414C  # "EVAL" in the header of the file: SQLite's own way to say whose file it is
 
-# Everywhere `body` is the whole JSON text, as it was received or made. The columns beside it only find and order it. Keys hold the ids of
-# the parents, because some servers count output items anew in every run.
+# Everywhere `body` is the whole JSON text, as it was received or made. The columns beside it only find and order it.
+# Keys hold the ids of the parents, because some servers count output items anew in every run.
 FIRST: tuple[str, ...] = (
     """CREATE TABLE evals (
         id TEXT NOT NULL PRIMARY KEY,
@@ -70,7 +70,8 @@ def check_identity(connection: sqlite3.Connection, steps: Sequence[Sequence[str]
 
 
 def migrate(connection: sqlite3.Connection, steps: Sequence[Sequence[str]] = MIGRATIONS) -> None:
-    """Bring an empty or older file up to date, one transaction a step; each holds the step and the record that it was made.
+    """Bring an empty or older file up to date, one transaction a step; each holds the step and the record that it was
+    made.
 
     The record is the header's `user_version`, which takes part in the transaction. Two processes may do this at once.
     """

@@ -16,13 +16,13 @@ Nothing here knows an endpoint, a client or a page.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterable, Sized
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, cast, overload
+from typing import Generic, Literal, Self, TypeAlias, TypeVar, cast, overload
 
 import attrs
 
+from evals_async.channel import Channel, Items, Job, Source, close
 from evals_async.errors import InvalidArgument, PartialFailure
 
 
@@ -31,9 +31,6 @@ V = TypeVar("V")
 H = TypeVar("H", bound=Hashable)
 K_co = TypeVar("K_co", covariant=True)
 V_co = TypeVar("V_co", covariant=True)
-
-Items: TypeAlias = Iterable[K] | AsyncIterable[K]
-"""Any iterable or async iterable; it is taken from lazily, one item at a time."""
 
 DEFAULT_CONCURRENCY = 32
 MOST_WORKERS = 256
@@ -94,142 +91,20 @@ class Tally:
             self.listener(Progress(self.started, self.done, self.failed, self.total))
 
 
-class Source(Generic[K]):
-    """One iterator for many workers. An async one allows one request at a time, hence the lock."""
-
-    def __init__(self, items: Items[K]) -> None:
-        self.total = len(items) if isinstance(items, Sized) else None
-        self.count = 0
-        self.ended = False
-        self.lock = asyncio.Lock()
-        self.later: AsyncIterator[K] | None = None
-        self.now: Iterable[K] = ()
-        if isinstance(items, AsyncIterable):
-            self.later = aiter(items)
-        else:
-            self.now = iter(items)
-
-    async def take(self) -> tuple[int, K] | None:
-        """The next item with its number, or `None` after the last."""
-        if self.later is None:
-            for item in self.now:
-                self.count += 1
-                return self.count - 1, item
-            return None
-        async with self.lock:
-            if not self.ended:
-                async for item in self.later:
-                    self.count += 1
-                    return self.count - 1, item
-                self.ended = True
-            return None
-
-    async def aclose(self) -> None:
-        """Close an async generator that was given; what has no `aclose` needs none."""
-        if self.later is not None:
-            await close(self.later)
-
-
-async def close(iterator: object) -> None:
-    aclose = getattr(iterator, "aclose", None)
-    if aclose is not None:
-        await aclose()
-
-
-class Channel(Generic[V]):
-    """Between the workers and one consumer: `room` things at most, counted from before each is begun to be made."""
-
-    def __init__(self, room: int) -> None:
-        self.free = room
-        self.ready: deque[V] = deque()
-        self.stalled: deque[asyncio.Future[None]] = deque()
-        self.reader: asyncio.Future[None] | None = None
-        self.tasks: list[asyncio.Task[None]] = []
-        self.working = 0
-        self.failure: BaseException | None = None
-        self.closed = False
-
-    def start(self, job: Callable[[Channel[V]], Coroutine[Any, Any, None]], crew: int) -> None:
-        self.working = crew
-        for _ in range(crew):
-            self.tasks.append(asyncio.create_task(self.work(job)))
-
-    async def work(self, job: Callable[[Channel[V]], Coroutine[Any, Any, None]]) -> None:
-        # What ends a worker early, be it a broken iterable, a cancellation or Ctrl-C, is handed to the consumer, who
-        # raises it.
-        try:
-            await job(self)
-        except BaseException as error:
-            if not self.closed:
-                self.failure = error
-                self.close()
-        finally:
-            self.working -= 1
-            if not self.working:
-                self.wake()
-
-    async def reserve(self) -> None:
-        """Wait until there is room for one thing more, and take that room."""
-        while self.free <= 0:
-            turn = asyncio.get_running_loop().create_future()
-            self.stalled.append(turn)
-            await turn
-        self.free -= 1
-
-    def release(self) -> None:
-        """Give the room of one thing back."""
-        self.free += 1
-        while self.stalled:
-            turn = self.stalled.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-
-    def put(self, thing: V) -> None:
-        """Hand over a thing for which room was reserved."""
-        self.ready.append(thing)
-        self.wake()
-
-    def wake(self) -> None:
-        if self.reader is not None and not self.reader.done():
-            self.reader.set_result(None)
-
-    async def arrival(self) -> None:
-        """Return when something is ready, or nothing will be any more."""
-        while not self.ready and self.working and not self.closed:
-            if self.reader is not None:
-                raise RuntimeError("two tasks iterate over the same fan-out; give each its own, or share a queue")
-            self.reader = asyncio.get_running_loop().create_future()
-            try:
-                await self.reader
-            finally:
-                self.reader = None
-
-    def close(self) -> None:
-        """Cancel every worker; returns at once."""
-        self.closed = True
-        for task in self.tasks:
-            task.cancel()
-        self.wake()
-
-
 class FanOut(AsyncIterator[Outcome[K, V]]):
     """The outcomes of many calls, as an async iterator and an async context manager. Made by `fan_out` and `merge`.
 
     Nothing starts before the first outcome is asked for. Whatever ends the iteration early (leaving the loop,
-    `aclose`, an error in the consumer or in the iterable, a cancellation) cancels every worker."""
+    `aclose`, an error in the consumer or in the iterable, a cancellation) cancels every worker.
+    """
 
     def __init__(
-        self,
-        source: Source[Any],
-        job: Callable[[Channel[Outcome[K, V]]], Coroutine[Any, Any, None]],
-        crew: int,
-        room: int,
+        self, job: Job[Outcome[K, V]], crew: int, room: int, cleanup: Callable[[], Awaitable[object]] | None = None
     ) -> None:
-        self.source = source
         self.job = job
         self.crew = crew
         self.channel: Channel[Outcome[K, V]] = Channel(room)
+        self.cleanup = cleanup
         self.loop: asyncio.AbstractEventLoop | None = None
 
     async def __anext__(self) -> Outcome[K, V]:
@@ -244,6 +119,8 @@ class FanOut(AsyncIterator[Outcome[K, V]]):
 
     async def more(self) -> None:
         channel = self.channel
+        if channel.reader is not None:
+            raise RuntimeError("two tasks iterate over the same fan-out; give each its own")
         try:
             if self.loop is None and not channel.closed:
                 self.loop = asyncio.get_running_loop()
@@ -265,7 +142,8 @@ class FanOut(AsyncIterator[Outcome[K, V]]):
         channel.ready.clear()
         if pending := [task for task in channel.tasks if not task.done()]:
             await asyncio.wait(pending)
-        await self.source.aclose()
+        if self.cleanup is not None:
+            await self.cleanup()
 
     async def __aenter__(self) -> Self:
         return self
@@ -311,7 +189,8 @@ def fan_out(
     from lazily, at most twice (ordered: four times) `concurrency` items ahead of the consumer; an async generator is
     closed in the end. A call that fails gives an outcome with `error` and stops nothing; `CancelledError`,
     `KeyboardInterrupt` and errors of the iterable itself are raised. `on_progress` is called after each call with a
-    `Progress`. Raises `InvalidArgument` for a `concurrency` out of range."""
+    `Progress`. Raises `InvalidArgument` for a `concurrency` out of range.
+    """
     source = Source(items)
     crew = checked_concurrency(concurrency, source.total)
     tally = Tally(source.total, on_progress)
@@ -338,7 +217,8 @@ def fan_out(
                 channel.put(held.pop(following))
                 following += 1
 
-    return FanOut(source, job, crew, crew * (ORDERED_ROOM_PER_WORKER if ordered else ROOM_PER_WORKER))
+    room = crew * (ORDERED_ROOM_PER_WORKER if ordered else ROOM_PER_WORKER)
+    return FanOut(job, crew, room, source.aclose)
 
 
 def merge(
@@ -351,7 +231,8 @@ def merge(
 
     `streams` gives pairs of a parent and what to iterate over, lazily. Each item is an `Outcome` with the parent as
     key; a stream that fails gives one with `error` after its items, and the others go on. The items of one stream
-    keep their order. Each stream is closed when it ends or the iteration is left. `Progress` counts streams."""
+    keep their order. Each stream is closed when it ends or the iteration is left. `Progress` counts streams.
+    """
     source = Source(streams)
     crew = checked_concurrency(concurrency, source.total)
     tally = Tally(source.total, on_progress)
@@ -372,7 +253,7 @@ def merge(
             else:
                 channel.put(Outcome(parent, error=error))
 
-    return FanOut(source, job, crew, crew * ROOM_PER_WORKER)
+    return FanOut(job, crew, crew * ROOM_PER_WORKER, source.aclose)
 
 
 async def drain(channel: Channel[Outcome[K, V]], parent: K, stream: AsyncIterable[V]) -> Exception | None:
@@ -426,7 +307,8 @@ async def gather_many(
     One failure does not stop the others. When all are done, `on_error="raise"` raises `PartialFailure` with the
     results and the errors by key; `"return"` puts each error in its place among the results. To stop at the first
     failure, iterate over `fan_out` and `unwrap()`. An item that comes twice is called twice; in a `PartialFailure` a
-    key stands for its last result and its last error."""
+    key stands for its last result and its last error.
+    """
     if on_error not in ("raise", "return"):
         raise InvalidArgument(f'on_error must be "raise" or "return", got {on_error!r}')
     outcomes: list[Outcome[H, V]] = []

@@ -1,218 +1,42 @@
 """Listings: `Pager`, what every `list()` returns, and `Page`, one page of it. Nothing here knows an endpoint.
 
-A listing is a callable `fetch(after, limit)` that returns a `PageBody`. Around it stand three things:
-
-- `Listing`: one request and what its answer means: which items are new, which cursor comes next, how to get over a
-bad page. - `Walk`: page after page, the next one requested while the consumer has the current one, never more than
-one ahead. - `Pager` and `Page`: what users hold.
-
-The rules, for servers that are not what they should be:
-
-- The next cursor is the page's `last_id`, or else the id of its last item. `has_more` without either is an error,
-never an end. - `has_more: true` on an empty page goes on from there; after 20 pages in a row without anything new it
-is an error. - Where `has_more` is missing, the listing ends with a page that is empty, or shorter than the fullest
-one before it. (A short *first*
-  page proves nothing: a server may give less than it was asked for.)
-- A cursor that comes twice (a cycle, a server that ignores `after`, or one that starts again because the cursor's
-object was deleted) is
-  tried once more from the nearest older id, and is then an error.
-- A cursor that is refused on a later page (404, 400: its object was deleted) is replaced by the nearest older id,
-twelve times at most. - Items whose id came before in the same listing are left out. That memory, one dict entry per
-id, is the only thing that grows.
-
-Walks are classes and not async generators so that leaving an `async for` cancels the request ahead at once (see
-`fanout`)."""
+`Walk` goes from page to page: the next one is requested as soon as its cursor is known, while the consumer has the
+current one, and never more than one ahead. It is a class and not an async generator so that leaving an `async for`
+cancels the request ahead at once (see `fanout`). How a listing moves on, and how it gets over bad pages, is told in
+`listing`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
-from types import MappingProxyType
-from typing import Any, Generic, TypeAlias, TypeVar, overload
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from typing import Any, Generic, TypeVar, overload
 
 import attrs
 
-from evals_async.errors import (
-    BadRequest,
-    BodyTooLarge,
-    DeadlineExceeded,
-    InvalidArgument,
-    NotFound,
-    PaginationError,
-    RequestError,
-    ServerError,
-)
+from evals_async.errors import InvalidArgument, PaginationError
 from evals_async.jsontext import JSONObject
+from evals_async.listing import NOTHING_EXTRA, Fetch, Listing, PageBody, Place, item_id, too_heavy
 
+
+__all__ = ["MAX_LIMIT", "Fetch", "ItemWalk", "Page", "PageBody", "Pager", "Walk", "item_id", "too_heavy"]
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 MAX_LIMIT = 100  # the API's largest page
-SERVER_LIMIT = 20  # the API's page size where none is asked for
-MOST_STALE = 20  # pages in a row without anything new
-MOST_DETOURS = 12  # cursors in a row that are refused
-NOTHING_EXTRA: JSONObject = MappingProxyType({})
-TOO_HEAVY = frozenset({408, 500, 502, 504})
 
 
-@attrs.frozen
-class PageBody(Generic[T_co]):
-    """One answer of a listing, decoded. `None` stands for a field that was null or missing; `extra` keeps the fields
-    unknown to us.
-    """
-
-    data: tuple[T_co, ...]
-    first_id: str | None = None
-    last_id: str | None = None
-    has_more: bool | None = None
-    extra: JSONObject = attrs.field(default=NOTHING_EXTRA, hash=False)
-
-
-Fetch: TypeAlias = Callable[[str | None, int | None], Awaitable[PageBody[T]]]
-"""`await fetch(after, limit)`: the page after that cursor (`None`: from the start), of that size (`None`: the
-server's own).
-"""
-
-
-def item_id(item: object) -> str | None:
-    """The `id` of an item, where it has one."""
-    found = getattr(item, "id", None)
-    return found if isinstance(found, str) else None
-
-
-def too_heavy(error: Exception) -> bool:
-    """Whether a smaller page may cure the error: 408, 500, 502, 504, a timeout, a body over the limit."""
-    if isinstance(error, ServerError):
-        return error.status in TOO_HEAVY
-    return isinstance(error, DeadlineExceeded | BodyTooLarge)
-
-
-@attrs.frozen(kw_only=True)
-class Place:
-    """Where a listing stands: all that is needed to ask for the page after it."""
-
-    number: int  # pages before this place
-    after: str | None
-    limit: int | None
-    fullest: int = 0
-    stale: int = 0
-    detoured: bool = False
-    fault: str | None = None  # why there is no next page although there should be one
-
-
-class Listing(Generic[T]):
-    """One listing: asks for pages, and remembers which ids and cursors were on which page.
-
-    Pages are numbered, so that asking twice for what follows page 3 gives the same items twice.
-    """
-
-    def __init__(
-        self,
-        fetch: Fetch[T],
-        key: Callable[[T], str | None],
-        shrink: Callable[[Exception], bool] | None,
-        wide: int,
-    ) -> None:
-        self.fetch = fetch
-        self.key = key
-        self.shrink = shrink
-        self.wide = wide
-        self.seen: dict[str, int] = {}
-        self.asked: dict[str | None, int] = {}
-
-    def fork(self, number: int) -> Listing[T]:
-        """A listing of its own that remembers the first `number` pages."""
-        twin = Listing(self.fetch, self.key, self.shrink, self.wide)
-        twin.seen = {key: page for key, page in self.seen.items() if page <= number}
-        twin.asked = {cursor: page for cursor, page in self.asked.items() if page <= number}
-        return twin
-
-    async def page(self, place: Place) -> Page[T]:
-        """The page after `place`. Raises what `fetch` raises, and `PaginationError`."""
-        if place.fault:
-            raise PaginationError(place.fault, after=place.after)
-        body, place = await self.ask(place)
-        number = place.number + 1
-        self.asked.setdefault(place.after, number)
-        fresh = tuple(item for item in body.data if self.is_new(self.key(item), number))
-        return Page(
-            data=fresh,
-            first_id=body.first_id,
-            last_id=body.last_id,
-            has_more=body.has_more,
-            extra=body.extra,
-            listing=self,
-            place=self.following(place, body, bool(fresh)),
-        )
-
-    def is_new(self, key: str | None, number: int) -> bool:
-        if key is None:
-            return True
-        if self.seen.get(key, number) < number:
-            return False
-        self.seen[key] = number
-        return True
-
-    async def ask(self, place: Place) -> tuple[PageBody[T], Place]:
-        gone: set[str] = set()
-        while True:
-            try:
-                return await self.fetch(place.after, place.limit), place
-            except Exception as error:
-                if self.shrink is not None and place.limit != 1 and self.shrink(error):
-                    place = attrs.evolve(place, limit=max(1, (place.limit or SERVER_LIMIT) // 2))
-                elif isinstance(error, NotFound | BadRequest) and place.number and place.after is not None:
-                    gone.add(place.after)
-                    place = attrs.evolve(place, after=self.older(gone, place, error))
-                else:
-                    mark(error, place)
-                    raise
-
-    def older(self, gone: set[str], place: Place, error: Exception) -> str:
-        """The nearest id before the cursors that are `gone`."""
-        older = next((key for key in reversed(self.seen) if key not in gone), None)
-        if older is None or len(gone) > MOST_DETOURS:
-            text = f"the cursor {place.after!r} was refused, and so were {len(gone) - 1} older ones"
-            raise PaginationError(text, after=place.after) from error
-        return older
-
-    def following(self, place: Place, body: PageBody[T], fresh: bool) -> Place | None:
-        """Where the listing stands after the answer `body` at `place`; `None` at its end."""
-        size, least = len(body.data), min(place.fullest, place.limit or place.fullest)
-        if body.has_more is False or (body.has_more is None and (size == 0 or size < least)):
-            return None
-        onward = attrs.evolve(
-            place,
-            number=place.number + 1,
-            fullest=max(place.fullest, size),
-            stale=0 if fresh else place.stale + 1,
-        )
-        if onward.stale >= MOST_STALE:
-            return attrs.evolve(onward, fault=f"{MOST_STALE} pages in a row brought nothing new")
-        if not body.data:
-            return attrs.evolve(onward, after=body.last_id or place.after)
-        cursor = body.last_id or self.key(body.data[-1])
-        if cursor is None:
-            return attrs.evolve(onward, fault="the server says that there is more, but the page has no cursor")
-        if self.asked.get(cursor, onward.number + 1) > onward.number:
-            return attrs.evolve(onward, after=cursor, detoured=False)
-        return self.detour(onward, cursor)
-
-    def detour(self, place: Place, cursor: str) -> Place:
-        """The cursor was asked before: once, go on from the nearest older id instead."""
-        older = next((key for key in reversed(self.seen) if key not in (cursor, place.after)), None)
-        if place.detoured or older is None:
-            return attrs.evolve(place, fault=f"the cursor {cursor!r} came twice: the listing does not move on")
-        return attrs.evolve(place, after=older, detoured=True)
-
-
-def mark(error: Exception, place: Place) -> None:
-    """Say on an error of a later page where the listing stood."""
-    if place.number and place.after is not None:
-        if isinstance(error, RequestError):
-            error.after = place.after
-        error.add_note(f"page {place.number + 1} of a listing failed; to go on where it stood: after={place.after!r}")
+async def page_after(listing: Listing[T], place: Place) -> Page[T]:
+    body, onward = await listing.turn(place)
+    return Page(
+        data=body.data,
+        first_id=body.first_id,
+        last_id=body.last_id,
+        has_more=body.has_more,
+        extra=body.extra,
+        listing=listing,
+        place=onward,
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -238,7 +62,7 @@ class Page(Generic[T]):
         """The page after this one. Raises `PaginationError` if this is the last, or if the listing does not move on."""
         if self.place is None:
             raise PaginationError("this is the last page; ask has_next_page() first", after=self.last_id)
-        return await self.listing.page(self.place)
+        return await page_after(self.listing, self.place)
 
     def iter_pages(self) -> Walk[T]:
         """This page, then all later ones."""
@@ -287,7 +111,7 @@ class Walk(AsyncIterator[Page[T]]):
             if self.want is not None:
                 self.want -= len(page.data)
             if page.place is not None and (self.want is None or self.want > 0):
-                self.ahead = asyncio.create_task(self.listing.page(page.place))
+                self.ahead = asyncio.create_task(page_after(self.listing, page.place))
                 self.ahead.add_done_callback(retrieve)
                 await asyncio.sleep(0)  # lets the request out before the consumer's work begins
         except BaseException:
@@ -304,7 +128,7 @@ class Walk(AsyncIterator[Page[T]]):
             return await ahead
         if self.place is None:
             raise StopAsyncIteration
-        return await self.listing.page(self.place)
+        return await page_after(self.listing, self.place)
 
     def drop(self) -> asyncio.Task[Page[T]] | None:
         ahead, self.ahead, self.place, self.first = self.ahead, None, None, None
@@ -354,7 +178,8 @@ class Pager(Generic[T]):
     all pages.
 
     Nothing is sent before that, and each use begins anew. Raises, while iterating, what the request raises, after the
-    items before it and with `.after` set to where to go on; and `PaginationError` when the listing does not move on."""
+    items before it and with `.after` set to where to go on; and `PaginationError` when the listing does not move on.
+    """
 
     def __init__(
         self,
@@ -371,7 +196,8 @@ class Pager(Generic[T]):
 
         `key` gives an item's id. `shrink` tells the errors that a smaller page may cure (see `too_heavy`): the page
         size is then halved, down to 1, the same cursor is asked again, and the size stays reduced. Raises
-        `InvalidArgument` for a `limit` below 1."""
+        `InvalidArgument` for a `limit` below 1.
+        """
         if limit is not None and limit < 1:
             raise InvalidArgument(f"limit must be at least 1, got {limit!r}")
         self.fetch = fetch
@@ -386,7 +212,7 @@ class Pager(Generic[T]):
 
     async def first(self) -> Page[T]:
         """The first page; the same as `await pager`."""
-        return await self.listing().page(Place(number=0, after=self.after, limit=self.limit))
+        return await page_after(self.listing(), Place(number=0, after=self.after, limit=self.limit))
 
     def __await__(self) -> Generator[Any, None, Page[T]]:
         return self.first().__await__()

@@ -38,18 +38,19 @@ class SingleFlight:
     The call runs in a task of its own, in the context (`contextvars`) of the first who asked. A waiter that is
     cancelled leaves alone; the call is cancelled when the last one leaves, and he waits until it is gone. A failure
     reaches everyone who waits, as an exception object of his own, and is forgotten: the next to ask calls anew. Each
-    event loop has its own flights."""
+    event loop has its own flights.
+    """
 
     def __init__(self) -> None:
         self.loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Flight]] = WeakKeyDictionary()
 
     async def run(self, key: Hashable, call: Callable[[], Awaitable[V]]) -> V:
-        """The result of the call that runs under `key`, which is `call()` if none does. Raises what that call raises."""
+        """The result of the call that runs under `key`; if none does, `call()` is begun. Raises what it raises."""
         loop = asyncio.get_running_loop()
         flights = self.loops.setdefault(loop, {})
         flight = flights.get(key)
-        first = flight is None
-        if flight is None:
+        first = flight is None or flight.task.done()
+        if flight is None or first:
             flight = flights[key] = Flight(loop.create_task(awaited(call)))
         task = flight.task
         waiter = loop.create_future()

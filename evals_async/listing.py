@@ -1,0 +1,203 @@
+"""One listing, request by request: what to ask for, and what an answer means. No pages for users here, no iteration.
+
+A listing is a callable `fetch(after, limit)` that returns a `PageBody`. `Listing` remembers what came, `Place` says
+where it stands.
+
+The rules, for servers that are not what they should be:
+
+- The next cursor is the page's `last_id`, or else the id of its last item. `has_more` without either is an error,
+  never an end.
+- `has_more: true` on an empty page goes on from there; 20 pages in a row without anything new are an error.
+- Where `has_more` is missing, the listing ends with a page that is empty, or shorter than the fullest one before it.
+  (A short *first* page proves nothing: a server may give less than it was asked for.)
+- A cursor that comes twice is tried once more from the nearest older id, and is then an error. That covers a cycle, a
+  server that ignores `after`, and one that starts again because the cursor's object was deleted.
+- A cursor that is refused on a later page (404 or 400: its object was deleted) is replaced by the nearest older id,
+  twelve times in a row at most.
+- Items whose id came before in the same listing are left out. That memory, one dict entry per id, is the only thing
+  that grows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from types import MappingProxyType
+from typing import Generic, TypeAlias, TypeVar
+
+import attrs
+
+from evals_async.errors import (
+    BadRequest,
+    BodyTooLarge,
+    DeadlineExceeded,
+    NotFound,
+    PaginationError,
+    RequestError,
+    ServerError,
+)
+from evals_async.jsontext import JSONObject
+
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+SERVER_LIMIT = 20  # the API's page size where none is asked for
+MOST_STALE = 20  # pages in a row without anything new
+MOST_DETOURS = 12  # cursors in a row that are refused
+NOTHING_EXTRA: JSONObject = MappingProxyType({})
+TOO_HEAVY = frozenset({408, 500, 502, 504})
+
+
+@attrs.frozen
+class PageBody(Generic[T_co]):
+    """One answer of a listing, decoded. `None` stands for a field that was null or missing; `extra` keeps the fields
+    unknown to us.
+    """
+
+    data: tuple[T_co, ...]
+    first_id: str | None = None
+    last_id: str | None = None
+    has_more: bool | None = None
+    extra: JSONObject = attrs.field(default=NOTHING_EXTRA, hash=False)
+
+
+Fetch: TypeAlias = Callable[[str | None, int | None], Awaitable[PageBody[T]]]
+"""`await fetch(after, limit)`: the page after that cursor (`None`: from the start), of that size (`None`: the
+server's own).
+"""
+
+
+def item_id(item: object) -> str | None:
+    """The `id` of an item, where it has one."""
+    found = getattr(item, "id", None)
+    return found if isinstance(found, str) else None
+
+
+def too_heavy(error: Exception) -> bool:
+    """Whether a smaller page may cure the error: 408, 500, 502, 504, a timeout, a body over the limit."""
+    if isinstance(error, ServerError):
+        return error.status in TOO_HEAVY
+    return isinstance(error, DeadlineExceeded | BodyTooLarge)
+
+
+@attrs.frozen(kw_only=True)
+class Place:
+    """Where a listing stands: all that is needed to ask for the page after it."""
+
+    number: int  # pages before this place
+    after: str | None
+    limit: int | None
+    fullest: int = 0
+    stale: int = 0
+    detoured: bool = False
+    fault: str | None = None  # why there is no next page although there should be one
+
+
+class Listing(Generic[T]):
+    """One listing: asks for pages, and remembers which ids and cursors were on which page.
+
+    Pages are numbered, so that asking twice for what follows page 3 gives the same items twice.
+    """
+
+    def __init__(
+        self,
+        fetch: Fetch[T],
+        key: Callable[[T], str | None],
+        shrink: Callable[[Exception], bool] | None,
+        wide: int,
+    ) -> None:
+        self.fetch = fetch
+        self.key = key
+        self.shrink = shrink
+        self.wide = wide
+        self.seen: dict[str, int] = {}
+        self.asked: dict[str | None, int] = {}
+
+    def fork(self, number: int) -> Listing[T]:
+        """A listing of its own that remembers the first `number` pages."""
+        twin = Listing(self.fetch, self.key, self.shrink, self.wide)
+        twin.seen = {key: page for key, page in self.seen.items() if page <= number}
+        twin.asked = {cursor: page for cursor, page in self.asked.items() if page <= number}
+        return twin
+
+    async def turn(self, place: Place) -> tuple[PageBody[T], Place | None]:
+        """The page after `place`, without items that came before, and the place after it; `None` at the end.
+
+        Raises what `fetch` raises, and `PaginationError`.
+        """
+        if place.fault:
+            raise PaginationError(place.fault, after=place.after)
+        body, place = await self.ask(place)
+        number = place.number + 1
+        self.asked.setdefault(place.after, number)
+        fresh = tuple(item for item in body.data if self.is_new(self.key(item), number))
+        onward = self.following(place, body, bool(fresh))
+        return attrs.evolve(body, data=fresh), onward
+
+    def is_new(self, key: str | None, number: int) -> bool:
+        if key is None:
+            return True
+        if self.seen.get(key, number) < number:
+            return False
+        self.seen[key] = number
+        return True
+
+    async def ask(self, place: Place) -> tuple[PageBody[T], Place]:
+        gone: set[str] = set()
+        while True:
+            try:
+                return await self.fetch(place.after, place.limit), place
+            except Exception as error:
+                if self.shrink is not None and place.limit != 1 and self.shrink(error):
+                    place = attrs.evolve(place, limit=max(1, (place.limit or SERVER_LIMIT) // 2))
+                elif isinstance(error, NotFound | BadRequest) and place.number and place.after is not None:
+                    gone.add(place.after)
+                    place = attrs.evolve(place, after=self.older(gone, place, error))
+                else:
+                    mark(error, place)
+                    raise
+
+    def older(self, gone: set[str], place: Place, error: Exception) -> str:
+        """The nearest id before the cursors that are `gone`."""
+        older = next((key for key in reversed(self.seen) if key not in gone), None)
+        if older is None or len(gone) > MOST_DETOURS:
+            text = f"the cursor {place.after!r} was refused, and so were {len(gone) - 1} older ones"
+            raise PaginationError(text, after=place.after) from error
+        return older
+
+    def following(self, place: Place, body: PageBody[T], fresh: bool) -> Place | None:
+        """Where the listing stands after the answer `body` at `place`; `None` at its end."""
+        size, least = len(body.data), min(place.fullest, place.limit or place.fullest)
+        if body.has_more is False or (body.has_more is None and (size == 0 or size < least)):
+            return None
+        onward = attrs.evolve(
+            place,
+            number=place.number + 1,
+            fullest=max(place.fullest, size),
+            stale=0 if fresh else place.stale + 1,
+        )
+        if onward.stale >= MOST_STALE:
+            return attrs.evolve(onward, fault=f"{MOST_STALE} pages in a row brought nothing new")
+        if not body.data:
+            return attrs.evolve(onward, after=body.last_id or place.after)
+        cursor = body.last_id or self.key(body.data[-1])
+        if cursor is None:
+            return attrs.evolve(onward, fault="the server says that there is more, but the page has no cursor")
+        if self.asked.get(cursor, onward.number + 1) > onward.number:
+            return attrs.evolve(onward, after=cursor, detoured=False)
+        return self.detour(onward, cursor)
+
+    def detour(self, place: Place, cursor: str) -> Place:
+        """The cursor was asked before: once, go on from the nearest older id instead."""
+        older = next((key for key in reversed(self.seen) if key not in (cursor, place.after)), None)
+        if place.detoured or older is None:
+            return attrs.evolve(place, fault=f"the cursor {cursor!r} came twice: the listing does not move on")
+        return attrs.evolve(place, after=older, detoured=True)
+
+
+def mark(error: Exception, place: Place) -> None:
+    """Say on an error of a later page where the listing stood."""
+    if place.number and place.after is not None:
+        if isinstance(error, RequestError):
+            error.after = place.after
+        error.add_note(f"page {place.number + 1} of a listing failed; to go on where it stood: after={place.after!r}")

@@ -222,18 +222,19 @@ def fan_out(
 
 
 def merge(
-    streams: Items[tuple[K, AsyncIterable[V]]],
+    fn: Callable[[K], AsyncIterable[V]],
+    items: Items[K],
     *,
     concurrency: int = DEFAULT_CONCURRENCY,
     on_progress: OnProgress | None = None,
 ) -> FanOut[K, V]:
-    """Read many async iterables at once, at most `concurrency` (1..256), and yield their items as they arrive.
+    """Read the async iterables `fn(item)` of many items at once, at most `concurrency` (1..256), as their things arrive.
 
-    `streams` gives pairs of a parent and what to iterate over, lazily. Each item is an `Outcome` with the parent as
-    key; a stream that fails gives one with `error` after its items, and the others go on. The items of one stream
-    keep their order. Each stream is closed when it ends or the iteration is left. `Progress` counts streams.
+    Each thing is an `Outcome` with the item as key; a stream that fails gives one with `error` after what it gave
+    before, and the others go on. The things of one stream keep their order. Streams are opened lazily, and closed when
+    they end or the iteration is left. `Progress` counts streams.
     """
-    source = Source(streams)
+    source = Source(items)
     crew = checked_concurrency(concurrency, source.total)
     tally = Tally(source.total, on_progress)
 
@@ -244,9 +245,9 @@ def merge(
             if taken is None:
                 channel.release()
                 return
-            parent, stream = taken[1]
+            parent = taken[1]
             tally.begin()
-            error = await drain(channel, parent, stream)
+            error = await drain(channel, parent, fn)
             tally.end(error is not None)
             if error is None:
                 channel.release()
@@ -256,14 +257,16 @@ def merge(
     return FanOut(job, crew, crew * ROOM_PER_WORKER, source.aclose)
 
 
-async def drain(channel: Channel[Outcome[K, V]], parent: K, stream: AsyncIterable[V]) -> Exception | None:
-    """Put every item of `stream` into room that is reserved; leaves one room reserved, and returns what ended the
-    stream early.
+async def drain(channel: Channel[Outcome[K, V]], parent: K, fn: Callable[[K], AsyncIterable[V]]) -> Exception | None:
+    """Put everything of the stream `fn(parent)` into room that is reserved; returns what ended it early.
+
+    One room stays reserved.
     """
-    iterator = aiter(stream)
+    iterator: AsyncIterator[V] | None = None
     try:
-        async for item in iterator:
-            channel.put(Outcome(parent, item))
+        iterator = aiter(fn(parent))
+        async for thing in iterator:
+            channel.put(Outcome(parent, thing))
             await channel.reserve()
     except Exception as error:
         return error

@@ -8,7 +8,7 @@ copy shows.
 import os
 from collections.abc import Mapping
 from typing import NoReturn
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import attrs
 
@@ -54,7 +54,6 @@ class Settings:
     """Whom a client talks to, and as whom. Times and retries are in `RetryPolicy` and `Timeouts`."""
 
     base_url: str
-    query: tuple[tuple[str, str], ...] = ()
     api_key: Secret | None = None
     organization: str | None = None
     project: str | None = None
@@ -76,12 +75,10 @@ def from_environment(
     Raises `ConfigurationError`, naming the argument and the variable, and never the value of a secret.
     """
     environ = os.environ if environment is None else environment
-    url, query = checked_url(base_url or environ.get("OPENAI_BASE_URL") or OPENAI_BASE_URL, allow_http=allow_http)
-    key = api_key if api_key is not None else environ.get("OPENAI_API_KEY")
+    url = checked_url(base_url or environ.get("OPENAI_BASE_URL") or OPENAI_BASE_URL, allow_http=allow_http)
     return Settings(
         base_url=url,
-        query=query,
-        api_key=None if key is None else checked_key(key, "api_key (OPENAI_API_KEY)"),
+        api_key=secret_or_none(api_key if api_key is not None else environ.get("OPENAI_API_KEY")),
         organization=checked_header(organization or environ.get("OPENAI_ORG_ID"), "organization (OPENAI_ORG_ID)"),
         project=checked_header(project or environ.get("OPENAI_PROJECT_ID"), "project (OPENAI_PROJECT_ID)"),
         webhook_secret=secret_or_none(webhook_secret or environ.get("OPENAI_WEBHOOK_SECRET")),
@@ -104,37 +101,20 @@ def azure_from_environment(
     found = endpoint or environ.get("AZURE_OPENAI_ENDPOINT")
     if not found:
         raise ConfigurationError("no Azure endpoint: pass endpoint= or set AZURE_OPENAI_ENDPOINT")
-    url, query = checked_url(found, allow_http=False)
-    if "/openai" not in urlsplit(url).path:
-        url += "/openai/v1"
+    parts = urlsplit(checked_url(found, allow_http=False))
+    path = parts.path if "/openai" in parts.path else parts.path + "/openai/v1"
+    query = parts.query
     if api_version is not None:
-        query = (*((name, value) for name, value in query if name != "api-version"), ("api-version", api_version))
-    key = api_key if api_key is not None else environ.get("AZURE_OPENAI_API_KEY")
-    return Settings(
-        base_url=url,
-        query=query,
-        api_key=None if key is None else checked_key(key, "api_key (AZURE_OPENAI_API_KEY)"),
-    )
+        others = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name != "api-version"]
+        query = urlencode([*others, ("api-version", api_version)])
+    url = urlunsplit((parts.scheme, parts.netloc, path, query, ""))
+    key = secret_or_none(api_key if api_key is not None else environ.get("AZURE_OPENAI_API_KEY"))
+    return Settings(base_url=url, api_key=key)
 
 
 def secret_or_none(value: str | None) -> Secret | None:
-    return Secret(value) if value else None
-
-
-def checked_key(key: object, name: str) -> Secret:
-    """The key as a secret, or a `ConfigurationError` that does not repeat it."""
-    if not isinstance(key, str):
-        raise ConfigurationError(f"{name} must be a str, not {type(key).__name__}")
-    if not key:
-        raise ConfigurationError(f"{name} is empty")
-    if any(character.isspace() or ord(character) < 33 or ord(character) == 127 for character in key):
-        raise ConfigurationError(
-            f"{name} contains whitespace or control characters: "
-            "was it read from a file with its newline, or given with 'Bearer '?"
-        )
-    if not key.isascii():
-        raise ConfigurationError(f"{name} contains characters that are not ASCII")
-    return Secret(key)
+    """A key that was given, even an empty one: that it cannot be sent is told by who sends it."""
+    return None if value is None else Secret(value)
 
 
 def checked_header(value: str | None, name: str) -> str | None:
@@ -146,8 +126,8 @@ def checked_header(value: str | None, name: str) -> str | None:
     return value
 
 
-def checked_url(url: str, *, allow_http: bool) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """A base URL without its trailing slash, and its query.
+def checked_url(url: str, *, allow_http: bool) -> str:
+    """A base URL without its trailing slash.
 
     A path and a query are kept; what would leak a key is refused.
     """
@@ -169,5 +149,4 @@ def checked_url(url: str, *, allow_http: bool) -> tuple[str, tuple[tuple[str, st
             f"{shown} is plain http to {host}: the key would cross the network in the clear. "
             "Use https, or pass allow_http=True"
         )
-    base = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
-    return base, tuple(parse_qsl(parts.query, keep_blank_values=True))
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), parts.query, ""))

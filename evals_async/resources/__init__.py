@@ -1,1 +1,26 @@
-""""""
+"""One method per endpoint. Each resource holds a `Call` (how to send, decode and page), and knows no client.
+
+Lines above are lower: `base`, `output_items`, `runs`, `evals`, `files`, `graders`.
+"""
+
+from evals_async.resources.base import OMIT, Call, CallOptions, Omit, RawResponse
+from evals_async.resources.evals import Evals
+from evals_async.resources.files import Files
+from evals_async.resources.graders import Graders
+from evals_async.resources.output_items import OutputItems, RunKey
+from evals_async.resources.runs import Runs
+
+
+__all__ = [
+    "OMIT",
+    "Call",
+    "CallOptions",
+    "Evals",
+    "Files",
+    "Graders",
+    "Omit",
+    "OutputItems",
+    "RawResponse",
+    "RunKey",
+    "Runs",
+]

@@ -16,7 +16,7 @@ from evals_async.codec import decode, decode_page, encode
 from evals_async.errors import InvalidArgument, ResponseMismatch
 from evals_async.jsontext import JSONValue
 from evals_async.pagination import Page, PageBody, Pager
-from evals_async.sharing import SingleFlight
+from evals_async.sharing import Cache, SingleFlight
 from evals_async.wire.exchange import Kind, Reply, Request, Sink, Upload
 
 
@@ -66,13 +66,15 @@ class Send(Protocol):
         read: Callable[[Reply], Awaitable[T]],
         *,
         timeout: float | None = None,
-        settle: Callable[[], Awaitable[T]] | None = None,
+        settle: Callable[[], Awaitable[T | None]] | None = None,
     ) -> T: ...
 
 
 @attrs.frozen(kw_only=True)
 class RawResponse(Generic[T]):
-    """An answer as it came: status, headers (lower-case names) and exact bytes; `parse()` gives what the call would have."""
+    """An answer as it came: status, headers (lower-case names) and exact bytes; `parse()` gives what the call would
+    have.
+    """
 
     status: int
     headers: Mapping[str, str] = attrs.field(repr=False)
@@ -88,8 +90,8 @@ class RawResponse(Generic[T]):
 def segment(value: object, name: str) -> str:
     """An id as exactly one percent-encoded path segment (RFC 3986, 3.3).
 
-    Raises `InvalidArgument`, naming the argument, for what is no id: not a str, empty, `.` or `..`, longer than 256 characters, with white
-    space, control characters or lone surrogates in it.
+    Raises `InvalidArgument`, naming the argument, for what is no id: not a str, empty, `.` or `..`, longer than 256
+    characters, with white space, control characters or lone surrogates in it.
     """
     if not isinstance(value, str):
         raise InvalidArgument(f"{name} must be a str, not {type(value).__name__}")
@@ -170,13 +172,24 @@ def same_object(value: object, asked: Mapping[str, str]) -> None:
 class Call:
     """How a resource talks to the service: `one` object, or a `listing` of them.
 
-    `flight` lets concurrent reads of one thing share a request, where the client wants that.
+    `flight` lets concurrent reads of one thing share a request. `cache` keeps objects that never change again, under
+    names that begin with `scope`. Either may be missing.
     """
 
-    def __init__(self, send: Send, clock: Clock, flight: SingleFlight | None = None) -> None:
+    def __init__(
+        self,
+        send: Send,
+        clock: Clock,
+        *,
+        flight: SingleFlight | None = None,
+        cache: Cache | None = None,
+        scope: str = "",
+    ) -> None:
         self.send = send
         self.clock = clock
         self.flight = flight
+        self.cache = cache
+        self.scope = scope
 
     def raw(self) -> "RawCall":
         """The same, with answers as they came."""
@@ -189,7 +202,7 @@ class Call:
         options: CallOptions = NO_OPTIONS,
         *,
         asked: Mapping[str, str] = {},
-        settle: Callable[[], Awaitable[T]] | None = None,
+        settle: Callable[[], Awaitable[T | None]] | None = None,
     ) -> T:
         """The object that answers `wanted`; its ids must be the ones `asked` for."""
 
@@ -200,11 +213,42 @@ class Call:
 
         return await self.send(wanted, read, timeout=options.get("timeout"), settle=settle)
 
-    async def shared(self, wanted: Request, shape: type[T], options: CallOptions, *, asked: Mapping[str, str]) -> T:
-        """`one`, for a read without side effects: concurrent calls for the same thing share one request."""
-        if self.flight is None or options:
+    async def shared(
+        self,
+        wanted: Request,
+        shape: type[T],
+        options: CallOptions,
+        *,
+        asked: Mapping[str, str],
+        final: Callable[[T], bool] | None = None,
+    ) -> T:
+        """`one`, for a read: concurrent calls for the same thing share a request, and what is `final` comes from the
+        cache.
+
+        A call with options of its own is made on its own.
+        """
+        if options:
             return await self.one(wanted, shape, options, asked=asked)
-        return await self.flight.run((wanted.path, wanted.query), lambda: self.one(wanted, shape, asked=asked))
+
+        async def fetch() -> T:
+            if self.cache is None or final is None:
+                return await self.one(wanted, shape, asked=asked)
+            return await self.cached(wanted, shape, asked, self.cache, final)
+
+        return await (fetch() if self.flight is None else self.flight.run((shape, wanted.path), fetch))
+
+    async def cached(
+        self, wanted: Request, shape: type[T], asked: Mapping[str, str], cache: Cache, final: Callable[[T], bool]
+    ) -> T:
+        """The object from the cache, or from the server and then, if `final`, into the cache."""
+        key = self.scope + wanted.path
+        kept = await cache.get(key)
+        if kept is not None:
+            return decode(kept, shape)
+        value = await self.one(wanted, shape, asked=asked)
+        if final(value):
+            await cache.put(key, jsontext.dump(encode(value)))
+        return value
 
     def listing(
         self,
@@ -236,7 +280,10 @@ class Call:
 
 
 class RawCall(Call):
-    """A `Call` whose methods return `RawResponse`s. The classes `...WithRawResponse` say so to type checkers, see `raw`."""
+    """A `Call` whose methods return `RawResponse`s.
+
+    The classes `...WithRawResponse` say so to type checkers, see `raw`.
+    """
 
     async def one(
         self,
@@ -245,7 +292,7 @@ class RawCall(Call):
         options: CallOptions = NO_OPTIONS,
         *,
         asked: Mapping[str, str] = {},
-        settle: Callable[[], Awaitable[T]] | None = None,
+        settle: Callable[[], Awaitable[T | None]] | None = None,
     ) -> T:
         async def read(reply: Reply) -> Any:
             def parse() -> T:

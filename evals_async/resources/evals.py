@@ -6,7 +6,8 @@ Source: https://platform.openai.com/docs/api-reference/evals
 from collections.abc import Iterable
 from typing import Literal, Unpack, overload
 
-from evals_async.fanout import DEFAULT_CONCURRENCY, FanOut, Items, OnProgress, fan_out, gather_many
+from evals_async.channel import Items
+from evals_async.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many
 from evals_async.models.evals import Eval, EvalDeleted
 from evals_async.models.params import DataSourceConfigInput, GraderInput, Metadata
 from evals_async.pagination import Pager
@@ -73,7 +74,8 @@ class Evals:
     ) -> Pager[Eval]:
         """The evals of the project, oldest first unless `order` says otherwise: GET /evals.
 
-        `after` is the id to go on from, `limit` the page size, 1 to 100. Await the result for one page, iterate over it for all.
+        `after` is the id to go on from, `limit` the page size, 1 to 100. Await the result for one page, iterate over it
+        for all.
         """
         wanted = request("GET", "/evals", "read", options, query=parameters(order=order, order_by=order_by))
         return self.call.listing(wanted, Eval, options, after=after, limit=limit)

@@ -85,9 +85,11 @@ class Files:
         expires_after: Mapping[str, JSONValue] | None = None,
         **options: Unpack[CallOptions],
     ) -> File:
-        """Upload a file, of 512 MB at most: POST /files, multipart. A path is streamed, everything else is sent from memory.
+        """Upload a file, of 512 MB at most: POST /files, multipart. A path is streamed, everything else is sent from
+        memory.
 
-        `expires_after` is `{"anchor": "created_at", "seconds": n}`. Never sent twice, unless the first was surely not carried out.
+        `expires_after` is `{"anchor": "created_at", "seconds": n}`. Never sent twice, unless the first was surely not
+        carried out.
         """
         fields = [("purpose", purpose)]
         for name, value in (expires_after or {}).items():
@@ -117,17 +119,16 @@ class Files:
     async def content(self, file_id: str, **options: Unpack[CallOptions]) -> FileBytes: ...
 
     @overload
-    async def content(
-        self, file_id: str, *, to: str | os.PathLike[str], **options: Unpack[CallOptions]
-    ) -> Path: ...
+    async def content(self, file_id: str, *, to: str | os.PathLike[str], **options: Unpack[CallOptions]) -> Path: ...
 
     async def content(
         self, file_id: str, *, to: str | os.PathLike[str] | None = None, **options: Unpack[CallOptions]
     ) -> FileBytes | Path:
         """A file's content: GET /files/{file_id}/content.
 
-        Without `to` it is returned as bytes, of 32 MiB at most (else `BodyTooLarge`). With `to` it is streamed to that path, in constant
-        memory; the path appears only when it is whole. Raises `BadRequest` for files whose purpose cannot be downloaded.
+        Without `to` it is returned as bytes, of 32 MiB at most (else `BodyTooLarge`). With `to` it is streamed to that
+        path, in constant memory; the path appears only when it is whole. Raises `BadRequest` for files whose purpose
+        cannot be downloaded.
         """
         ids = {"file_id": file_id}
         if to is None:
@@ -158,7 +159,10 @@ async def file_bytes(reply: Reply) -> FileBytes:
 
 
 def uploadable(file: FileInput, fields: tuple[tuple[str, str], ...]) -> Upload:
-    """The upload of what the caller gave. Raises `InvalidArgument` for anything else, a `str` included: is it a path or the content?"""
+    """The upload of what the caller gave.
+
+    Raises `InvalidArgument` for anything else, a `str` included: is it a path or the content?
+    """
     filename, source = file if isinstance(file, tuple) else (None, file)
     if isinstance(source, os.PathLike):
         path = Path(source)
@@ -172,7 +176,9 @@ def uploadable(file: FileInput, fields: tuple[tuple[str, str], ...]) -> Upload:
         if isinstance(content, bytes):
             name = filename or Path(str(getattr(source, "name", "upload.jsonl"))).name
             return Upload(filename=name, source=content, fields=fields)
-    raise InvalidArgument("file must be bytes, a path (os.PathLike), a file opened in binary mode, or (filename, one of these)")
+    raise InvalidArgument(
+        "file must be bytes, a path (os.PathLike), a file opened in binary mode, or (filename, one of these)"
+    )
 
 
 class FilesWithRawResponse:

@@ -1,6 +1,7 @@
 """`client.graders`: try a grader on one sample, or have it checked, without an eval.
 
-Both endpoints are marked alpha and belong to fine-tuning. Source: https://platform.openai.com/docs/api-reference/graders
+Both endpoints are marked alpha and belong to fine-tuning. Source:
+https://platform.openai.com/docs/api-reference/graders
 """
 
 from typing import Unpack
@@ -37,12 +38,13 @@ class Graders:
         `model_sample` is what `{{ sample.output_text }}` stands for, `item` what `{{ item }}` does.
         """
         body = json_body(grader=grader, model_sample=model_sample, item=OMIT if item is None else item)
-        return await self.call.one(
-            request("POST", f"{GRADERS}/run", "create", options, body=body), GraderRun, options
-        )
+        return await self.call.one(request("POST", f"{GRADERS}/run", "create", options, body=body), GraderRun, options)
 
     async def validate(self, *, grader: GraderInput, **options: Unpack[CallOptions]) -> GraderValidation:
-        """Have a grader's definition checked: POST /fine_tuning/alpha/graders/validate. Raises `BadRequest` for a wrong one."""
+        """Have a grader's definition checked: POST /fine_tuning/alpha/graders/validate.
+
+        Raises `BadRequest` for a wrong one.
+        """
         body = json_body(grader=grader)
         # It changes nothing, so that it may be sent again like an update.
         wanted = request("POST", f"{GRADERS}/validate", "update", options, body=body)

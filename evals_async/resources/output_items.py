@@ -6,7 +6,8 @@ Source: https://platform.openai.com/docs/api-reference/evals/getRunOutputItems
 from typing import Literal, TypeAlias, Unpack, overload
 
 from evals_async.errors import InvalidArgument
-from evals_async.fanout import DEFAULT_CONCURRENCY, FanOut, Items, OnProgress, fan_out, gather_many, merge
+from evals_async.channel import Items
+from evals_async.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many, merge
 from evals_async.models.output_items import OutputItem
 from evals_async.models.runs import EvalRun
 from evals_async.pagination import Pager, too_heavy
@@ -20,7 +21,10 @@ ITEMS = "/evals/{eval_id}/runs/{run_id}/output_items"
 
 
 def ids_of(run: RunKey, eval_id: str | None) -> dict[str, str]:
-    """The ids of a run, however it is named. Raises `InvalidArgument` when the eval's is unknown, or named twice and differently."""
+    """The ids of a run, however it is named.
+
+    Raises `InvalidArgument` when the eval's is unknown, or named twice and differently.
+    """
     if isinstance(run, EvalRun):
         known, run_id = run.eval_id, run.id
     elif isinstance(run, tuple):
@@ -31,7 +35,9 @@ def ids_of(run: RunKey, eval_id: str | None) -> dict[str, str]:
         raise InvalidArgument(f"the run {run_id!r} belongs to the eval {known!r}, not to {eval_id!r}")
     found = known if known is not None else eval_id
     if found is None:
-        raise InvalidArgument(f"the eval of the run {run_id!r} is not known: pass eval_id=, or name it (eval_id, run_id)")
+        raise InvalidArgument(
+            f"the eval of the run {run_id!r} is not known: pass eval_id=, or name it (eval_id, run_id)"
+        )
     return {"eval_id": found, "run_id": run_id}
 
 
@@ -69,15 +75,13 @@ class OutputItems:
     ) -> Pager[OutputItem]:
         """The output items of a run: GET /evals/{eval_id}/runs/{run_id}/output_items.
 
-        The API has no filter for errored items; list all and look at `item.is_error`. The order is not the data set's: sort by
-        `datasource_item_id` to align runs. `limit` is the page size, 1 to 100; a page that is too heavy for the server is asked for again
-        at half its size.
+        The API has no filter for errored items; list all and look at `item.is_error`. The order is not the data set's:
+        sort by `datasource_item_id` to align runs. `limit` is the page size, 1 to 100; a page that is too heavy for the
+        server is asked for again at half its size.
         """
         ids = ids_of(run_id, eval_id)
         wanted = request("GET", ITEMS, "read", options, ids=ids, query=parameters(order=order, status=status))
-        return self.call.listing(
-            wanted, OutputItem, options, after=after, limit=limit, asked=ids, shrink=too_heavy
-        )
+        return self.call.listing(wanted, OutputItem, options, after=after, limit=limit, asked=ids, shrink=too_heavy)
 
     @overload
     async def retrieve_many(
@@ -152,7 +156,8 @@ class OutputItems:
     ) -> FanOut[RunKey, OutputItem]:
         """All output items of many runs as they arrive, at most `concurrency` runs at once; see `merge`.
 
-        The key of each `Outcome` is the run as it was named. A run whose listing fails gives one outcome with the error, after its items.
+        The key of each `Outcome` is the run as it was named. A run whose listing fails gives one outcome with the
+        error, after its items.
         """
         return merge(
             lambda run: self.list(run, eval_id=eval_id, status=status),

@@ -3,22 +3,28 @@
 Source: https://platform.openai.com/docs/api-reference/evals/run-object
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
 from typing import Literal, TypeAlias, Unpack, overload
 
-import attrs
-
 from evals_async.errors import ApiError, BodyTooLarge, RunFailed
-from evals_async.fanout import DEFAULT_CONCURRENCY, FanOut, Items, OnProgress, fan_out, gather_many, merge
+from evals_async.channel import Items
+from evals_async.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many, merge
 from evals_async.models.params import Metadata, RunDataSourceInput
 from evals_async.models.runs import EvalRun, RunDeleted
 from evals_async.pagination import Pager
-from evals_async.polling import Pace, poll_many, poll_until
+from evals_async.polling import POLL_CONCURRENCY, STEADY, Pace, poll_many, poll_until
 from evals_async.resources.base import OMIT, Call, CallOptions, Order, json_body, parameters, raw, request
 from evals_async.resources.output_items import OutputItems, OutputItemsWithRawResponse, RunKey, ids_of
 
 
+logger = logging.getLogger("evals_async")
+
 Status: TypeAlias = Literal["queued", "in_progress", "completed", "canceled", "failed"]
+
+AN_HOUR = 3600.0
+
+CANCELED = ("canceled", "cancelled")
 
 RUNS = "/evals/{eval_id}/runs"
 RUN = "/evals/{eval_id}/runs/{run_id}"
@@ -57,13 +63,11 @@ class Runs:
         wanted = request("POST", RUNS, "create", options, ids={"eval_id": eval_id}, body=body)
         return await self.call.one(wanted, EvalRun, options, asked={"eval_id": eval_id})
 
-    async def retrieve(
-        self, run_id: RunKey, *, eval_id: str | None = None, **options: Unpack[CallOptions]
-    ) -> EvalRun:
+    async def retrieve(self, run_id: RunKey, *, eval_id: str | None = None, **options: Unpack[CallOptions]) -> EvalRun:
         """A run as it is now: GET /evals/{eval_id}/runs/{run_id}. Raises `NotFound`."""
         ids = ids_of(run_id, eval_id)
         wanted = request("GET", RUN, "read", options, ids=ids)
-        return await self.call.shared(wanted, EvalRun, options, asked=asked_of(ids))
+        return await self.call.shared(wanted, EvalRun, options, asked=asked_of(ids), final=is_terminal)
 
     def list(
         self,
@@ -77,7 +81,8 @@ class Runs:
     ) -> Pager[EvalRun]:
         """The runs of an eval, oldest first unless `order` says otherwise: GET /evals/{eval_id}/runs.
 
-        `after` is the id to go on from, `limit` the page size, 1 to 100. Await the result for one page, iterate over it for all.
+        `after` is the id to go on from, `limit` the page size, 1 to 100. Await the result for one page, iterate over it
+        for all.
         """
         ids = {"eval_id": eval_id}
         wanted = request("GET", RUNS, "read", options, ids=ids, query=parameters(order=order, status=status))
@@ -86,13 +91,15 @@ class Runs:
     async def cancel(self, run_id: RunKey, *, eval_id: str | None = None, **options: Unpack[CallOptions]) -> EvalRun:
         """Cancel a run that is not over: POST /evals/{eval_id}/runs/{run_id}/cancel, or without `/cancel`.
 
-        Servers disagree about the path. The one that the reference's example has is tried first; a server that does not know it answers 404
-        or 405, and is asked by the other one. When the answer is lost, or says that the run is canceled already, a look at the run decides.
+        Servers disagree about the path. The one that the reference's example has is tried first; a server that does not
+        know it answers 404 or 405, and is asked by the other one. When the answer is lost, or says that the run is
+        canceled already, a look at the run decides.
         """
         ids = ids_of(run_id, eval_id)
 
-        async def look() -> EvalRun:
-            return await self.call.one(request("GET", RUN, "read", options, ids=ids), EvalRun, asked=asked_of(ids))
+        async def look() -> EvalRun | None:
+            run = await self.call.one(request("GET", RUN, "read", options, ids=ids), EvalRun, asked=asked_of(ids))
+            return run if run.status in CANCELED else None
 
         async def post(route: str) -> EvalRun:
             wanted = request("POST", route, "cancel", options, ids=ids)
@@ -111,9 +118,7 @@ class Runs:
                 raise
         raise refusal  # the server knows neither path: its first answer says more
 
-    async def delete(
-        self, run_id: RunKey, *, eval_id: str | None = None, **options: Unpack[CallOptions]
-    ) -> RunDeleted:
+    async def delete(self, run_id: RunKey, *, eval_id: str | None = None, **options: Unpack[CallOptions]) -> RunDeleted:
         """Delete a run with its output items: DELETE /evals/{eval_id}/runs/{run_id}."""
         ids = ids_of(run_id, eval_id)
 
@@ -122,6 +127,75 @@ class Runs:
 
         wanted = request("DELETE", RUN, "delete", options, ids=ids)
         return await self.call.one(wanted, RunDeleted, options, asked={"run_id": ids["run_id"]}, settle=gone)
+
+    async def wait(
+        self,
+        run_id: RunKey,
+        *,
+        eval_id: str | None = None,
+        timeout: float | None = AN_HOUR,
+        pace: Pace = STEADY,
+        on_poll: Callable[[EvalRun], object] | None = None,
+        raise_on_failure: bool = False,
+    ) -> EvalRun:
+        """The run, once it is over: completed, failed or canceled (in either spelling).
+
+        It is looked at after 1 s, then at growing intervals up to 30 s (`pace`), or as the server asks. `on_poll` is
+        called with every state. `timeout` is in seconds, `None` is without end. A status that this package does not
+        know is waited out, and logged once.
+        Raises `WaitTimeout`, with the run as last seen in `.last`; and with `raise_on_failure` a `RunFailed` for any
+        end but `completed`.
+        """
+        ids = ids_of(run_id, eval_id)
+        key = (ids["eval_id"], ids["run_id"])
+        run = await poll_until(
+            lambda: self.retrieve(key), Ending(), clock=self.call.clock, timeout=timeout, pace=pace, on_poll=on_poll
+        )
+        return succeeded(run) if raise_on_failure else run
+
+    def wait_many(
+        self,
+        run_ids: Iterable[RunKey],
+        *,
+        eval_id: str | None = None,
+        timeout: float | None = AN_HOUR,
+        pace: Pace = STEADY,
+        on_poll: Callable[[EvalRun], object] | None = None,
+        concurrency: int = POLL_CONCURRENCY,
+        on_progress: OnProgress | None = None,
+    ) -> FanOut[RunKey, EvalRun]:
+        """Those runs as they end, each in an `Outcome`, with at most `concurrency` looks at once; see `wait` and
+        `poll_many`.
+        """
+        return poll_many(
+            lambda run: self.retrieve(run, eval_id=eval_id),
+            Ending(),
+            run_ids,
+            clock=self.call.clock,
+            timeout=timeout,
+            pace=pace,
+            on_poll=on_poll,
+            concurrency=concurrency,
+            on_progress=on_progress,
+        )
+
+    async def create_and_wait(
+        self,
+        eval_id: str,
+        *,
+        data_source: RunDataSourceInput,
+        name: str | None = None,
+        metadata: Metadata | None = None,
+        timeout: float | None = AN_HOUR,
+        pace: Pace = STEADY,
+        on_poll: Callable[[EvalRun], object] | None = None,
+        raise_on_failure: bool = False,
+    ) -> EvalRun:
+        """Start a run, and return it once it is over; see `create` and `wait`."""
+        run = await self.create(eval_id, data_source=data_source, name=name, metadata=metadata)
+        return await self.wait(
+            run, eval_id=eval_id, timeout=timeout, pace=pace, on_poll=on_poll, raise_on_failure=raise_on_failure
+        )
 
     @overload
     async def retrieve_many(
@@ -154,7 +228,9 @@ class Runs:
         on_error: Literal["raise", "return"] = "raise",
         on_progress: OnProgress | None = None,
     ) -> tuple[EvalRun | Exception, ...]:
-        """Those runs, in their order, of one eval or of many, at most `concurrency` requests at once; see `gather_many`."""
+        """Those runs, in their order, of one eval or of many, at most `concurrency` requests at once; see
+        `gather_many`.
+        """
         return await gather_many(
             lambda run: self.retrieve(run, eval_id=eval_id),
             run_ids,
@@ -189,7 +265,8 @@ class Runs:
     ) -> FanOut[str, EvalRun]:
         """All runs of many evals as they arrive, at most `concurrency` evals at once; see `merge`.
 
-        The key of each `Outcome` is the eval's id. An eval whose listing fails gives one outcome with the error, after its runs.
+        The key of each `Outcome` is the eval's id. An eval whose listing fails gives one outcome with the error, after
+        its runs.
         """
         return merge(
             lambda eval_id: self.list(eval_id, status=status),
@@ -199,9 +276,34 @@ class Runs:
         )
 
 
+class Ending:
+    """Is a run over? Says once, in the log, which status it does not know and keeps waiting for."""
+
+    def __init__(self) -> None:
+        self.logged: set[str] = set()
+
+    def __call__(self, run: EvalRun) -> bool:
+        if not run.is_known_status and (status := str(run.status)) not in self.logged:
+            self.logged.add(status)
+            logger.warning("a run has the status %.40r, which is not known here; still waiting", status)
+        return run.is_terminal
+
+
+def succeeded(run: EvalRun) -> EvalRun:
+    """The run, or `RunFailed` if it did not end as `completed`."""
+    if run.status == "completed":
+        return run
+    reason = run.failure.message if run.failure is not None else None
+    raise RunFailed(f"the run {run.id} ended as {run.status}" + (f": {reason:.200}" if reason else ""), run=run)
+
+
 def asked_of(ids: dict[str, str]) -> dict[str, str]:
     """The ids that a run must have, by their names on the run."""
     return {"id": ids["run_id"], "eval_id": ids["eval_id"]}
+
+
+def is_terminal(run: EvalRun) -> bool:
+    return run.is_terminal
 
 
 def body_too_large(error: Exception) -> bool:

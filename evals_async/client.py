@@ -1,0 +1,328 @@
+"""`EvalsClient`: settings become a pipeline, a pipeline becomes namespaces. Nothing here knows an endpoint."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, NoReturn, Self, TypedDict, TypeVar, Unpack
+
+import attrs
+
+from evals_async.clock import SYSTEM_CLOCK, Clock
+from evals_async.errors import ConfigurationError, RequestError
+from evals_async.resources import OMIT, Call, Evals, Files, Graders, Omit
+from evals_async.resources.base import parameters
+from evals_async.settings import Settings, azure_from_environment, checked_header, from_environment
+from evals_async.sharing import Cache, SingleFlight
+from evals_async.webhooks import Webhooks
+from evals_async.wire import (
+    Auth,
+    AzureKey,
+    BearerTokens,
+    Pipeline,
+    Reply,
+    Request,
+    RetryPolicy,
+    StaticKey,
+    Statistics,
+    Timeouts,
+    TokenProvider,
+    Transport,
+)
+from evals_async.wire.transport import MAX_BODY
+
+
+if TYPE_CHECKING:
+    import ssl as tls
+
+    import aiohttp
+
+T = TypeVar("T")
+
+
+class ClientOptions(TypedDict, total=False):
+    """How a client behaves, whoever it talks to. All are optional."""
+
+    timeout: float | Timeouts | None
+    """Seconds for a whole call: all attempts, pauses and the body.
+
+    Default: 60. `Timeouts` says more; `None` is without end.
+    """
+    max_retries: int
+    """How often a failed attempt is repeated. Default: 2."""
+    retry: RetryPolicy
+    """Everything about repeating; goes before `max_retries`."""
+    default_headers: Mapping[str, str]
+    """Headers for every request."""
+    default_query: Mapping[str, object]
+    """Query parameters for every request."""
+    session: "aiohttp.ClientSession"
+    """Your own session, never closed here; the five settings that follow are then its owner's business."""
+    trace_configs: "Sequence[aiohttp.TraceConfig]"
+    """Tracing, for OpenTelemetry's aiohttp instrumentation and the like."""
+    max_connections: int
+    """Connections, and so requests under way, at once. Default: 100."""
+    proxy: str
+    """The URL of a proxy."""
+    trust_env: bool
+    """Take the proxy from HTTP_PROXY and the like; netrc is never read. Default: no."""
+    ssl: "tls.SSLContext | bool"
+    """What to trust. Default: what the system trusts."""
+    max_body: int
+    """The largest answer that is read, in decoded bytes. Default: 32 MiB."""
+    single_flight: bool
+    """Let concurrent reads of one thing share one request. Default: yes."""
+    cache: Cache
+    """Where runs that are over are kept; see `LRUCache`. Default: nowhere."""
+    on_request: Callable[[Request], None]
+    """Called before each attempt."""
+    on_response: Callable[[Request, Reply, float], None]
+    """Called after each answer, with the seconds it took."""
+    on_retry: Callable[[Request, RequestError, float], None]
+    """Called before each pause, with what failed and the seconds until the next attempt."""
+    clock: Clock
+    """Time and chance; for tests."""
+
+
+class NoKey(Auth):
+    """What stands for a key that was not given. A client without one can still verify webhooks."""
+
+    async def headers(self) -> NoReturn:
+        raise ConfigurationError(
+            "no API key: pass api_key= or set OPENAI_API_KEY (for Azure, AZURE_OPENAI_API_KEY or a token provider)"
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Terms:
+    """What a client and its `with_options` copies differ in."""
+
+    timeouts: Timeouts
+    retry: RetryPolicy
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    query: tuple[tuple[str, str], ...]
+
+
+class EvalsClient:
+    """The Evals API, awaited: `client.evals`, `client.files`, `client.graders`, `client.webhooks`.
+
+    A client is cheap to make and touches neither loop nor network until the first call; from then on it belongs to that
+    call's event loop. Make one per process, share it between all tasks, and close it: `async with`, or `await
+    client.close()`.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str | TokenProvider | None = None,
+        base_url: str | None = None,
+        organization: str | None = None,
+        project: str | None = None,
+        webhook_secret: str | None = None,
+        allow_http: bool = False,
+        **options: Unpack[ClientOptions],
+    ) -> None:
+        """A client of OpenAI's service, or of any server that speaks its API.
+
+        Each argument has an environment variable: OPENAI_API_KEY, OPENAI_BASE_URL, OPENAI_ORG_ID, OPENAI_PROJECT_ID,
+        OPENAI_WEBHOOK_SECRET. `api_key` may be a function that returns a token or an awaitable of one; it is asked
+        again as tokens expire. A path and a query in the base URL are kept; plain http is for loopback, unless
+        `allow_http`. Raises `ConfigurationError` for settings that cannot be right; that a key is missing is told at
+        the first call.
+        """
+        settings = from_environment(
+            api_key=api_key if isinstance(api_key, str) else None,
+            base_url=base_url,
+            organization=organization,
+            project=project,
+            webhook_secret=webhook_secret,
+            allow_http=allow_http,
+        )
+        clock = options.get("clock", SYSTEM_CLOCK)
+        auth: Auth
+        if api_key is not None and not isinstance(api_key, str):
+            auth = BearerTokens(api_key, clock=clock)
+        else:
+            auth = NoKey() if settings.api_key is None else StaticKey(settings.api_key.reveal())
+        self.furnish(settings, auth, options)
+
+    @classmethod
+    def azure(
+        cls,
+        *,
+        endpoint: str | None = None,
+        api_key: str | None = None,
+        token_provider: TokenProvider | None = None,
+        api_version: str | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> Self:
+        """A client of an Azure OpenAI resource, or of a Microsoft Foundry project.
+
+        `endpoint` (AZURE_OPENAI_ENDPOINT) is `https://NAME.openai.azure.com`, or a project's
+        `https://NAME.services.ai.azure.com/api/projects/PROJECT`; `/openai/v1` is added. `api_key`
+        (AZURE_OPENAI_API_KEY) goes out as `api-key`; projects take tokens only:
+        `azure.identity.aio.get_bearer_token_provider(credential, "https://ai.azure.com/.default")`. `api_version` is
+        needed by the older `/openai/evals?api-version=...` alone. Raises `ConfigurationError`.
+        """
+        settings = azure_from_environment(endpoint=endpoint, api_key=api_key, api_version=api_version)
+        auth: Auth
+        if token_provider is not None:
+            auth = BearerTokens(token_provider, clock=options.get("clock", SYSTEM_CLOCK))
+        else:
+            auth = NoKey() if settings.api_key is None else AzureKey(settings.api_key.reveal())
+        client = cls.__new__(cls)
+        client.furnish(settings, auth, options)
+        return client
+
+    def furnish(self, settings: Settings, auth: Auth, options: ClientOptions) -> None:
+        clock = options.get("clock", SYSTEM_CLOCK)
+        transport = Transport(
+            settings.base_url,
+            session=options.get("session"),
+            trace_configs=options.get("trace_configs", ()),
+            proxy=options.get("proxy"),
+            trust_env=options.get("trust_env", False),
+            connections=options.get("max_connections", 100),
+            max_body=options.get("max_body", MAX_BODY),
+            ssl=options.get("ssl", True),
+            clock=clock,
+        )
+        pipeline = Pipeline(
+            transport,
+            auth,
+            clock=clock,
+            on_request=options.get("on_request"),
+            on_response=options.get("on_response"),
+            on_retry=options.get("on_retry"),
+        )
+        named = {"OpenAI-Organization": settings.organization, "OpenAI-Project": settings.project}
+        terms = Terms(
+            timeouts=timeouts_of(options.get("timeout", 60.0)),
+            retry=options.get("retry") or RetryPolicy(attempts=options.get("max_retries", 2) + 1),
+            headers={name: value for name, value in named.items() if value}
+            | checked_headers(options.get("default_headers", {})),
+            query=parameters(**options.get("default_query", {})),
+        )
+        flight = SingleFlight() if options.get("single_flight", True) else None
+        self.arrange(settings, pipeline, terms, clock, flight, options.get("cache"))
+
+    def arrange(
+        self,
+        settings: Settings,
+        pipeline: Pipeline,
+        terms: Terms,
+        clock: Clock,
+        flight: SingleFlight | None,
+        cache: Cache | None,
+    ) -> None:
+        self.settings = settings
+        self.pipeline = pipeline
+        self.terms = terms
+        self.clock = clock
+        self.flight = flight
+        self.cache = cache
+        call = Call(self.send, clock, flight=flight, cache=cache, scope=settings.base_url)
+        self.evals = Evals(call)
+        self.files = Files(call)
+        self.graders = Graders(call)
+        self.webhooks = Webhooks(settings.webhook_secret, clock)
+
+    async def send(
+        self,
+        request: Request,
+        read: Callable[[Reply], Awaitable[T]],
+        *,
+        timeout: float | None = None,
+        settle: Callable[[], Awaitable[T | None]] | None = None,
+    ) -> T:
+        """What `read` makes of the answer to `request`, on this client's terms. For endpoints that no resource has."""
+        terms = self.terms
+        return await self.pipeline.send(
+            request,
+            read,
+            timeouts=terms.timeouts if timeout is None else timeouts_of(timeout),
+            policy=terms.retry,
+            headers=terms.headers,
+            query=terms.query,
+            settle=settle,
+        )
+
+    def with_options(
+        self,
+        *,
+        timeout: float | Timeouts | None | Omit = OMIT,
+        max_retries: int | None = None,
+        retry: RetryPolicy | None = None,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, object] | None = None,
+    ) -> Self:
+        """A client on other terms that shares everything else: connections, limits, key. Closing one closes both.
+
+        `headers` and `query` are added to the ones that this client sends.
+        """
+        terms = self.terms
+        if max_retries is not None:
+            retry = retry or attrs.evolve(terms.retry, attempts=max_retries + 1)
+        changed = Terms(
+            timeouts=terms.timeouts if timeout is OMIT else timeouts_of(timeout),
+            retry=retry or terms.retry,
+            headers={**terms.headers, **checked_headers(headers or {})},
+            query=terms.query + parameters(**(query or {})),
+        )
+        twin = type(self).__new__(type(self))
+        # Other headers may mean another answer: reads are shared among calls on the same terms only.
+        flight = None if self.flight is None else SingleFlight()
+        twin.arrange(self.settings, self.pipeline, changed, self.clock, flight, self.cache)
+        return twin
+
+    @property
+    def with_raw_response(self) -> "ClientWithRawResponse":
+        """The same methods, answering with status, headers and exact bytes; `parse()` gives the object."""
+        return ClientWithRawResponse(self)
+
+    def statistics(self) -> Statistics:
+        """What this client has done since it was made, and how its gate stands."""
+        return self.pipeline.statistics()
+
+    async def close(self) -> None:
+        """End the calls under way with `ClientClosed` and close the connections. A second time does nothing."""
+        await self.pipeline.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(base_url={self.settings.base_url!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a client holds a key and connections, and is neither pickled nor copied; make one per process")
+
+
+class ClientWithRawResponse:
+    """An `EvalsClient` whose methods answer with `RawResponse`."""
+
+    def __init__(self, client: EvalsClient) -> None:
+        self.evals = client.evals.with_raw_response
+        self.files = client.files.with_raw_response
+        self.graders = client.graders.with_raw_response
+
+
+def timeouts_of(timeout: float | Timeouts | None) -> Timeouts:
+    """The timeouts for a call of so many seconds.
+
+    Where more than a minute is given, one attempt may take a third of it.
+    """
+    if isinstance(timeout, Timeouts):
+        return timeout
+    usual = Timeouts()
+    if timeout is None or usual.attempt is None:
+        return Timeouts(total=None)
+    return Timeouts(total=timeout, attempt=max(usual.attempt, timeout / 3))
+
+
+def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers that can be sent. Raises `ConfigurationError`, naming the one that cannot."""
+    return {name: checked_header(value, f"the header {name!r:.60}") or "" for name, value in headers.items()}

@@ -1,0 +1,144 @@
+"""Webhooks: is it genuine, what does it say, and a signer for tests. Pure functions of bytes and headers.
+
+The scheme is Standard Webhooks (https://www.standardwebhooks.com): the headers `webhook-id`, `webhook-timestamp` and
+`webhook-signature`, and an HMAC-SHA256 of `id.timestamp.body`. An event carries the run's id and not its eval's: a
+receiver keeps its own map from run to eval. `webhook-id` is the same for every delivery of one event: use it to drop
+duplicates.
+"""
+
+import base64
+import binascii
+import hmac
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, cast
+
+from evals_async.clock import SYSTEM_CLOCK, Clock
+from evals_async.codec import parse, structure
+from evals_async.errors import BadSignature, ConfigurationError, DecodeError, TimestampOutOfRange, WebhookError
+from evals_async.models.events import WebhookEvent
+from evals_async.settings import Secret
+
+
+TOLERANCE = 300.0  # seconds that a time stamp may be off, either way; as Standard Webhooks recommends
+
+PREFIX = "whsec_"
+
+
+def key_of(secret: str) -> bytes:
+    """The signing key in a secret: what follows `whsec_` in base64, or the secret itself as UTF-8."""
+    if not secret.startswith(PREFIX):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+    except binascii.Error:
+        raise ConfigurationError("the webhook secret begins with whsec_ but is not base64 after it") from None
+
+
+def signature(payload: bytes, webhook_id: str, timestamp: str, secret: str) -> bytes:
+    content = b".".join((webhook_id.encode(), timestamp.encode(), payload))
+    return base64.b64encode(hmac.digest(key_of(secret), content, sha256))
+
+
+def sign(payload: str | bytes, *, secret: str, webhook_id: str, timestamp: int) -> dict[str, str]:
+    """The headers that a genuine webhook with that body has.
+
+    For tests of receivers, and for servers that send webhooks.
+    """
+    body = payload.encode() if isinstance(payload, str) else payload
+    signed = signature(body, webhook_id, str(timestamp), secret)
+    return {
+        "webhook-id": webhook_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": "v1," + signed.decode(),
+    }
+
+
+def verify(
+    payload: str | bytes,
+    headers: Mapping[str, str],
+    *,
+    secret: str,
+    now: float,
+    tolerance: float = TOLERANCE,
+) -> None:
+    """Refuse a webhook that is not genuine, or not recent. `payload` is the body exactly as received, before any
+    parsing.
+
+    Header names may be in any case; of several signatures one must fit. Raises `BadSignature`, and
+    `TimestampOutOfRange` when the time stamp is more than `tolerance` seconds before or after `now`.
+    """
+    body = payload.encode() if isinstance(payload, str) else payload
+    lower = {name.lower(): value for name, value in headers.items()}
+    webhook_id, timestamp, signatures = (header(lower, f"webhook-{name}") for name in ("id", "timestamp", "signature"))
+    try:
+        sent = int(timestamp)
+    except ValueError:
+        raise BadSignature("the header webhook-timestamp is no number of seconds") from None
+    if abs(now - sent) > tolerance:
+        when = "ago" if now > sent else "in the future"
+        raise TimestampOutOfRange(
+            f"signed {abs(now - sent):.0f} s {when}, more than {tolerance:g} s: an old delivery, or a clock that is wrong"
+        )
+    expected = signature(body, webhook_id, timestamp, secret)
+    offered = [part.removeprefix("v1,") for part in signatures.split()]
+    # Every one is compared, in constant time, so that timing tells nothing.
+    if not any([hmac.compare_digest(expected, candidate.encode()) for candidate in offered]):
+        raise BadSignature("no signature fits: another secret, or a body that is not the exact bytes received")
+
+
+def header(headers: Mapping[str, str], name: str) -> str:
+    if not (value := headers.get(name)):
+        raise BadSignature(f"the header {name} is missing; is this a webhook?")
+    return value
+
+
+def event_of(payload: str | bytes) -> WebhookEvent:
+    """The event in a body that was verified. An event of a kind unknown to this package is an `Unknown`.
+
+    Raises `WebhookError` when the body is no event.
+    """
+    body = payload.encode() if isinstance(payload, str) else payload
+    try:
+        # A union is no class, which is all that `structure` can say in types.
+        return cast("WebhookEvent", structure(parse(body), cast("type[Any]", WebhookEvent), body))
+    except DecodeError as error:
+        reason = str(error)
+    raise WebhookError(f"the body is no event: {reason}")
+
+
+class Webhooks:
+    """`client.webhooks`: `verify` and `event_of` with the client's secret (OPENAI_WEBHOOK_SECRET) and clock."""
+
+    def __init__(self, secret: Secret | None, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.secret = secret
+        self.clock = clock
+
+    def verify_signature(
+        self,
+        payload: str | bytes,
+        headers: Mapping[str, str],
+        *,
+        secret: str | None = None,
+        tolerance: float = TOLERANCE,
+    ) -> None:
+        """Refuse a webhook that is not genuine; see `verify`."""
+        if secret is None:
+            if self.secret is None:
+                raise ConfigurationError(
+                    "no webhook secret: pass secret= or webhook_secret=, or set OPENAI_WEBHOOK_SECRET"
+                )
+            secret = self.secret.reveal()
+        verify(payload, headers, secret=secret, now=self.clock.time(), tolerance=tolerance)
+
+    def unwrap(
+        self,
+        payload: str | bytes,
+        headers: Mapping[str, str],
+        *,
+        secret: str | None = None,
+        tolerance: float = TOLERANCE,
+    ) -> WebhookEvent:
+        """The event of a webhook, once it is verified. Raises `WebhookError`, as `verify` and `event_of` do."""
+        self.verify_signature(payload, headers, secret=secret, tolerance=tolerance)
+        return event_of(payload)

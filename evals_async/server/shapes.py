@@ -9,8 +9,8 @@ import itertools
 import string
 import uuid
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-from evals_async.clock import Clock
 from evals_async.jsontext import JSONObject, as_array, as_object, canonical
 
 
@@ -66,10 +66,22 @@ SAMPLE_SCHEMA: Mapping[str, object] = {
 }
 
 
+class TimeAndChance(Protocol):
+    """As much of a `Clock` as new objects need."""
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+    def random(self) -> float:
+        """A number drawn evenly from [0, 1)."""
+        ...
+
+
 class Ids:
     """New ids: like the service's they begin with the second in which they were made, and those of one server grow."""
 
-    def __init__(self, clock: Clock, made: int = 0) -> None:
+    def __init__(self, clock: TimeAndChance, made: int = 0) -> None:
         self.clock = clock
         self.numbers = itertools.count(made + 1)  # safe to be used by several threads
 

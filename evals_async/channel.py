@@ -112,9 +112,10 @@ class Channel(Generic[V]):
                 return
 
     def put(self, thing: V) -> None:
-        """Hand over a thing for which room was reserved."""
-        self.ready.append(thing)
-        self.wake()
+        """Hand over a thing for which room was reserved; after the end it is dropped."""
+        if not self.closed:
+            self.ready.append(thing)
+            self.wake()
 
     def wake(self) -> None:
         if self.reader is not None and not self.reader.done():

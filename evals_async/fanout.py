@@ -228,7 +228,7 @@ def merge(
     concurrency: int = DEFAULT_CONCURRENCY,
     on_progress: OnProgress | None = None,
 ) -> FanOut[K, V]:
-    """Read the async iterables `fn(item)` of many items at once, at most `concurrency` (1..256), as their things arrive.
+    """Read the async iterables `fn(item)` of many items, at most `concurrency` (1..256) at once, item by item.
 
     Each thing is an `Outcome` with the item as key; a stream that fails gives one with `error` after what it gave
     before, and the others go on. The things of one stream keep their order. Streams are opened lazily, and closed when

@@ -9,8 +9,8 @@ The law: `encode(decode(body)) == body`, with unknown fields, unknown variants, 
 Nothing here knows an endpoint, and nothing performs I/O.
 """
 
-from collections.abc import Mapping
-from typing import Literal, TypeVar, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar, cast
 
 import attrs
 import cattrs
@@ -76,6 +76,10 @@ def encode(value: object) -> JSONValue:
     raise InvalidArgument(f"{type(value).__name__} has no form in JSON: {value!r:.80}")
 
 
+def encoder_of(model: type[Model]) -> Callable[[Any], dict[str, Any]]:
+    return model_unhook(model, encode)
+
+
 converter = cattrs.Converter(detailed_validation=False)
 """Structures and unstructures every model."""
 
@@ -90,7 +94,7 @@ for applies, factory in (
     (is_model, model_hook),
 ):
     converter.register_structure_hook_factory(applies, factory)
-converter.register_unstructure_hook_factory(is_model, lambda model: model_unhook(model, encode))
+converter.register_unstructure_hook_factory(is_model, encoder_of)
 converter.register_unstructure_hook(Unknown, lambda unknown: unknown.raw)
 
 

@@ -85,7 +85,8 @@ def condition(shape: Any, name: str, source: Source) -> tuple[str, str, str]:
 
 def write_field(field: "attrs.Attribute[Any]", bit: int, source: Source, converter: cattrs.BaseConverter) -> None:
     """Add the lines that read one field into `o`."""
-    name, wire, shape = field.name, wire_name(field), field.type
+    name, wire = field.name, wire_name(field)
+    shape: Any = field.type
     step = f".{wire}"
     if shape == JSONValue:
         source.add(

@@ -6,7 +6,7 @@ class have the same checks written inline, see `classes`.
 
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeAlias, Union, get_args, get_origin
+from typing import Any, Literal, TypeAlias, Union, cast, get_args, get_origin
 
 import cattrs
 
@@ -52,21 +52,17 @@ def is_free(shape: Any) -> bool:
     return shape in (JSONValue, JSONObject)
 
 
-def literals(shape: Any) -> dict[Any, Any]:
+def literals(shape: Any) -> dict[str, str]:
     """The values of a Literal, each leading to the one object that all models share."""
-    return {value: value for value in get_args(shape)}
+    values: tuple[str, ...] = get_args(shape)
+    return {value: value for value in values}
 
 
 def free_hook(shape: Any) -> Hook:
     if shape == JSONValue:
         return lambda value, _: value
 
-    def structure_object(value: Any, _: Any) -> Any:
-        if type(value) is not dict:
-            raise Mismatch("object", json_type(value))
-        return value
-
-    return structure_object
+    return lambda value, _: mapping(value)
 
 
 def primitive_hook(shape: Any) -> Hook:
@@ -99,11 +95,10 @@ def tuple_hook(shape: Any, converter: cattrs.BaseConverter) -> Hook:
     hook = converter.get_structure_hook(element)
 
     def structure_tuple(value: Any, _: Any) -> Any:
-        if type(value) is not list:
-            raise Mismatch("array", json_type(value))
+        entries = array(value)
         made: list[Any] = []
         try:
-            for entry in value:
+            for entry in entries:
                 made.append(hook(entry, element))  # noqa: PERF401  # its length is the index in the error's path
         except Mismatch as mismatch:
             raise mismatch.within(f"[{len(made)}]") from None
@@ -112,10 +107,20 @@ def tuple_hook(shape: Any, converter: cattrs.BaseConverter) -> Hook:
     return structure_tuple
 
 
-def array_hook(value: Any, _: Any) -> Any:
+def array_hook(value: Any, _: Any) -> tuple[Any, ...]:
+    return tuple(array(value))
+
+
+def array(value: Any) -> list[Any]:
     if type(value) is not list:
         raise Mismatch("array", json_type(value))
-    return tuple(value)
+    return cast("list[Any]", value)
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    if type(value) is not dict:
+        raise Mismatch("object", json_type(value))
+    return cast("dict[str, Any]", value)
 
 
 def map_hook(shape: Any, converter: cattrs.BaseConverter) -> Hook:
@@ -123,12 +128,11 @@ def map_hook(shape: Any, converter: cattrs.BaseConverter) -> Hook:
     hook = converter.get_structure_hook(element)
 
     def structure_map(value: Any, _: Any) -> Any:
-        if type(value) is not dict:
-            raise Mismatch("object", json_type(value))
+        entries = mapping(value)
         key = ""
         made: dict[str, Any] = {}
         try:
-            for key, entry in value.items():
+            for key, entry in entries.items():
                 made[key] = hook(entry, element)
         except Mismatch as mismatch:
             raise mismatch.within(f".{key}") from None

@@ -86,7 +86,7 @@ def union_hook(shape: Any, converter: cattrs.BaseConverter) -> Hook:
     structure_object = object_hook(alternatives, hook_for)
 
     def structure_union(value: Any, _: Any) -> Any:
-        kind = type(value)
+        kind: type[Any] = type(value)
         if kind is dict and structure_object is not None:
             return structure_object(value)
         if kind not in by_type:

@@ -172,7 +172,7 @@ def uploadable(file: FileInput, fields: tuple[tuple[str, str], ...]) -> Upload:
     if isinstance(source, bytes | bytearray | memoryview):
         return Upload(filename=filename or "upload.jsonl", source=bytes(source), fields=fields)
     if hasattr(source, "read"):
-        content = source.read()
+        content: object = source.read()  # a file opened as text gives a str, whatever its type says
         if isinstance(content, bytes):
             name = filename or Path(str(getattr(source, "name", "upload.jsonl"))).name
             return Upload(filename=name, source=content, fields=fields)

@@ -1,0 +1,8 @@
+"""`python -m evals_async`: the command line."""
+
+import sys
+
+from evals_async.cli import main
+
+
+sys.exit(main())

@@ -1,11 +1,12 @@
-"""Bodies as servers may send them, made from the model classes themselves: hypothesis strategies, and the smallest ones by hand.
+"""Bodies as servers may send them: those in `payloads/`, the smallest ones, and any that the model classes allow.
 
-A field that may be missing is sometimes there, sometimes missing and sometimes null. Unknown fields and variants come too.
+The last are hypothesis strategies, made from the classes. A field that may be missing is sometimes there, sometimes
+missing and sometimes null; unknown fields and unknown variants come too.
 """
 
 import json
-from functools import cache
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeAlias, Union, cast, get_args, get_origin
@@ -91,7 +92,7 @@ def smallest(shape: Any) -> Json:
     return KINDS[sorted(kinds(member))[0]]
 
 
-# --- strategies ---------------------------------------------------------------------------------------------------------
+# --- strategies -------------------------------------------------------------------------------------------------------
 
 texts = st.text(max_size=6)
 numbers = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
@@ -99,7 +100,15 @@ scalars = st.none() | st.booleans() | numbers | texts
 names = st.sampled_from(["_hidden", "new_field", "ünïcode", "", "extra", "nulls", "__class__", "sample.output_text"])
 objects = st.dictionaries(texts | names, scalars | st.lists(scalars, max_size=2), max_size=2)
 free = scalars | st.lists(scalars, max_size=2) | objects
-variants = st.builds(lambda kind, rest: {**rest, "type": f"x_{kind}"}, texts, objects)
+
+
+def tagged(kind: str, rest: Json) -> Json:
+    return {**rest, "type": f"x_{kind}"}
+
+
+def joined(known: Json, extra: Json) -> Json:
+    return known | extra
+
 
 SIMPLE: dict[Any, st.SearchStrategy[Json]] = {
     str: texts,
@@ -107,7 +116,7 @@ SIMPLE: dict[Any, st.SearchStrategy[Json]] = {
     float: numbers,
     bool: st.booleans(),
     type(None): st.none(),
-    Unknown: variants,
+    Unknown: st.builds(tagged, texts, objects),
 }
 
 
@@ -133,10 +142,10 @@ def values(shape: Any) -> st.SearchStrategy[Json]:
 
 
 @cache
-def bodies(model: type[Model]) -> st.SearchStrategy[dict[str, Json]]:
+def bodies(model: type[Model]) -> st.SearchStrategy[Json]:
     """Any body of a model."""
     fields = fields_of(model)
     required = {name: values(shape) for name, shape in fields.items() if not may_be_missing(shape)}
     optional = {name: values(shape) for name, shape in fields.items() if may_be_missing(shape)}
     extras = st.dictionaries(names.filter(lambda name: name not in fields), free, max_size=2)
-    return st.builds(lambda known, extra: known | extra, st.fixed_dictionaries(required, optional=optional), extras)
+    return st.builds(joined, st.fixed_dictionaries(required, optional=optional), extras)

@@ -83,14 +83,15 @@ class GraderResult(Model):
     name: str | None = None
     #: The grader's type: mostly absent on OpenAI, always there on Foundry.
     type: str | None = None
-    score: float | None = None
+    #: An evaluator of one's own on Foundry may answer `true`, which counts as 1.
+    score: float | bool | None = None
     #: `None` on Foundry for a row that was skipped, or that the grader failed on.
     passed: bool | None = None
     #: The conversation with the grader's model, if it has one.
     sample: Sample | None = None
     #: Foundry only, as all that follow. An evaluator has one result per metric.
     metric: str | None = None
-    label: str | None = None
+    label: str | bool | None = None
     reason: str | None = None
     threshold: float | None = None
     status: Literal["completed", "error", "skipped"] | str | None = None

@@ -86,7 +86,7 @@ INCOMPLETE = [
 
 @pytest.mark.parametrize(("union", "member", "name"), INCOMPLETE)
 def test_variant_that_lacks_what_its_class_requires(union: Any, member: type[Model], name: str) -> None:
-    """Where several kinds are expected, an object that lacks something is kept as `Unknown`: no class is claimed for it."""
+    """Where several kinds are expected, an object that lacks something is kept as `Unknown`."""
     body = {key: value for key, value in smallest(member).items() if key != name}
     assert Unknown(type=body.get("type"), raw=body) == decode(json.dumps(body).encode(), union)
 
@@ -94,8 +94,9 @@ def test_variant_that_lacks_what_its_class_requires(union: Any, member: type[Mod
 @pytest.mark.parametrize("tag", [None, 7, [], {}])
 def test_variant_without_a_usable_tag(tag: object) -> None:
     """An object without a tag, or with one that is no string, is `Unknown` as well."""
+    shape: Any = Grader
     for body in ({"name": "?", "type": tag}, {"name": "?"}):
-        assert Unknown(type=None, raw=body) == decode(json.dumps(body).encode(), Grader)
+        assert Unknown(type=None, raw=body) == decode(json.dumps(body).encode(), shape)
 
 
 def test_ids_are_all_that_answers_need() -> None:
@@ -106,34 +107,34 @@ def test_ids_are_all_that_answers_need() -> None:
     assert RunDeleted() == decode(b"{}", RunDeleted)
 
 
-@pytest.mark.parametrize(
-    ("name", "shape", "way", "value", "at"),
-    [
-        ("run_completed_completions", EvalRun, ["result_counts", "total"], "4", "$.result_counts.total"),
-        ("run_completed_completions", EvalRun, ["result_counts", "total"], True, "$.result_counts.total"),
-        ("run_completed_completions", EvalRun, ["result_counts", "total"], 4.0, "$.result_counts.total"),
-        ("run_completed_completions", EvalRun, ["per_model_usage", 1, "total_tokens"], [], "$.per_model_usage[1].total_tokens"),
-        ("run_completed_completions", EvalRun, ["per_model_usage", 1], "x", "$.per_model_usage[1]"),
-        ("run_jsonl_file_content", EvalRun, ["data_source", "source", "content", 2, "item"], 3, "$.data_source.source.content[2].item"),
-        ("run_all_content_parts", EvalRun, ["data_source", "input_messages", "template", 1, "content", 3, "detail"], 3, "$.data_source.input_messages.template[1].content[3].detail"),
-        ("run_completed_completions", EvalRun, ["error"], 3, "$.error"),
-        ("item_pass_string_check", OutputItem, ["results", 0, "passed"], "true", "$.results[0].passed"),
-        ("item_pass_string_check", OutputItem, ["sample", "usage", "cached_tokens"], {}, "$.sample.usage.cached_tokens"),
-        ("item_fail_score_model_with_hash", OutputItem, ["_datasource_item_content_hash"], 1, "$._datasource_item_content_hash"),
-        ("eval_custom_all_graders", Eval, ["testing_criteria", 2, "labels", 1], None, "$.testing_criteria[2].labels[1]"),
-        ("grader_validation_multi_map", GraderValidation, ["grader", "graders", "b", "model"], 5, "$.grader.graders.b.model"),
-    ],
-)  # fmt: skip
-def test_place_of_a_deep_mistake(name: str, shape: Any, way: list[str | int], value: object, at: str) -> None:
+DEEP: list[tuple[str, Any, str, object]] = [
+    ("run_completed_completions", EvalRun, "result_counts.total", "4"),
+    ("run_completed_completions", EvalRun, "result_counts.total", True),
+    ("run_completed_completions", EvalRun, "result_counts.total", 4.0),
+    ("run_completed_completions", EvalRun, "per_model_usage[1].total_tokens", []),
+    ("run_completed_completions", EvalRun, "per_model_usage[1]", "x"),
+    ("run_completed_completions", EvalRun, "error", 3),
+    ("run_jsonl_file_content", EvalRun, "data_source.source.content[2].item", 3),
+    ("run_all_content_parts", EvalRun, "data_source.input_messages.template[1].content[3].detail", 3),
+    ("item_pass_string_check", OutputItem, "results[0].passed", "true"),
+    ("item_pass_string_check", OutputItem, "sample.usage.cached_tokens", {}),
+    ("item_fail_score_model_with_hash", OutputItem, "_datasource_item_content_hash", 1),
+    ("eval_custom_all_graders", Eval, "testing_criteria[2].labels[1]", None),
+    ("grader_validation_multi_map", GraderValidation, "grader.graders.b.model", 5),
+]
+
+
+@pytest.mark.parametrize(("name", "shape", "place", "value"), DEEP)
+def test_place_of_a_deep_mistake(name: str, shape: Any, place: str, value: object) -> None:
     """The path leads through objects, arrays, maps and variants."""
-    body = payload(name)
-    target = body
-    for step in way[:-1]:
+    body = target = payload(name)
+    *way, last = [int(step) if step.isdigit() else step for step in place.replace("[", ".").replace("]", "").split(".")]
+    for step in way:
         target = target[step]
-    target[way[-1]] = value
+    target[last] = value
     error = refusal(body, shape)
-    assert at == error.at
-    assert str(error).startswith(f"DecodeError: {at}: expected ")
+    assert f"$.{place}" == error.at
+    assert str(error).startswith(f"DecodeError: $.{place}: expected ")
 
 
 def test_open_words_let_new_ones_through() -> None:
@@ -146,4 +147,7 @@ def test_open_words_let_new_ones_through() -> None:
 def test_unknown_source_inside_a_known_data_source() -> None:
     """What is unknown stays small: the object around it keeps its class."""
     run = decode(json.dumps(payload("run_unknown_source")).encode(), EvalRun)
-    assert JsonlDataSource(source=Unknown(type="carrier_pigeon", raw={"type": "carrier_pigeon", "ring": "A-1"})) == run.data_source
+    assert (
+        JsonlDataSource(source=Unknown(type="carrier_pigeon", raw={"type": "carrier_pigeon", "ring": "A-1"}))
+        == run.data_source
+    )

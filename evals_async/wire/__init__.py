@@ -1,4 +1,5 @@
-"""Bytes and headers: one HTTP exchange, and everything that makes it reliable. No models, and neither aiohttp nor tenacity at import.
+"""Bytes and headers: one HTTP exchange, and everything that makes it reliable. No models, and neither aiohttp nor
+tenacity at import.
 
 Lines above are lower: a module imports from those above it.
 
@@ -7,20 +8,24 @@ Lines above are lower: a module imports from those above it.
     trip         what is known of one attempt
     delays       how long a server asks to wait
     failures     what a failed answer means
-    retry        whether and when to try again; the only doorway to tenacity
+    policy       the numbers of sending again, and the table
+    retry        whether one call tries again, and when; the only doorway to tenacity
     limits       the gate that all calls share
     connection   the only doorway to aiohttp's client
     transport    the session's life, one attempt
+    call         the notes of one call
     pipeline     the onion
 """
 
 from evals_async.wire.auth import Auth, AzureKey, BearerTokens, ExpiringToken, StaticKey, TokenProvider
+from evals_async.wire.call import Read
 from evals_async.wire.delays import Allowance, RateLimits, server_delay
 from evals_async.wire.exchange import Kind, Reply, Request, Sink, Upload
 from evals_async.wire.failures import error_for
 from evals_async.wire.limits import Gate, Statistics
-from evals_async.wire.pipeline import Pipeline, Read, Settle
-from evals_async.wire.retry import Budget, RetryPolicy, Timeouts
+from evals_async.wire.pipeline import Pipeline, Settle
+from evals_async.wire.policy import RetryPolicy, Timeouts
+from evals_async.wire.retry import Budget
 from evals_async.wire.transport import Transport
 
 

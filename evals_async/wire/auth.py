@@ -1,7 +1,7 @@
 """How a request proves who sends it: a key, Azure's key, or tokens from a provider such as azure-identity.
 
-Secrets live here and in `SecretHeaders`, which show themselves in no repr and refuse to be pickled or copied. Nothing here performs I/O
-of its own, and nothing here reads the environment.
+Secrets live here and in `SecretHeaders`, which show themselves in no repr and refuse to be pickled or copied. Nothing
+here performs I/O of its own, and nothing here reads the environment.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class ExpiringToken(Protocol):
 Token: TypeAlias = str | ExpiringToken
 TokenProvider: TypeAlias = Callable[[], Awaitable[Token]] | Callable[[], Token]
 
-TOKEN_KEPT = 120.0  # seconds that a token is used before the provider is asked again; providers keep their own, this saves the asking
+TOKEN_KEPT = 120.0  # seconds before the provider is asked again; providers keep tokens too, this saves the asking
 TOKEN_MARGIN = 30.0  # seconds before its end that a token is no longer used: the server's clock is not ours
 
 
@@ -80,11 +80,11 @@ class AzureKey(StaticKey):
 class BearerTokens(Auth):
     """Tokens from a provider, such as azure-identity's `get_bearer_token_provider`, sent as `Authorization: Bearer …`.
 
-    The provider takes no arguments and returns a token, or an awaitable of one; a token is a string, or has `.token` and `.expires_on`.
-    A provider that is no coroutine function runs in a thread, because those of azure-identity do network I/O. A token is used for two
-    minutes at most, for shorter where it ends earlier, and no longer after a 401. Requests that need a token at the same time wait for
-    one call of the provider, and one of them that is cancelled does not disturb the others. What the provider raises comes through as
-    it is.
+    The provider takes no arguments and returns a token, or an awaitable of one; a token is a string, or has `.token`
+    and `.expires_on`. A provider that is no coroutine function runs in a thread, because those of azure-identity do
+    network I/O. A token is used for two minutes at most, for shorter where it ends earlier, and no longer after a 401.
+    Requests that need a token at the same time wait for one call of the provider, and one of them that is cancelled
+    does not disturb the others. What the provider raises comes through as it is.
     """
 
     def __init__(self, provider: TokenProvider, *, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -134,7 +134,8 @@ class BearerTokens(Auth):
 
 
 def checked_secret(value: object, name: str) -> str:
-    """`value`, if it can be sent in a header as it is. Raises `ConfigurationError`, whose text never holds the value."""
+    """`value`, if it can be sent in a header as it is. Raises `ConfigurationError`, whose text never holds the
+    value."""
     if not isinstance(value, str):
         raise ConfigurationError(f"{name} must be a str, not {type(value).__name__}")
     if not value:

@@ -17,7 +17,8 @@ UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "
 
 @attrs.frozen
 class Allowance:
-    """One kind of rate limit as the server last told it: how many a minute, how many are left, seconds until they are full again."""
+    """One kind of rate limit as the server last told it: how many a minute, how many are left, seconds until they are
+    full again."""
 
     limit: int | None = None
     remaining: int | None = None
@@ -44,7 +45,8 @@ class RateLimits:
 
 
 def decimal(text: str) -> float | None:
-    """The finite, positive number that a header holds; `None` for anything else: words, exponents, nan, zero, negative numbers."""
+    """The finite, positive number that a header holds; `None` for anything else: words, exponents, nan, zero, negative
+    numbers."""
     text = text.strip()
     if not DECIMAL.fullmatch(text):
         return None
@@ -106,7 +108,8 @@ def told_delays(reply: Reply, now: float) -> Iterator[float]:
 def server_delay(reply: Reply, now: float) -> float | None:
     """Seconds that the server asks to wait, or `None` if it asks for nothing that can be understood.
 
-    The largest of `retry-after-ms`, `x-ms-retry-after-ms` (Azure), `Retry-After` in seconds or as a date, and `x-ratelimit-reset-*` where
-    nothing remains. Zero, negative and unreadable values count as not given. `now` is seconds since the epoch.
+    The largest of `retry-after-ms`, `x-ms-retry-after-ms` (Azure), `Retry-After` in seconds or as a date, and
+    `x-ratelimit-reset-*` where nothing remains. Zero, negative and unreadable values count as not given. `now` is
+    seconds since the epoch.
     """
     return max((delay for delay in told_delays(reply, now) if delay > 0 and math.isfinite(delay)), default=None)

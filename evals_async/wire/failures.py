@@ -1,4 +1,5 @@
-"""What a failed answer means: `error_for(reply)`, a table from statuses to errors, and a reader of error bodies that expects anything.
+"""What a failed answer means: `error_for(reply)`, a table from statuses to errors, and a reader of error bodies that
+expects anything.
 
 Only answers are judged here; broken connections are in `connection`. Whether to try again is in `retry`.
 """
@@ -21,7 +22,7 @@ from evals_async.errors import (
     Unauthenticated,
     Unprocessable,
 )
-from evals_async.jsontext import JSONValue, NotJSON, parse
+from evals_async.jsontext import NotJSON, parse
 from evals_async.wire.auth import redacted
 from evals_async.wire.delays import server_delay
 from evals_async.wire.exchange import Reply
@@ -30,8 +31,7 @@ from evals_async.wire.exchange import Reply
 E = TypeVar("E", bound=RequestError)
 
 SUCCESS = (200, 201)  # the only statuses of success that this API has
-BODY_SHOWN = 2048  # characters of an error's body that the error keeps
-MESSAGE_SHOWN = 2048
+BODY_SHOWN = 2048  # characters of an error's body, and of its message, that are kept
 DEEPEST_ERROR = 4  # how many objects named "error" inside each other are looked into
 
 BY_STATUS: Mapping[int, type[ApiError]] = {
@@ -46,14 +46,16 @@ BY_STATUS: Mapping[int, type[ApiError]] = {
     429: RateLimited,
 }
 
-# Codes and types of a 429 that waiting does not cure (OpenAI's error codes guide; the billing ones as seen from gateways).
+# Codes and types of a 429 that waiting does not cure (OpenAI's error codes guide; the billing ones as seen from
+# gateways).
 QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "quota_exceeded"})
 
 
 def error_for(reply: Reply, now: float) -> RequestError:
     """The error that an answer without success stands for. `now` is seconds since the epoch, for `Retry-After` dates.
 
-    An unknown 4xx is an `ApiError`, an unknown 5xx a `ServerError`; a success that is not 200 or 201 is a `DecodeError`.
+    An unknown 4xx is an `ApiError`, an unknown 5xx a `ServerError`; a success that is not 200 or 201 is a
+    `DecodeError`.
     """
     status = reply.status
     if 200 <= status < 300:
@@ -74,7 +76,7 @@ def error_for(reply: Reply, now: float) -> RequestError:
         error_class = QuotaExceeded
     message = text_of(told.get("message")) or " ".join(text[:BODY_SHOWN].split()) or "the server gave no reason"
     return error_class(
-        message[:MESSAGE_SHOWN],
+        message[:BODY_SHOWN],
         status=status,
         code=code,
         type=kind,
@@ -84,13 +86,14 @@ def error_for(reply: Reply, now: float) -> RequestError:
     )
 
 
-def error_object(body: bytes) -> Mapping[str, JSONValue]:
+def error_object(body: bytes) -> Mapping[str, object]:
     """The object with `message`, `code` and so on that an error body holds, wherever it is; empty if there is none.
 
-    Seen in the wild: `{"error": {…}}`, `{"error": "text"}`, `{"error": null}`, an error inside an error, the bare object (Azure), text, HTML.
+    Seen in the wild: `{"error": {…}}`, `{"error": "text"}`, `{"error": null}`, an error inside an error, the bare
+    object (Azure), text, HTML.
     """
     try:
-        value = parse(body)
+        value: object = parse(body)
     except NotJSON:
         return {}
     for _ in range(DEEPEST_ERROR):
@@ -107,7 +110,7 @@ def error_object(body: bytes) -> Mapping[str, JSONValue]:
     return {"message": value} if isinstance(value, str) else {}
 
 
-def text_of(value: JSONValue) -> str | None:
+def text_of(value: object) -> str | None:
     """A field of an error object as text: numbers are seen as codes, anything larger is not one."""
     if isinstance(value, str):
         return value or None

@@ -1,6 +1,8 @@
-"""How many requests are under way and how fast they follow each other: the `Gate`, shared by all calls of a client; `Statistics`.
+"""How many requests are under way and how fast they follow each other: the `Gate`, shared by all calls of a client;
+`Statistics`.
 
-It learns from answers and holds requests back; it sends nothing, and it does not decide whether a request is sent again.
+It learns from answers and holds requests back; it sends nothing, and it does not decide whether a request is sent
+again.
 """
 
 import asyncio
@@ -26,9 +28,10 @@ SLOWEST = 1.0  # requests a second
 class Statistics:
     """What a client has done so far, and how its gate stands.
 
-    `requests` went out, `retries` of them again; `throttles` came back as 429; `bytes_received` are of decoded bodies. `in_flight` are
-    under way and `waiting` wait for a turn. `rate` is the pace in requests a second, `None` if there is none; `held_for` are the
-    seconds that a 429 still holds everyone; `limits` are the last `x-ratelimit-*` headers seen.
+    `requests` went out, `retries` of them again; `throttles` came back as 429; `bytes_received` are of decoded bodies.
+    `in_flight` are under way and `waiting` wait for a turn. `rate` is the pace in requests a second, `None` if there is
+    none; `held_for` are the seconds that a 429 still holds everyone; `limits` are the last `x-ratelimit-*` headers
+    seen.
     """
 
     requests: int
@@ -67,9 +70,9 @@ class Meter:
 class Gate:
     """Lets `slots` requests through at a time, and after a 429 nobody for a while and then everyone at a pace.
 
-    There are as many slots as connections, so that requests queue here, where it is fair and counted, and never in the connector. The
-    pace begins at 0.9 of what succeeded lately, grows by a tenth a second while requests succeed, never exceeds what
-    `x-ratelimit-limit-requests` allows, and ends after a minute without a 429. For one event loop.
+    There are as many slots as connections, so that requests queue here, where it is fair and counted, and never in the
+    connector. The pace begins at 0.9 of what succeeded lately, grows by a tenth a second while requests succeed, never
+    exceeds what `x-ratelimit-limit-requests` allows, and ends after a minute without a 429. For one event loop.
     """
 
     def __init__(self, *, slots: int, clock: Clock, max_hold: float = 60.0) -> None:
@@ -91,27 +94,48 @@ class Gate:
         self.throttles = 0
 
     def try_enter(self) -> bool:
-        """Take a slot if that needs no waiting; the usual case, and nothing is awaited for it."""
-        if self.paced or not self.free or self.clock.monotonic() < self.held_until:
+        """Take a slot if that needs no waiting: the usual case, for which nothing is awaited."""
+        now = self.clock.monotonic()
+        if self.paced or not self.free or now < self.held_until:
             return False
         self.free -= 1
+        self.count(now)
         return True
 
     async def enter(self, end: float) -> None:
-        """Wait for a slot and for one's turn. Raises `DeadlineExceeded` as soon as it is certain that it cannot come before `end`."""
+        """Wait for a slot, and for one's turn.
+
+        Raises `DeadlineExceeded`, at once, when it is certain that the turn cannot come before `end`.
+        """
         await self.take_slot(end)
         try:
-            while (wait := self.turn() - self.clock.monotonic()) > 0:
-                if self.clock.monotonic() + wait >= end:
+            held = True
+            while held:
+                now = self.clock.monotonic()
+                at = self.next_turn(now)
+                if at >= end:
                     raise DeadlineExceeded(
-                        f"the rate limit holds requests back for {wait:.3g} s, longer than this call has"
+                        f"the rate limit holds requests back for {at - now:.3g} s, too long for this call"
                     )
-                await self.clock.sleep(wait)
-                if self.clock.monotonic() >= self.held_until:
-                    break
+                self.next_send = at + 1 / self.rate if self.paced else at
+                if at > now:
+                    await self.clock.sleep(at - now)
+                held = self.clock.monotonic() < self.held_until  # by another 429, meanwhile
         except BaseException:
             self.leave()
             raise
+        self.count(self.clock.monotonic())
+
+    def next_turn(self, now: float) -> float:
+        """The time at which the next request may go out."""
+        at = now
+        if now < self.held_until:
+            at = self.held_until + self.clock.random() * SCATTER
+        return max(at, self.next_send) if self.paced else at
+
+    def count(self, now: float) -> None:
+        self.requests += 1
+        self.sent.add(now)
 
     async def take_slot(self, end: float) -> None:
         if self.free:
@@ -147,22 +171,9 @@ class Gate:
                 return
         self.free += 1
 
-    def turn(self) -> float:
-        """The time at which the caller may send, which is taken by asking."""
-        now = self.clock.monotonic()
-        at = now
-        if now < self.held_until:
-            at = self.held_until + self.clock.random() * SCATTER
-        if self.paced:
-            at = max(at, self.next_send)
-            self.next_send = at + 1 / self.rate
-        return at
-
     def learn(self, reply: Reply) -> None:
         """Take in what an answer tells about the limits."""
         now = self.clock.monotonic()
-        self.requests += 1
-        self.sent.add(now)
         limits = rate_limits(reply)
         if limits is not None:
             self.limits = limits

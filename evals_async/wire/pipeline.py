@@ -1,4 +1,4 @@
-"""The onion, in one readable function: `Pipeline.attempt`. Around it `send`, which tries again, and tells errors what happened.
+"""The onion, in one readable function: `Pipeline.attempt`. Around it `send`, which tries again and tells the story.
 
 Bytes and headers only: what a reply means is the business of the `read` that the caller gives.
 """
@@ -6,16 +6,14 @@ Bytes and headers only: what a reply means is the business of the `read` that th
 import asyncio
 import logging
 import math
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Generic, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from evals_async.clock import SYSTEM_CLOCK, Clock
 from evals_async.errors import (
     ApiError,
     Attempt,
     ClientClosed,
-    ConnectFailed,
     ConnectionDropped,
     DeadlineExceeded,
     NotFound,
@@ -25,77 +23,35 @@ from evals_async.errors import (
     Unauthenticated,
 )
 from evals_async.wire.auth import Auth, SecretHeaders, secrets_in
-from evals_async.wire.exchange import NO_HEADERS, Reply, Request, Upload
+from evals_async.wire.call import Call, Read, attempt_end, call_headers, log, logger, out_of_time, silence
+from evals_async.wire.exchange import NO_HEADERS, Reply, Request
 from evals_async.wire.failures import SUCCESS, error_for, scrubbed
 from evals_async.wire.limits import Gate, Statistics
-from evals_async.wire.retry import Budget, Patience, RetryPolicy, Timeouts, keep_trying
+from evals_async.wire.policy import RetryPolicy, Timeouts
+from evals_async.wire.retry import Budget, Patience, keep_trying
 from evals_async.wire.transport import Transport
 from evals_async.wire.trip import Trip
 
 
 T = TypeVar("T")
 
-Read: TypeAlias = Callable[[Reply], Awaitable[T]]
-"""Turns a successful reply into a value. It may raise `DecodeError` and `ResponseMismatch`, which are retried as the table says."""
-
 Settle: TypeAlias = Callable[[], Awaitable[T | None]]
-"""Finds out whether a cancel or delete took effect although its answer was lost: the value if it did, `None` if it did not."""
+"""Finds out what became of a cancel or a delete whose answer was lost: its value if it took effect, `None` if not.
+
+Asked for a cancel whenever it ends in an error and an attempt may have been carried out; for a delete only if the
+server then answers 404, so that the object is gone.
+"""
 
 NO_QUERY: Sequence[tuple[str, str]] = ()
-
-ACCEPTED: Mapping[str, str] = {
-    "Accept": "application/json",
-    "Accept-Encoding": "gzip, deflate",
-    "User-Agent": "evals-async",
-}
-
-logger = logging.getLogger("evals_async")
-
-
-class Call(Generic[T]):
-    """What one `send` is about and has been through. Made per call and never shared, so that nothing of one call is seen by another."""
-
-    __slots__ = (
-        "answered",
-        "end",
-        "headers",
-        "history",
-        "patience",
-        "policy",
-        "query",
-        "read",
-        "reply",
-        "request",
-        "secrets",
-        "start",
-        "timeouts",
-        "trip",
-        "began",
-    )
-
-    def __init__(self, request: Request, read: Read[T], timeouts: Timeouts, policy: RetryPolicy, start: float) -> None:
-        self.request = request
-        self.read = read
-        self.timeouts = timeouts
-        self.policy = policy
-        self.start = start
-        self.end = math.inf if timeouts.total is None else start + timeouts.total
-        self.history: list[Attempt] = []
-        self.answered: RequestError | None = None
-        self.patience: Patience | None = None
-        self.reply: Reply | None = None
-        self.secrets: tuple[str, ...] = ()
-        self.headers: Mapping[str, str] = NO_HEADERS
-        self.query: Sequence[tuple[str, str]] = NO_QUERY
-        self.trip = Trip(self.end)
-        self.began = start
+SUCCESS_GIVES = 1.0  # units of the retry budget that a success gives back
+CLOCK_STEP = 0.01  # seconds by which timers may be early
 
 
 class Pipeline:
-    """Sends requests the reliable way: gate, credentials, transport, then the judgement of what came, and retries around all of it.
+    """Sends requests the reliable way: gate, credentials, transport, judgement of what came, and retries around it all.
 
-    One per client; `with_options` copies of a client share it, so that limits, budget and connections are shared too. The hooks are plain
-    callables, called in the loop: they must be quick, and what they raise comes through.
+    One per client; copies of a client with other options share it, and with it limits, budget and connections. The
+    hooks are plain callables, called in the loop: they must be quick, and what they raise comes through.
     """
 
     def __init__(
@@ -118,29 +74,23 @@ class Pipeline:
         self.on_request = on_request
         self.on_response = on_response
         self.on_retry = on_retry
-        self.calls: set[asyncio.Task[object]] = set()
+        self.tasks: set[asyncio.Task[object]] = set()
         self.closed = False
         self.retries = 0
         self.bytes_received = 0
 
     async def attempt(self, call: Call[T]) -> T:
         """One attempt: the onion, from the outside in."""
-        gate, request, clock = self.gate, call.request, self.clock
-        trip = call.trip = Trip(call.end)
-        call.reply = None
-        call.began = clock.monotonic()
+        gate, clock, request = self.gate, self.clock, call.request
+        call.trip = call.reply = None
         if not gate.try_enter():
             await gate.enter(call.end)
+        # The attempt's time begins here: waiting for a turn is charged to the call alone.
+        call.began = clock.monotonic()
+        trip = call.trip = Trip(attempt_end(call))
         timed_out = False
         try:
-            # The attempt's time begins here: waiting for a turn is charged to the call, not to the attempt.
-            call.began = now = clock.monotonic()
-            trip.ends = (
-                call.end
-                if is_bulk(request) or call.timeouts.attempt is None
-                else min(call.end, now + call.timeouts.attempt)
-            )
-            async with clock.timeout(None if trip.ends == math.inf else trip.ends - now):
+            async with clock.timeout(None if trip.ends == math.inf else trip.ends - call.began):
                 headers = await self.headers(call)
                 if self.on_request is not None:
                     self.on_request(request)
@@ -148,14 +98,16 @@ class Pipeline:
                     request, headers, call.query, trip=trip, connect=call.timeouts.connect, silence=silence(call)
                 )
         except TimeoutError:
+            if clock.monotonic() < trip.ends - CLOCK_STEP:
+                raise  # not ours: a token provider's, a hook's
             timed_out = True
         finally:
             gate.leave()
             self.bytes_received += trip.received
         if timed_out:
-            raise self.out_of_time(call)
+            raise out_of_time(call, trip)
         gate.learn(reply)
-        self.told(call, reply)
+        self.tell_reply(call, reply)
         if reply.status not in SUCCESS:
             raise error_for(reply, clock.time())
         return await call.read(reply)
@@ -173,18 +125,19 @@ class Pipeline:
     ) -> T:
         """What `read` makes of the answer to `request`, tried as often as `policy` allows within `timeouts`.
 
-        `headers` and `query` come on top of the request's own defaults, and the request's win. `settle` is asked for a cancel that may
-        have been carried out, and for a delete that answers 404 after one; see `Settle`. Raises every kind of `RequestError`, told which
-        request, how often, how long and why no longer; the last answer's error is preferred to a later broken connection.
+        `headers` and `query` come before the request's own, which win. `settle` is asked about a cancel that may have
+        been carried out, and about a delete that answers 404 after one that may have been; see `Settle`. Raises every
+        kind of `RequestError`, told which request, how often, how long and why no longer, and `LifecycleError`s.
         """
         self.transport.check()
-        call = Call(request, read, timeouts, policy, self.clock.monotonic())
-        call.headers = self.call_headers(request, headers)
-        call.query = (*query, *request.query) if query else request.query
+        merged = call_headers(request, headers)
+        del headers  # they may hold a secret, and a traceback with local variables would show it
+        asked = (*query, *request.query) if query else request.query
+        call = Call(request, read, timeouts, policy, merged, asked, self.clock.monotonic())
         task = asyncio.current_task()
-        assert task is not None  # a coroutine that awaits our transport runs in a task
+        assert task is not None  # whatever awaits a socket runs in a task
         cancelling = task.cancelling()
-        self.calls.add(task)
+        self.tasks.add(task)
         try:
             return await self.persist(call, settle)
         except asyncio.CancelledError:
@@ -192,33 +145,41 @@ class Pipeline:
             if not self.closed or task.uncancel() > cancelling:
                 raise
         finally:
-            self.calls.discard(task)
+            self.tasks.discard(task)
         raise ClientClosed("this client was closed during the call")
 
     async def persist(self, call: Call[T], settle: Settle[T] | None) -> T:
         """Attempt, and try again; at the end the error, or what settles it."""
-        failure: RequestError
         try:
             value = await self.attempt(call)
         except RequestError as error:
             failure = error
         else:
-            self.budget.give(1.0)
+            self.budget.give(SUCCESS_GIVES)
             return value
-        patience = call.patience = Patience(call.policy, call.request.kind, self.clock, self.budget, call.end)
-        try:
-            value = await keep_trying(
-                failure, lambda: self.attempt(call), lambda error: self.after_failure(call, error), self.clock.sleep
-            )
-        except RequestError as error:
-            failure = error
-        else:
-            self.budget.give(patience.cost or 1.0)
-            return value
-        failure = self.final(call, failure)
+        patience = Patience(call.policy, call.request.kind, self.clock, self.budget, call.end)
+        wait = self.after_failure(call, failure, patience)
+        if wait is not None:
+            try:
+                value = await keep_trying(
+                    failure,
+                    wait,
+                    lambda: self.attempt(call),
+                    lambda error: self.after_failure(call, error, patience),
+                    self.clock.sleep,
+                )
+            except RequestError as error:
+                failure = error
+            else:
+                self.budget.give(patience.cost or SUCCESS_GIVES)
+                return value
+        failure = self.final(call, failure, patience)
         if settle is not None and (settled := await self.settled(call, failure, settle)) is not None:
             return settled
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # or this frame and the traceback would hold each other until the next collection
 
     async def headers(self, call: Call[T]) -> SecretHeaders:
         """Everything sent at the top of one attempt; credentials are asked for anew each time."""
@@ -228,96 +189,71 @@ class Pipeline:
         call.secrets = secrets_in(given)
         return headers
 
-    def call_headers(self, request: Request, headers: Mapping[str, str]) -> Mapping[str, str]:
-        merged = SecretHeaders(ACCEPTED)
-        merged.update(headers)
-        if isinstance(request.body, bytes):
-            merged.setdefault("Content-Type", "application/json")
-        if request.kind == "create":
-            # From the system's entropy, not from the clock's dice: those are copied by a fork, and two processes must not share a key.
-            merged["Idempotency-Key"] = uuid.uuid4().hex
-        merged.update(request.headers)
-        return merged
-
-    def after_failure(self, call: Call[T], error: RequestError) -> float | None:
-        """Write the failure down, and say how long to wait before the next attempt, or `None`."""
-        patience, trip = call.patience, call.trip
-        assert patience is not None  # made before the first failure is judged
-        reply = call.reply
-        status = reply.status if reply is not None else None
-        call.history.append(Attempt(type(error).__name__, status, self.clock.monotonic() - call.began))
-        scrubbed(error, call.secrets).about(call.request.method, call.request.path, reply.request_id if reply else None)
-        if isinstance(error, ResponseError):
-            trip.drop()
+    def after_failure(self, call: Call[T], error: RequestError, patience: Patience) -> float | None:
+        """Write the failure down, and say how long to wait before the next attempt, or `None` for none."""
+        trip, reply = call.trip, call.reply
+        if trip is not None:
+            seconds = self.clock.monotonic() - call.began
+            status = getattr(error, "status", None) if reply is None else reply.status
+            call.history.append(Attempt(type(error).__name__, status, seconds))
+            if reply is None:
+                log(call, "failed", error=type(error).__name__, seconds=seconds)
+            if isinstance(error, ResponseError):
+                trip.drop()
+        scrubbed(error.about(call.request.method, call.request.path, reply.request_id if reply else None), call.secrets)
         wait = patience.wait_after(
             error,
-            sent=trip.sent,
-            stale=isinstance(error, ConnectionDropped) and trip.reused and reply is None,
+            sent=trip is not None and trip.sent,
+            stale=isinstance(error, ConnectionDropped) and trip is not None and trip.reused and reply is None,
             renewed=isinstance(error, Unauthenticated) and self.auth.refused(),
             should_retry=reply.header("x-should-retry") if reply is not None else None,
         )
         if wait is None:
             return None
-        if isinstance(error, ApiError | ResponseError):
-            call.answered = error
-        elif call.answered is None or isinstance(call.answered, TransportError):
+        if not isinstance(error, TransportError) or isinstance(call.answered, TransportError | None):
             call.answered = error
         self.retries += 1
-        self.tell_retry(call, error, wait)
+        if self.on_retry is not None:
+            self.on_retry(call.request, error, wait)
+        log(call, "retries", error=type(error).__name__, wait=wait, request_id=error.request_id)
         return wait
 
-    def final(self, call: Call[T], error: RequestError) -> RequestError:
+    def final(self, call: Call[T], error: RequestError, patience: Patience) -> RequestError:
         """The error that the caller sees, with the story of the call in it."""
-        patience, earlier = call.patience, call.answered
-        assert patience is not None
-        if isinstance(error, DeadlineExceeded):
+        earlier = call.answered
+        # What the server said tells more than the broken connection, or the turn that did not come, after it.
+        if isinstance(error, DeadlineExceeded) and call.trip is not None:
             error.last = earlier
-        elif isinstance(error, TransportError) and isinstance(earlier, ApiError) and call.request.kind != "create":
-            error = earlier  # what the server said tells more than the broken connection after it
+        elif isinstance(error, TransportError) and isinstance(earlier, ApiError | ResponseError):
+            # But that a create may have been carried out is told by its own failure.
+            error = error if patience.ambiguous and call.request.kind == "create" else earlier
         error.about(call.request.method, call.request.path)
         error.attempts = len(call.history)
         error.elapsed = self.clock.monotonic() - call.start
         error.history = tuple(call.history)
-        error.note = patience.note
+        error.note = patience.note or None
         error.maybe_executed = patience.ambiguous
         return error
 
     async def settled(self, call: Call[T], error: RequestError, settle: Settle[T]) -> T | None:
-        """What the state of the object says of a lost cancel or delete."""
+        """What a look at the object says of a cancel or delete whose answer was lost."""
         if not error.maybe_executed or (call.request.kind == "delete" and not isinstance(error, NotFound)):
             return None
         try:
-            async with self.clock.timeout(
-                None if call.end == math.inf else max(0.0, call.end - self.clock.monotonic())
-            ):
-                return await settle()
+            async with self.clock.timeout(None if call.end == math.inf else call.end - self.clock.monotonic()):
+                value = await settle()
         except (RequestError, TimeoutError):
-            error.note = "; ".join(filter(None, (error.note, "a look at its state failed too")))
+            error.note = "; ".join(filter(None, (error.note, "a look at what became of it failed too")))
             return None
+        error.maybe_executed = value is not None
+        return value
 
-    def out_of_time(self, call: Call[T]) -> RequestError:
-        """The error of an attempt that was ended by the clock."""
-        trip = call.trip
-        if trip.ends >= call.end:
-            return DeadlineExceeded(f"no usable answer within the {call.timeouts.total:g} s of the call")
-        if not trip.sent:
-            return ConnectFailed(f"no connection within the {call.timeouts.attempt:g} s of an attempt")
-        return DeadlineExceeded(f"no whole answer within the {call.timeouts.attempt:g} s of an attempt")
-
-    def told(self, call: Call[T], reply: Reply) -> None:
+    def tell_reply(self, call: Call[T], reply: Reply) -> None:
         seconds = self.clock.monotonic() - call.began
         if self.on_response is not None:
             self.on_response(call.request, reply, seconds)
-        if logger.isEnabledFor(logging.DEBUG):
-            request = call.request
-            logger.debug("%s %s -> %d in %.3f s", request.method, request.route, reply.status, seconds)
-
-    def tell_retry(self, call: Call[T], error: RequestError, wait: float) -> None:
-        if self.on_retry is not None:
-            self.on_retry(call.request, error, wait)
-        if logger.isEnabledFor(logging.DEBUG):
-            request = call.request
-            logger.debug("%s %s: %s, again in %.3f s", request.method, request.route, type(error).__name__, wait)
+        if logger.isEnabledFor(logging.DEBUG):  # here too: the usual call pays for no log line
+            log(call, "answered", status=reply.status, seconds=seconds, request_id=reply.request_id)
 
     def statistics(self) -> Statistics:
         """What was done so far, and how the gate stands."""
@@ -326,17 +262,6 @@ class Pipeline:
     async def close(self) -> None:
         """End the calls under way with `ClientClosed`, and close the transport. A second time does nothing."""
         self.closed = True
-        for task in tuple(self.calls):
-            if task is not asyncio.current_task():
-                task.cancel()
+        for task in self.tasks - {asyncio.current_task()}:
+            task.cancel()
         await self.transport.close()
-
-
-def is_bulk(request: Request) -> bool:
-    """A file goes up or down: the time of an attempt says nothing about it."""
-    return request.sink is not None or isinstance(request.body, Upload)
-
-
-def silence(call: Call[T]) -> float | None:
-    """How long a download may pause."""
-    return call.timeouts.attempt if call.request.sink is not None else None

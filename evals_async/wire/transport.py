@@ -1,4 +1,4 @@
-"""One attempt of a request over a real connection: `Transport`. The session's life is here, aiohttp itself behind `connection`.
+"""One attempt of a request over a real connection: `Transport`. The session's life is here, aiohttp in `connection`.
 
 Nothing here judges a status, retries or waits for a turn.
 """
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from evals_async.clock import SYSTEM_CLOCK, Clock
-from evals_async.errors import ClientClosed, ForkedClient, WrongLoop
+from evals_async.errors import ClientClosed, ConfigurationError, ForkedClient, WrongLoop
 from evals_async.wire.exchange import Reply, Request
 from evals_async.wire.trip import Trip
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import aiohttp
 
 MAX_BODY = 32 * 1024 * 1024
+
+INHERITED: list[object] = []
+"""Sessions of a parent process, kept from the collector: to close them would end the parent's connections."""
 
 
 class Line(Protocol):
@@ -50,10 +53,11 @@ class Line(Protocol):
 class Transport:
     """Sends requests to one base URL over a pool of connections, and bounds what comes back.
 
-    The session is opened by the first request, in the loop that runs then, and belongs to it. `session` is the caller's own: it is never
-    closed here, and its connector, cookies and settings are its owner's business: the guards that live in our connector (against answers
-    that nobody asked for, and for what is known of unsent requests) do not apply to it. `proxy` is a proxy's URL; `trust_env` takes it from
-    the environment instead, and never reads netrc. `max_body` bounds decoded bytes. Raises nothing before the first request.
+    The session is opened by the first request, in the loop that runs then, and belongs to it. `session` is the caller's
+    own: it is never closed here, and its connector, cookies and settings are its owner's business. What lives in our
+    connector is then missing: the guard against answers that nobody asked for, and the knowledge that a request surely
+    did not leave. `connections` is how many there are at once; the caller's session may allow fewer. `proxy` is a
+    proxy's URL; `trust_env` takes it from the environment, and never reads netrc. `max_body` bounds decoded bytes.
     """
 
     def __init__(
@@ -69,6 +73,10 @@ class Transport:
         ssl: "tls.SSLContext | bool" = True,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        if connections < 1 or max_body < 1:
+            raise ConfigurationError("connections and max_body must be 1 at least")
+        if session is not None and session.connector is not None and session.connector.limit:
+            connections = min(connections, session.connector.limit)
         self.base_url = base_url
         self.callers_session = session
         self.trace_configs = trace_configs
@@ -79,15 +87,15 @@ class Transport:
         self.ssl = ssl
         self.clock = clock
         self.closed = False
-        self.pid = 0
-        self.loop: asyncio.AbstractEventLoop | None = None
         self.line: Line | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.pid = 0
 
     def check(self) -> Line:
         """The open session. Raises `ClientClosed`, `ForkedClient` or `WrongLoop` where it cannot be used."""
-        line = self.line
         if self.closed:
             raise ClientClosed("this client is closed; make a new one")
+        line = self.line
         if line is None:
             return self.open()
         if os.getpid() != self.pid:
@@ -122,17 +130,17 @@ class Transport:
         headers: Mapping[str, str],
         query: Sequence[tuple[str, str]] = (),
         *,
-        trip: Trip | None = None,
-        connect: float | None = 5.0,
+        trip: Trip,
+        connect: float | None = None,
         silence: float | None = None,
     ) -> Reply:
-        """The answer to one attempt, whatever its status below 300 or from 400 on.
+        """The answer to one attempt, whatever its status, redirects aside.
 
-        `headers` are sent as they are; `query` comes on top of the base URL's. `connect` and `silence` (between two reads) are seconds;
-        the whole attempt is bounded by who calls. Raises `TransportError` and `ResponseError` kinds, and the errors of `check`.
+        `headers` are sent as they are; `query` comes on top of the base URL's. `connect` bounds the connecting and
+        `silence` the time between two reads, in seconds; the whole is bounded by who calls. Raises `TransportError`s
+        and `ResponseError`s, the errors of `check`, and what a sink raises.
         """
         line = self.check()
-        trip = trip or Trip(self.clock.monotonic() + 20.0)
         if line.closed:
             raise ClientClosed("the session of this client is closed")
         return await line.send(request, headers, query, connect=connect, silence=silence, trip=trip)
@@ -141,16 +149,21 @@ class Transport:
         """Close the session, unless it is the caller's. A second time does nothing."""
         self.closed = True
         line, self.line = self.line, None
-        if line is not None and line.owned and os.getpid() == self.pid:
+        if line is None or not line.owned:
+            return
+        if os.getpid() == self.pid:
             await line.close()
+        else:
+            INHERITED.append(line)
 
     def __del__(self) -> None:
-        line = self.line
-        if line is None or not line.owned or os.getpid() != self.pid:
+        line: Line | None = vars(self).get("line")  # missing where the constructor refused
+        if line is None or not line.owned:
             return
-        warnings.warn(
-            f"unclosed {self!r}: use `async with`, or await close()", ResourceWarning, source=self, stacklevel=2
-        )
+        if os.getpid() != self.pid:
+            INHERITED.append(line)
+            return
+        warnings.warn(f"unclosed {self!r}: use `async with`, or await close()", ResourceWarning, 2, source=self)
         line.abandon()
 
     def __repr__(self) -> str:

@@ -13,8 +13,9 @@ class Droppable(Protocol):
 class Trip:
     """One attempt of a request.
 
-    `sent` is false as long as it is certain that no byte of the request left; `reused` tells that its connection had served another
-    request before; `received` counts the decoded bytes of the body. `ends` is the monotonic time at which it is given up.
+    `sent` is false as long as it is certain that no byte of the request left; `reused` tells that its connection had
+    served another request before; `received` counts the decoded bytes of the body. `ends` is the monotonic time at
+    which it is given up.
     """
 
     __slots__ = ("connection", "ends", "received", "reused", "sent")

@@ -1,0 +1,127 @@
+"""What one call is about and has been through: `Call`, and the small facts that follow from it.
+
+The pipeline acts; here are only its notes. Nothing here awaits.
+"""
+
+import logging
+import math
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Generic, TypeAlias, TypeVar
+
+from evals_async.errors import Attempt, ConnectFailed, DeadlineExceeded, RequestError
+from evals_async.wire.auth import SecretHeaders, redacted
+from evals_async.wire.exchange import Reply, Request, Upload
+from evals_async.wire.policy import RetryPolicy, Timeouts
+from evals_async.wire.trip import Trip
+
+
+T = TypeVar("T")
+
+Read: TypeAlias = Callable[[Reply], Awaitable[T]]
+"""Turns a successful reply into a value; may raise `DecodeError` and `ResponseMismatch`, which the table knows."""
+
+ACCEPTED: Mapping[str, str] = {
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip, deflate",
+    "User-Agent": "evals-async",
+}
+
+logger = logging.getLogger("evals_async")
+
+
+class Call(Generic[T]):
+    """What one `send` is about and has been through. Made per call, so that nothing of one call is seen by another."""
+
+    __slots__ = (
+        "answered",
+        "began",
+        "end",
+        "headers",
+        "history",
+        "policy",
+        "query",
+        "read",
+        "reply",
+        "request",
+        "secrets",
+        "start",
+        "timeouts",
+        "trip",
+    )
+
+    def __init__(
+        self,
+        request: Request,
+        read: Read[T],
+        timeouts: Timeouts,
+        policy: RetryPolicy,
+        headers: Mapping[str, str],
+        query: Sequence[tuple[str, str]],
+        start: float,
+    ) -> None:
+        self.request = request
+        self.read = read
+        self.timeouts = timeouts
+        self.policy = policy
+        self.headers = headers
+        self.query = query
+        self.start = start
+        self.end = math.inf if timeouts.total is None else start + timeouts.total
+        self.trip: Trip | None = None  # the attempt under way; none while it waits at the gate
+        self.reply: Reply | None = None
+        self.began = start
+        self.secrets: tuple[str, ...] = ()
+        self.history: list[Attempt] = []
+        self.answered: RequestError | None = None  # the failure that tells most, so far
+
+
+def call_headers(request: Request, headers: Mapping[str, str]) -> SecretHeaders:
+    """The headers of all attempts of a call, without credentials; later ones win, whatever their case."""
+    merged = SecretHeaders(ACCEPTED)
+    merged.update(headers)
+    if isinstance(request.body, bytes):
+        merged["Content-Type"] = "application/json"
+    if request.kind == "create":
+        # Not from the clock's dice: a fork copies those, and two processes must never share a key.
+        merged["Idempotency-Key"] = uuid.uuid4().hex
+    merged.update(request.headers)
+    return merged
+
+
+def attempt_end(call: Call[T]) -> float:
+    """When an attempt that begins now is given up. Files may take the whole time of the call."""
+    if call.timeouts.attempt is None or call.request.sink is not None or isinstance(call.request.body, Upload):
+        return call.end
+    return min(call.end, call.began + call.timeouts.attempt)
+
+
+def silence(call: Call[T]) -> float | None:
+    """How long a download may pause."""
+    return None if call.request.sink is None else call.timeouts.attempt
+
+
+def out_of_time(call: Call[T], trip: Trip) -> RequestError:
+    """The error of an attempt that the clock ended."""
+    if trip.ends >= call.end:
+        return DeadlineExceeded(f"no whole answer within the {call.timeouts.total:g} s of the call")
+    if not trip.sent:
+        return ConnectFailed(f"no connection within the {call.timeouts.attempt:g} s of an attempt")
+    return DeadlineExceeded(f"no whole answer within the {call.timeouts.attempt:g} s of an attempt")
+
+
+def log(call: Call[T], event: str, **facts: object) -> None:
+    """One DEBUG line, `event` and facts, which are attributes of the record too. Never a path, a header or a body."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        return
+    request = call.request
+    told = {
+        name: redacted(fact, call.secrets) if isinstance(fact, str) else fact
+        for name, fact in facts.items()
+        if fact is not None
+    }
+    shown = " ".join(
+        f"{name}={fact:.3f}" if isinstance(fact, float) else f"{name}={fact}" for name, fact in told.items()
+    )
+    extra = {"method": request.method, "route": request.route, **told}
+    logger.debug("%s %s %s %s", request.method, request.route, event, shown, extra=extra)

@@ -1,1 +1,41 @@
-"""The pytest fixtures that ship with the package."""
+"""The pytest fixtures that ship with the package: `evals_server` and `evals_client`.
+
+Loaded into every pytest run where the package is installed, so nothing of it is imported before a test asks for a fixture.
+
+    async def test_names_the_run(evals_server, evals_client):
+        await evals_server.seed(**sample_tree(runs=3))
+        evals_server.faults.add(Fault(status=429))
+        ...
+"""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+
+def async_fixture(function: Callable[..., AsyncIterator[Any]]) -> object:
+    """A fixture for whichever plugin runs async tests here: pytest-asyncio, in strict mode too, or else anyio and the like."""
+    try:
+        from pytest_asyncio import fixture
+    except ImportError:
+        return pytest.fixture(function)
+    return fixture(function)
+
+
+@async_fixture
+async def evals_server() -> AsyncIterator[Any]:
+    """A `LocalServer` with an empty store in memory, for one test. Its `base_url` is where clients connect."""
+    from evals_async.server import LocalServer
+
+    async with LocalServer() as server:
+        yield server
+
+
+@async_fixture
+async def evals_client(evals_server: Any) -> AsyncIterator[Any]:
+    """An `EvalsClient` that talks to `evals_server`, closed after the test."""
+    from evals_async.client import EvalsClient
+
+    async with EvalsClient(base_url=evals_server.base_url, api_key="local") as client:
+        yield client

@@ -151,7 +151,7 @@ def limit(query: Mapping[str, str], *, default: int = 20, most: int = 100) -> in
     if given is None:
         return default
     try:
-        value = int(given) if len(given) < 20 else -1
+        value = int(given[:20])  # of a longer number the beginning tells enough
     except ValueError:
         message = f"Invalid type for 'limit': expected an integer, but got '{given[:40]}' instead."
         raise Problem(400, message, param="limit", code="invalid_type") from None
@@ -159,7 +159,7 @@ def limit(query: Mapping[str, str], *, default: int = 20, most: int = 100) -> in
         message = f"Invalid 'limit': integer above maximum value. Expected a value <= {most}, but got {value} instead."
         raise Problem(400, message, param="limit", code="integer_above_max_value")
     if value < 1:
-        message = f"Invalid 'limit': integer below minimum value. Expected a value >= 1, but got {given[:40]} instead."
+        message = f"Invalid 'limit': integer below minimum value. Expected a value >= 1, but got {value} instead."
         raise Problem(400, message, param="limit", code="integer_below_min_value")
     return value
 
@@ -223,13 +223,9 @@ def grader(value: object, at: str, kinds: tuple[str, ...]) -> JSONObject:
     for name, check in may.items():
         optional(body, name, check, at)
     if kind == "label_model":
-        labels = texts(body["labels"], at)
-        required(
-            body,
-            "passing_labels",
-            lambda entries, where: [one_of(*labels)(e, where) for e in texts(entries, where)],
-            at,
-        )
+        known = one_of(*texts(body["labels"], at))
+        for index, label in enumerate(texts(body["passing_labels"], at)):
+            known(label, f"{at}.passing_labels[{index}]")
     return body
 
 

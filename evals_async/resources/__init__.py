@@ -1,9 +1,10 @@
 """One method per endpoint. Each resource holds a `Call` (how to send, decode and page), and knows no client.
 
-Lines above are lower: `base`, `output_items`, `runs`, `evals`, `files`, `graders`.
+Lines above are lower: `base`, `call`, `output_items`, `runs`, `evals`, `files`, `graders`.
 """
 
-from evals_async.resources.base import OMIT, Call, CallOptions, Omit, RawResponse
+from evals_async.resources.base import OMIT, CallOptions, Omit
+from evals_async.resources.call import Call, RawResponse
 from evals_async.resources.evals import Evals
 from evals_async.resources.files import Files
 from evals_async.resources.graders import Graders

@@ -1,27 +1,19 @@
-"""What every resource stands on: `Call`, which sends a request and decodes its answer; ids; paths; per-call options.
+"""How a request is put together: ids become path segments, parameters a query, fields a body; what any call may be given.
 
-A resource holds a `Call`, not the client. Nothing here knows an endpoint.
+All of it is checked before any I/O. Nothing here knows an endpoint, and nothing sends.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from enum import Enum
-from typing import Any, Final, Generic, Literal, NotRequired, ParamSpec, Protocol, TypeAlias, TypedDict, TypeVar, cast
+from typing import Final, Literal, NotRequired, TypeAlias, TypedDict
 from urllib.parse import quote
 
-import attrs
-
 from evals_async import jsontext
-from evals_async.clock import Clock
-from evals_async.codec import decode, decode_page, encode
-from evals_async.errors import InvalidArgument, ResponseMismatch
+from evals_async.codec import encode
+from evals_async.errors import InvalidArgument
 from evals_async.jsontext import JSONValue
-from evals_async.pagination import Page, PageBody, Pager
-from evals_async.sharing import Cache, SingleFlight
-from evals_async.wire.exchange import Kind, Reply, Request, Sink, Upload
+from evals_async.wire.exchange import Kind, Request, Sink, Upload
 
-
-T = TypeVar("T")
-P = ParamSpec("P")
 
 Order: TypeAlias = Literal["asc", "desc"]
 
@@ -55,36 +47,6 @@ class CallOptions(TypedDict):
 
 
 NO_OPTIONS: CallOptions = {}
-
-
-class Send(Protocol):
-    """How a request goes out: with every policy applied, through `read`, which makes the value of a good reply."""
-
-    async def __call__(
-        self,
-        request: Request,
-        read: Callable[[Reply], Awaitable[T]],
-        *,
-        timeout: float | None = None,
-        settle: Callable[[], Awaitable[T | None]] | None = None,
-    ) -> T: ...
-
-
-@attrs.frozen(kw_only=True)
-class RawResponse(Generic[T]):
-    """An answer as it came: status, headers (lower-case names) and exact bytes; `parse()` gives what the call would
-    have.
-    """
-
-    status: int
-    headers: Mapping[str, str] = attrs.field(repr=False)
-    request_id: str | None
-    content: bytes = attrs.field(repr=False)
-    parser: Callable[[], T] = attrs.field(repr=False, eq=False)
-
-    def parse(self) -> T:
-        """The object that the body describes. Raises `DecodeError` or `ResponseMismatch`, as the call itself would."""
-        return self.parser()
 
 
 def segment(value: object, name: str) -> str:
@@ -159,198 +121,3 @@ def request(
     return Request(
         method=method, route=route, path=path, kind=kind, query=query, headers=headers, body=content, sink=sink
     )
-
-
-def same_object(value: object, asked: Mapping[str, str]) -> None:
-    """Raise `ResponseMismatch` when an id of the object is not the one asked for: pools have delivered others' answers."""
-    for name, expected in asked.items():
-        got = getattr(value, name, None)
-        if got is not None and got != expected:
-            raise ResponseMismatch(f"asked for {name} {expected!r}, got {got!r}", asked=expected, got=str(got))
-
-
-class Call:
-    """How a resource talks to the service: `one` object, or a `listing` of them.
-
-    `flight` lets concurrent reads of one thing share a request. `cache` keeps objects that never change again, under
-    names that begin with `scope`. Either may be missing.
-    """
-
-    def __init__(
-        self,
-        send: Send,
-        clock: Clock,
-        *,
-        flight: SingleFlight | None = None,
-        cache: Cache | None = None,
-        scope: str = "",
-    ) -> None:
-        self.send = send
-        self.clock = clock
-        self.flight = flight
-        self.cache = cache
-        self.scope = scope
-
-    def raw(self) -> "RawCall":
-        """The same, with answers as they came."""
-        return RawCall(self.send, self.clock)
-
-    async def one(
-        self,
-        wanted: Request,
-        shape: type[T],
-        options: CallOptions = NO_OPTIONS,
-        *,
-        asked: Mapping[str, str] = {},
-        settle: Callable[[], Awaitable[T | None]] | None = None,
-    ) -> T:
-        """The object that answers `wanted`; its ids must be the ones `asked` for."""
-
-        async def read(reply: Reply) -> T:
-            value = decode(reply.body, shape)
-            same_object(value, asked)
-            return value
-
-        return await self.send(wanted, read, timeout=options.get("timeout"), settle=settle)
-
-    async def shared(
-        self,
-        wanted: Request,
-        shape: type[T],
-        options: CallOptions,
-        *,
-        asked: Mapping[str, str],
-        final: Callable[[T], bool] | None = None,
-    ) -> T:
-        """`one`, for a read: concurrent calls for the same thing share a request, and what is `final` comes from the
-        cache.
-
-        A call with options of its own is made on its own.
-        """
-        if options:
-            return await self.one(wanted, shape, options, asked=asked)
-
-        async def fetch() -> T:
-            if self.cache is None or final is None:
-                return await self.one(wanted, shape, asked=asked)
-            return await self.cached(wanted, shape, asked, self.cache, final)
-
-        return await (fetch() if self.flight is None else self.flight.run((shape, wanted.path), fetch))
-
-    async def cached(
-        self, wanted: Request, shape: type[T], asked: Mapping[str, str], cache: Cache, final: Callable[[T], bool]
-    ) -> T:
-        """The object from the cache, or from the server and then, if `final`, into the cache."""
-        key = self.scope + wanted.path
-        kept = await cache.get(key)
-        if kept is not None:
-            return decode(kept, shape)
-        value = await self.one(wanted, shape, asked=asked)
-        if final(value):
-            await cache.put(key, jsontext.dump(encode(value)))
-        return value
-
-    def listing(
-        self,
-        wanted: Request,
-        shape: type[T],
-        options: CallOptions,
-        *,
-        after: str | None,
-        limit: int | None,
-        max_limit: int = 100,
-        asked: Mapping[str, str] = {},
-        shrink: Callable[[Exception], bool] | None = None,
-    ) -> Pager[T]:
-        """A listing of objects whose ids agree with `asked`."""
-
-        async def read(reply: Reply) -> PageBody[T]:
-            body = decode_page(reply.body, shape)
-            for item in body.data:
-                same_object(item, asked)
-            return body
-
-        async def fetch(after: str | None, limit: int | None) -> PageBody[T]:
-            page = attrs.evolve(wanted, query=parameters(after=after, limit=limit) + wanted.query)
-            return await self.send(page, read, timeout=options.get("timeout"))
-
-        if after is not None:
-            segment(after, "after")
-        return Pager(fetch, after=after, limit=limit, max_limit=max_limit, shrink=shrink)
-
-
-class RawCall(Call):
-    """A `Call` whose methods return `RawResponse`s.
-
-    The classes `...WithRawResponse` say so to type checkers, see `raw`.
-    """
-
-    async def one(
-        self,
-        wanted: Request,
-        shape: type[T],
-        options: CallOptions = NO_OPTIONS,
-        *,
-        asked: Mapping[str, str] = {},
-        settle: Callable[[], Awaitable[T | None]] | None = None,
-    ) -> T:
-        async def read(reply: Reply) -> Any:
-            def parse() -> T:
-                value = decode(reply.body, shape)
-                same_object(value, asked)
-                return value
-
-            return raw_response(reply, parse)
-
-        return cast("T", await self.send(wanted, read, timeout=options.get("timeout")))
-
-    def listing(
-        self,
-        wanted: Request,
-        shape: type[T],
-        options: CallOptions,
-        *,
-        after: str | None,
-        limit: int | None,
-        max_limit: int = 100,
-        asked: Mapping[str, str] = {},
-        shrink: Callable[[Exception], bool] | None = None,
-    ) -> Pager[T]:
-        replies: list[Reply] = []
-
-        async def send(
-            request: Request,
-            read: Callable[[Reply], Awaitable[Any]],
-            *,
-            timeout: float | None = None,
-            settle: Callable[[], Awaitable[Any]] | None = None,
-        ) -> Any:
-            async def keep(reply: Reply) -> Any:
-                replies.append(reply)
-                return await read(reply)
-
-            return await self.send(request, keep, timeout=timeout, settle=settle)
-
-        async def first() -> RawResponse[Page[T]]:
-            pager = Call(send, self.clock).listing(
-                wanted, shape, options, after=after, limit=limit, max_limit=max_limit, asked=asked, shrink=shrink
-            )
-            page = await pager
-            return raw_response(replies[-1], lambda: page)
-
-        return cast("Pager[T]", first())
-
-
-def raw_response(reply: Reply, parse: Callable[[], T]) -> RawResponse[T]:
-    return RawResponse(
-        status=reply.status,
-        headers=dict(reversed(reply.headers)),  # of a repeated header the first one stays
-        request_id=reply.request_id,
-        content=reply.body,
-        parser=parse,
-    )
-
-
-def raw(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[RawResponse[T]]]:
-    """A method of a resource that stands on a `RawCall`, with the type that it then has."""
-    return cast("Callable[P, Awaitable[RawResponse[T]]]", method)

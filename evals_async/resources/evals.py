@@ -11,7 +11,8 @@ from evals_async.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out,
 from evals_async.models.evals import Eval, EvalDeleted
 from evals_async.models.params import DataSourceConfigInput, GraderInput, Metadata
 from evals_async.pagination import Pager
-from evals_async.resources.base import OMIT, Call, CallOptions, Omit, Order, json_body, parameters, raw, request
+from evals_async.resources.base import OMIT, CallOptions, Omit, Order, json_body, parameters, request
+from evals_async.resources.call import Call, raw
 from evals_async.resources.runs import Runs, RunsWithRawResponse
 
 

@@ -12,7 +12,8 @@ from evals_async.errors import InvalidArgument
 from evals_async.jsontext import JSONValue
 from evals_async.models.files import File, FileDeleted
 from evals_async.pagination import Pager
-from evals_async.resources.base import Call, CallOptions, Order, parameters, raw, request, text_of
+from evals_async.resources.base import CallOptions, Order, parameters, request, text_of
+from evals_async.resources.call import Call, raw
 from evals_async.wire.exchange import Reply, Upload
 
 

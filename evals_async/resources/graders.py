@@ -8,7 +8,8 @@ from typing import Unpack
 
 from evals_async.models.grader_runs import GraderRun, GraderValidation
 from evals_async.models.params import GraderInput, Json
-from evals_async.resources.base import OMIT, Call, CallOptions, json_body, raw, request
+from evals_async.resources.base import OMIT, CallOptions, json_body, request
+from evals_async.resources.call import Call, raw
 
 
 GRADERS = "/fine_tuning/alpha/graders"

@@ -5,13 +5,14 @@ Source: https://platform.openai.com/docs/api-reference/evals/getRunOutputItems
 
 from typing import Literal, TypeAlias, Unpack, overload
 
-from evals_async.errors import InvalidArgument
 from evals_async.channel import Items
+from evals_async.errors import InvalidArgument
 from evals_async.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many, merge
 from evals_async.models.output_items import OutputItem
 from evals_async.models.runs import EvalRun
 from evals_async.pagination import Pager, too_heavy
-from evals_async.resources.base import Call, CallOptions, Order, parameters, raw, request
+from evals_async.resources.base import CallOptions, Order, parameters, request
+from evals_async.resources.call import Call, raw
 
 
 RunKey: TypeAlias = str | tuple[str, str] | EvalRun

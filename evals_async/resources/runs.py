@@ -7,14 +7,15 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Literal, TypeAlias, Unpack, overload
 
-from evals_async.errors import ApiError, BodyTooLarge, RunFailed
 from evals_async.channel import Items
+from evals_async.errors import ApiError, BodyTooLarge, RunFailed
 from evals_async.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many, merge
 from evals_async.models.params import Metadata, RunDataSourceInput
 from evals_async.models.runs import EvalRun, RunDeleted
 from evals_async.pagination import Pager
 from evals_async.polling import POLL_CONCURRENCY, STEADY, Pace, poll_many, poll_until
-from evals_async.resources.base import OMIT, Call, CallOptions, Order, json_body, parameters, raw, request
+from evals_async.resources.base import OMIT, CallOptions, Order, json_body, parameters, request
+from evals_async.resources.call import Call, raw
 from evals_async.resources.output_items import OutputItems, OutputItemsWithRawResponse, RunKey, ids_of
 
 

@@ -1,0 +1,91 @@
+"""What keeps the project honest, one session per question. `nox -l` lists them; `nox` runs the ones that a change must pass.
+
+Each installs the package as a user would get it, and tests that, not the checkout.
+"""
+
+import tomllib
+from pathlib import Path
+
+import nox
+
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["tests", "types", "lint", "docs"]
+
+PROJECT = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+PYTHONS = [
+    line.rpartition(" ")[2] for line in PROJECT["classifiers"] if line.startswith("Programming Language :: Python :: 3.")
+]
+EXTRAS = ",".join(PROJECT["optional-dependencies"])
+LEAST_COVERED = 95  # percent of lines and branches; what is left are other platforms and races
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """The package with every extra, and the tools of those groups."""
+    session.install(f".[{EXTRAS}]", *(word for group in groups for word in ("--group", group)))
+    # The checkout must not stand in for what is installed.
+    session.env["PYTHONSAFEPATH"] = "1"
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Does it work, and is every line looked at?"""
+    install(session, "test", "types")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "report", f"--fail-under={LEAST_COVERED}", "--skip-covered", "--show-missing")
+
+
+@nox.session(python=PYTHONS)
+def pythons(session: nox.Session) -> None:
+    """Does it work on every Python that it claims?"""
+    install(session, "test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Does it work with the oldest dependencies that it claims?"""
+    install(session, "test")
+    requirements = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["cli"]]
+    session.install(*(requirement.replace(">=", "==") for requirement in requirements))
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Do both type checkers agree with package and tests, and is every public name typed?"""
+    install(session, "test", "types")
+    session.run("mypy", "evals_async", "tests", "noxfile.py")
+    session.run("pyright")
+    session.run("pyright", "--ignoreexternal", "--verifytypes", "evals_async")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Is it written the way the house writes?"""
+    session.install("--group", "lint")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("codespell")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Does the documentation build without a warning?"""
+    install(session, "docs")
+    session.run("sphinx-build", "-n", "-W", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Does it stay whole for ten minutes among all faults at once?"""
+    install(session, "test")
+    session.run("python", "tests/soak.py", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """How fast is it beside the official client, in one run?"""
+    install(session, "test", "bench")
+    session.run("python", "tests/benchmarks/run.py", *session.posargs)

@@ -20,7 +20,7 @@ The rules, for servers that are not what they should be:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from types import MappingProxyType
 from typing import Generic, TypeAlias, TypeVar
 
@@ -143,7 +143,7 @@ class Listing(Generic[T]):
         return True
 
     async def ask(self, place: Place) -> tuple[PageBody[T], Place]:
-        gone: set[str] = set()
+        gone: set[str | None] = set()
         while True:
             try:
                 return await self.fetch(place.after, place.limit), place
@@ -157,13 +157,17 @@ class Listing(Generic[T]):
                     mark(error, place)
                     raise
 
-    def older(self, gone: set[str], place: Place, error: Exception) -> str:
+    def older(self, gone: Set[str | None], place: Place, error: Exception) -> str:
         """The nearest id before the cursors that are `gone`."""
-        older = next((key for key in reversed(self.seen) if key not in gone), None)
+        older = self.nearest(place, gone)
         if older is None or len(gone) > MOST_DETOURS:
             text = f"the cursor {place.after!r} was refused, and so were {len(gone) - 1} older ones"
             raise PaginationError(text, after=place.after) from error
         return older
+
+    def nearest(self, place: Place, but: Set[str | None]) -> str | None:
+        """The id that came last before `place`, but for those."""
+        return next((key for key in reversed(self.seen) if self.seen[key] <= place.number and key not in but), None)
 
     def following(self, place: Place, body: PageBody[T], fresh: bool) -> Place | None:
         """Where the listing stands after the answer `body` at `place`; `None` at its end."""
@@ -189,7 +193,7 @@ class Listing(Generic[T]):
 
     def detour(self, place: Place, cursor: str) -> Place:
         """The cursor was asked before: once, go on from the nearest older id instead."""
-        older = next((key for key in reversed(self.seen) if key not in (cursor, place.after)), None)
+        older = self.nearest(place, {cursor, place.after})
         if place.detoured or older is None:
             return attrs.evolve(place, fault=f"the cursor {cursor!r} came twice: the listing does not move on")
         return attrs.evolve(place, after=older, detoured=True)

@@ -70,9 +70,9 @@ class Page(Generic[T]):
         if place is not None:
             listing = listing.fork(place.number)
             place = attrs.evolve(place, limit=place.limit or listing.wide)
-        return Walk(listing, place, first=self)
+        return Walk(listing, place, first=attrs.evolve(self, listing=listing, place=place))
 
-    def __aiter__(self) -> AsyncIterator[T]:
+    def __aiter__(self) -> ItemWalk[T]:
         return ItemWalk(self.iter_pages())
 
     def __iter__(self) -> Iterator[T]:
@@ -103,8 +103,12 @@ class Walk(AsyncIterator[Page[T]]):
         self.first = first
         self.want = want  # how many items the consumer will take; what is certainly not needed is not requested
         self.ahead: asyncio.Task[Page[T]] | None = None
+        self.busy = False
 
     async def __anext__(self) -> Page[T]:
+        if self.busy:
+            raise RuntimeError("two tasks iterate over the same listing; give each its own")
+        self.busy = True
         try:
             page = await self.next_page()
             self.place = page.place
@@ -117,6 +121,8 @@ class Walk(AsyncIterator[Page[T]]):
         except BaseException:
             self.drop()
             raise
+        finally:
+            self.busy = False
         return page
 
     async def next_page(self) -> Page[T]:
@@ -224,7 +230,7 @@ class Pager(Generic[T]):
     def walk(self, size: int, want: int | None) -> Walk[T]:
         return Walk(self.listing(), Place(number=0, after=self.after, limit=size), want=want)
 
-    def __aiter__(self) -> AsyncIterator[T]:
+    def __aiter__(self) -> ItemWalk[T]:
         return ItemWalk(self.pages())
 
     async def collect(self, limit: int | None = None) -> list[T]:

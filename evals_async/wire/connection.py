@@ -61,7 +61,8 @@ class GuardedConnector(aiohttp.TCPConnector):
     """
 
     def __init__(self, *, limit: int, ssl: ssl.SSLContext | bool) -> None:
-        super().__init__(limit=limit, limit_per_host=0, keepalive_timeout=KEEPALIVE, ssl=ssl)
+        # pyright: aiohttp's annotation of socket_factory has an argument of tuple missing.
+        super().__init__(limit=limit, limit_per_host=0, keepalive_timeout=KEEPALIVE, ssl=ssl)  # pyright: ignore[reportUnknownMemberType]
         self.used: WeakSet[object] = WeakSet()
 
     async def connect(

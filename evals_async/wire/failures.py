@@ -5,7 +5,7 @@ Only answers are judged here; broken connections are in `connection`. Whether to
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from evals_async.errors import (
     ApiError,
@@ -22,7 +22,7 @@ from evals_async.errors import (
     Unauthenticated,
     Unprocessable,
 )
-from evals_async.jsontext import NotJSON, parse
+from evals_async.jsontext import JSONObject, NotJSON, parse
 from evals_async.wire.auth import redacted
 from evals_async.wire.delays import server_delay
 from evals_async.wire.exchange import Reply
@@ -86,7 +86,7 @@ def error_for(reply: Reply, now: float) -> RequestError:
     )
 
 
-def error_object(body: bytes) -> Mapping[str, object]:
+def error_object(body: bytes) -> JSONObject:
     """The object with `message`, `code` and so on that an error body holds, wherever it is; empty if there is none.
 
     Seen in the wild: `{"error": {…}}`, `{"error": "text"}`, `{"error": null}`, an error inside an error, the bare
@@ -96,18 +96,17 @@ def error_object(body: bytes) -> Mapping[str, object]:
         value: object = parse(body)
     except NotJSON:
         return {}
+    told: JSONObject = {}
     for _ in range(DEEPEST_ERROR):
-        if isinstance(value, Sequence) and not isinstance(value, str) and value:
+        if isinstance(value, list) and value:
             value = value[0]
+        if isinstance(value, str):
+            return {**told, "message": value}
         if not isinstance(value, Mapping):
             break
-        inner = value.get("error")
-        if isinstance(inner, str):
-            return {"message": inner, **value}
-        if not isinstance(inner, Mapping):
-            return value
-        value = inner
-    return {"message": value} if isinstance(value, str) else {}
+        told = cast("JSONObject", value)
+        value = told.get("error")
+    return told
 
 
 def text_of(value: object) -> str | None:

@@ -88,7 +88,7 @@ class Pipeline:
         # The attempt's time begins here: waiting for a turn is charged to the call alone.
         call.began = clock.monotonic()
         trip = call.trip = Trip(attempt_end(call))
-        timed_out = False
+        reply = None
         try:
             async with clock.timeout(None if trip.ends == math.inf else trip.ends - call.began):
                 headers = await self.headers(call)
@@ -100,11 +100,10 @@ class Pipeline:
         except TimeoutError:
             if clock.monotonic() < trip.ends - CLOCK_STEP:
                 raise  # not ours: a token provider's, a hook's
-            timed_out = True
         finally:
             gate.leave()
             self.bytes_received += trip.received
-        if timed_out:
+        if reply is None:
             raise out_of_time(call, trip)
         gate.learn(reply)
         self.tell_reply(call, reply)

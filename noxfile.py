@@ -17,13 +17,12 @@ PROJECT = tomllib.loads(Path("pyproject.toml").read_text())["project"]
 PYTHONS = [
     line.rpartition(" ")[2] for line in PROJECT["classifiers"] if line.startswith("Programming Language :: Python :: 3.")
 ]
-EXTRAS = ",".join(PROJECT["optional-dependencies"])
 LEAST_COVERED = 95  # percent of lines and branches; what is left are other platforms and races
 
 
 def install(session: nox.Session, *groups: str) -> None:
     """The package with every extra, and the tools of those groups."""
-    session.install(f".[{EXTRAS}]", *(word for group in groups for word in ("--group", group)))
+    session.install(".[all]", *(word for group in groups for word in ("--group", group)))
     # The checkout must not stand in for what is installed.
     session.env["PYTHONSAFEPATH"] = "1"
 
@@ -57,8 +56,8 @@ def types(session: nox.Session) -> None:
     """Do both type checkers agree with package and tests, and is every public name typed?"""
     install(session, "test", "types")
     session.run("mypy", "evals_async", "tests", "noxfile.py")
-    session.run("pyright")
-    session.run("pyright", "--ignoreexternal", "--verifytypes", "evals_async")
+    session.run("basedpyright")
+    session.run("basedpyright", "--ignoreexternal", "--verifytypes", "evals_async")
 
 
 @nox.session

@@ -167,14 +167,5 @@ class MultiGrader(NamedGrader):
     calculate_output: str
 
 
-Grader: TypeAlias = (
-    StringCheckGrader
-    | TextSimilarityGrader
-    | LabelModelGrader
-    | ScoreModelGrader
-    | PythonGrader
-    | AzureEvaluatorGrader
-    | MultiGrader
-    | Unknown
-)
+Grader: TypeAlias = SingleGrader | MultiGrader
 """A criterion of an eval, or a grader of the graders API."""

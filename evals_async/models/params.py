@@ -9,10 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NotRequired, TypeAlias, TypedDict
 
 from evals_async.models.base import Unknown
-from evals_async.models.graders import (
-    Grader,
-    SingleGrader,
-)
+from evals_async.models.graders import MultiGrader, SingleGrader
 from evals_async.models.messages import (
     ContentPart,
     InputAudioData,
@@ -231,16 +228,7 @@ class MultiGraderParam(TypedDict):
     calculate_output: str
 
 
-GraderInput: TypeAlias = (
-    Grader
-    | StringCheckGraderParam
-    | TextSimilarityGraderParam
-    | LabelModelGraderParam
-    | ScoreModelGraderParam
-    | PythonGraderParam
-    | AzureEvaluatorGraderParam
-    | MultiGraderParam
-)
+GraderInput: TypeAlias = SingleGraderInput | MultiGrader | MultiGraderParam
 
 
 # --- data source configs ----------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from bodies import fields_of, may_be_missing, smallest
 
 from evals_async import models
 from evals_async.codec import encode, structure
-from evals_async.models import CompletionsDataSource, FileId, Message, StringCheckGrader
+from evals_async.models import CompletionsDataSource, FileId, Message
 
 
 PAIRS = [
@@ -43,10 +43,10 @@ def test_required_fields_of_a_mapping(mapping: Any, model: Any) -> None:
 
 @pytest.mark.parametrize(("mapping", "model"), PAIRS)
 def test_class_made_of_a_mapping(mapping: Any, model: Any) -> None:
-    """The smallest mapping is the smallest object of its class, and is sent as it is."""
+    """What a mapping must hold is enough for its class, which is sent as the same JSON."""
     body = smallest(model)
+    assert body.keys() <= mapping.__required_keys__
     assert body == encode(structure(body, model))
-    assert body == encode(body)
 
 
 def test_mappings_may_hold_classes() -> None:
@@ -62,11 +62,3 @@ def test_mappings_may_hold_classes() -> None:
         "input_messages": {"type": "template", "template": (Message(role="user", content="hi"),)},
     }
     assert plain == encode(mixed) == encode(structure(plain, CompletionsDataSource))
-
-
-def test_order_of_fields_is_no_matter() -> None:
-    """Two graders of the same fields are one value, however they were written."""
-    grader = StringCheckGrader(operation="eq", reference="c", input="b", name="a")
-    assert grader == structure(
-        {"reference": "c", "type": "string_check", "operation": "eq", "name": "a", "input": "b"}, StringCheckGrader
-    )

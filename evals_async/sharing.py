@@ -22,6 +22,7 @@ class Flight:
     def __init__(self, task: "asyncio.Task[Any]") -> None:
         self.task = task
         self.waiters: set[asyncio.Future[None]] = set()
+        self.shared = False
         task.add_done_callback(self.land)
 
     def land(self, task: "asyncio.Task[Any]") -> None:
@@ -49,9 +50,10 @@ class SingleFlight:
         loop = asyncio.get_running_loop()
         flights = self.loops.setdefault(loop, {})
         flight = flights.get(key)
-        first = flight is None or flight.task.done()
-        if flight is None or first:
+        if flight is None or flight.task.done():
             flight = flights[key] = Flight(loop.create_task(awaited(call)))
+        else:
+            flight.shared = True
         task = flight.task
         waiter = loop.create_future()
         flight.waiters.add(waiter)
@@ -65,22 +67,22 @@ class SingleFlight:
             if not task.done() and not flight.waiters:
                 task.cancel()
                 await asyncio.wait([task])
-        return outcome_of(cast("asyncio.Task[V]", task), first)
+        return outcome_of(cast("asyncio.Task[V]", task), flight.shared)
 
 
 async def awaited(call: Callable[[], Awaitable[V]]) -> V:
     return await call()
 
 
-def outcome_of(task: "asyncio.Task[V]", first: bool) -> V:
-    """The task's result, or its exception: itself for the first waiter, a copy for every other.
+def outcome_of(task: "asyncio.Task[V]", shared: bool) -> V:
+    """The task's result, or its exception: a copy for everyone, if it was shared.
 
     One exception object raised in several tasks would collect the tracebacks and notes of all of them.
     """
-    error = None if task.cancelled() else task.exception()
-    if error is None or first:
-        return task.result()
-    raise twin_of(error)
+    error = task.exception() if shared and not task.cancelled() else None
+    if error is not None:
+        raise twin_of(error)
+    return task.result()
 
 
 def twin_of(error: BaseException) -> BaseException:
@@ -94,6 +96,8 @@ def twin_of(error: BaseException) -> BaseException:
     twin.__cause__ = error.__cause__
     twin.__context__ = error.__context__
     twin.__suppress_context__ = error.__suppress_context__
+    if hasattr(error, "__notes__"):
+        twin.__notes__ = list(error.__notes__)
     return twin.with_traceback(error.__traceback__)
 
 

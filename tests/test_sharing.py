@@ -144,7 +144,9 @@ async def test_each_waiter_has_an_error_of_his_own() -> None:
         try:
             raise OSError("reset")
         except OSError as cause:
-            raise NotFound("no such run", status=404) from cause
+            error = NotFound("no such run", status=404)
+            error.add_note("from the call")
+            raise error from cause
 
     async def waiter(name: str) -> NotFound:
         try:
@@ -159,7 +161,7 @@ async def test_each_waiter_has_an_error_of_his_own() -> None:
     go.set()
     errors = await asyncio.gather(*tasks)
     assert len({id(error) for error in errors}) == 3
-    assert [error.__notes__ for error in errors] == [["a"], ["b"], ["c"]]
+    assert [error.__notes__ for error in errors] == [["from the call", name] for name in "abc"]
     for error in errors:
         frames = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
         assert frames.count("waiter") == 1

@@ -62,7 +62,7 @@ class PlainHttp:
         return await self.send("DELETE", path)
 
     async def upload(self, data: bytes, filename: str = "rows.jsonl", **fields: str) -> Answered:
-        form = aiohttp.FormData()
+        form = aiohttp.FormData(quote_fields=False)
         for name, value in {"purpose": "evals", **fields}.items():
             form.add_field(name, value)
         form.add_field("file", data, filename=filename)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import attrs
 from aiohttp import BodyPartReader, MultipartReader
+from aiohttp.http_exceptions import HttpProcessingError
 
 from evals_async.jsontext import JSONObject
 from evals_async.server import checks
@@ -67,7 +68,7 @@ async def read_form(call: Call, limit: int) -> Form:
                 filename, data = part.filename or "file", await read_part(part, limit)
             elif part.name:
                 fields[part.name] = (await read_part(part, LONGEST_FIELD)).decode("utf-8", "replace")
-    except (ValueError, AssertionError, EOFError) as error:  # what aiohttp raises for broken boundaries and headers
+    except (ValueError, AssertionError, EOFError, HttpProcessingError) as error:  # what aiohttp raises for broken forms
         raise Problem(400, f"We could not parse the form of your request: {error}") from None
     return Form(fields, filename, data)
 

@@ -63,7 +63,7 @@ class Database:
     """A store, in a file or in memory. `async with await Database.open(path) as database: ...`
 
     One thread owns the connection, and works through what it is given in order. A caller that is cancelled stops
-    waiting, while what it asked for is still carried out as a whole. Errors of the file become `ArchiveError`, with the
+    waiting; what it asked for is carried out as a whole, or not at all. Errors of the file become `ArchiveError`, with the
     sqlite3 error as its cause.
     """
 

@@ -15,6 +15,7 @@ A model is a frozen, slotted attrs class, one per thing of the API. How JSON bec
 - Seconds since the epoch stay `int`; a property beside them gives the `datetime`.
 """
 
+import reprlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
@@ -46,9 +47,13 @@ NOTHING_EXTRA: JSONObject = Nothing()
 NO_NULLS: frozenset[str] = frozenset()
 LONGEST_SHOWN = 80  # characters of a field's value in a repr
 
+# Looks at the first few entries of long values only: a run may carry megabytes of rows.
+brief = reprlib.Repr()
+brief.maxstring = brief.maxother = LONGEST_SHOWN
+
 
 def shown(value: object) -> str:
-    text = repr(value)
+    text = brief.repr(value)
     return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"
 
 

@@ -65,6 +65,7 @@ class Attempt:
 def restore(kind: type[EvalsError], args: tuple[object, ...], state: dict[str, object]) -> EvalsError:
     """The error that `EvalsError.__reduce__` took apart."""
     error = kind.__new__(kind, *args)
+    error.args = args  # OSError leaves them to its __init__, which is not called here
     error.__dict__.update(state)
     return error
 

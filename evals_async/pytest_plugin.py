@@ -1,6 +1,7 @@
 """The pytest fixtures that ship with the package: `evals_server` and `evals_client`.
 
-Loaded into every pytest run where the package is installed, so nothing of it is imported before a test asks for a fixture.
+Loaded into every pytest run where the package is installed, so nothing of it is imported before a test asks for a
+fixture.
 
     async def test_names_the_run(evals_server, evals_client):
         await evals_server.seed(**sample_tree(runs=3))
@@ -15,7 +16,9 @@ import pytest
 
 
 def async_fixture(function: Callable[..., AsyncIterator[Any]]) -> object:
-    """A fixture for whichever plugin runs async tests here: pytest-asyncio, in strict mode too, or else anyio and the like."""
+    """A fixture for whichever plugin runs async tests here: pytest-asyncio, in strict mode too, or else anyio and the
+    like.
+    """
     try:
         from pytest_asyncio import fixture
     except ImportError:

@@ -63,8 +63,8 @@ class Database:
     """A store, in a file or in memory. `async with await Database.open(path) as database: ...`
 
     One thread owns the connection, and works through what it is given in order. A caller that is cancelled stops
-    waiting; what it asked for is carried out as a whole, or not at all. Errors of the file become `ArchiveError`, with the
-    sqlite3 error as its cause.
+    waiting; what it asked for is carried out as a whole, or not at all. Errors of the file become `ArchiveError`, with
+    the sqlite3 error as its cause.
     """
 
     def __init__(self, path: Path | None, owner: ThreadPoolExecutor | None, connection: sqlite3.Connection) -> None:

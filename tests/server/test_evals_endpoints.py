@@ -103,7 +103,7 @@ async def test_listing_goes_through_all_evals(http: PlainHttp, clock: FakeClock)
 
 async def test_an_empty_listing_has_no_cursors(http: PlainHttp) -> None:
     """Nothing there: null cursors, and no more to come."""
-    expected = {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
+    expected: dict[str, object] = {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
     assert (await http.get("/evals")).json == expected
 
 

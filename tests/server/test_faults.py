@@ -54,7 +54,7 @@ def test_faults_can_be_added_and_cleared() -> None:
 
 
 async def test_a_status_comes_in_the_apis_form(http: PlainHttp, server: LocalServer) -> None:
-    """Without a body of its own, a fault answers with an error object, its headers added; the request is not carried out."""
+    """Without a body of its own, a fault answers with an error object and its headers, and nothing is carried out."""
     server.faults.add(Fault(status=429, headers={"Retry-After": "7", "x-request-id": "mine"}), Fault(status=500))
     answer = await http.post("/evals", eval_request())
     assert answer.problem == (429, "rate_limit_exceeded", None)

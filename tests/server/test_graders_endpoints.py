@@ -1,5 +1,7 @@
 """The endpoints of graders, over a real socket."""
 
+from typing import Any
+
 import pytest
 from plainhttp import EXACT, PlainHttp
 
@@ -20,18 +22,16 @@ def multi(graders: object, formula: str) -> dict[str, object]:
     return {"type": "multi", "name": "all", "graders": graders, "calculate_output": formula}
 
 
-async def run(http: PlainHttp, grader: object, sample: str = "a", **item: object) -> dict[str, object]:
+async def run(http: PlainHttp, grader: object, sample: str = "a", **item: object) -> Any:
     answer = await http.post(RUN, {"grader": grader, "model_sample": sample, "item": {"answer": "a", **item}})
     assert answer.status == 200
-    body: dict[str, object] = answer.json
-    return body
+    return answer.json
 
 
 async def test_a_grader_can_be_run(http: PlainHttp) -> None:
     """The reward, and the metadata of the reference with all its errors false."""
     answer = await run(http, EXACT)
     metadata = answer["metadata"]
-    assert isinstance(metadata, dict)
     errors = metadata.pop("errors")
     assert metadata == {
         "name": "Exact",
@@ -49,7 +49,7 @@ async def test_a_grader_can_be_run(http: PlainHttp) -> None:
         "model_grader_token_usage_per_model": {},
     }
     assert (await run(http, EXACT, "b"))["reward"] == 0.0
-    assert (await run(http, CLOSE, "a b"))["reward"] == pytest.approx(2 / 3)  # pyright: ignore[reportUnknownMemberType]
+    assert round((await run(http, CLOSE, "a b"))["reward"], 6) == 0.666667
 
 
 async def test_the_sample_is_read_as_json_where_it_is_json(http: PlainHttp) -> None:
@@ -91,7 +91,6 @@ async def test_what_cannot_be_graded_is_in_the_errors(http: PlainHttp, grader: o
     """200, no reward, and the one error that happened."""
     answer = await run(http, grader)
     metadata = answer["metadata"]
-    assert isinstance(metadata, dict)
     assert (answer["reward"], [name for name, on in metadata["errors"].items() if on is True]) == (0.0, [error])
 
 

@@ -6,7 +6,6 @@ from types import ModuleType
 
 import pytest
 
-from evals_async.server import similarity
 from evals_async.server.grading import Grade, grade, sample_namespace
 from evals_async.server.similarity import METRICS, Unavailable
 
@@ -40,7 +39,7 @@ def check(kind: str, text: str, reference: str) -> Grade:
     ],
 )
 def test_string_checks(operation: str, text: str, reference: str, passed: bool) -> None:
-    """Equality is of every character; `like` asks whether the input contains the reference, `ilike` whatever the case."""
+    """Equality is of every character; `like` asks if the input contains the reference, `ilike` whatever the case."""
     assert check(operation, text, reference) == Grade(1.0 if passed else 0.0, passed)
 
 
@@ -96,7 +95,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing_installed(name: str) -> ModuleType:
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(similarity.importlib, "import_module", nothing_installed)
+    monkeypatch.setattr(importlib, "import_module", nothing_installed)
     for metric in ("fuzzy_match", "bleu", "gleu", "meteor", "rouge_1", "rouge_l"):
         with pytest.raises(Unavailable, match=r"pip install 'evals-async\[graders\]'"):
             METRICS[metric]("a", "b")

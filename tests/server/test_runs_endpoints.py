@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from doubles import FakeClock
@@ -14,7 +16,7 @@ from evals_async.server import LocalServer
 ZERO = {"total": 0, "errored": 0, "failed": 0, "passed": 0}
 
 
-async def new_eval(http: PlainHttp, *criteria: dict[str, object]) -> tuple[str, list[str]]:
+async def new_eval(http: PlainHttp, *criteria: Mapping[str, object]) -> tuple[str, list[str]]:
     """An eval's path, and the ids of its criteria."""
     made = (await http.post("/evals", eval_request(*criteria))).json
     return f"/evals/{made['id']}", [entry["id"] for entry in made["testing_criteria"]]
@@ -77,9 +79,7 @@ async def test_a_run_goes_through_its_states_with_the_clock(http: PlainHttp, clo
     assert run["error"] is None
 
 
-async def completed(
-    http: PlainHttp, clock: FakeClock, path: str, request: dict[str, object]
-) -> tuple[dict[str, object], list[dict[str, object]]]:
+async def completed(http: PlainHttp, clock: FakeClock, path: str, request: dict[str, object]) -> tuple[Any, list[Any]]:
     """A run that was waited for, and its items."""
     run_path = f"{path}/runs/{(await http.post(f'{path}/runs', request)).json['id']}"
     clock.now += 30
@@ -221,7 +221,6 @@ async def test_a_run_over_a_broken_file_fails(http: PlainHttp, clock: FakeClock,
     source = {"type": "jsonl", "source": {"type": "file_id", "id": file_id}}
     run, items = await completed(http, clock, path, {"data_source": source})
     error = run["error"]
-    assert isinstance(error, dict)
     assert (run["status"], error["code"], items) == ("failed", "invalid_data_source", [])
     assert error["message"].startswith(reason)
     assert run["result_counts"] == ZERO
@@ -247,11 +246,10 @@ async def test_rows_without_a_sample_need_a_model(http: PlainHttp, clock: FakeCl
         assert (run["status"], graded["status"], errored["status"]) == ("completed", "pass", "error")
         assert run["result_counts"] == {"total": 2, "errored": 1, "failed": 0, "passed": 1}
         sample = errored["sample"]
-        assert isinstance(sample, dict)
         assert sample["error"]["code"] == "model_unavailable"
         assert "sample" in sample["error"]["message"]
         assert errored["results"] == []
-    assert [entry["name"] for entry in graded["results"]] == [criterion]  # type: ignore[index,attr-defined]  # JSON
+    assert [entry["name"] for entry in graded["results"]] == [criterion]
 
 
 async def test_stored_answers_are_not_here(http: PlainHttp, clock: FakeClock) -> None:
@@ -269,10 +267,9 @@ async def test_a_completions_run_echoes_normalised_messages(http: PlainHttp) -> 
     template = [{"role": "user", "content": "{{item.answer}}"}]
     echoes: list[object] = []
     for kind in ("completions", "responses"):
-        request = run_request({"item": {}}, kind=kind)
-        source = {**request["data_source"], "model": "m"}  # type: ignore[dict-item]  # a JSON object
-        source["input_messages"] = {"type": "template", "template": template}
-        run = (await http.post(f"{path}/runs", {"data_source": source})).json
+        request: Any = run_request({"item": {}}, kind=kind)
+        request["data_source"] |= {"model": "m", "input_messages": {"type": "template", "template": template}}
+        run = (await http.post(f"{path}/runs", request)).json
         assert (run["model"], run["data_source"]["sampling_params"]) == ("m", None)
         echoes.append(run["data_source"]["input_messages"]["template"])
     part = {"type": "input_text", "text": "{{item.answer}}"}
@@ -281,15 +278,12 @@ async def test_a_completions_run_echoes_normalised_messages(http: PlainHttp) -> 
 
 async def test_errors_of_graders_are_told_in_the_item(http: PlainHttp, clock: FakeClock) -> None:
     """A grader that cannot grade here, or points nowhere, makes the item errored; the others' grades stay."""
-    judge = {"type": "score_model", "name": "Judge", "model": "m", "input": []}
+    judge: dict[str, object] = {"type": "score_model", "name": "Judge", "model": "m", "input": []}
     code = {"type": "python", "name": "Code", "source": "def grade(sample, item): return 1"}
     lost = {**EXACT, "name": "Lost", "reference": "{{ item.missing }}"}
     path, criteria = await new_eval(http, EXACT, judge, code, lost)
     run, (item,) = await completed(http, clock, path, run_request(row("a", "a")))
-    results = item["results"]
-    sample = item["sample"]
-    assert isinstance(results, list)
-    assert isinstance(sample, dict)
+    results, sample = item["results"], item["sample"]
     assert item["status"] == "error"
     assert [entry["name"] for entry in results] == criteria
     assert [entry["passed"] for entry in results] == [True, False, False, False]
@@ -303,33 +297,33 @@ async def test_errors_of_graders_are_told_in_the_item(http: PlainHttp, clock: Fa
     ]
 
 
-@pytest.mark.parametrize(
-    ("source", "code", "param"),
-    [
-        (..., "missing_required_parameter", "data_source"),
-        ({}, "missing_required_parameter", "data_source.type"),
-        ({"type": "csv"}, "invalid_value", "data_source.type"),
-        ({"type": "jsonl"}, "missing_required_parameter", "data_source.source"),
-        ({"type": "jsonl", "source": {"type": "responses"}}, "invalid_value", "data_source.source.type"),
-        ({"type": "jsonl", "source": {"type": "file_id"}}, "missing_required_parameter", "data_source.source.id"),
-        ({"type": "jsonl", "source": {"type": "file_id", "id": "file-x"}}, None, "data_source.source.id"),
-        (
-            {"type": "jsonl", "source": {"type": "file_content", "content": {}}},
-            "invalid_type",
-            "data_source.source.content",
-        ),
-        (
-            {"type": "jsonl", "source": {"type": "file_content", "content": [{"item": {}}, {}]}},
-            "missing_required_parameter",
-            "data_source.source.content[1].item",
-        ),
-        (
-            {"type": "jsonl", "source": {"type": "file_content", "content": []}, "input_messages": {"type": "x"}},
-            "invalid_value",
-            "data_source.input_messages.type",
-        ),
-    ],
-)
+WRONG_RUNS: list[tuple[object, str | None, str]] = [
+    (..., "missing_required_parameter", "data_source"),
+    ({}, "missing_required_parameter", "data_source.type"),
+    ({"type": "csv"}, "invalid_value", "data_source.type"),
+    ({"type": "jsonl"}, "missing_required_parameter", "data_source.source"),
+    ({"type": "jsonl", "source": {"type": "responses"}}, "invalid_value", "data_source.source.type"),
+    ({"type": "jsonl", "source": {"type": "file_id"}}, "missing_required_parameter", "data_source.source.id"),
+    ({"type": "jsonl", "source": {"type": "file_id", "id": "file-x"}}, None, "data_source.source.id"),
+    (
+        {"type": "jsonl", "source": {"type": "file_content", "content": {}}},
+        "invalid_type",
+        "data_source.source.content",
+    ),
+    (
+        {"type": "jsonl", "source": {"type": "file_content", "content": [{"item": {}}, {}]}},
+        "missing_required_parameter",
+        "data_source.source.content[1].item",
+    ),
+    (
+        {"type": "jsonl", "source": {"type": "file_content", "content": []}, "input_messages": {"type": "x"}},
+        "invalid_value",
+        "data_source.input_messages.type",
+    ),
+]
+
+
+@pytest.mark.parametrize(("source", "code", "param"), WRONG_RUNS)
 async def test_a_wrong_run_is_refused(http: PlainHttp, source: object, code: str | None, param: str) -> None:
     """400 names the parameter by its path, and no run is made."""
     path, _ = await new_eval(http)

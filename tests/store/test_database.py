@@ -22,6 +22,11 @@ def put_eval(connection: sqlite3.Connection, id: str) -> None:
     rows.put(connection, "evals", [Row.of("evals", {**EVAL, "id": id})])
 
 
+def put_evals(connection: sqlite3.Connection, ids: list[str]) -> None:
+    for id in ids:
+        put_eval(connection, id)
+
+
 def put_and_fail(connection: sqlite3.Connection, id: str) -> None:
     put_eval(connection, id)
     raise RuntimeError("after the row")
@@ -91,16 +96,16 @@ async def test_another_programs_database_is_refused_and_kept(tmp_path: Path) -> 
     with pytest.raises(ArchiveError, match="another program"):
         await Database.open(path)
     assert path.read_bytes() == before
-    assert [entry.name for entry in tmp_path.iterdir()] == ["other.db"]
+    assert os.listdir(tmp_path) == ["other.db"]
 
 
 async def test_a_file_cut_short_is_an_archive_error(tmp_path: Path) -> None:
     """Damage is told as such, with SQLite's name for it, when it is met."""
     path = tmp_path / "store.db"
     async with await Database.open(path) as database:
-        await database.atomic(lambda c: [put_eval(c, f"eval_{n:0100}") for n in range(500)])
+        await database.atomic(put_evals, [f"eval_{n:0100}" for n in range(500)])
     path.write_bytes(path.read_bytes()[:20_000])
-    with pytest.raises(ArchiveError, match="SQLITE_CORRUPT|malformed"):
+    with pytest.raises(ArchiveError, match=r"SQLITE_CORRUPT|malformed"):
         async with await Database.open(path) as database:
             await database.call(rows.page, "evals", limit=500)
 
@@ -110,7 +115,7 @@ async def test_what_cannot_be_opened_is_an_archive_error(tmp_path: Path) -> None
     for path, read_only in [(tmp_path, False), (tmp_path / "no" / "store.db", False), (tmp_path / "none.db", True)]:
         with pytest.raises(ArchiveError, match="unable to open"):
             await Database.open(path, read_only=read_only)
-    assert list(tmp_path.iterdir()) == []
+    assert os.listdir(tmp_path) == []
 
 
 async def test_read_only_files_cannot_be_written(tmp_path: Path) -> None:
@@ -155,7 +160,7 @@ async def test_a_full_disk_is_an_archive_error_and_loses_nothing(tmp_path: Path)
         await database.atomic(put_eval, "eval_1")
         await database.call(lambda c: c.execute("PRAGMA max_page_count = 40").fetchone())
         with pytest.raises(ArchiveError, match="SQLITE_FULL"):
-            await database.atomic(lambda c: [put_eval(c, f"eval_{n:01000}") for n in range(1000)])
+            await database.atomic(put_evals, [f"eval_{n:01000}" for n in range(1000)])
         assert await database.call(rows.count, "evals") == 1
 
 

@@ -61,8 +61,10 @@ class GuardedConnector(aiohttp.TCPConnector):
     """
 
     def __init__(self, *, limit: int, ssl: ssl.SSLContext | bool) -> None:
-        # pyright: aiohttp's annotation of socket_factory has an argument of tuple missing.
-        super().__init__(limit=limit, limit_per_host=0, keepalive_timeout=KEEPALIVE, ssl=ssl)  # pyright: ignore[reportUnknownMemberType]
+        # aiohttp's own annotation of `socket_factory` leaves a type open.
+        super().__init__(  # pyright: ignore[reportUnknownMemberType]
+            limit=limit, limit_per_host=0, keepalive_timeout=KEEPALIVE, ssl=ssl
+        )
         self.used: WeakSet[object] = WeakSet()
 
     async def connect(

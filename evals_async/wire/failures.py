@@ -98,8 +98,7 @@ def error_object(body: bytes) -> JSONObject:
         return {}
     told: JSONObject = {}
     for _ in range(DEEPEST_ERROR):
-        if isinstance(value, list) and value:
-            value = value[0]
+        value = first_of(value)
         if isinstance(value, str):
             return {**told, "message": value}
         if not isinstance(value, Mapping):
@@ -107,6 +106,14 @@ def error_object(body: bytes) -> JSONObject:
         told = cast("JSONObject", value)
         value = told.get("error")
     return told
+
+
+def first_of(value: object) -> object:
+    """The first element of an array that has one; anything else as it is."""
+    if not isinstance(value, list):
+        return value
+    items = cast("list[object]", value)
+    return items[0] if items else None
 
 
 def text_of(value: object) -> str | None:

@@ -1,0 +1,6 @@
+"""The harness's assertions explain themselves, as those of the tests do."""
+
+import pytest
+
+
+pytest.register_assert_rewrite("wire.harness")

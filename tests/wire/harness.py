@@ -1,0 +1,173 @@
+"""How the tests of the wire run a call against a server that misbehaves, and what they check every time."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import pickle
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from typing import Any
+
+import attrs
+import tenacity  # noqa: F401  # imported here, so that the time of the first retry is not that of an import
+
+import evals_async.wire.connection  # noqa: F401  # as above, for the first request
+from doubles import ScaledClock
+from evals_async import jsontext
+from evals_async.errors import DecodeError, EvalsError
+from evals_async.wire import Kind, Pipeline, Reply, Request, RetryPolicy, StaticKey, Timeouts, Transport
+from wire.faultserver import FaultServer, Scene
+
+
+KEY = "sk-recognisable-5f1c9d"
+SPEED = 10.0
+TIMES = Timeouts(total=10.0, attempt=2.0, connect=1.0)
+SLACK = 1.0  # seconds of the scaled clock that the machine may take beside
+
+
+@attrs.frozen(kw_only=True)
+class Case:
+    """One fault: what the server does, what is asked, and what must come of it. A new fault is one of these."""
+
+    id: str
+    scenes: tuple[Scene, ...]
+    requests: int
+    value: object = None
+    error: type[EvalsError] | None = None
+    check: Callable[[Any], bool] = lambda error: True
+    kind: Kind = "read"
+    within: float = 1.0
+    body: bytes | None = None
+    headers: Mapping[str, str] = attrs.Factory(dict)
+    times: Timeouts = TIMES
+    policy: RetryPolicy = RetryPolicy()
+    max_body: int = 1 << 20
+    read: Callable[[Reply], Awaitable[object]] = lambda reply: body_of(reply)
+
+
+async def body_of(reply: Reply) -> bytes:
+    return reply.body
+
+
+async def json_of(reply: Reply) -> object:
+    """The JSON of a reply, or a `DecodeError`, as the codec does it."""
+    try:
+        return jsontext.parse(reply.body)
+    except jsontext.NotJSON as error:
+        raise DecodeError(str(error), body=reply.body) from None
+
+
+def request(kind: Kind = "read", *, body: bytes | None = None, **more: Any) -> Request:
+    """A request of that kind, with the method that the API has for it."""
+    method: Any = {"read": "GET", "delete": "DELETE"}.get(kind, "POST")
+    return Request(
+        **{"method": method, "route": "/evals/{eval_id}", "path": "/evals/e1", "kind": kind, "body": body, **more}
+    )
+
+
+def pipeline_for(url: str, *, speed: float = SPEED, max_body: int = 1 << 20, **more: Any) -> Pipeline:
+    clock = ScaledClock(speed)
+    return Pipeline(Transport(url, clock=clock, max_body=max_body, **more), StaticKey(KEY), clock=clock)
+
+
+@contextlib.contextmanager
+def loop_messages() -> Iterator[list[Mapping[str, Any]]]:
+    """What the loop's exception handler is told."""
+    messages: list[Mapping[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: messages.append(context))
+    yield messages
+    loop.set_exception_handler(None)
+
+
+@contextlib.contextmanager
+def all_logs() -> Iterator[list[str]]:
+    """Every line that any logger writes, at DEBUG."""
+    lines: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(f"{record.getMessage()} {vars(record)!r}")
+
+    root, handler = logging.getLogger(), Keep()
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    try:
+        yield lines
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before)
+
+
+def text_forms(error: BaseException) -> list[str]:
+    """Every way in which an error becomes text, its whole chain and the local variables of its traceback included."""
+    shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+    plain = traceback.format_exception(error)
+    pickled = pickle.dumps(error).decode("latin-1")
+    return [str(error), repr(error), repr(vars(error)), repr(error.args), *plain, *shown.format(), pickled]
+
+
+def image(error: BaseException) -> object:
+    """An error as a value that can be compared."""
+    inside = {key: image(value) if isinstance(value, EvalsError) else value for key, value in vars(error).items()}
+    return type(error), error.args, inside
+
+
+def assert_plain(error: BaseException, secret: str = KEY) -> None:
+    """The error shows no secret in any form, holds nothing of aiohttp, and survives pickle."""
+    for text in text_forms(error):
+        assert secret not in text, text
+    assert image(error) == image(pickle.loads(pickle.dumps(error)))
+    chain: list[BaseException] = [error]
+    for link in chain:
+        chain.extend(following for following in (link.__cause__, link.__context__) if following is not None)
+        modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(link.__traceback__)]
+        held = [name for name in (*modules, type(link).__module__) if name.startswith("aiohttp")]
+        assert [] == held, "aiohttp's frames and exceptions hold the headers"
+
+
+@contextlib.asynccontextmanager
+async def serving(*scenes: Scene, **more: Any) -> AsyncIterator[tuple[FaultServer, Pipeline]]:
+    """A server that plays the scenes, and a pipeline to it; afterwards nothing may be left open or unsaid."""
+    server_options = {name: more.pop(name) for name in ("tls", "greeting") if name in more}
+    if "tls" in server_options:
+        more["ssl"] = more.pop("trust", True)
+    with loop_messages() as messages, all_logs() as lines:
+        async with FaultServer(*scenes, **server_options) as server:
+            pipeline = pipeline_for(server.url, **more)
+            try:
+                yield server, pipeline
+            finally:
+                await pipeline.close()
+            assert await server.all_closed(), "a connection is open after close()"
+        gc.collect()  # what was not closed says so now; warnings are errors
+        await asyncio.sleep(0)
+        assert [] == messages
+        assert [] == [line for line in lines if KEY in line]
+
+
+async def run(case: Case) -> None:
+    """Play the case, and check everything that is always checked."""
+    async with serving(*case.scenes, max_body=case.max_body) as (server, pipeline):
+        value, error = None, None
+        began = pipeline.clock.monotonic()
+        try:
+            value = await pipeline.send(
+                request(case.kind, body=case.body),
+                case.read,
+                timeouts=case.times,
+                policy=case.policy,
+                headers=case.headers,
+            )
+        except EvalsError as caught:
+            error = caught
+        elapsed = pipeline.clock.monotonic() - began
+        assert case.error == (None if error is None else type(error)), error
+        assert case.value == value
+        assert case.requests == len(server.seen)
+        assert elapsed <= case.within + SLACK, f"took {elapsed:.2f} s"
+        if error is not None:
+            assert_plain(error)
+            assert case.check(error), vars(error)

@@ -2,11 +2,13 @@
 
 msgspec does the work; the standard library takes over where msgspec is not installed, and for the documents that
 msgspec refuses although they are JSON (a lone surrogate). Both ways `NaN`, `Infinity` and numbers beyond a float's
-range are refused, and integers of any size stay exact integers. Nothing here knows of models.
+range are refused, and integers of any size stay exact integers. `members` and `elements` cut a document into the exact
+texts of its parts, for those who keep what came as it came. Nothing here knows of models.
 """
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn, TypeAlias, cast
 
@@ -52,13 +54,67 @@ def parse_with_stdlib(data: bytes) -> JSONValue:
     return value
 
 
+# A string, however long, or what opens, closes and divides. Possessive, so that no text makes it slow.
+TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},]', re.DOTALL)
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def cut(data: bytes, ends: bytes) -> list[bytes]:
+    """The parts of an object or array, as they stand between its commas; `ends` are its two brackets.
+
+    Looks at strings and brackets only: of any depth, and whatever is wrong inside a part stays in that part.
+    """
+    text = data.removeprefix(BYTE_ORDER_MARK).strip()
+    if text[:1] != ends[:1]:
+        raise NotJSON(f"expected {ends[:1].decode()!r}")
+    depth, begin, parts = 0, 1, list[bytes]()
+    for token in TOKEN.finditer(text):
+        mark = token[0]
+        if mark in (b"[", b"{"):
+            depth += 1
+        elif mark in (b"]", b"}"):
+            depth -= 1
+            if not depth:
+                if mark != ends[1:] or token.end() != len(text):
+                    break
+                last = text[begin : token.start()].strip()
+                return [*parts, last] if last or parts else []
+        elif mark == b"," and depth == 1:
+            parts.append(text[begin : token.start()].strip())
+            begin = token.end()
+    raise NotJSON("brackets do not match")
+
+
+def members_by_hand(data: bytes) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for part in cut(data, b"{}"):
+        key = TOKEN.match(part)
+        name = parse(key[0]) if key else None
+        rest = part[key.end() :].lstrip() if key else b""
+        if not isinstance(name, str) or rest[:1] != b":":
+            raise NotJSON("a member without a name")
+        found[name] = rest[1:].lstrip()
+    return found
+
+
+def elements_by_hand(data: bytes) -> list[bytes]:
+    return cut(data, b"[]")
+
+
 parse_fast: Callable[[bytes], JSONValue]
+members_fast: Callable[[bytes], Mapping[str, bytes | memoryview]]
+elements_fast: Callable[[bytes], Sequence[bytes | memoryview]]
 try:
     import msgspec
 except ImportError:  # a platform without a wheel: slower, not different
-    parse_fast = parse_with_stdlib
+    parse_fast, members_fast, elements_fast = parse_with_stdlib, members_by_hand, elements_by_hand
 else:
     parse_fast = msgspec.json.Decoder().decode
+    # A Raw is a view of the bytes that were not decoded.
+    members_fast = cast(
+        "Callable[[bytes], Mapping[str, memoryview]]", msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+    )
+    elements_fast = cast("Callable[[bytes], Sequence[memoryview]]", msgspec.json.Decoder(list[msgspec.Raw]).decode)
 
 
 def parse(data: bytes) -> JSONValue:
@@ -72,6 +128,25 @@ def parse(data: bytes) -> JSONValue:
     except (ValueError, RecursionError):  # msgspec's own errors are ValueErrors
         # The second look costs only documents that are broken, or that msgspec is stricter about than RFC 8259.
         return parse_with_stdlib(data)
+
+
+def members(data: bytes) -> dict[str, bytes]:
+    """The exact text of each member of a JSON object, by name; of duplicate names the last one stands.
+
+    The texts are not looked into: one that is no JSON harms no other. Raises `NotJSON` for a broken object.
+    """
+    try:
+        return {name: bytes(text) for name, text in members_fast(data).items()}
+    except (ValueError, RecursionError):
+        return members_by_hand(data)
+
+
+def elements(data: bytes) -> list[bytes]:
+    """The exact text of each element of a JSON array; otherwise as `members`."""
+    try:
+        return [bytes(text) for text in elements_fast(data)]
+    except (ValueError, RecursionError):
+        return elements_by_hand(data)
 
 
 def dump(value: JSONValue) -> bytes:

@@ -94,13 +94,14 @@ class Channel(Generic[V]):
             if not self.working:
                 self.wake()
 
-    async def reserve(self) -> None:
-        """Wait until there is room for one thing more, and take that room."""
+    async def reserve(self) -> bool:
+        """Wait until there is room for one thing more, and take that room; false after the end."""
         while self.free <= 0:
             turn = asyncio.get_running_loop().create_future()
             self.stalled.append(turn)
             await turn
         self.free -= 1
+        return not self.closed
 
     def release(self) -> None:
         """Give the room of one thing back."""

@@ -199,8 +199,7 @@ def fan_out(
 
     async def job(channel: Channel[Outcome[K, V]]) -> None:
         nonlocal following
-        while not channel.closed:
-            await channel.reserve()
+        while await channel.reserve():
             taken = await source.take()
             if taken is None:
                 channel.release()
@@ -239,8 +238,7 @@ def merge(
     tally = Tally(source.total, on_progress)
 
     async def job(channel: Channel[Outcome[K, V]]) -> None:
-        while not channel.closed:
-            await channel.reserve()
+        while await channel.reserve():
             taken = await source.take()
             if taken is None:
                 channel.release()
@@ -267,7 +265,8 @@ async def drain(channel: Channel[Outcome[K, V]], parent: K, fn: Callable[[K], As
         iterator = aiter(fn(parent))
         async for thing in iterator:
             channel.put(Outcome(parent, thing))
-            await channel.reserve()
+            if not await channel.reserve():
+                break
     except Exception as error:
         return error
     finally:

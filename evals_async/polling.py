@@ -279,8 +279,7 @@ def poll_many(
     schedule = Schedule(watches, rules)
 
     async def job(channel: Channel[Outcome[K, T]]) -> None:
-        while not channel.closed:
-            await channel.reserve()
+        while await channel.reserve():
             taken = await schedule.take()
             if taken is None:
                 channel.release()

@@ -58,8 +58,7 @@ class SingleFlight:
         waiter = loop.create_future()
         flight.waiters.add(waiter)
         try:
-            if not task.done():
-                await waiter
+            await waiter
         finally:
             flight.waiters.discard(waiter)
             if (task.done() or not flight.waiters) and flights.get(key) is flight:

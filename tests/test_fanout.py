@@ -1,8 +1,10 @@
 """Many calls at once: order, bounds, back-pressure, failures, and every way in which an iteration can end."""
 
 import asyncio
+import contextlib
 import contextvars
 import gc
+import sys
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import cast
@@ -477,6 +479,39 @@ def test_dropped_after_its_loop() -> None:
     gc.collect()
 
 
+async def test_failure_while_others_wait_for_room() -> None:
+    """What was done before a worker failed is still given, also when the other workers are stalled."""
+    fall = asyncio.Event()
+
+    async def fn(number: int) -> int:
+        if number == 0:
+            await fall.wait()
+            raise Halt
+        return number
+
+    stream = fan_out(fn, iter(range(100)), concurrency=2)
+    got = [(await anext(stream)).key]
+    await turns(10)
+    fall.set()
+    await turns(10)
+    got += [(await anext(stream)).key for _ in range(3)]
+    with pytest.raises(Halt):
+        await anext(stream)
+    assert got == [1, 2, 3, 4]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in Python 3.12")
+def test_eager_tasks() -> None:
+    """Workers that run at once, as eager tasks do, change nothing."""
+    if sys.version_info >= (3, 12):
+        loop = asyncio.new_event_loop()
+        loop.set_task_factory(asyncio.eager_task_factory)
+        try:
+            assert loop.run_until_complete(gather_many(double, range(500), concurrency=256)) == tuple(range(0, 1000, 2))
+        finally:
+            loop.close()
+
+
 # --- progress -----------------------------------------------------------------------------------------------------
 
 
@@ -609,4 +644,32 @@ async def test_merge_waits_for_a_slow_consumer_and_closes_its_streams() -> None:
         await turns(20)
         assert len(given) <= 4
     assert given[-1] == -1
+    assert others() == set()
+
+
+class Resistant:
+    """An async iterator that is never done, and takes a cancellation for a reason to go on."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def __aiter__(self) -> "Resistant":
+        return self
+
+    async def __anext__(self) -> int:
+        self.steps += 1
+        if self.steps > 1:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            await asyncio.sleep(0)
+        return self.steps
+
+
+async def test_merge_ends_streams_that_resist() -> None:
+    """A stream that swallows its cancellation is not asked for more."""
+    endless = Resistant()
+    async with merge(lambda _: endless, ["a"]) as stream:
+        assert (await anext(stream)).value == 1
+        await turns()
+    assert endless.steps == 2
     assert others() == set()

@@ -405,6 +405,12 @@ async def test_error_comes_after_the_items_before_it() -> None:
     assert pickle.loads(pickle.dumps(error)).after == "d"
 
 
+async def test_any_error_says_where_the_listing_stood() -> None:
+    """An error that is not of this package gets the note, too."""
+    _, error = await ids_until_error(aiter(Pager(Script(body("ab"), ValueError("bug")))))
+    assert error.__notes__ == ["page 2 of a listing failed; to go on where it stood: after='b'"]
+
+
 async def test_error_on_the_first_page_is_left_as_it_is() -> None:
     """An error on the first page, refused cursors included, is raised untouched and not asked again."""
     script = Script(NotFound("no such eval", status=404))

@@ -1,6 +1,7 @@
 """Waiting by asking again: intervals, deadlines, delays that the server asks for, and thousands of waits at once."""
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 from typing import assert_type
@@ -325,6 +326,25 @@ async def test_leaving_early_ends_all_waits() -> None:
 
     async with poll_many(fetch, is_done, range(100), concurrency=4) as stream:
         assert (await anext(stream)).key == 3
+    assert others() == set()
+
+
+async def test_look_that_resists_is_the_last() -> None:
+    """A look that swallows its cancellation is not followed by another."""
+    looked: list[int] = []
+
+    async def fetch(key: int) -> State:
+        looked.append(key)
+        if key:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            await asyncio.sleep(0)
+        return DONE
+
+    async with poll_many(fetch, is_done, range(100), concurrency=2) as stream:
+        assert (await anext(stream)).key == 0
+        await asyncio.sleep(0)
+    assert looked == [0, 1, 2]
     assert others() == set()
 
 

@@ -85,6 +85,24 @@ async def test_cancelled_waiter_does_not_hurt_the_others(doomed: int) -> None:
     assert (call.begun, call.cancelled) == (1, 0)
 
 
+async def test_waiter_cancelled_while_the_call_lands() -> None:
+    """A waiter that is cancelled in the very turn in which the call ends is cancelled; the other gets the answer."""
+    flights = SingleFlight()
+    go = asyncio.Event()
+
+    async def call() -> str:
+        await go.wait()
+        asyncio.get_running_loop().call_soon(waiters[0].cancel)
+        return "answer"
+
+    waiters = [asyncio.create_task(flights.run("run_1", call)) for _ in range(2)]
+    await turns()
+    go.set()
+    assert await waiters[1] == "answer"
+    await asyncio.wait(waiters)
+    assert waiters[0].cancelled()
+
+
 async def test_call_ends_with_its_last_waiter() -> None:
     """When the last one leaves the call is cancelled, and is gone when he is; the next to ask calls anew."""
     flights, call = SingleFlight(), Call()

@@ -1,0 +1,328 @@
+"""Many calls at once against a server that is dead, limited or hurt: the budget, the gate, the pace. In process."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+import pytest
+import tenacity  # noqa: F401  # imported before anything is timed
+
+from doubles import FakeClock, ScaledClock
+from evals_async.errors import ConnectFailed, DeadlineExceeded, EvalsError, RateLimited, ServerError
+from evals_async.wire import (
+    Allowance,
+    Gate,
+    Pipeline,
+    RateLimits,
+    Reply,
+    Request,
+    RetryPolicy,
+    StaticKey,
+    Timeouts,
+    Transport,
+)
+from wire.harness import KEY, assert_plain, body_of, request
+
+
+Serve = Callable[[], Reply]
+LONG = Timeouts(total=1000.0, attempt=60.0)
+
+
+def reply(status: int = 200, **headers: str) -> Reply:
+    return Reply(status=status, headers=tuple((k.replace("_", "-"), v) for k, v in headers.items()), body=b"{}")
+
+
+class ServerInProcess(Transport):
+    """A transport whose server is a function; it answers after `latency` seconds of its clock."""
+
+    def __init__(self, serve: Serve, clock: ScaledClock, *, latency: float = 0.02, connections: int = 100) -> None:
+        super().__init__("http://localhost", clock=clock, connections=connections)
+        self.serve = serve
+        self.latency = latency
+        self.sent: list[float] = []
+        self.under_way = 0
+        self.most_under_way = 0
+
+    def check(self) -> object:  # type: ignore[override]  # there is no session to give
+        return None
+
+    async def send(self, request: Request, headers: Mapping[str, str], query: object = (), **more: object) -> Reply:
+        self.sent.append(self.clock.monotonic())
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            answer = self.serve()
+            await self.clock.sleep(self.latency)
+        finally:
+            self.under_way -= 1
+        return answer
+
+
+async def outcomes(pipeline: Pipeline, count: int, policy: RetryPolicy = RetryPolicy()) -> list[object]:
+    """What becomes of that many calls at once."""
+    calls: list[Awaitable[bytes]] = [
+        pipeline.send(request(), body_of, timeouts=LONG, policy=policy) for _ in range(count)
+    ]
+    return await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_a_dead_server_is_not_stormed() -> None:
+    """L02: 200 calls send 200 requests and what the budget pays for, 35 more."""
+    clock = ScaledClock(100.0)
+    server = ServerInProcess(lambda: reply(503), clock)
+    ended = await outcomes(Pipeline(server, StaticKey(KEY), clock=clock), 200)
+    assert {ServerError} == {type(error) for error in ended}
+    assert 200 + 500 // 14 == len(server.sent)
+    noted = [error for error in ended if isinstance(error, ServerError) and "budget" in str(error)]
+    assert 165 <= len(noted)
+    assert_plain(noted[0])
+
+
+async def test_successes_fill_the_budget_again() -> None:
+    """A success gives one unit back, a success by a retry what the retry cost."""
+    clock = ScaledClock(100.0)
+    answers = [reply(503), reply(), reply()]
+    server = ServerInProcess(lambda: answers.pop(0), clock, latency=0.0)
+    pipeline = Pipeline(server, StaticKey(KEY), clock=clock)
+    pipeline.budget.take(100.0)
+    await pipeline.send(request(), body_of, timeouts=LONG, policy=RetryPolicy())
+    assert 400.0 == pipeline.budget.left
+    await pipeline.send(request(), body_of, timeouts=LONG, policy=RetryPolicy())
+    assert 401.0 == pipeline.budget.left
+
+
+def limited_to(clock: ScaledClock, per_second: int) -> Serve:
+    """A server with a limit for each second of its clock, which tells nobody when to come back."""
+    seconds: dict[int, int] = {}
+
+    def serve() -> Reply:
+        second = int(clock.monotonic())
+        seconds[second] = seconds.get(second, 0) + 1
+        return reply(200 if seconds[second] <= per_second else 429)
+
+    return serve
+
+
+async def test_a_limited_server_loses_no_call() -> None:
+    """L03: 1,000 calls against 200 a second: none lost, at most 1,150 requests, at most twice the ideal five seconds."""
+    clock = ScaledClock(4.0)
+    server = ServerInProcess(limited_to(clock, 200), clock)
+    pipeline = Pipeline(server, StaticKey(KEY), clock=clock)
+    began = clock.monotonic()
+    ended = await outcomes(pipeline, 1000)
+    assert [b"{}"] * 1000 == ended
+    assert len(server.sent) <= 1150
+    assert clock.monotonic() - began <= 10.0
+    assert server.most_under_way <= 100
+    assert len(server.sent) == pipeline.statistics().requests
+    assert len(server.sent) - 1000 == pipeline.statistics().throttles == pipeline.statistics().retries
+
+
+async def test_a_wave_of_429_comes_back_spread_out() -> None:
+    """L04: 200 calls, each told once to wait a second: none early, none lost, and not all together."""
+    clock = ScaledClock(20.0)
+    answers = [reply(429, retry_after="1")] * 200
+    server = ServerInProcess(lambda: answers.pop() if answers else reply(), clock, connections=200)
+    began = clock.monotonic()
+    assert [b"{}"] * 200 == await outcomes(Pipeline(server, StaticKey(KEY), clock=clock), 200)
+    assert 400 == len(server.sent)
+    assert server.sent[200] - began >= 1.0
+    assert server.sent[-1] - server.sent[200] >= 0.2
+
+
+async def test_a_429_holds_everyone() -> None:
+    """While one call waits for the rate limit, a call that comes new waits with it."""
+    clock = ScaledClock(20.0)
+    answers = [reply(429, retry_after="2")]
+    server = ServerInProcess(lambda: answers.pop() if answers else reply(), clock, latency=0.0)
+    pipeline = Pipeline(server, StaticKey(KEY), clock=clock)
+    first = asyncio.create_task(pipeline.send(request(), body_of, timeouts=LONG, policy=RetryPolicy()))
+    await asyncio.sleep(0.01)
+    assert 1.0 < pipeline.statistics().held_for <= 2.0
+    await pipeline.send(request(), body_of, timeouts=LONG, policy=RetryPolicy())
+    await first
+    assert server.sent[1] - server.sent[0] >= 2.0
+
+
+async def test_a_turn_that_cannot_come_in_time_is_refused_at_once() -> None:
+    """A call whose deadline comes before the end of the pause does not wait for it, and sends nothing."""
+    clock = ScaledClock(1.0)
+    server = ServerInProcess(lambda: reply(429, retry_after="30"), clock, latency=0.0)
+    pipeline = Pipeline(server, StaticKey(KEY), clock=clock)
+    short = Timeouts(total=5.0)
+    with pytest.raises(RateLimited):
+        await pipeline.send(request(), body_of, timeouts=short, policy=RetryPolicy())
+    with pytest.raises(DeadlineExceeded, match="holds requests back") as caught:
+        await pipeline.send(request("create"), body_of, timeouts=short, policy=RetryPolicy())
+    assert (0, False) == (caught.value.attempts, caught.value.maybe_executed)
+    assert clock.monotonic() < 0.5
+    assert 1 == len(server.sent)
+    assert_plain(caught.value)
+    assert pipeline.gate.free == pipeline.gate.slots
+
+
+async def test_who_cannot_wait_takes_nobodys_turn() -> None:
+    """Refused callers do not push the turns of the others back."""
+    clock = FakeClock()
+    gate = Gate(slots=2, clock=clock)
+    gate.learn(reply(429, retry_after="2"))
+    for _ in range(50):
+        with pytest.raises(DeadlineExceeded):
+            await gate.enter(clock.now + 1.0)
+    await gate.enter(clock.now + 10.0)
+    assert 2.0 <= clock.slept[-1] <= 2.05
+
+
+async def test_all_slots_taken_until_the_deadline() -> None:
+    """A call that gets no slot in its time was not sent."""
+    clock = ScaledClock(20.0)
+    server = ServerInProcess(reply, clock, latency=60.0, connections=1)
+    pipeline = Pipeline(server, StaticKey(KEY), clock=clock)
+    first = asyncio.create_task(pipeline.send(request(), body_of, timeouts=LONG, policy=RetryPolicy()))
+    await asyncio.sleep(0)
+    with pytest.raises(DeadlineExceeded, match="all 1 connections were busy") as caught:
+        await pipeline.send(request("create"), body_of, timeouts=Timeouts(total=1.0), policy=RetryPolicy())
+    assert (0, False) == (caught.value.attempts, caught.value.maybe_executed)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    assert 1 == pipeline.gate.free
+
+
+async def test_a_slot_goes_to_who_has_waited_longest() -> None:
+    """The queue at the gate is fair, and a slot that a cancelled waiter was just given is passed on."""
+    gate = Gate(slots=1, clock=ScaledClock(1.0))
+    assert gate.try_enter()
+    order: list[int] = []
+
+    async def one(number: int) -> None:
+        await gate.enter(float("inf"))
+        order.append(number)
+
+    waiters = [asyncio.create_task(one(number)) for number in range(3)]
+    await asyncio.sleep(0)
+    gate.leave()
+    waiters[0].cancel()  # its slot has come in the same turn of the loop
+    await asyncio.sleep(0.001)
+    gate.leave()
+    await asyncio.gather(*waiters, return_exceptions=True)
+    assert [1, 2] == order
+
+
+def test_the_gate_lets_through_without_awaiting() -> None:
+    """The usual case needs no coroutine."""
+    gate = Gate(slots=2, clock=FakeClock())
+    assert [True, True, False] == [gate.try_enter(), gate.try_enter(), gate.try_enter()]
+    gate.leave()
+    assert gate.try_enter()
+
+
+def test_the_pace_is_cut_once_a_second_grows_by_a_tenth_and_ends_after_a_minute() -> None:
+    """0.9 of what succeeded lately, a cut a second, 0.1 a success, off after 60 s without a 429."""
+    clock = FakeClock()
+    gate = Gate(slots=100, clock=clock)
+
+    def rate() -> float | None:
+        return gate.statistics(retries=0, bytes_received=0).rate
+
+    for _ in range(100):
+        gate.learn(reply())
+    assert rate() is None
+    gate.learn(reply(429))
+    assert rate() == pytest.approx(90.0)
+    gate.learn(reply(429))
+    assert rate() == pytest.approx(90.0)
+    clock.now += 1.5
+    gate.learn(reply())
+    assert rate() == pytest.approx(90.1)
+    clock.now += 59.0
+    gate.learn(reply())
+    assert rate() is None
+
+
+def test_without_any_success_the_pace_is_half_of_what_was_sent() -> None:
+    """And one request a second at the least."""
+    clock = FakeClock()
+    gate = Gate(slots=100, clock=clock)
+    for _ in range(40):
+        assert gate.try_enter()
+    gate.learn(reply(429))
+    assert gate.statistics(retries=0, bytes_received=0).rate == pytest.approx(20.0)
+    lone = Gate(slots=1, clock=clock)
+    lone.learn(reply(429))
+    assert 1.0 == lone.statistics(retries=0, bytes_received=0).rate
+
+
+def test_a_known_limit_bounds_the_pace() -> None:
+    """`x-ratelimit-limit-requests` is per minute."""
+    clock = FakeClock()
+    gate = Gate(slots=100, clock=clock)
+    for _ in range(100):
+        gate.learn(reply(x_ratelimit_limit_requests="600"))
+    gate.learn(reply(429))
+    standing = gate.statistics(retries=0, bytes_received=0)
+    assert standing.rate == pytest.approx(10.0)
+    assert RateLimits(Allowance(600)) == standing.limits
+
+
+@pytest.mark.parametrize(
+    ("headers", "held"),
+    [
+        ({"x_ratelimit_remaining_requests": "0", "x_ratelimit_reset_requests": "2s"}, 2.0),
+        ({"x_ratelimit_remaining_tokens": "0", "x_ratelimit_reset_tokens": "6m0s"}, 60.0),
+        ({"x_ratelimit_remaining_requests": "1", "x_ratelimit_reset_requests": "2s"}, 0.0),
+        ({"retry_after": "5"}, 0.0),
+    ],
+)
+def test_a_success_that_was_the_last_one_allowed_closes_the_gate(headers: dict[str, str], held: float) -> None:
+    """Until the reset, or for a minute; S13: Retry-After on a success means nothing."""
+    gate = Gate(slots=1, clock=FakeClock())
+    gate.learn(reply(200, **headers))
+    assert held == gate.statistics(retries=0, bytes_received=0).held_for
+    assert gate.try_enter() == (held == 0.0)
+
+
+async def test_credentials_are_asked_for_anew_on_each_attempt_and_their_failure_is_theirs() -> None:
+    """What a provider raises comes through as it is, a TimeoutError too, and frees the slot."""
+
+    class Failing(StaticKey):
+        async def headers(self) -> Mapping[str, str]:
+            raise TimeoutError("the identity service is slow")
+
+    clock = ScaledClock(10.0)
+    pipeline = Pipeline(ServerInProcess(reply, clock), Failing(KEY), clock=clock)
+    with pytest.raises(TimeoutError, match="identity service") as caught:
+        await pipeline.send(request(), body_of, timeouts=LONG, policy=RetryPolicy())
+    assert not isinstance(caught.value, EvalsError)
+    assert pipeline.gate.free == pipeline.gate.slots
+
+
+async def test_hooks_see_each_attempt() -> None:
+    """on_request and on_response once per attempt, on_retry once per pause, with what failed."""
+    seen: list[object] = []
+    clock = ScaledClock(100.0)
+    answers = [reply(503), reply()]
+    pipeline = Pipeline(
+        ServerInProcess(lambda: answers.pop(0), clock),
+        StaticKey(KEY),
+        clock=clock,
+        on_request=lambda request: seen.append(request.route),
+        on_response=lambda request, reply, seconds: seen.append((reply.status, seconds > 0)),
+        on_retry=lambda request, error, wait: seen.append((type(error), 0 <= wait <= 0.25)),
+    )
+    await pipeline.send(request(), body_of, timeouts=LONG, policy=RetryPolicy())
+    route = "/evals/{eval_id}"
+    assert [route, (503, True), (ServerError, True), route, (200, True)] == seen
+
+
+async def test_a_call_that_was_never_sent_can_be_sent_again() -> None:
+    """ConnectFailed is retried for a create; here the transport says so itself."""
+    clock = ScaledClock(100.0)
+
+    def serve() -> Reply:
+        raise ConnectFailed("refused")
+
+    server = ServerInProcess(serve, clock)
+    with pytest.raises(ConnectFailed) as caught:
+        await Pipeline(server, StaticKey(KEY), clock=clock).send(
+            request("create"), body_of, timeouts=LONG, policy=RetryPolicy()
+        )
+    assert (3, 3) == (caught.value.attempts, len(server.sent))

@@ -141,6 +141,7 @@ def criterion_echo(ids: Ids, grader: Mapping[str, object]) -> dict[str, object]:
     echo: dict[str, object] = {"name": grader["name"], "id": f"{grader['name']}-{ids.uuid4()}", **grader}
     if grader["type"] in ("label_model", "score_model"):
         echo["input"] = normal_messages(grader["input"])
+    if grader["type"] == "label_model":
         echo.setdefault("sampling_params", None)
     return echo
 

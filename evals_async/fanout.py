@@ -167,8 +167,6 @@ def checked_concurrency(concurrency: int, total: int | None) -> int:
 
 
 async def attempt(fn: Callable[[K], Awaitable[V]], key: K) -> Outcome[K, V]:
-    # A function of its own: the traceback of a kept error then holds this small frame, and not the worker's with
-    # everything in it.
     try:
         return Outcome(key, await fn(key))
     except Exception as error:
@@ -197,24 +195,26 @@ def fan_out(
     held: dict[int, Outcome[K, V]] = {}
     following = 0
 
-    async def job(channel: Channel[Outcome[K, V]]) -> None:
+    def deliver(channel: Channel[Outcome[K, V]], number: int, outcome: Outcome[K, V]) -> None:
         nonlocal following
+        tally.end(not outcome.ok)
+        if not ordered:
+            channel.put(outcome)
+            return
+        held[number] = outcome
+        while following in held:
+            channel.put(held.pop(following))
+            following += 1
+
+    async def job(channel: Channel[Outcome[K, V]]) -> None:
+        # No outcome in a variable here: an error that somebody keeps can keep this frame, and what is in it.
         while await channel.reserve():
             taken = await source.take()
             if taken is None:
                 channel.release()
                 return
-            number, key = taken
             tally.begin()
-            outcome = await attempt(fn, key)
-            tally.end(not outcome.ok)
-            if not ordered:
-                channel.put(outcome)
-                continue
-            held[number] = outcome
-            while following in held:
-                channel.put(held.pop(following))
-                following += 1
+            deliver(channel, taken[0], await attempt(fn, taken[1]))
 
     room = crew * (ORDERED_ROOM_PER_WORKER if ordered else ROOM_PER_WORKER)
     return FanOut(job, crew, room, source.aclose)

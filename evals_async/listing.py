@@ -20,7 +20,8 @@ The rules, for servers that are not what they should be:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
 from types import MappingProxyType
 from typing import Generic, TypeAlias, TypeVar
 
@@ -157,7 +158,7 @@ class Listing(Generic[T]):
                     mark(error, place)
                     raise
 
-    def older(self, gone: Set[str | None], place: Place, error: Exception) -> str:
+    def older(self, gone: AbstractSet[str | None], place: Place, error: Exception) -> str:
         """The nearest id before the cursors that are `gone`."""
         older = self.nearest(place, gone)
         if older is None or len(gone) > MOST_DETOURS:
@@ -165,7 +166,7 @@ class Listing(Generic[T]):
             raise PaginationError(text, after=place.after) from error
         return older
 
-    def nearest(self, place: Place, but: Set[str | None]) -> str | None:
+    def nearest(self, place: Place, but: AbstractSet[str | None]) -> str | None:
         """The id that came last before `place`, but for those."""
         return next((key for key in reversed(self.seen) if self.seen[key] <= place.number and key not in but), None)
 

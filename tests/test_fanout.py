@@ -7,7 +7,7 @@ import gc
 import sys
 import weakref
 from collections.abc import AsyncIterator, Iterator
-from typing import cast
+from typing import assert_type, cast
 
 import attrs
 import pytest
@@ -309,8 +309,8 @@ async def test_what_is_no_exception_passes_through(kind: type[BaseException]) ->
     assert others() == set()
 
 
-async def test_kept_error_does_not_keep_the_fan_out() -> None:
-    """An error that is kept refers neither to the worker nor to the other outcomes."""
+async def test_kept_error_keeps_no_other_outcome() -> None:
+    """An error that is kept does not keep, by way of its traceback, what other calls gave."""
 
     async def fn(number: int) -> Result:
         if number == 0:
@@ -328,6 +328,22 @@ async def test_kept_error_does_not_keep_the_fan_out() -> None:
     gc.collect()
     assert len(errors) == 1
     assert len(alive) == 0
+
+
+async def test_types_go_through() -> None:
+    """The types of keys and values are known to type checkers in every way of calling many."""
+
+    async def name_of(number: int) -> str:
+        return str(number)
+
+    async for outcome in fan_out(name_of, [1]):
+        assert_type(outcome, Outcome[int, str])
+        assert_type(outcome.unwrap(), str)
+        if outcome.error is None:
+            assert_type(outcome.value, str | None)
+    assert_type(await gather_many(name_of, [1]), tuple[str, ...])
+    assert_type(await gather_many(name_of, [1], on_error="return"), tuple[str | Exception, ...])
+    assert_type(merge(lambda parent: Listing(parent, 1), ["a"]), FanOut[str, str])
 
 
 # --- leaving ------------------------------------------------------------------------------------------------------

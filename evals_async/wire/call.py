@@ -92,6 +92,12 @@ def call_headers(request: Request, headers: Mapping[str, str]) -> SecretHeaders:
     return merged
 
 
+def merged_query(defaults: Sequence[tuple[str, str]], own: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+    """The defaults that the request does not name itself, and then its own."""
+    named = {name for name, _ in own}
+    return (*(pair for pair in defaults if pair[0] not in named), *own)
+
+
 def attempt_end(call: Call[T]) -> float:
     """When an attempt that begins now is given up. Files may take the whole time of the call."""
     if call.timeouts.attempt is None or call.request.sink is not None or isinstance(call.request.body, Upload):

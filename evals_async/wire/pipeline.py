@@ -23,7 +23,17 @@ from evals_async.errors import (
     Unauthenticated,
 )
 from evals_async.wire.auth import Auth, SecretHeaders, secrets_in
-from evals_async.wire.call import Call, Read, attempt_end, call_headers, log, logger, out_of_time, silence
+from evals_async.wire.call import (
+    Call,
+    Read,
+    attempt_end,
+    call_headers,
+    log,
+    logger,
+    merged_query,
+    out_of_time,
+    silence,
+)
 from evals_async.wire.exchange import NO_HEADERS, Reply, Request
 from evals_async.wire.failures import SUCCESS, error_for, scrubbed
 from evals_async.wire.limits import Gate, Statistics
@@ -131,7 +141,7 @@ class Pipeline:
         self.transport.check()
         merged = call_headers(request, headers)
         del headers  # they may hold a secret, and a traceback with local variables would show it
-        asked = (*query, *request.query) if query else request.query
+        asked = merged_query(query, request.query) if query else request.query
         call = Call(request, read, timeouts, policy, merged, asked, self.clock.monotonic())
         task = asyncio.current_task()
         assert task is not None  # whatever awaits a socket runs in a task

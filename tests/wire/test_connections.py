@@ -95,8 +95,15 @@ async def test_two_answers_in_one_segment() -> None:
 
 
 async def test_an_answer_of_another_request_in_flight_drops_the_connection() -> None:
-    """C11 in flight, G6: what `read` finds to be another's is asked again over a fresh connection."""
-    async with serving(echo(before=message(200, b"STALE")), echo()) as (server, pipeline):
+    """C11 in flight, G6: after an answer that `read` finds to be another's, its connection is not used again."""
+    owed = ["STALE"]
+
+    async def one_behind(peer: Peer) -> bool:
+        owed.append(peer.seen.target.rsplit("/", 1)[1])
+        await peer.send(message(200, owed.pop(0 if peer.seen.connection == 1 else -1).encode()))
+        return True
+
+    async with serving(one_behind) as (server, pipeline):
         for number in range(3):
             assert f"r{number}".encode() == await ask(pipeline, f"r{number}")
         assert 4 == len(server.seen)

@@ -6,7 +6,9 @@ copy shows.
 """
 
 import os
+import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import NoReturn
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -29,6 +31,8 @@ VARIABLES: Mapping[str, str] = {
 """Every environment variable that is read, and what it says."""
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
+
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110, 5.6.2
 
 
 class Secret:
@@ -70,18 +74,21 @@ def from_environment(
     allow_http: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> Settings:
-    """The settings of the service: each argument, or else its environment variable.
+    """The settings of the service: each argument, or else its environment variable, unless that is empty.
 
     Raises `ConfigurationError`, naming the argument and the variable, and never the value of a secret.
     """
     environ = os.environ if environment is None else environment
-    url = checked_url(base_url or environ.get("OPENAI_BASE_URL") or OPENAI_BASE_URL, allow_http=allow_http)
+    url = given(base_url, environ, "OPENAI_BASE_URL")
+    if url is None:
+        url = OPENAI_BASE_URL
+    named = given(organization, environ, "OPENAI_ORG_ID"), given(project, environ, "OPENAI_PROJECT_ID")
     return Settings(
-        base_url=url,
-        api_key=secret_or_none(api_key if api_key is not None else environ.get("OPENAI_API_KEY")),
-        organization=checked_header(organization or environ.get("OPENAI_ORG_ID"), "organization (OPENAI_ORG_ID)"),
-        project=checked_header(project or environ.get("OPENAI_PROJECT_ID"), "project (OPENAI_PROJECT_ID)"),
-        webhook_secret=secret_or_none(webhook_secret or environ.get("OPENAI_WEBHOOK_SECRET")),
+        base_url=checked_url(url, "base_url (OPENAI_BASE_URL)", allow_http=allow_http),
+        api_key=secret_or_none(given(api_key, environ, "OPENAI_API_KEY")),
+        organization=checked_header(named[0], "organization (OPENAI_ORG_ID)") if named[0] else None,
+        project=checked_header(named[1], "project (OPENAI_PROJECT_ID)") if named[1] else None,
+        webhook_secret=secret_or_none(given(webhook_secret, environ, "OPENAI_WEBHOOK_SECRET")),
     )
 
 
@@ -90,6 +97,7 @@ def azure_from_environment(
     endpoint: str | None = None,
     api_key: str | None = None,
     api_version: str | None = None,
+    allow_http: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> Settings:
     """The settings of an Azure OpenAI resource or a Foundry project, from its endpoint.
@@ -98,18 +106,28 @@ def azure_from_environment(
     `?api-version=`. Raises `ConfigurationError`, as `from_environment` does.
     """
     environ = os.environ if environment is None else environment
-    found = endpoint or environ.get("AZURE_OPENAI_ENDPOINT")
-    if not found:
+    found = given(endpoint, environ, "AZURE_OPENAI_ENDPOINT")
+    if found is None:
         raise ConfigurationError("no Azure endpoint: pass endpoint= or set AZURE_OPENAI_ENDPOINT")
-    parts = urlsplit(checked_url(found, allow_http=False))
-    path = parts.path if "/openai" in parts.path else parts.path + "/openai/v1"
+    parts = urlsplit(checked_url(found, "endpoint (AZURE_OPENAI_ENDPOINT)", allow_http=allow_http))
+    # A project may be called "openai" too.
+    has_it = any(step == "openai" and before != "projects" for before, step in pairwise(parts.path.split("/")))
+    path = parts.path if has_it else parts.path + "/openai/v1"
     query = parts.query
     if api_version is not None:
         others = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name != "api-version"]
         query = urlencode([*others, ("api-version", api_version)])
     url = urlunsplit((parts.scheme, parts.netloc, path, query, ""))
-    key = secret_or_none(api_key if api_key is not None else environ.get("AZURE_OPENAI_API_KEY"))
-    return Settings(base_url=url, api_key=key)
+    return Settings(
+        base_url=url,
+        api_key=secret_or_none(given(api_key, environ, "AZURE_OPENAI_API_KEY")),
+        webhook_secret=secret_or_none(given(None, environ, "OPENAI_WEBHOOK_SECRET")),
+    )
+
+
+def given(argument: str | None, environ: Mapping[str, str], variable: str) -> str | None:
+    """The argument, even an empty one, or else the variable's value, unless it is empty."""
+    return argument if argument is not None else environ.get(variable) or None
 
 
 def secret_or_none(value: str | None) -> Secret | None:
@@ -117,27 +135,38 @@ def secret_or_none(value: str | None) -> Secret | None:
     return None if value is None else Secret(value)
 
 
-def checked_header(value: str | None, name: str) -> str | None:
+def checked_header(value: object, name: str) -> str:
     """A value that may stand in an HTTP header (RFC 9110, 5.5)."""
-    if value is None or value == "":
-        return None
-    if any(ord(character) < 32 or ord(character) > 126 for character in value) or value != value.strip():
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name} must be a str, not {type(value).__name__}")
+    if not (value.isascii() and value.isprintable()) or value != value.strip():
         raise ConfigurationError(f"{name} cannot be sent in a header: only printable ASCII, no spaces around it")
     return value
 
 
-def checked_url(url: str, *, allow_http: bool) -> str:
-    """A base URL without its trailing slash.
+def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers that can be sent. Raises `ConfigurationError`, naming the one that cannot."""
+    for name in headers:
+        if not HEADER_NAME.fullmatch(name):
+            raise ConfigurationError(f"{name!a:.60} is no name of a header")
+    return {name: checked_header(value, f"the header {name:.60}") for name, value in headers.items()}
+
+
+def checked_url(url: object, shown: str, *, allow_http: bool) -> str:
+    """A base URL without its trailing slash; `shown` is what it is called in errors.
 
     A path and a query are kept; what would leak a key is refused.
     """
-    shown = "base_url (OPENAI_BASE_URL)"
+    if not isinstance(url, str):
+        raise ConfigurationError(f"{shown} must be a str, not {type(url).__name__}")
+    if not url.isprintable() or " " in url:
+        raise ConfigurationError(f"{shown} contains white space or control characters")
     try:
         parts = urlsplit(url)
         host = parts.hostname
         parts.port  # noqa: B018  # read for its check: a port that is no number raises ValueError
-    except ValueError as error:
-        raise ConfigurationError(f"{shown} is no URL: {error}") from None
+    except ValueError:  # its text may quote a part of a password
+        raise ConfigurationError(f"{shown} is no URL: its host or port cannot be read") from None
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigurationError(f"{shown} must begin with https:// or http:// and name a host")
     if parts.username is not None or parts.password is not None:

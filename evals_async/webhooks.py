@@ -7,8 +7,8 @@ duplicates.
 """
 
 import base64
-import binascii
 import hmac
+import re
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, cast
@@ -24,19 +24,30 @@ TOLERANCE = 300.0  # seconds that a time stamp may be off, either way; as Standa
 
 PREFIX = "whsec_"
 
+SECONDS = re.compile(r"[0-9]{1,12}")  # more digits than any date needs, and few enough for arithmetic with floats
+
 
 def key_of(secret: str) -> bytes:
-    """The signing key in a secret: what follows `whsec_` in base64, or the secret itself as UTF-8."""
-    if not secret.startswith(PREFIX):
-        return secret.encode()
+    """The signing key in a secret: what follows `whsec_` in base64, or the secret itself as UTF-8.
+
+    Raises `ConfigurationError` for an empty one, with which anyone could sign.
+    """
     try:
-        return base64.b64decode(secret.removeprefix(PREFIX), validate=True)
-    except binascii.Error:
+        key = base64.b64decode(secret[len(PREFIX) :], validate=True) if secret.startswith(PREFIX) else secret.encode()
+    except ValueError:
         raise ConfigurationError("the webhook secret begins with whsec_ but is not base64 after it") from None
+    if not key:
+        raise ConfigurationError("the webhook secret is empty: anyone could sign with it")
+    return key
+
+
+def bytes_of(text: str | bytes) -> bytes:
+    """Text as UTF-8. Strangers send headers: lone surrogates in them fit no signature, and raise nothing."""
+    return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
 
 
 def signature(payload: bytes, webhook_id: str, timestamp: str, secret: str) -> bytes:
-    content = b".".join((webhook_id.encode(), timestamp.encode(), payload))
+    content = b".".join((bytes_of(webhook_id), bytes_of(timestamp), payload))
     return base64.b64encode(hmac.digest(key_of(secret), content, sha256))
 
 
@@ -45,8 +56,7 @@ def sign(payload: str | bytes, *, secret: str, webhook_id: str, timestamp: int) 
 
     For tests of receivers, and for servers that send webhooks.
     """
-    body = payload.encode() if isinstance(payload, str) else payload
-    signed = signature(body, webhook_id, str(timestamp), secret)
+    signed = signature(bytes_of(payload), webhook_id, str(timestamp), secret)
     return {
         "webhook-id": webhook_id,
         "webhook-timestamp": str(timestamp),
@@ -68,22 +78,20 @@ def verify(
     Header names may be in any case; of several signatures one must fit. Raises `BadSignature`, and
     `TimestampOutOfRange` when the time stamp is more than `tolerance` seconds before or after `now`.
     """
-    body = payload.encode() if isinstance(payload, str) else payload
     lower = {name.lower(): value for name, value in headers.items()}
     webhook_id, timestamp, signatures = (header(lower, f"webhook-{name}") for name in ("id", "timestamp", "signature"))
-    try:
-        sent = int(timestamp)
-    except ValueError:
-        raise BadSignature("the header webhook-timestamp is no number of seconds") from None
+    if not SECONDS.fullmatch(timestamp):
+        raise BadSignature("the header webhook-timestamp is no number of seconds")
+    sent = int(timestamp)
     if abs(now - sent) > tolerance:
         when = "ago" if now > sent else "in the future"
         raise TimestampOutOfRange(
-            f"signed {abs(now - sent):.0f} s {when}, more than {tolerance:g} s: an old delivery, or a clock that is wrong"
+            f"signed {abs(now - sent):.0f} s {when}, more than {tolerance:g} s: an old delivery, or a wrong clock"
         )
-    expected = signature(body, webhook_id, timestamp, secret)
+    expected = signature(bytes_of(payload), webhook_id, timestamp, secret)
     offered = [part.removeprefix("v1,") for part in signatures.split()]
     # Every one is compared, in constant time, so that timing tells nothing.
-    if not any([hmac.compare_digest(expected, candidate.encode()) for candidate in offered]):
+    if not any([hmac.compare_digest(expected, bytes_of(candidate)) for candidate in offered]):
         raise BadSignature("no signature fits: another secret, or a body that is not the exact bytes received")
 
 
@@ -98,7 +106,7 @@ def event_of(payload: str | bytes) -> WebhookEvent:
 
     Raises `WebhookError` when the body is no event.
     """
-    body = payload.encode() if isinstance(payload, str) else payload
+    body = bytes_of(payload)
     try:
         # A union is no class, which is all that `structure` can say in types.
         return cast("WebhookEvent", structure(parse(body), cast("type[Any]", WebhookEvent), body))

@@ -358,7 +358,9 @@ class PartialFailure(EvalsError, ExceptionGroup[Exception], Generic[K, V]):
     errors: Mapping[K, Exception]
 
     def __new__(cls, message: str, exceptions: Sequence[Exception], /) -> PartialFailure[K, V]:
-        return super().__new__(cls, message, exceptions)
+        failure = super().__new__(cls, message, exceptions)
+        failure.results, failure.errors = {}, {}
+        return failure
 
     @classmethod
     def of(cls, results: Mapping[K, V], errors: Mapping[K, Exception]) -> PartialFailure[K, V]:

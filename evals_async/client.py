@@ -9,8 +9,8 @@ import attrs
 from evals_async.clock import SYSTEM_CLOCK, Clock
 from evals_async.errors import ConfigurationError, RequestError
 from evals_async.resources import OMIT, Call, Evals, Files, Graders, Omit
-from evals_async.resources.base import parameters
-from evals_async.settings import Settings, azure_from_environment, checked_header, from_environment
+from evals_async.resources.base import merged, parameters
+from evals_async.settings import Settings, azure_from_environment, checked_headers, from_environment
 from evals_async.sharing import Cache, SingleFlight
 from evals_async.webhooks import Webhooks
 from evals_async.wire import (
@@ -128,21 +128,16 @@ class EvalsClient:
         `allow_http`. Raises `ConfigurationError` for settings that cannot be right; that a key is missing is told at
         the first call.
         """
+        provider, key = (api_key, None) if callable(api_key) else (None, api_key)
         settings = from_environment(
-            api_key=api_key if isinstance(api_key, str) else None,
+            api_key=key,
             base_url=base_url,
             organization=organization,
             project=project,
             webhook_secret=webhook_secret,
             allow_http=allow_http,
         )
-        clock = options.get("clock", SYSTEM_CLOCK)
-        auth: Auth
-        if api_key is not None and not isinstance(api_key, str):
-            auth = BearerTokens(api_key, clock=clock)
-        else:
-            auth = NoKey() if settings.api_key is None else StaticKey(settings.api_key.reveal())
-        self.furnish(settings, auth, options)
+        self.furnish(settings, auth_of(settings, StaticKey, provider, options), options)
 
     @classmethod
     def azure(
@@ -152,6 +147,7 @@ class EvalsClient:
         api_key: str | None = None,
         token_provider: TokenProvider | None = None,
         api_version: str | None = None,
+        allow_http: bool = False,
         **options: Unpack[ClientOptions],
     ) -> Self:
         """A client of an Azure OpenAI resource, or of a Microsoft Foundry project.
@@ -162,17 +158,16 @@ class EvalsClient:
         `azure.identity.aio.get_bearer_token_provider(credential, "https://ai.azure.com/.default")`. `api_version` is
         needed by the older `/openai/evals?api-version=...` alone. Raises `ConfigurationError`.
         """
-        settings = azure_from_environment(endpoint=endpoint, api_key=api_key, api_version=api_version)
-        auth: Auth
-        if token_provider is not None:
-            auth = BearerTokens(token_provider, clock=options.get("clock", SYSTEM_CLOCK))
-        else:
-            auth = NoKey() if settings.api_key is None else AzureKey(settings.api_key.reveal())
+        settings = azure_from_environment(
+            endpoint=endpoint, api_key=api_key, api_version=api_version, allow_http=allow_http
+        )
         client = cls.__new__(cls)
-        client.furnish(settings, auth, options)
+        client.furnish(settings, auth_of(settings, AzureKey, token_provider, options), options)
         return client
 
     def furnish(self, settings: Settings, auth: Auth, options: ClientOptions) -> None:
+        if unknown := options.keys() - ClientOptions.__annotations__.keys():
+            raise TypeError(f"unexpected keyword argument: {', '.join(sorted(unknown))}")
         clock = options.get("clock", SYSTEM_CLOCK)
         transport = Transport(
             settings.base_url,
@@ -236,12 +231,11 @@ class EvalsClient:
         """What `read` makes of the answer to `request`, on this client's terms. For endpoints that no resource has."""
         terms = self.terms
         return await self.pipeline.send(
-            request,
+            attrs.evolve(request, query=merged(terms.query, request.query)) if terms.query else request,
             read,
             timeouts=terms.timeouts if timeout is None else timeouts_of(timeout),
             policy=terms.retry,
             headers=terms.headers,
-            query=terms.query,
             settle=settle,
         )
 
@@ -265,7 +259,7 @@ class EvalsClient:
             timeouts=terms.timeouts if timeout is OMIT else timeouts_of(timeout),
             retry=retry or terms.retry,
             headers={**terms.headers, **checked_headers(headers or {})},
-            query=terms.query + parameters(**(query or {})),
+            query=merged(terms.query, parameters(**(query or {}))),
         )
         twin = type(self).__new__(type(self))
         # Other headers may mean another answer: reads are shared among calls on the same terms only.
@@ -310,6 +304,15 @@ class ClientWithRawResponse:
         self.graders = client.graders.with_raw_response
 
 
+def auth_of(
+    settings: Settings, key_kind: type[StaticKey], provider: TokenProvider | None, options: ClientOptions
+) -> Auth:
+    """How a client proves who it is: by tokens, if there is a provider, or else by its key, if there is one."""
+    if provider is not None:
+        return BearerTokens(provider, clock=options.get("clock", SYSTEM_CLOCK))
+    return NoKey() if settings.api_key is None else key_kind(settings.api_key.reveal())
+
+
 def timeouts_of(timeout: float | Timeouts | None) -> Timeouts:
     """The timeouts for a call of so many seconds.
 
@@ -321,8 +324,3 @@ def timeouts_of(timeout: float | Timeouts | None) -> Timeouts:
     if timeout is None or usual.attempt is None:
         return Timeouts(total=None)
     return Timeouts(total=timeout, attempt=max(usual.attempt, timeout / 3))
-
-
-def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Headers that can be sent. Raises `ConfigurationError`, naming the one that cannot."""
-    return {name: checked_header(value, f"the header {name!r:.60}") or "" for name, value in headers.items()}

@@ -1,4 +1,4 @@
-"""How a request is put together: ids become path segments, parameters a query, fields a body; what any call may be given.
+"""How a request is put together: ids become path segments, parameters a query, fields a body; and what any call may get.
 
 All of it is checked before any I/O. Nothing here knows an endpoint, and nothing sends.
 """
@@ -10,12 +10,14 @@ from urllib.parse import quote
 
 from evals_async import jsontext
 from evals_async.codec import encode
-from evals_async.errors import InvalidArgument
+from evals_async.errors import ConfigurationError, InvalidArgument
 from evals_async.jsontext import JSONValue
+from evals_async.settings import checked_headers
 from evals_async.wire.exchange import Kind, Request, Sink, Upload
 
 
 Order: TypeAlias = Literal["asc", "desc"]
+Query: TypeAlias = tuple[tuple[str, str], ...]
 
 LONGEST_ID = 256  # characters; the longest seen, an Azure dataset URI, has 180
 SHOWN_OF_AN_ID = 40
@@ -39,11 +41,11 @@ class CallOptions(TypedDict):
     timeout: NotRequired[float]
     """Seconds for the whole call: attempts, pauses and body."""
     extra_headers: NotRequired[Mapping[str, str]]
-    """Headers to add; they win over the client's own."""
+    """Headers to add; they win over the client's own, its key aside."""
     extra_query: NotRequired[Mapping[str, object]]
-    """Query parameters to add."""
+    """Query parameters to add; they win over the call's own."""
     extra_body: NotRequired[Mapping[str, object]]
-    """Fields to add to a JSON body."""
+    """Fields to add to the JSON body, where the call has one; they win over the call's own."""
 
 
 NO_OPTIONS: CallOptions = {}
@@ -69,7 +71,7 @@ def segment(value: object, name: str) -> str:
     return quote(value, safe="")
 
 
-def parameters(**values: object) -> tuple[tuple[str, str], ...]:
+def parameters(**values: object) -> Query:
     """Query parameters: those that are not `None`, as text."""
     return tuple((name, text_of(name, value)) for name, value in values.items() if value is not None)
 
@@ -101,23 +103,36 @@ def request(
     options: CallOptions,
     *,
     ids: Mapping[str, object] = {},
-    query: tuple[tuple[str, str], ...] = (),
+    query: Query = (),
     body: dict[str, JSONValue] | None = None,
     upload: Upload | None = None,
     sink: Sink | None = None,
 ) -> Request:
-    """The request for a route whose `{names}` are `ids`, with a call's options in it."""
+    """The request for a route whose `{names}` are `ids`, with a call's options in it.
+
+    Raises `InvalidArgument` for what cannot be sent, and `TypeError` for an option that there is not.
+    """
+    if options and (unknown := options.keys() - CallOptions.__annotations__.keys()):
+        raise TypeError(f"unexpected keyword argument: {', '.join(sorted(unknown))}")
     path = route.format_map({name: segment(value, name) for name, value in ids.items()}) if ids else route
-    headers = dict(options.get("extra_headers", {}))
+    try:
+        headers = checked_headers(options.get("extra_headers", {}))
+    except ConfigurationError as error:
+        raise InvalidArgument(f"extra_headers: {error}") from None
     content: bytes | Upload | None = upload
     if body is not None:
         body |= json_body(**options.get("extra_body", {}))
-        headers["content-type"] = "application/json"
         try:
             content = jsontext.dump(body)
         except jsontext.NotJSON as reason:
             raise InvalidArgument(f"the body of {method} {route} is no JSON: {reason}") from None
-    query += parameters(**options.get("extra_query", {}))
+    if "extra_query" in options:
+        query = merged(query, parameters(**options["extra_query"]))
     return Request(
         method=method, route=route, path=path, kind=kind, query=query, headers=headers, body=content, sink=sink
     )
+
+
+def merged(query: Query, later: Query) -> Query:
+    """Both queries as one: of a parameter in both, the later value stands."""
+    return tuple((dict(query) | dict(later)).items())

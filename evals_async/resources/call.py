@@ -4,16 +4,16 @@ A resource holds a `Call`, not the client. Nothing here knows an endpoint.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
 import attrs
 
-from evals_async import jsontext
 from evals_async.clock import Clock
-from evals_async.codec import decode, decode_page, encode
-from evals_async.errors import ResponseMismatch
+from evals_async.codec import decode, decode_page
+from evals_async.errors import ResponseError, ResponseMismatch
 from evals_async.pagination import Page, PageBody, Pager
-from evals_async.resources.base import NO_OPTIONS, CallOptions, parameters, segment
+from evals_async.resources.base import NO_OPTIONS, CallOptions, merged, parameters, segment
 from evals_async.sharing import Cache, SingleFlight
 from evals_async.wire.exchange import Reply, Request
 
@@ -52,12 +52,28 @@ class RawResponse(Generic[T]):
         return self.parser()
 
 
+@attrs.frozen
+class Look(Generic[T]):
+    """An object that was read, its body, and the reply that brought it; `None` when it came from the cache."""
+
+    value: T
+    body: bytes = attrs.field(repr=False)
+    reply: Reply | None = attrs.field(repr=False)
+
+
 def same_object(value: object, asked: Mapping[str, str]) -> None:
     """Raise `ResponseMismatch` when an id of the object is not the one asked for: pools have delivered others' answers."""
     for name, expected in asked.items():
         got = getattr(value, name, None)
         if got is not None and got != expected:
             raise ResponseMismatch(f"asked for {name} {expected!r}, got {got!r}", asked=expected, got=str(got))
+
+
+def object_of(body: bytes, shape: type[T], asked: Mapping[str, str]) -> T:
+    """The object that a body describes, if its ids are the ones `asked` for."""
+    value = decode(body, shape)
+    same_object(value, asked)
+    return value
 
 
 class Call:
@@ -98,9 +114,7 @@ class Call:
         """The object that answers `wanted`; its ids must be the ones `asked` for."""
 
         async def read(reply: Reply) -> T:
-            value = decode(reply.body, shape)
-            same_object(value, asked)
-            return value
+            return object_of(reply.body, shape, asked)
 
         return await self.send(wanted, read, timeout=options.get("timeout"), settle=settle)
 
@@ -118,28 +132,43 @@ class Call:
 
         A call with options of its own is made on its own.
         """
-        if options:
+        if options or (self.flight is None and self.cache is None):
             return await self.one(wanted, shape, options, asked=asked)
+        return (await self.look(wanted, shape, asked=asked, final=final)).value
 
-        async def fetch() -> T:
+    async def look(
+        self, wanted: Request, shape: type[T], *, asked: Mapping[str, str], final: Callable[[T], bool] | None = None
+    ) -> Look[T]:
+        """What `shared` reads, with the reply that brought it."""
+
+        async def fetch() -> Look[T]:
             if self.cache is None or final is None:
-                return await self.one(wanted, shape, asked=asked)
+                return await self.looked(wanted, shape, asked)
             return await self.cached(wanted, shape, asked, self.cache, final)
 
         return await (fetch() if self.flight is None else self.flight.run((shape, wanted.path), fetch))
 
+    async def looked(self, wanted: Request, shape: type[T], asked: Mapping[str, str]) -> Look[T]:
+        async def read(reply: Reply) -> Look[T]:
+            return Look(object_of(reply.body, shape, asked), reply.body, reply)
+
+        return await self.send(wanted, read)
+
     async def cached(
         self, wanted: Request, shape: type[T], asked: Mapping[str, str], cache: Cache, final: Callable[[T], bool]
-    ) -> T:
-        """The object from the cache, or from the server and then, if `final`, into the cache."""
+    ) -> Look[T]:
+        """The object from the cache, or from the server and then, if `final`, into the cache, as it came.
+
+        What the cache gives back is checked as an answer is: an entry that is damaged counts as none.
+        """
         key = self.scope + wanted.path
-        kept = await cache.get(key)
-        if kept is not None:
-            return decode(kept, shape)
-        value = await self.one(wanted, shape, asked=asked)
-        if final(value):
-            await cache.put(key, jsontext.dump(encode(value)))
-        return value
+        if (kept := await cache.get(key)) is not None:
+            with suppress(ResponseError):
+                return Look(object_of(kept, shape, asked), kept, None)
+        look = await self.looked(wanted, shape, asked)
+        if final(look.value):
+            await cache.put(key, look.body)
+        return look
 
     def listing(
         self,
@@ -162,7 +191,7 @@ class Call:
             return body
 
         async def fetch(after: str | None, limit: int | None) -> PageBody[T]:
-            page = attrs.evolve(wanted, query=parameters(after=after, limit=limit) + wanted.query)
+            page = attrs.evolve(wanted, query=merged(wanted.query, parameters(after=after, limit=limit)))
             return await self.send(page, read, timeout=options.get("timeout"))
 
         if after is not None:
@@ -173,7 +202,8 @@ class Call:
 class RawCall(Call):
     """A `Call` whose methods return `RawResponse`s.
 
-    The classes `...WithRawResponse` say so to type checkers, see `raw`.
+    What came is all there is to return, so nothing is shared, cached, or settled by a second look. The classes
+    `...WithRawResponse` say so to type checkers, see `raw`.
     """
 
     async def one(
@@ -186,12 +216,7 @@ class RawCall(Call):
         settle: Callable[[], Awaitable[T | None]] | None = None,
     ) -> T:
         async def read(reply: Reply) -> Any:
-            def parse() -> T:
-                value = decode(reply.body, shape)
-                same_object(value, asked)
-                return value
-
-            return raw_response(reply, parse)
+            return raw_response(reply, lambda: object_of(reply.body, shape, asked))
 
         return cast("T", await self.send(wanted, read, timeout=options.get("timeout")))
 

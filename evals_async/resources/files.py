@@ -6,7 +6,7 @@ Source: https://platform.openai.com/docs/api-reference/files
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias, Unpack, overload
+from typing import Any, BinaryIO, Literal, Protocol, TypeAlias, Unpack, cast, overload, runtime_checkable
 
 from evals_async.errors import InvalidArgument
 from evals_async.jsontext import JSONValue
@@ -18,10 +18,18 @@ from evals_async.wire.exchange import Reply, Upload
 
 
 FileSource: TypeAlias = bytes | os.PathLike[str] | BinaryIO
-FileInput: TypeAlias = FileSource | tuple[str, FileSource]
-"""What can be uploaded: bytes, a path, an open binary file, or a pair of a file name and one of these."""
+FileInput: TypeAlias = FileSource | tuple[str | None, FileSource] | tuple[str | None, FileSource, str | None]
+"""What can be uploaded: bytes, a path, an open binary file; or a file's name and one of these, and then its media type.
+"""
 
 MAX_FILES_PER_PAGE = 10_000
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """An open file, of whatever class."""
+
+    def read(self) -> object: ...
 
 
 class FileBytes(bytes):
@@ -44,27 +52,36 @@ class FileBytes(bytes):
 
 
 class PartFile:
-    """A sink that becomes the file at `path` only when it is whole; until then it is `path` with `.part` behind it."""
+    """A sink that becomes the file at `path` only when it is whole; until then it is `path` with `.part` behind it.
+
+    Nothing is made before the first byte of a good answer.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.part = path.with_name(path.name + ".part")
-        self.file = self.part.open("wb")
+        self.file: BinaryIO | None = None
 
     def restart(self) -> None:
-        self.file.seek(0)
-        self.file.truncate()
+        self.close()
+        self.file = self.part.open("wb")
 
     def write(self, chunk: bytes, /) -> int:
+        assert self.file is not None  # restart() comes first
         return self.file.write(chunk)
 
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+
     def keep(self) -> None:
-        self.file.close()
+        self.close()
         self.part.replace(self.path)
 
     def discard(self) -> None:
-        self.file.close()
-        self.part.unlink(missing_ok=True)
+        self.close()
+        if self.file is not None:
+            self.part.unlink(missing_ok=True)
 
 
 class Files:
@@ -136,13 +153,13 @@ class Files:
             wanted = request("GET", "/files/{file_id}/content", "read", options, ids=ids)
             return await self.call.send(wanted, file_bytes, timeout=options.get("timeout"))
         sink = PartFile(Path(to))
+        wanted = request("GET", "/files/{file_id}/content", "read", options, ids=ids, sink=sink)
         try:
-            wanted = request("GET", "/files/{file_id}/content", "read", options, ids=ids, sink=sink)
             await self.call.send(wanted, file_bytes, timeout=options.get("timeout"))
+            sink.keep()
         except BaseException:
             sink.discard()
             raise
-        sink.keep()
         return sink.path
 
     async def delete(self, file_id: str, **options: Unpack[CallOptions]) -> FileDeleted:
@@ -164,22 +181,24 @@ def uploadable(file: FileInput, fields: tuple[tuple[str, str], ...]) -> Upload:
 
     Raises `InvalidArgument` for anything else, a `str` included: is it a path or the content?
     """
-    filename, source = file if isinstance(file, tuple) else (None, file)
+    given: list[Any] = [*file] if isinstance(file, tuple) else [None, file]
+    filename, source, media_type = [*given, None, None][:3]
+    name, content = "upload.jsonl", source
     if isinstance(source, os.PathLike):
-        path = Path(source)
+        path = Path(cast("os.PathLike[str]", source))
         if not path.is_file():
             raise InvalidArgument(f"file: there is no file {str(path)!r}")
-        return Upload(filename=filename or path.name, source=path, fields=fields)
-    if isinstance(source, bytes | bytearray | memoryview):
-        return Upload(filename=filename or "upload.jsonl", source=bytes(source), fields=fields)
-    if hasattr(source, "read"):
-        content: object = source.read()  # a file opened as text gives a str, whatever its type says
-        if isinstance(content, bytes):
-            name = filename or Path(str(getattr(source, "name", "upload.jsonl"))).name
-            return Upload(filename=name, source=content, fields=fields)
-    raise InvalidArgument(
-        "file must be bytes, a path (os.PathLike), a file opened in binary mode, or (filename, one of these)"
-    )
+        name, content = path.name, path
+    elif isinstance(source, bytearray | memoryview):
+        content = bytes(cast("bytearray", source))
+    elif isinstance(source, Readable):
+        name, content = Path(str(getattr(source, "name", name))).name, source.read()
+    if not isinstance(content, bytes | Path):  # a file opened as text has given a str, whatever its type says
+        raise InvalidArgument(
+            "file must be bytes, a path (os.PathLike), a file opened in binary mode, or (filename, one of these)"
+        )
+    media_type = media_type or "application/octet-stream"
+    return Upload(filename=filename or name, source=content, fields=fields, content_type=media_type)
 
 
 class FilesWithRawResponse:

@@ -29,15 +29,17 @@ def ids_of(run: RunKey, eval_id: str | None) -> dict[str, str]:
     if isinstance(run, EvalRun):
         known, run_id = run.eval_id, run.id
     elif isinstance(run, tuple):
+        if len(run) != 2:
+            raise InvalidArgument(f"a run is named by a pair (eval_id, run_id), not by {len(run)} things")
         known, run_id = run
     else:
         known, run_id = None, run
     if known is not None and eval_id is not None and known != eval_id:
-        raise InvalidArgument(f"the run {run_id!r} belongs to the eval {known!r}, not to {eval_id!r}")
+        raise InvalidArgument(f"the run {run_id!r:.40} belongs to the eval {known!r:.40}, not to {eval_id!r:.40}")
     found = known if known is not None else eval_id
     if found is None:
         raise InvalidArgument(
-            f"the eval of the run {run_id!r} is not known: pass eval_id=, or name it (eval_id, run_id)"
+            f"the eval of the run {run_id!r:.40} is not known: pass eval_id=, or name it (eval_id, run_id)"
         )
     return {"eval_id": found, "run_id": run_id}
 

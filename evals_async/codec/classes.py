@@ -12,14 +12,10 @@ from typing import Any, Literal, get_args, get_origin
 import attrs
 import cattrs
 
-from evals_async.codec.leaves import PRIMITIVES, Hook, is_union, literals
-from evals_async.codec.mismatch import Mismatch, choice, json_type, missing, wrong
+from evals_async.codec.leaves import PRIMITIVES, Hook, is_array, is_union, literals, located
+from evals_async.codec.mismatch import Mismatch, choice, json_type, required, wrong
 from evals_async.jsontext import JSONObject, JSONValue
 from evals_async.models.base import NO_NULLS, NOTHING_EXTRA, Model
-
-
-MISSING = object()
-"""What a look-up gives for a field that is not there; `None` is a value."""
 
 
 class Source:
@@ -65,58 +61,9 @@ def thawed(model: type[Model]) -> type:
     (`__class__` assignment between classes of equal `__slots__` and bases); a test holds every model to it.
     """
     slots = [name for name in model.__dict__["__slots__"] if name != "__weakref__"]
-    return type(model.__name__, model.__bases__, {"__slots__": slots, "__setattr__": object.__setattr__})
-
-
-def condition(shape: Any, name: str, source: Source) -> tuple[str, str, str]:
-    """For a field type that is checked inline: the test of `v`, the value to keep, and what to call it in an error."""
-    members = get_args(shape) if is_union(shape) else (shape,)
-    if all(get_origin(member) is Literal or member is str for member in members) and members != (str,):
-        source.names[f"known_{name}"] = known = {k: v for m in members if m is not str for k, v in literals(m).items()}
-        if str in members:
-            return "type(v) is str", f"known_{name}.get(v, v)", "str"
-        return f"type(v) is str and v in known_{name}", f"known_{name}[v]", choice(known)
-    if shape == JSONObject:
-        return "type(v) is dict", "v", "object"
-    if shape in PRIMITIVES:
-        return " or ".join(f"type(v) is {kind.__name__}" for kind in PRIMITIVES[shape]), "v", shape.__name__
-    return "", "", "a value"
-
-
-def write_field(field: "attrs.Attribute[Any]", bit: int, source: Source, converter: cattrs.BaseConverter) -> None:
-    """Add the lines that read one field into `o`."""
-    name, wire = field.name, wire_name(field)
-    shape: Any = field.type
-    step = f".{wire}"
-    if shape == JSONValue:
-        source.add(
-            f"v = get({wire!r}, MISSING)\n"
-            f"if v is None: o.{name} = None; nulls |= {bit}\n"
-            f"elif v is MISSING: o.{name} = None; absent += 1\n"
-            f"else: o.{name} = v"
-        )
-        return
-    optional = is_union(shape) and type(None) in get_args(shape)
-    if optional:
-        shape = without_none(shape)
-    test, value, expected = condition(shape, name, source)
-    source.add(f"v = get({wire!r}, MISSING)")
-    if test:
-        source.add(f"if {test}: o.{name} = {value}")
-    if optional:
-        source.add(
-            f"{'elif' if test else 'if'} v is None: o.{name} = None; nulls |= {bit}\n"
-            f"elif v is MISSING: o.{name} = None; absent += 1"
-        )
-    else:
-        source.add(f"{'elif' if test else 'if'} v is MISSING: raise missing({step!r}, {expected!r})")
-    if test:
-        source.add(f"else: raise wrong({step!r}, {expected!r}, v)")
-        return
-    if not optional:
-        source.add(f"elif v is None: raise wrong({step!r}, {expected!r}, v)")
-    source.names[f"hook_{name}"] = converter.get_structure_hook(shape)
-    source.add(f"else:\n    try: o.{name} = hook_{name}(v, None)\n    except Mismatch as m: raise m.within({step!r})")
+    # Both, or CPython goes through Python for every assignment: the two share one slot of the type.
+    assignable = {"__setattr__": object.__setattr__, "__delattr__": object.__delattr__}
+    return type(model.__name__, model.__bases__, {"__slots__": slots, **assignable})
 
 
 def without_none(shape: Any) -> Any:
@@ -127,50 +74,125 @@ def without_none(shape: Any) -> Any:
     return union
 
 
+def test_of(shape: Any, name: str, source: Source) -> tuple[str, str, str]:
+    """Which values of a field are taken without a hook: the test of `v`, what is kept, and what to call it in an error."""
+    members = get_args(shape) if is_union(shape) else (shape,)
+    choices = [member for member in members if get_origin(member) is Literal]
+    if choices and len(choices) + (str in members) == len(members):
+        source.names[f"known_{name}"] = known = {
+            key: value for member in choices for key, value in literals(member).items()
+        }
+        if str in members:
+            return "type(v) is str", f"known_{name}.get(v, v)", "str"
+        return f"type(v) is str and v in known_{name}", f"known_{name}[v]", choice(known)
+    if shape == JSONObject:
+        return "type(v) is dict", "v", "object"
+    if shape in PRIMITIVES:
+        return " or ".join(f"type(v) is {kind.__name__}" for kind in PRIMITIVES[shape]), "v", shape.__name__
+    return ("type(v) is str", "v", "") if str in members else ("", "", "")
+
+
+def write_field(field: "attrs.Attribute[Any]", bit: int, source: Source, converter: cattrs.BaseConverter) -> None:
+    """Add the lines that read one field of `d` into `o`; its `bit` is set in `nones` when it is null or missing."""
+    name, wire = field.name, wire_name(field)
+    shape: Any = field.type
+    step = f".{wire}"
+    source.add(f"v = get({wire!r})")
+    if shape == JSONValue:
+        source.add(f"o.{name} = v\nif v is None: nones |= {bit}")
+        return
+    optional = is_union(shape) and type(None) in get_args(shape)
+    if optional:
+        shape = without_none(shape)
+    test, kept, expected = test_of(shape, name, source)
+    if test:
+        source.add(f"if {test}: o.{name} = {kept}")
+    absent = (
+        f"o.{name} = None; nones |= {bit}" if optional else f"raise required({step!r}, {expected!r}, {wire!r} in d)"
+    )
+    source.add(f"{'elif' if test else 'if'} v is None: {absent}")
+    if expected:
+        source.add(f"else: raise wrong({step!r}, {expected!r}, v)")
+        return
+    element = get_args(shape)[0] if is_array(shape) else JSONValue
+    hook = f"hook_{name}"
+    source.names[hook] = converter.get_structure_hook(shape if element == JSONValue else element)
+    if element != JSONValue:
+        # The loop stands inline: it is the hottest one, and a call per array less.
+        source.add(f"elif type(v) is list:\n    try: o.{name} = tuple([{hook}(e, None) for e in v])")
+        source.add(f"    except Mismatch: raise located({hook}, v).within({step!r}) from None")
+        source.add(f"else: raise wrong({step!r}, 'array', v)")
+    else:
+        source.add(f"else:\n    try: o.{name} = {hook}(v, None)\n    except Mismatch as m: raise m.within({step!r})")
+
+
 def model_hook(model: type[Model], converter: cattrs.BaseConverter) -> Hook:
     """The function that makes a `model` of a parsed JSON object.
 
     Written, and compiled, on the first use of the class.
     """
     fields = wire_fields(model)
+    rest = Rest(list(map(wire_name, fields)))
     source = Source()
     source.names |= {
-        "MISSING": MISSING,
         "Mismatch": Mismatch,
         "json_type": json_type,
-        "missing": missing,
+        "located": located,
+        "required": required,
         "wrong": wrong,
         "model": model,
         "new": object.__new__,
         "Thawed": thawed(model),
         "NO_NULLS": NO_NULLS,
         "NOTHING_EXTRA": NOTHING_EXTRA,
-        "KNOWN": frozenset(map(wire_name, fields)),
-        "null_names": NullNames([wire_name(field) for field in fields]),
+        "rest": rest,
+        "absent": rest.absent,
     }
     name = f"structure_{model.__name__}"
     source.add(f"def {name}(d, _):", indent=0)
     source.add("if type(d) is not dict: raise Mismatch('object', json_type(d))")
-    source.add("o = new(Thawed)\nget = d.get\nnulls = absent = 0")
+    source.add("o = new(Thawed)\nget = d.get\nnones = 0")
     for position, field in enumerate(fields):
         write_field(field, 1 << position, source, converter)
-    source.add(f"if len(d) + absent == {len(fields)}: o.extra = NOTHING_EXTRA")
-    source.add("else: o.extra = {k: d[k] for k in d if k not in KNOWN}")
-    source.add("o.nulls = null_names[nulls] if nulls else NO_NULLS")
+    source.add(f"if len(d) + len(absent[nones]) == {len(fields)}: o.extra = NOTHING_EXTRA; o.nulls = NO_NULLS")
+    source.add("else: o.extra, o.nulls = rest(d, nones)")
     source.add("o.__class__ = model\nreturn o")
     return source.compile(name)
 
 
-class NullNames(dict[int, frozenset[str]]):
-    """The names of the fields whose bits are set, each set made once: a hundred thousand runs share a handful."""
+class Absent(dict[int, tuple[str, ...]]):
+    """The names of the fields whose bits are set, for each set of bits that has come."""
 
     def __init__(self, names: list[str]) -> None:
         super().__init__()
         self.names = names
 
-    def __missing__(self, bits: int) -> frozenset[str]:
-        made = self[bits] = frozenset(name for position, name in enumerate(self.names) if bits >> position & 1)
-        return made
+    def __missing__(self, bits: int) -> tuple[str, ...]:
+        found = self[bits] = tuple(name for position, name in enumerate(self.names) if bits >> position & 1)
+        return found
+
+
+class Rest:
+    """What an object holds beside the values of known fields: nulls, and fields that the class does not know."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.known = frozenset(names)
+        self.absent = Absent(names)
+        # Each set of names is made once: a hundred thousand runs share a handful.
+        self.shared: dict[tuple[str, ...], frozenset[str]] = {}
+
+    def __call__(self, value: dict[str, Any], nones: int) -> tuple[JSONObject, frozenset[str]]:
+        """The unknown fields of `value`, and the names of those that are null; `nones` are the bits of null and missing
+        ones.
+        """
+        absent = self.absent[nones]
+        names = tuple([name for name in absent if name in value])
+        nulls = self.shared.get(names)
+        if nulls is None:
+            nulls = self.shared[names] = frozenset(names)
+        if len(value) == len(self.known) - len(absent) + len(names):
+            return NOTHING_EXTRA, nulls
+        return {name: value[name] for name in value if name not in self.known}, nulls
 
 
 def model_unhook(model: type[Model], encode: Callable[[Any], Any]) -> Callable[[Any], dict[str, Any]]:
@@ -185,7 +207,7 @@ def model_unhook(model: type[Model], encode: Callable[[Any], Any]) -> Callable[[
     source.add("r = {}")
     for field in wire_fields(model):
         shape = without_none(field.type) if is_union(field.type) else field.type
-        plain = condition(shape, field.name, Source())[0] and shape != JSONObject
+        plain = test_of(shape, field.name, Source())[2] not in ("", "object")
         value = "v" if plain else "encode(v)"
         source.add(f"v = o.{field.name}\nif v is not None: r[{wire_name(field)!r}] = {value}")
     source.add("for name in o.nulls: r.setdefault(name, None)")

@@ -96,15 +96,24 @@ def tuple_hook(shape: Any, converter: cattrs.BaseConverter) -> Hook:
 
     def structure_tuple(value: Any, _: Any) -> Any:
         entries = array(value)
-        made: list[Any] = []
         try:
-            for entry in entries:
-                made.append(hook(entry, element))  # noqa: PERF401  # its length is the index in the error's path
-        except Mismatch as mismatch:
-            raise mismatch.within(f"[{len(made)}]") from None
-        return tuple(made)
+            return tuple([hook(entry, None) for entry in entries])
+        except Mismatch:
+            raise located(hook, entries) from None
 
     return structure_tuple
+
+
+def located(hook: Hook, entries: list[Any]) -> Mismatch:
+    """The mismatch of the first of `entries` that does not fit, with its index: found anew, so that those that fit pay
+    nothing.
+    """
+    for index, entry in enumerate(entries):
+        try:
+            hook(entry, None)
+        except Mismatch as mismatch:
+            return mismatch.within(f"[{index}]")
+    raise AssertionError("a hook refused an entry once and took it the next time")
 
 
 def array_hook(value: Any, _: Any) -> tuple[Any, ...]:
@@ -133,7 +142,7 @@ def map_hook(shape: Any, converter: cattrs.BaseConverter) -> Hook:
         made: dict[str, Any] = {}
         try:
             for key, entry in entries.items():
-                made[key] = hook(entry, element)
+                made[key] = hook(entry, None)
         except Mismatch as mismatch:
             raise mismatch.within(f".{key}") from None
         return made

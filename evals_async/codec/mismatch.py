@@ -63,11 +63,9 @@ class Incomplete(Mismatch):
 
 def wrong(step: str, expected: str, value: Any) -> Mismatch:
     """The mismatch of a field's value; `step` is `.name`."""
-    if value is None:
-        return Incomplete(expected, "null").within(step)
     return Mismatch(expected, met(expected, value)).within(step)
 
 
-def missing(step: str, expected: str) -> Incomplete:
-    """The mismatch of a required field that is not there."""
-    return Incomplete(expected, "nothing").within(step)
+def required(step: str, expected: str, is_null: bool) -> Incomplete:
+    """The mismatch of a required field that is null or not there."""
+    return Incomplete(expected or "a value", "null" if is_null else "nothing").within(step)

@@ -76,6 +76,7 @@ def union_hook(shape: Any, converter: cattrs.BaseConverter) -> Hook:
     """
     alternatives = Alternatives(shape)
     by_type = alternatives.by_type
+    plain = frozenset(kind for kind, member in by_type.items() if not get_origin(member))
     hooks: dict[Any, Hook] = {}
 
     def hook_for(member: Any) -> Hook:
@@ -86,13 +87,15 @@ def union_hook(shape: Any, converter: cattrs.BaseConverter) -> Hook:
     structure_object = object_hook(alternatives, hook_for)
 
     def structure_union(value: Any, _: Any) -> Any:
-        kind: type[Any] = type(value)
+        kind: type[object] = type(value)
+        if kind in plain:
+            return value
         if kind is dict and structure_object is not None:
             return structure_object(value)
         if kind not in by_type:
             raise Mismatch(alternatives.expected, json_type(value))
         member = by_type[kind]
-        return hook_for(member)(value, member) if get_origin(member) else value
+        return hook_for(member)(value, member)
 
     return structure_union
 
@@ -103,20 +106,31 @@ def object_hook(alternatives: Alternatives, hook_for: Callable[[Any], Hook]) -> 
     if not tagged and untagged is None and not is_open:
         return None
 
+    ready: dict[str, Hook] = {}
+
     def structure_object(value: dict[str, Any]) -> Any:
         tag = value.get("type")
-        if isinstance(tag, str):
-            member = tagged.get(tag) or (None if is_open else untagged)
-        else:
+        hook = ready.get(tag) if type(tag) is str else None
+        if hook is None:
+            member = member_for(tag)
+            if member is None:
+                return Unknown(type=tag if isinstance(tag, str) else None, raw=value)
+            hook = hook_for(member)
+            if isinstance(tag, str) and tag in tagged:
+                ready[tag] = hook
+        try:
+            return hook(value, None)
+        except Incomplete:
+            if not is_open:
+                raise
+        return Unknown(type=tag if isinstance(tag, str) else None, raw=value)
+
+    def member_for(tag: object) -> Any:
+        member = tagged.get(tag) if isinstance(tag, str) else None
+        if member is None and not (is_open and isinstance(tag, str)):
             member = untagged
         if member is None and not is_open:
             raise wrong(".type", choice(tagged), tag)
-        if member is not None:
-            try:
-                return hook_for(member)(value, member)
-            except Incomplete:
-                if not is_open:
-                    raise
-        return Unknown(type=tag if isinstance(tag, str) else None, raw=value)
+        return member
 
     return structure_object

@@ -1,5 +1,6 @@
 """A client that knows no API: it sends what it is told to the local server, and shows what came back."""
 
+import io
 import json
 from collections.abc import Mapping
 from types import TracebackType
@@ -65,7 +66,7 @@ class PlainHttp:
         form = aiohttp.FormData(quote_fields=False)
         for name, value in {"purpose": "evals", **fields}.items():
             form.add_field(name, value)
-        form.add_field("file", data, filename=filename)
+        form.add_field("file", io.BytesIO(data), filename=filename)
         return await self.send("POST", "/files", data=form)
 
 

@@ -15,6 +15,7 @@ from typing import Self
 
 import attrs
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from evals_async.clock import SYSTEM_CLOCK, Clock
 from evals_async.jsontext import JSONObject
@@ -62,13 +63,8 @@ class JsonProtocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        if request.writer.output_size > 0:
-            raise ConnectionError("the answer has begun already") from exc
-        if status >= 500:
-            logger.error("an error while answering", exc_info=exc)
-        answer = error_answer(
-            status, "We could not understand the request." if status < 500 else "The server had an error."
-        )
+        logger.log(logging.ERROR if status >= 500 else logging.DEBUG, "a request could not be handled", exc_info=exc)
+        answer = error_answer(status, "We could not understand the request.")
         response = web.Response(status=status, body=answer.body, content_type=answer.content_type)
         response.force_close()
         return response
@@ -225,6 +221,7 @@ class LocalServer:
         seen = SeenRequest(request.method, url.raw_path, None, query, request.headers)
         self.requests.append(seen)
         self.request_count += 1
+        request_id = f"req_{self.request_count:032x}"
         fault: Fault | None = None
         try:
             check_origin(request.headers, self.allowed_hosts)
@@ -234,16 +231,16 @@ class LocalServer:
             answer = await self.carry_out(request, endpoint, query, fault)
         except Problem as problem:
             answer = problem.answer()
-        except web.HTTPException as error:
-            answer = error_answer(error.status, error.reason)
-        except ConnectionError:
-            raise
+        except (web.RequestPayloadError, HttpProcessingError) as error:  # its chunks or its compression are broken
+            answer = error_answer(400, f"We could not read the body of your request: {error}")
+        except ConnectionError:  # the client has left, and nobody reads this
+            return web.Response(status=400)
         except Exception:
             logger.exception("an error while answering %s %s", request.method, seen.route)
             answer = error_answer(500, "The server had an error while processing your request.", type="server_error")
         headers = {
             **answer.headers,
-            "x-request-id": f"req_{self.request_count:032x}",
+            "x-request-id": request_id,
             "openai-version": "2020-10-01",
             "openai-processing-ms": str(round((time.monotonic() - began) * 1000)),
             **(fault.headers if fault else {}),

@@ -129,6 +129,10 @@ async def test_a_wrong_form_is_refused(http: PlainHttp) -> None:
         ("multipart/form-data; boundary=b", b"--b\r\nContent-Disposition: form-data; name=\r\n\r\n"),
         ("multipart/form-data; boundary=b", b"--b\r\n\xff\xfe: x\r\n\r\nx\r\n--b--\r\n"),
         ("multipart/form-data; boundary=b", b"--b\r\nContent-Transfer-Encoding: rot13\r\n\r\nx\r\n--b--\r\n"),
+        (
+            "multipart/form-data; boundary=b",
+            b"--b\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n--c\r\n\r\nx\r\n--c--\r\n--b--\r\n",
+        ),
         ("multipart/form-data; boundary=" + "b" * 100, b"--" + b"b" * 100 + b"\r\n\r\n"),
     ],
 )
@@ -143,4 +147,5 @@ async def test_uploads_have_their_own_limit(clock: FakeClock) -> None:
     async with LocalServer(clock=clock, body_limit=100, upload_limit=2000) as server, PlainHttp(server) as http:
         assert (await http.upload(b"x" * 2000)).status == 200
         assert (await http.upload(b"x" * 2001)).problem == (413, "request_too_large", None)
+        assert (await http.upload(b"x" * (2000 + 2**20))).problem == (413, "request_too_large", None)
         assert (await http.post("/evals", {"name": "x" * 100})).problem == (413, "request_too_large", None)

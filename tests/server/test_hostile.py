@@ -153,14 +153,33 @@ async def test_many_connections_are_served(server: LocalServer) -> None:
         writer.close()
 
 
-async def test_a_client_that_leaves_in_the_middle_of_its_body_harms_nobody(server: LocalServer) -> None:
-    """A body that never ends is given up with its connection."""
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n-2\r\n{}\r\n0\r\n\r\n",
+        b"Content-Encoding: gzip\r\nContent-Length: 10\r\n\r\nno gzip 00",
+        b"Content-Encoding: deflate\r\nContent-Length: 10\r\n\r\n\xff\xff no zlib",
+    ],
+)
+async def test_a_body_in_a_broken_encoding_is_a_client_error(server: LocalServer, rest: bytes) -> None:
+    """Broken chunks and broken compression are 400 in the API's form."""
+    status, body = await exchange(server, b"POST /v1/evals HTTP/1.1\r\nHost: localhost\r\n" + rest)
+    assert (status, json.loads(body)["error"]["type"]) == (400, "invalid_request_error")
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_body_harms_nobody(
+    server: LocalServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A body that never ends is given up with its connection, without a word."""
     _, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b'POST /v1/evals HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{"name":')
     await writer.drain()
     await asyncio.sleep(0.01)
     writer.transport.abort()
     assert (await exchange(server, GET + b"\r\n"))[0] == 200
+    assert caplog.records == []
+    assert [seen.status for seen in server.requests] == [None, 200]
 
 
 @pytest.mark.parametrize(

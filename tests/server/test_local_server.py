@@ -75,13 +75,24 @@ async def test_other_paths_and_methods_are_refused(http: PlainHttp, method: str,
 
 async def test_answers_carry_the_services_headers(http: PlainHttp) -> None:
     """A request id of its own, the processing time in ms, the version, and JSON."""
-    answers = [await http.get("/evals"), await http.get("/nothing")]
+    answers = await asyncio.gather(*(http.get(path) for path in ("/evals", "/nothing", "/files", "/evals/none")))
     for answer in answers:
         assert re.fullmatch(r"req_[0-9a-f]{32}", answer.headers["x-request-id"])
         assert answer.headers["openai-processing-ms"].isdecimal()
         assert answer.headers["openai-version"] == "2020-10-01"
         assert answer.headers["Content-Type"] == "application/json"
-    assert len({answer.headers["x-request-id"] for answer in answers}) == 2
+    assert len({answer.headers["x-request-id"] for answer in answers}) == 4
+
+
+async def test_an_error_of_the_server_itself_is_a_500(
+    http: PlainHttp, server: LocalServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What goes wrong inside is logged, answered in the API's form, and tells nothing of the inside."""
+    await server.running.database.call(lambda connection: connection.execute("DROP TABLE evals"))
+    answer = await http.get("/evals")
+    assert answer.problem == (500, None, None)
+    assert b"evals" not in answer.body
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 async def test_it_remembers_what_arrived(clock: FakeClock) -> None:

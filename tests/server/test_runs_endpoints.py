@@ -298,6 +298,15 @@ async def test_errors_of_graders_are_told_in_the_item(http: PlainHttp, clock: Fa
 
 
 WRONG_RUNS: list[tuple[object, str | None, str]] = [
+    (
+        {
+            "type": "jsonl",
+            "source": {"type": "file_content", "content": []},
+            "input_messages": {"type": "item_reference"},
+        },
+        "missing_required_parameter",
+        "data_source.input_messages.item_reference",
+    ),
     (..., "missing_required_parameter", "data_source"),
     ({}, "missing_required_parameter", "data_source.type"),
     ({"type": "csv"}, "invalid_value", "data_source.type"),

@@ -1,1 +1,137 @@
-""""""
+"""The command line, `evals-async`: its exit codes, and how errors are told. Commands are listed in `groups`.
+
+Nothing is imported here before `main` runs but the tree of errors, so that a missing extra is told in one sentence.
+"""
+
+import logging
+import os
+import sys
+from io import TextIOWrapper
+from urllib.parse import unquote
+
+from evals_async import errors
+from evals_async.cli import output
+
+
+OK, ERROR, USAGE, AUTH, INTERRUPTED = 0, 1, 2, 4, 130
+
+MISSING = 'the command line needs the extra "cli"; install it with: pip install "evals-async[cli]"'
+KEY_HINT = (
+    "set OPENAI_API_KEY, or AZURE_OPENAI_ENDPOINT and AZURE_OPENAI_API_KEY; without a key there is: evals-async demo"
+)
+
+
+class KeyMissing(errors.ConfigurationError):
+    """There is no key for the service, or none that can be sent."""
+
+
+HINTS: tuple[tuple[type[errors.EvalsError], str], ...] = (
+    (KeyMissing, KEY_HINT),
+    (errors.Unauthenticated, "check the key in the environment, and that it belongs to this base URL"),
+    (errors.PermissionDenied, "use a key that may read evals in this project (OPENAI_PROJECT_ID)"),
+    (errors.QuotaExceeded, "waiting does not help: see to the quota of the organization"),
+    (errors.RateLimited, "try again later, or with a smaller --concurrency"),
+    (errors.TlsError, "check the certificate of the server and the time of this machine"),
+    (errors.ConnectFailed, "check --base-url and OPENAI_BASE_URL; a server of your own: evals-async serve --sample"),
+    (errors.DeadlineExceeded, "give it more time: --timeout SECONDS"),
+    (errors.ServerError, "try again later, or with a larger --max-retries"),
+    (errors.DecodeError, "check that --base-url or OPENAI_BASE_URL is that of an Evals API; it mostly ends in /v1"),
+    (errors.UnexpectedRedirect, "check --base-url and OPENAI_BASE_URL"),
+    (errors.WaitTimeout, "wait longer: --deadline SECONDS"),
+)
+"""What helps against an error: the first class that fits."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command, and return its exit code:
+
+    0 ok, 1 error, 2 usage, 4 no or a wrong key, 130 interrupted.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names that the terminal's encoding lacks are escaped
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone. What is still in the buffer must not raise again when Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ERROR
+    except KeyboardInterrupt:
+        return interrupted()
+    except ImportError as error:
+        if error.name is None or error.name.partition(".")[0] not in ("click", "rich"):
+            return failed(error)
+        output.error(MISSING)
+        return ERROR
+    return code
+
+
+def run(arguments: list[str] | None) -> int:
+    import click
+
+    from evals_async.cli.groups import Terms, root
+
+    terms = Terms()
+    try:
+        code: object = root.main(arguments, prog_name="evals-async", standalone_mode=False, obj=terms)
+    except click.UsageError as error:
+        usage, command = ("", "evals-async") if error.ctx is None else (error.ctx.get_usage(), error.ctx.command_path)
+        return misused(error.format_message(), usage, command)
+    except click.ClickException as error:
+        output.error(error.format_message())
+        return ERROR
+    except click.Abort:
+        return interrupted()
+    except errors.EvalsError as error:
+        return failed(error)
+    except (ImportError, BrokenPipeError):
+        raise
+    except Exception as error:
+        if terms.verbose:
+            logging.getLogger("evals_async").exception("this is how it came to it")
+        return failed(error)
+    return code if isinstance(code, int) else OK
+
+
+def misused(message: str, usage: str, command: str) -> int:
+    """Tell a mistake in the command line; returns the exit code."""
+    output.error(message)
+    output.note(usage)
+    if "next: " not in message:
+        output.hint(f"{command} --help")
+    return USAGE
+
+
+def interrupted() -> int:
+    output.note("interrupted")
+    return INTERRUPTED
+
+
+def failed(error: Exception) -> int:
+    """Tell an error with what to do next; returns the exit code."""
+    known = isinstance(error, errors.EvalsError)
+    output.error(str(error) if known else f"{type(error).__name__}: {error}")
+    if isinstance(error, errors.RequestError) and error.after:
+        output.note(f"the listing stood at: --after {error.after}")
+    if hint := hint_for(error):
+        output.hint(hint)
+    elif not known:
+        output.hint("repeat with --verbose to see where; if the arguments are right, this is a fault of evals-async")
+    return exit_code(error)
+
+
+def exit_code(error: Exception) -> int:
+    """The exit code that says what kind of error it was."""
+    if isinstance(error, errors.Unauthenticated | errors.PermissionDenied) or isinstance(error, KeyMissing):
+        return AUTH
+    return USAGE if isinstance(error, errors.ConfigurationError | errors.InvalidArgument) else ERROR
+
+
+def hint_for(error: Exception) -> str | None:
+    """What to do about an error; the ids of the request are filled in."""
+    if isinstance(error, errors.NotFound):
+        _, _, below = error.path.partition("/evals/")
+        eval_id, _, rest = below.partition("/")
+        return f"evals-async runs list {unquote(eval_id)}" if rest.startswith("runs/") else "evals-async evals list"
+    return next((hint for kind, hint in HINTS if isinstance(error, kind)), None)

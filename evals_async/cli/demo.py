@@ -1,0 +1,149 @@
+"""`evals-async demo`: hundreds of runs fetched at once, and what they say. Needs no key and no network."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+import evals_async
+from evals_async.cli import output
+from evals_async.cli.groups import Terms, examples, global_options, pass_terms
+from evals_async.cli.output import Column
+from evals_async.cli.service import connect
+from evals_async.cli.summary import Summary
+
+
+RATE = Column("Pass rate", show=output.percent, right=True)
+BAR = Column("", show=output.bar, keep=True, where="terminal")
+
+
+@click.command(
+    epilog=examples(
+        "evals-async demo",
+        "evals-async demo --runs 1000 --top 5",
+        "OPENAI_API_KEY=sk-... evals-async demo --live",
+    )
+)
+@click.option(
+    "--runs", "wanted", type=click.IntRange(1, 100_000), default=300, show_default=True, help="Runs to fetch."
+)
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Runs to show.")
+@click.option("--live", is_flag=True, help="Fetch from the service that the environment names instead. Reads only.")
+@global_options(hidden=True)
+@pass_terms
+def demo(terms: Terms, wanted: int, top: int, live: bool) -> int:
+    """Fetch some hundred runs concurrently, and show pass rates, graders and tokens.
+
+    A local server with a sample is started in memory for it: no key, no network, and the same numbers every time,
+    apart from the seconds. With --live, the runs are those of your service.
+    """
+    if terms.verbose:
+        output.log_to_stderr()
+    failed = asyncio.run(from_service(terms, wanted, top) if live else from_sample(terms, wanted, top))
+    output.hint("evals-async evals list" if live else "evals-async serve --sample, or evals-async demo --live")
+    return 1 if failed else 0
+
+
+async def from_sample(terms: Terms, wanted: int, top: int) -> int:
+    from evals_async.server import LocalServer, sample_tree
+
+    async with LocalServer(remembered=0) as server:
+        await server.seed(**sample_tree(wanted))
+        output.note(f"a local server with a sample of {output.plural(wanted, 'run')}: {server.base_url}")
+        async with connect(terms, base_url=server.base_url, api_key="local") as client:
+            return await fetch_and_show(client, terms, wanted, top)
+
+
+async def from_service(terms: Terms, wanted: int, top: int) -> int:
+    async with connect(terms) as client:
+        output.note(f"reading from {client.settings.base_url}")
+        return await fetch_and_show(client, terms, wanted, top)
+
+
+async def fetch_and_show(client: evals_async.EvalsClient, terms: Terms, wanted: int, top: int) -> int:
+    """Find runs, fetch each of them by its id, show the sums; returns how many could not be fetched."""
+    names = {entry.id: entry.name or entry.id async for entry in client.evals.list()}
+    keys = await find_runs(client, list(names), wanted, terms.concurrency)
+    summary, failures = Summary(), list[Exception]()
+    began, before = client.clock.monotonic(), client.statistics().requests
+    with output.progress("fetching runs", len(keys)) as update:
+        async with client.evals.runs.stream_many(keys, concurrency=terms.concurrency) as outcomes:
+            async for outcome in outcomes:
+                if outcome.value is None:
+                    failures.append(outcome.error or ValueError("nothing came"))
+                else:
+                    summary.add(outcome.value)
+                update(summary.runs + len(failures))
+    seconds = client.clock.monotonic() - began
+    show(summary, names, top, seconds, client.statistics().requests - before)
+    for failure in failures[:top]:
+        output.error(str(failure))
+    return len(failures)
+
+
+async def find_runs(
+    client: evals_async.EvalsClient, eval_ids: list[str], wanted: int, concurrency: int
+) -> list[evals_async.RunKey]:
+    """The ids of the first `wanted` runs that the listings of the evals bring."""
+    keys: list[evals_async.RunKey] = []
+    with output.progress("listing runs", transient=True) as update:
+        async with client.evals.runs.list_many(eval_ids, concurrency=concurrency) as outcomes:
+            async for outcome in outcomes:
+                keys.append((outcome.key, outcome.unwrap().id))
+                update(len(keys))
+                if len(keys) == wanted:
+                    break
+    return keys
+
+
+def show(summary: Summary, names: dict[str, str], top: int, seconds: float, requests: int) -> None:
+    shown = summary.lowest(top)
+    output.table(
+        [
+            Column("Run"),
+            Column("Passed", right=True),
+            Column("Rows", right=True),
+            RATE,
+            BAR,
+            Column("Tokens", right=True),
+        ],
+        [
+            (run.name or run.id, counts.passed, counts.total, run.pass_rate, run.pass_rate, run.total_tokens)
+            for run in shown
+            if (counts := run.result_counts) is not None
+        ],
+        title=f"Lowest pass rates ({len(shown)} of {output.plural(len(summary.rated), 'run')} with results)",
+    )
+    output.text()
+    output.table(
+        [Column("Eval"), Column("Grader"), Column("Passed", right=True), Column("Failed", right=True), RATE, BAR],
+        [
+            (names.get(eval_id, eval_id), grader, found.passed, found.failed, found.pass_rate, found.pass_rate)
+            for (eval_id, grader), found in sorted(summary.graders.items(), key=lambda entry: entry[0])
+        ],
+        title="Graders",
+    )
+    output.text()
+    output.table(
+        [Column("Model"), *(Column(title, right=True) for title in ("Calls", "Prompt", "Completion", "Tokens"))],
+        [
+            (model, used.calls, used.prompt, used.completion, used.total)
+            for model, used in sorted(summary.models.items())
+        ],
+        title="Tokens",
+    )
+    output.text()
+    statuses = ", ".join(f"{number:,} {status}" for status, number in summary.statuses.most_common())
+    output.record(
+        [
+            (Column("Runs"), summary.runs),
+            (Column("By status"), statuses),
+            (Column("Rows"), summary.rows),
+            (RATE, summary.pass_rate),
+            (Column("Tokens"), summary.tokens),
+            (Column("Seconds"), round(seconds, 3)),
+            (Column("Requests per second"), round(requests / seconds) if seconds else None),
+        ],
+        title="All runs",
+    )

@@ -1,0 +1,128 @@
+"""The commands by name, each loaded when it is asked for, and the options that all of them have.
+
+To add a command, write a click command or group in a module here and put it into `COMMANDS`. Modules of commands import
+nothing heavy at their top: neither the SDK's floors above `errors` nor rich.
+"""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any, TypeVar
+
+import attrs
+import click
+
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+COMMANDS: Mapping[str, str] = {
+    "demo": "demo:demo",
+    "evals": "reading:evals",
+    "runs": "reading:runs",
+    "items": "reading:items",
+    "serve": "serving:serve",
+}
+"""Every command, and where it is: a module of this room, and the name in it."""
+
+
+@attrs.define
+class Terms:
+    """What the global options say."""
+
+    base_url: str | None = None
+    azure: bool = False
+    timeout: float = 60.0
+    max_retries: int = 2
+    concurrency: int = 32
+    verbose: bool = False
+
+
+pass_terms = click.make_pass_decorator(Terms, ensure=True)
+
+
+def keep(context: click.Context, parameter: click.Parameter, value: object) -> None:
+    """Write down a global option, where it was given: before the command or after it."""
+    terms = context.ensure_object(Terms)
+    name = parameter.name or ""
+    if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+        setattr(terms, name, value)
+
+
+def global_options(*, hidden: bool = False) -> Callable[[C], C]:
+    """The options of `Terms`. They may stand before the command or after it; there, `hidden`, they are not listed."""
+    seconds, number = click.FloatRange(min=0, min_open=True), click.IntRange(min=0)
+    asked: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
+        (("--base-url",), "Where the API is. Default: OPENAI_BASE_URL, or OpenAI's.", {"metavar": "URL"}),
+        (("--azure",), "Talk to AZURE_OPENAI_ENDPOINT (or --base-url) with AZURE_OPENAI_API_KEY.", {"is_flag": True}),
+        (
+            ("--timeout",),
+            "Seconds for each call, its retries included. Default: 60.",
+            {"type": seconds, "metavar": "SECONDS"},
+        ),
+        (("--max-retries",), "Further attempts of a call that failed. Default: 2.", {"type": number, "metavar": "N"}),
+        (
+            ("--concurrency",),
+            "Requests at once, 1 to 256. Default: 32.",
+            {"type": click.IntRange(1, 256), "metavar": "N"},
+        ),
+        (("--verbose", "-v"), "Log every request to stderr.", {"is_flag": True}),
+    )
+
+    def decorate(command: C) -> C:
+        for names, text, how in reversed(asked):
+            command = click.option(*names, help=text, hidden=hidden, expose_value=False, callback=keep, **how)(command)
+        return command
+
+    return decorate
+
+
+def json_options(command: C) -> C:
+    """--json and --jsonl, as the parameter `form`."""
+    whole = click.option("--json", "form", flag_value="json", help="Print exact JSON: one document.")
+    lines = click.option("--jsonl", "form", flag_value="jsonl", help="Print exact JSON, one object to a line.")
+    return whole(lines(command))
+
+
+def examples(*lines: str) -> str:
+    """The end of a help text: commands to copy, on lines of their own."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are named in `COMMANDS` and imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(f"evals_async.cli.{module}"), name)
+        return command
+
+
+HELP = """Read evals, runs and output items of the Evals API, and serve them locally.
+
+The service is the one that the environment names: OPENAI_API_KEY and OPENAI_BASE_URL, or AZURE_OPENAI_API_KEY and
+AZURE_OPENAI_ENDPOINT. The demo needs none of them.
+
+Data goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 error, 2 usage, 4 no or a wrong key, 130
+interrupted.
+"""
+
+
+@click.group(
+    cls=LazyGroup,
+    help=HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=examples(
+        "evals-async demo",
+        "evals-async evals list",
+        "evals-async runs list eval_abc --status failed --json",
+        "evals-async serve --sample",
+    ),
+)
+@click.version_option(package_name="evals-async", prog_name="evals-async", message="%(prog)s %(version)s")
+@global_options()
+def root() -> None:
+    """What stands before the command: `keep` has seen to it."""

@@ -1,0 +1,293 @@
+"""`evals-async evals | runs | items`: look at what the service has. What things look like is in `views`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Literal, TypeAlias, TypeVar, get_args
+
+import click
+
+import evals_async
+from evals_async.cli import exit_code, output
+from evals_async.cli.groups import Terms, examples, global_options, json_options, pass_terms
+from evals_async.cli.service import run_key, run_with_client
+from evals_async.cli.views import EVALS, ITEMS, RUNS, View
+
+
+T = TypeVar("T", bound="evals_async.Eval | evals_async.EvalRun | evals_async.OutputItem")
+K = TypeVar("K", bound="str | tuple[str, str]")
+C = TypeVar("C", bound=Callable[..., object])
+Form: TypeAlias = Literal["json", "jsonl"] | None
+Order: TypeAlias = Literal["asc", "desc"]
+Status: TypeAlias = Literal["queued", "in_progress", "completed", "canceled", "failed"]
+Verdict: TypeAlias = Literal["pass", "fail"]
+
+BIGGEST_PAGE = 100
+AN_HOUR = 3600.0
+
+eval_option = click.option(
+    "--eval", "eval_id", metavar="EVAL_ID", help="The eval of runs that are named by RUN_ID alone."
+)
+
+
+def list_options(command: C) -> C:
+    """Where a listing begins, which way it goes, and where it ends."""
+    limit = click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many. Default: all.")
+    order = click.option("--order", type=click.Choice(get_args(Order)), help="By age. Default: asc, the oldest first.")
+    after = click.option("--after", metavar="ID", help="Go on after this one.")
+    return limit(order(after(command)))
+
+
+@click.group()
+def evals() -> None:
+    """Evals: what is tested, and by which criteria."""
+
+
+@evals.command(
+    "list",
+    epilog=examples(
+        "evals-async evals list", "evals-async evals list --order desc --limit 5", "evals-async evals list --json"
+    ),
+)
+@list_options
+@json_options
+@global_options(hidden=True)
+@pass_terms
+def list_evals(terms: Terms, limit: int | None, order: Order | None, after: str | None, form: Form) -> None:
+    """List the evals of the project."""
+
+    async def work(client: evals_async.EvalsClient) -> evals_async.Eval | None:
+        return await show_listing(client.evals.list(after=after, order=order), limit, EVALS, form)
+
+    last = run_with_client(terms, work)
+    if last is not None and form is None:
+        output.hint(f"evals-async runs list {last.id}")
+
+
+@evals.command("get", epilog=examples("evals-async evals get eval_abc", "evals-async evals get eval_abc --json"))
+@click.argument("names", metavar="EVAL_ID...", nargs=-1, required=True)
+@json_options
+@global_options(hidden=True)
+@pass_terms
+def get_evals(terms: Terms, names: tuple[str, ...], form: Form) -> int:
+    """Show an eval, or several."""
+
+    async def work(client: evals_async.EvalsClient) -> int:
+        return await show_each(client.evals.retrieve, names, terms.concurrency, EVALS, form)
+
+    code = run_with_client(terms, work)
+    if form is None and not code:
+        output.hint(f"evals-async runs list {names[0]}")
+    return code
+
+
+@click.group()
+def runs() -> None:
+    """Runs: evals carried out, with their counts."""
+
+
+@runs.command(
+    "list",
+    epilog=examples(
+        "evals-async runs list eval_abc",
+        "evals-async runs list eval_abc --status failed --order desc --limit 20",
+        "evals-async runs list eval_abc --jsonl > runs.jsonl",
+    ),
+)
+@click.argument("eval_id", metavar="EVAL_ID")
+@click.option(
+    "--status",
+    type=click.Choice(get_args(Status)),
+    help="Only runs of this status.",
+)
+@list_options
+@json_options
+@global_options(hidden=True)
+@pass_terms
+def list_runs(
+    terms: Terms,
+    eval_id: str,
+    status: Status | None,
+    limit: int | None,
+    order: Order | None,
+    after: str | None,
+    form: Form,
+) -> None:
+    """List the runs of an eval."""
+
+    async def work(client: evals_async.EvalsClient) -> evals_async.EvalRun | None:
+        pager = client.evals.runs.list(eval_id, after=after, order=order, status=status)
+        return await show_listing(pager, limit, RUNS, form)
+
+    last = run_with_client(terms, work)
+    if last is not None and form is None:
+        output.hint(f"evals-async runs get {eval_id}/{last.id}")
+
+
+@runs.command(
+    "get",
+    epilog=examples(
+        "evals-async runs get eval_abc/evalrun_def",
+        "evals-async runs get evalrun_def evalrun_ghi --eval eval_abc",
+        "evals-async runs get eval_abc/evalrun_def --json",
+    ),
+)
+@click.argument("names", metavar="EVAL_ID/RUN_ID...", nargs=-1, required=True)
+@eval_option
+@json_options
+@global_options(hidden=True)
+@pass_terms
+def get_runs(terms: Terms, names: tuple[str, ...], eval_id: str | None, form: Form) -> int:
+    """Show a run, or several, fetched concurrently."""
+    keys = [run_key(name, eval_id, "runs get") for name in names]
+
+    async def work(client: evals_async.EvalsClient) -> int:
+        return await show_each(client.evals.runs.retrieve, keys, terms.concurrency, RUNS, form)
+
+    code = run_with_client(terms, work)
+    if form is None and not code:
+        output.hint(f"evals-async items list {'/'.join(keys[0])}")
+    return code
+
+
+@runs.command(
+    "wait",
+    epilog=examples(
+        "evals-async runs wait eval_abc/evalrun_def && echo completed",
+        "evals-async runs wait eval_abc/evalrun_def --deadline 600 --json",
+    ),
+)
+@click.argument("names", metavar="EVAL_ID/RUN_ID...", nargs=-1, required=True)
+@eval_option
+@click.option(
+    "--deadline",
+    type=click.FloatRange(min=0, min_open=True),
+    default=AN_HOUR,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait.",
+)
+@json_options
+@global_options(hidden=True)
+@pass_terms
+def wait_for_runs(terms: Terms, names: tuple[str, ...], eval_id: str | None, deadline: float, form: Form) -> int:
+    """Wait until a run, or several, are over, then show them. Exit code 1 unless all are completed."""
+    keys = [run_key(name, eval_id, "runs wait") for name in names]
+
+    async def work(client: evals_async.EvalsClient) -> int:
+        ended = await wait_with_progress(client, keys, deadline, terms.concurrency)
+        code = await show_outcomes(ended, RUNS, form)
+        unsuccessful = [run for outcome in ended if (run := outcome.value) and run.status != "completed"]
+        for run in unsuccessful:
+            reason = f": {run.failure.message}" if run.failure is not None else ""
+            output.error(f"the run {run.id} ended as {run.status}{reason}")
+        return code or (1 if unsuccessful else 0)
+
+    return run_with_client(terms, work)
+
+
+@click.group()
+def items() -> None:
+    """Output items: what became of each row of a run."""
+
+
+@items.command(
+    "list",
+    epilog=examples(
+        "evals-async items list eval_abc/evalrun_def",
+        "evals-async items list evalrun_def --eval eval_abc --status fail",
+        "evals-async items list eval_abc/evalrun_def --jsonl > items.jsonl",
+    ),
+)
+@click.argument("name", metavar="EVAL_ID/RUN_ID")
+@eval_option
+@click.option("--status", type=click.Choice(get_args(Verdict)), help="Only items of this verdict.")
+@list_options
+@json_options
+@global_options(hidden=True)
+@pass_terms
+def list_items(
+    terms: Terms,
+    name: str,
+    eval_id: str | None,
+    status: Verdict | None,
+    limit: int | None,
+    order: Order | None,
+    after: str | None,
+    form: Form,
+) -> None:
+    """List the output items of a run."""
+    key = run_key(name, eval_id, "items list")
+
+    async def work(client: evals_async.EvalsClient) -> object:
+        pager = client.evals.runs.output_items.list(key, after=after, order=order, status=status)
+        return await show_listing(pager, limit, ITEMS, form)
+
+    run_with_client(terms, work)
+
+
+# --- fetching and showing ---------------------------------------------------------------------------------------------
+
+
+async def show_listing(pager: evals_async.Pager[T], limit: int | None, view: View[T], form: Form) -> T | None:
+    """Print a listing as it arrives; returns its last thing."""
+    last: list[T] = []
+
+    async def things() -> AsyncIterator[T]:
+        left = limit
+        async for page in pager.walk(min(limit or BIGGEST_PAGE, BIGGEST_PAGE), limit):
+            for thing in page.data[:left]:
+                last[:] = [thing]
+                yield thing
+            left = None if left is None else left - len(page.data)
+            if left is not None and left <= 0:
+                return
+
+    await view.show_many(things(), form)
+    if not last:
+        output.note(f"no {view.noun}s")
+    return last[0] if last else None
+
+
+async def show_each(
+    fetch: Callable[[K], Awaitable[T]], keys: list[K] | tuple[K, ...], concurrency: int, view: View[T], form: Form
+) -> int:
+    """Fetch things by their ids and print them, in that order; returns the exit code."""
+    async with evals_async.fan_out(fetch, keys, concurrency=concurrency, ordered=True) as outcomes:
+        return await show_outcomes([outcome async for outcome in outcomes], view, form)
+
+
+async def show_outcomes(outcomes: list[evals_async.Outcome[K, T]], view: View[T], form: Form) -> int:
+    """Print what was fetched, and tell what was not; returns the exit code. The failure of a single thing is raised."""
+    if len(outcomes) == 1:
+        view.show_one(outcomes[0].unwrap(), form)
+        return 0
+
+    async def things() -> AsyncIterator[T]:
+        for outcome in outcomes:
+            if outcome.value is not None:
+                yield outcome.value
+
+    await view.show_many(things(), form)
+    failures = [outcome.error for outcome in outcomes if outcome.error is not None]
+    for failure in failures:
+        output.error(str(failure))
+    return max(map(exit_code, failures), default=0)
+
+
+async def wait_with_progress(
+    client: evals_async.EvalsClient, keys: list[tuple[str, str]], deadline: float, concurrency: int
+) -> list[evals_async.Outcome[evals_async.RunKey, evals_async.EvalRun]]:
+    """How the runs ended, in the order of `keys`."""
+    ended: dict[evals_async.RunKey, evals_async.Outcome[evals_async.RunKey, evals_async.EvalRun]] = {}
+    with output.progress("waiting for runs", len(keys)) as update:
+
+        def on_poll(run: evals_async.EvalRun) -> None:
+            update(len(ended), detail=f"{run.id} {run.status}")
+
+        waits = client.evals.runs.wait_many(keys, timeout=deadline, on_poll=on_poll, concurrency=concurrency)
+        async with waits as outcomes:
+            async for outcome in outcomes:
+                ended[outcome.key] = outcome
+                update(len(ended))
+    return [ended[key] for key in keys]

@@ -1,0 +1,86 @@
+"""From the global options to a client: whom the commands talk to, how their work is run, and how runs are named.
+
+The SDK is reached through `evals_async.…`, which loads it at the first use and not before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import click
+
+import evals_async
+from evals_async.cli import KeyMissing, output
+from evals_async.cli.groups import Terms
+from evals_async.errors import ConfigurationError
+
+
+T = TypeVar("T")
+
+CONNECTIONS = 100  # at least; more where more requests at once are wanted
+
+
+def connect(terms: Terms, *, base_url: str | None = None, api_key: str | None = None) -> evals_async.EvalsClient:
+    """The client that the options and the environment describe, or that of the server given.
+
+    Where there is no OPENAI_API_KEY and no --base-url, the Azure endpoint of the environment is taken. Raises
+    `KeyMissing` before anything is sent, and `ConfigurationError`.
+    """
+    options = evals_async.ClientOptions(
+        timeout=terms.timeout,
+        max_retries=terms.max_retries,
+        max_connections=max(CONNECTIONS, terms.concurrency),
+    )
+    try:
+        if terms.azure and base_url is None:
+            client = evals_async.EvalsClient.azure(endpoint=terms.base_url, **options)
+        else:
+            client = evals_async.EvalsClient(base_url=base_url or terms.base_url, api_key=api_key, **options)
+            if client.settings.api_key is None and not terms.base_url:
+                client = azure_instead(options) or client
+    except ConfigurationError as error:
+        if "api_key" in str(error):
+            raise KeyMissing(str(error)) from None
+        raise
+    if client.settings.api_key is None:
+        raise KeyMissing("no API key for " + client.settings.base_url)
+    return client
+
+
+def azure_instead(options: evals_async.ClientOptions) -> evals_async.EvalsClient | None:
+    """The client of the environment's Azure endpoint, if it names one with a key."""
+    try:
+        client = evals_async.EvalsClient.azure(**options)
+    except ConfigurationError:
+        return None
+    return client if client.settings.api_key is not None else None
+
+
+def run_with_client(terms: Terms, work: Callable[[evals_async.EvalsClient], Awaitable[T]]) -> T:
+    """What `work(client)` returns, in an event loop of its own, with the client closed in the end."""
+
+    async def work_and_close() -> T:
+        async with client:
+            return await work(client)
+
+    if terms.verbose:
+        output.log_to_stderr()
+    client = connect(terms)
+    return asyncio.run(work_and_close())
+
+
+def run_key(name: str, eval_id: str | None, command: str) -> tuple[str, str]:
+    """The ids of a run named EVAL_ID/RUN_ID, or RUN_ID with --eval. Raises `click.UsageError`."""
+    first, slash, rest = name.partition("/")
+    if slash:
+        if eval_id not in (None, first):
+            raise click.UsageError(f"{name} names the eval {first}, --eval names {eval_id}.")
+        return first, rest
+    if eval_id is None:
+        raise click.UsageError(
+            f"The eval of the run {name} is not known.\n"
+            f"next: evals-async {command} EVAL_ID/{name}, or add --eval EVAL_ID"
+        )
+    return eval_id, name

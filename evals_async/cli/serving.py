@@ -1,0 +1,106 @@
+"""`evals-async serve`: the local server, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+from pathlib import Path
+
+import click
+
+from evals_async.cli import output
+from evals_async.cli.groups import Terms, examples, global_options, pass_terms
+
+
+PORT = 8765
+SAMPLE_RUNS = 300
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+POINTERS = """\
+{what} at {url}
+
+Point a shell at it, and then ours or the official client; any key will do:
+  export OPENAI_BASE_URL={url} OPENAI_API_KEY=local
+  evals-async evals list
+  python -c 'import openai; print(openai.OpenAI().evals.list().data[0])'
+
+Ctrl-C ends it."""
+
+
+@click.command(
+    epilog=examples(
+        "evals-async serve --sample",
+        "evals-async serve evals.db --port 9000",
+        "evals-async serve archive.db --read-only",
+        "evals-async serve --host 0.0.0.0 --allow-host evals.internal --read-only --sample",
+    )
+)
+@click.argument("file", metavar="[FILE.db]", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=PORT,
+    show_default=True,
+    help="The port to listen on; 0 takes any free one.",
+)
+@click.option(
+    "--allow-host", "allowed", multiple=True, metavar="NAME", help="A further name that requests may be sent to."
+)
+@click.option("--read-only", is_flag=True, help="Refuse every write; the file is opened without the right to write.")
+@click.option("--sample", is_flag=True, help=f"Put a sample of {SAMPLE_RUNS} runs into the store.")
+@global_options(hidden=True)
+@pass_terms
+def serve(
+    terms: Terms, file: Path | None, host: str, port: int, allowed: tuple[str, ...], read_only: bool, sample: bool
+) -> int:
+    """Serve the Evals API on this machine, from FILE.db or from memory.
+
+    The base URL is printed to stdout as soon as the server answers. Ctrl-C and SIGTERM end it, with exit code 0.
+    """
+    if file is not None and read_only and sample:
+        raise click.UsageError("--sample writes to the file, and --read-only forbids it.")
+    if terms.verbose:
+        output.log_to_stderr()
+    try:
+        asyncio.run(serve_until_stopped(file, host, port, allowed, read_only, sample))
+    except KeyboardInterrupt:  # where the loop takes no signals (Windows)
+        pass
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
+            raise
+        output.error(f"cannot listen on {host}:{port}: {error.strerror or error}")
+        output.hint("evals-async serve --port 0 takes any free port")
+        return 1
+    output.note("stopped")
+    return 0
+
+
+async def serve_until_stopped(
+    file: Path | None, host: str, port: int, allowed: tuple[str, ...], read_only: bool, sample: bool
+) -> None:
+    from evals_async.server import LocalServer, sample_tree
+
+    stop = asyncio.Event()
+    catch_signals(stop)
+    new = file is not None and not file.exists()
+    async with LocalServer(file, host=host, port=port, read_only=read_only, allowed_hosts=allowed) as server:
+        if sample:
+            await server.seed(**sample_tree(SAMPLE_RUNS))
+        store = "a store in memory" if file is None else f"{file}, a new file," if new else str(file)
+        what = f"serving {store}" + (", read-only," if read_only else "")
+        output.note(POINTERS.format(what=what, url=server.base_url))
+        if host not in LOOPBACK and not read_only:
+            output.note(f"everyone who reaches {host} may read and write here; --read-only forbids the writing")
+        output.text(server.base_url)
+        await stop.wait()
+
+
+def catch_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, stop.set)
+        except NotImplementedError:  # Windows: Ctrl-C arrives as KeyboardInterrupt
+            return

@@ -75,7 +75,7 @@ def without_none(shape: Any) -> Any:
 
 
 def test_of(shape: Any, name: str, source: Source) -> tuple[str, str, str]:
-    """Which values of a field are taken without a hook: the test of `v`, what is kept, and what to call it in an error."""
+    """Which values of a field are taken without a hook: the test of `v`, what is kept, what to call it in an error."""
     members = get_args(shape) if is_union(shape) else (shape,)
     choices = [member for member in members if get_origin(member) is Literal]
     if choices and len(choices) + (str in members) == len(members):

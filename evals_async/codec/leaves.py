@@ -120,13 +120,13 @@ def array_hook(value: Any, _: Any) -> tuple[Any, ...]:
     return tuple(array(value))
 
 
-def array(value: Any) -> list[Any]:
+def array(value: object) -> list[Any]:
     if type(value) is not list:
         raise Mismatch("array", json_type(value))
     return cast("list[Any]", value)
 
 
-def mapping(value: Any) -> dict[str, Any]:
+def mapping(value: object) -> dict[str, Any]:
     if type(value) is not dict:
         raise Mismatch("object", json_type(value))
     return cast("dict[str, Any]", value)

@@ -4,8 +4,8 @@ A union is open where `Unknown` is a member: an object with another tag, or one 
 kept whole as `Unknown`.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args, get_origin
+from collections.abc import Mapping
+from typing import Any, Literal, cast, get_args, get_origin
 
 import attrs
 import cattrs
@@ -63,9 +63,22 @@ class Alternatives:
     @property
     def expected(self) -> str:
         kinds = [json_type(kind()) for kind in self.by_type]
-        if self.tagged or self.untagged is not None or self.open:
+        if self.takes_objects:
             kinds.append("object")
         return " or ".join(kinds)
+
+    @property
+    def takes_objects(self) -> bool:
+        return bool(self.tagged) or self.untagged is not None or self.open
+
+    def member_for(self, tag: object) -> Any:
+        """The member that an object with that tag is; `None` for one that only `Unknown` takes."""
+        member = self.tagged.get(tag) if isinstance(tag, str) else None
+        if member is None and not (self.open and isinstance(tag, str)):
+            member = self.untagged
+        if member is None and not self.open:
+            raise wrong(".type", choice(self.tagged), tag)
+        return member
 
 
 def union_hook(shape: Any, converter: cattrs.BaseConverter) -> Hook:
@@ -77,60 +90,50 @@ def union_hook(shape: Any, converter: cattrs.BaseConverter) -> Hook:
     alternatives = Alternatives(shape)
     by_type = alternatives.by_type
     plain = frozenset(kind for kind, member in by_type.items() if not get_origin(member))
-    hooks: dict[Any, Hook] = {}
-
-    def hook_for(member: Any) -> Hook:
-        if member not in hooks:
-            hooks[member] = converter.get_structure_hook(member)
-        return hooks[member]
-
-    structure_object = object_hook(alternatives, hook_for)
+    structure_object = object_hook(alternatives, converter)
 
     def structure_union(value: Any, _: Any) -> Any:
-        kind: type[object] = type(value)
+        kind = cast("type[object]", type(value))
         if kind in plain:
             return value
-        if kind is dict and structure_object is not None:
-            return structure_object(value)
+        if kind is dict and alternatives.takes_objects:
+            return structure_object(value, None)
         if kind not in by_type:
             raise Mismatch(alternatives.expected, json_type(value))
-        member = by_type[kind]
-        return hook_for(member)(value, member)
+        return converter.get_structure_hook(by_type[kind])(value, None)
 
-    return structure_union
+    # The commonest union has nothing but objects: it needs no look at the JSON type before the tag.
+    return structure_union if by_type else structure_object
 
 
-def object_hook(alternatives: Alternatives, hook_for: Callable[[Any], Hook]) -> Callable[[dict[str, Any]], Any] | None:
-    """The part of a dispatcher that takes objects, if any member does."""
-    tagged, untagged, is_open = alternatives.tagged, alternatives.untagged, alternatives.open
-    if not tagged and untagged is None and not is_open:
-        return None
+def object_hook(alternatives: Alternatives, converter: cattrs.BaseConverter) -> Hook:
+    """The part of a dispatcher that takes objects, by their tags."""
+    ready: dict[object, Hook] = {}
 
-    ready: dict[str, Hook] = {}
+    def prepare(tag: object) -> Hook:
+        member = alternatives.member_for(tag)
+        if member is None:
+            return unknown
+        hook = converter.get_structure_hook(member)
+        if tag in alternatives.tagged:  # and not for any tag that may ever come
+            ready[tag] = hook
+        return hook
 
-    def structure_object(value: dict[str, Any]) -> Any:
-        tag = value.get("type")
-        hook = ready.get(tag) if type(tag) is str else None
-        if hook is None:
-            member = member_for(tag)
-            if member is None:
-                return Unknown(type=tag if isinstance(tag, str) else None, raw=value)
-            hook = hook_for(member)
-            if isinstance(tag, str) and tag in tagged:
-                ready[tag] = hook
+    def structure_object(value: Any, _: Any) -> Any:
+        if type(value) is not dict:
+            raise Mismatch(alternatives.expected, json_type(value))
+        entries = cast("dict[str, object]", value)
+        tag = entries.get("type")
         try:
-            return hook(value, None)
+            return ((ready.get(tag) if type(tag) is str else None) or prepare(tag))(entries, None)
         except Incomplete:
-            if not is_open:
+            if not alternatives.open:
                 raise
-        return Unknown(type=tag if isinstance(tag, str) else None, raw=value)
-
-    def member_for(tag: object) -> Any:
-        member = tagged.get(tag) if isinstance(tag, str) else None
-        if member is None and not (is_open and isinstance(tag, str)):
-            member = untagged
-        if member is None and not is_open:
-            raise wrong(".type", choice(tagged), tag)
-        return member
+        return unknown(entries, None)
 
     return structure_object
+
+
+def unknown(value: dict[str, object], _: Any) -> Unknown:
+    tag = value.get("type")
+    return Unknown(type=tag if isinstance(tag, str) else None, raw=value)

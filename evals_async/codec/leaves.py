@@ -104,7 +104,7 @@ def tuple_hook(shape: Any, converter: cattrs.BaseConverter) -> Hook:
     return structure_tuple
 
 
-def located(hook: Hook, entries: list[Any]) -> Mismatch:
+def located(hook: Hook, entries: list[object]) -> Mismatch:
     """The mismatch of the first of `entries` that does not fit, with its index: found anew, so that those that fit pay
     nothing.
     """
@@ -120,10 +120,10 @@ def array_hook(value: Any, _: Any) -> tuple[Any, ...]:
     return tuple(array(value))
 
 
-def array(value: object) -> list[Any]:
+def array(value: object) -> list[object]:
     if type(value) is not list:
         raise Mismatch("array", json_type(value))
-    return cast("list[Any]", value)
+    return cast("list[object]", value)
 
 
 def mapping(value: object) -> dict[str, Any]:

@@ -231,11 +231,12 @@ class EvalsClient:
         """What `read` makes of the answer to `request`, on this client's terms. For endpoints that no resource has."""
         terms = self.terms
         return await self.pipeline.send(
-            attrs.evolve(request, query=merged(terms.query, request.query)) if terms.query else request,
+            request,
             read,
             timeouts=terms.timeouts if timeout is None else timeouts_of(timeout),
             policy=terms.retry,
             headers=terms.headers,
+            query=terms.query,
             settle=settle,
         )
 

@@ -46,7 +46,9 @@ def finite_float(text: str) -> float:
 
 def parse_with_stdlib(data: bytes) -> JSONValue:
     try:
-        value: JSONValue = json.loads(data, parse_constant=refuse_constant, parse_float=finite_float)
+        # Decoded here: json.loads takes UTF-16 too, and surrogates encoded as if they were characters.
+        text = data.decode("utf-8-sig")
+        value: JSONValue = json.loads(text, parse_constant=refuse_constant, parse_float=finite_float)
     except RecursionError:
         raise NotJSON("nested too deeply") from None
     except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, an integer of too many digits
@@ -149,20 +151,24 @@ def elements(data: bytes) -> list[bytes]:
         return elements_by_hand(data)
 
 
-def dump(value: JSONValue) -> bytes:
-    """The compact UTF-8 text of a value. Raises `NotJSON` for what has none: NaN, an object that is no JSON value."""
+def text_of(value: JSONValue, *, ascii_only: bool, sort_keys: bool = False) -> str:
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode()
-    except UnicodeEncodeError:  # a lone surrogate: only its escape can be sent
-        return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode()
+        return json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, separators=(",", ":"), sort_keys=sort_keys)
     except (TypeError, ValueError, RecursionError) as error:
         raise NotJSON(str(error)) from None
 
 
-def canonical(value: JSONValue) -> bytes:
-    """The one text of a value:
+def dump(value: JSONValue) -> bytes:
+    """The compact UTF-8 text of a value. Raises `NotJSON` for what has none: NaN, an object that is no JSON value."""
+    try:
+        return text_of(value, ascii_only=False).encode()
+    except UnicodeEncodeError:  # a lone surrogate: only its escape can be sent
+        return text_of(value, ascii_only=True).encode()
 
-    sorted keys, no spaces, ASCII. Two values are the same JSON exactly when these bytes are equal.
+
+def canonical(value: JSONValue) -> bytes:
+    """The one text of a value: sorted keys, no spaces, ASCII. Raises `NotJSON`, as `dump` does.
+
+    Two values are the same JSON exactly when these bytes are equal.
     """
-    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"), sort_keys=True).encode()
+    return text_of(value, ascii_only=True, sort_keys=True).encode()

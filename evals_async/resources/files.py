@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol, TypeAlias, Unpack, cast, overload, runtime_checkable
 
+from evals_async.channel import Items
 from evals_async.errors import InvalidArgument
+from evals_async.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many
 from evals_async.jsontext import JSONValue
 from evals_async.models.files import File, FileDeleted
 from evals_async.pagination import Pager
@@ -170,6 +172,49 @@ class Files:
 
         wanted = request("DELETE", "/files/{file_id}", "delete", options, ids={"file_id": file_id})
         return await self.call.one(wanted, FileDeleted, options, asked={"id": file_id}, settle=gone)
+
+    @overload
+    async def retrieve_many(
+        self,
+        file_ids: Items[str],
+        *,
+        concurrency: int = ...,
+        on_error: Literal["raise"] = ...,
+        on_progress: OnProgress | None = ...,
+    ) -> tuple[File, ...]: ...
+
+    @overload
+    async def retrieve_many(
+        self,
+        file_ids: Items[str],
+        *,
+        concurrency: int = ...,
+        on_error: Literal["return"],
+        on_progress: OnProgress | None = ...,
+    ) -> tuple[File | Exception, ...]: ...
+
+    async def retrieve_many(
+        self,
+        file_ids: Items[str],
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        on_error: Literal["raise", "return"] = "raise",
+        on_progress: OnProgress | None = None,
+    ) -> tuple[File | Exception, ...]:
+        """What is known of those files, in their order, at most `concurrency` requests at once; see `gather_many`."""
+        return await gather_many(
+            self.retrieve, file_ids, concurrency=concurrency, on_error=on_error, on_progress=on_progress
+        )
+
+    def stream_many(
+        self,
+        file_ids: Items[str],
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        on_progress: OnProgress | None = None,
+    ) -> FanOut[str, File]:
+        """What is known of those files as it arrives, each in an `Outcome`; see `fan_out`."""
+        return fan_out(self.retrieve, file_ids, concurrency=concurrency, on_progress=on_progress)
 
 
 async def file_bytes(reply: Reply) -> FileBytes:

@@ -14,9 +14,10 @@ from evals_async.models.params import Metadata, RunDataSourceInput
 from evals_async.models.runs import EvalRun, RunDeleted
 from evals_async.pagination import Pager
 from evals_async.polling import POLL_CONCURRENCY, STEADY, Pace, poll_many, poll_until
-from evals_async.resources.base import OMIT, CallOptions, Order, json_body, parameters, request
+from evals_async.resources.base import NO_OPTIONS, OMIT, CallOptions, Order, json_body, parameters, request
 from evals_async.resources.call import Call, raw
 from evals_async.resources.output_items import OutputItems, OutputItemsWithRawResponse, RunKey, ids_of
+from evals_async.wire.delays import poll_delay
 
 
 logger = logging.getLogger("evals_async")
@@ -24,7 +25,6 @@ logger = logging.getLogger("evals_async")
 Status: TypeAlias = Literal["queued", "in_progress", "completed", "canceled", "failed"]
 
 AN_HOUR = 3600.0
-
 CANCELED = ("canceled", "cancelled")
 
 RUNS = "/evals/{eval_id}/runs"
@@ -147,12 +147,17 @@ class Runs:
         Raises `WaitTimeout`, with the run as last seen in `.last`; and with `raise_on_failure` a `RunFailed` for any
         end but `completed`.
         """
-        ids = ids_of(run_id, eval_id)
-        key = (ids["eval_id"], ids["run_id"])
-        run = await poll_until(
-            lambda: self.retrieve(key), Ending(), clock=self.call.clock, timeout=timeout, pace=pace, on_poll=on_poll
+        key = tuple(ids_of(run_id, eval_id).values())
+        watch = Watch(self.call, raise_on_failure)
+        return await poll_until(
+            lambda: watch.look((key[0], key[1])),
+            watch.is_over,
+            clock=self.call.clock,
+            timeout=timeout,
+            pace=pace,
+            on_poll=on_poll,
+            delay_of=watch.delay,
         )
-        return succeeded(run) if raise_on_failure else run
 
     def wait_many(
         self,
@@ -162,20 +167,25 @@ class Runs:
         timeout: float | None = AN_HOUR,
         pace: Pace = STEADY,
         on_poll: Callable[[EvalRun], object] | None = None,
+        raise_on_failure: bool = False,
         concurrency: int = POLL_CONCURRENCY,
         on_progress: OnProgress | None = None,
     ) -> FanOut[RunKey, EvalRun]:
         """Those runs as they end, each in an `Outcome`, with at most `concurrency` looks at once; see `wait` and
         `poll_many`.
+
+        What `wait` would raise is the outcome's `error`.
         """
+        watch = Watch(self.call, raise_on_failure)
         return poll_many(
-            lambda run: self.retrieve(run, eval_id=eval_id),
-            Ending(),
+            lambda run: watch.look(run, eval_id),
+            watch.is_over,
             run_ids,
             clock=self.call.clock,
             timeout=timeout,
             pace=pace,
             on_poll=on_poll,
+            delay_of=watch.delay,
             concurrency=concurrency,
             on_progress=on_progress,
         )
@@ -277,25 +287,41 @@ class Runs:
         )
 
 
-class Ending:
-    """Is a run over? Says once, in the log, which status it does not know and keeps waiting for."""
+class Watch:
+    """What `wait` and `wait_many` poll with: how to look at a run, whether it is over, when the server wants to be asked
+    again.
 
-    def __init__(self) -> None:
+    Says once, in the log, which status it does not know and keeps waiting for.
+    """
+
+    def __init__(self, call: Call, raise_on_failure: bool) -> None:
+        self.call = call
+        self.raise_on_failure = raise_on_failure
+        self.delays: dict[str, float | None] = {}
         self.logged: set[str] = set()
 
-    def __call__(self, run: EvalRun) -> bool:
+    async def look(self, run_id: RunKey, eval_id: str | None = None) -> EvalRun:
+        ids = ids_of(run_id, eval_id)
+        wanted = request("GET", RUN, "read", NO_OPTIONS, ids=ids)
+        look = await self.call.look(wanted, EvalRun, asked=asked_of(ids), final=is_terminal)
+        self.delays[look.value.id] = poll_delay(look.reply, self.call.clock.time()) if look.reply is not None else None
+        return look.value
+
+    def delay(self, run: EvalRun) -> float | None:
+        return self.delays.get(run.id)
+
+    def is_over(self, run: EvalRun) -> bool:
         if not run.is_known_status and (status := str(run.status)) not in self.logged:
             self.logged.add(status)
             logger.warning("a run has the status %.40r, which is not known here; still waiting", status)
+        if self.raise_on_failure and run.is_terminal and run.status != "completed":
+            raise run_failed(run)
         return run.is_terminal
 
 
-def succeeded(run: EvalRun) -> EvalRun:
-    """The run, or `RunFailed` if it did not end as `completed`."""
-    if run.status == "completed":
-        return run
+def run_failed(run: EvalRun) -> RunFailed:
     reason = run.failure.message if run.failure is not None else None
-    raise RunFailed(f"the run {run.id} ended as {run.status}" + (f": {reason:.200}" if reason else ""), run=run)
+    return RunFailed(f"the run {run.id} ended as {run.status}" + (f": {reason:.200}" if reason else ""), run=run)
 
 
 def asked_of(ids: dict[str, str]) -> dict[str, str]:

@@ -113,3 +113,12 @@ def server_delay(reply: Reply, now: float) -> float | None:
     seconds since the epoch.
     """
     return max((delay for delay in told_delays(reply, now) if delay > 0 and math.isfinite(delay)), default=None)
+
+
+def poll_delay(reply: Reply, now: float) -> float | None:
+    """Seconds that the server asks to wait before something is looked at again: as `server_delay`, or
+    `openai-poll-after-ms`, which the service sends with things that are under way.
+    """
+    asked = (decimal(text) for text in reply.all_headers("openai-poll-after-ms"))
+    delays = [milliseconds / 1000 for milliseconds in asked if milliseconds is not None]
+    return max((*delays, server_delay(reply, now) or 0.0)) or None

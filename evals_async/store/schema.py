@@ -45,7 +45,34 @@ FIRST: tuple[str, ...] = (
         eval_id TEXT NOT NULL, run_id TEXT NOT NULL, started REAL NOT NULL, PRIMARY KEY (eval_id, run_id))""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST,)
+# What an export keeps of itself. A pass is one walk over everything on the server, in as many sittings as it takes;
+# work is one listing or one object of it. `seen` is the last pass that met an object, `missing_since` the first that
+# did not.
+ARCHIVE: tuple[str, ...] = (
+    *(
+        f"ALTER TABLE {table} ADD COLUMN {column} INTEGER"
+        for table in ("evals", "runs", "output_items", "files")
+        for column in ("seen", "missing_since")
+    ),
+    """CREATE TABLE passes (
+        number INTEGER PRIMARY KEY, server TEXT NOT NULL, selection TEXT NOT NULL, tool TEXT NOT NULL,
+        began REAL NOT NULL, ended REAL, outcome TEXT)""",
+    """CREATE TABLE work (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, pass INTEGER NOT NULL,
+        kind TEXT NOT NULL, eval_id TEXT NOT NULL, run_id TEXT NOT NULL, id TEXT NOT NULL,
+        state TEXT NOT NULL, settled INTEGER NOT NULL, place TEXT, pages INTEGER NOT NULL, count INTEGER NOT NULL,
+        expected INTEGER, note TEXT, UNIQUE (kind, eval_id, run_id, id))""",
+    "CREATE INDEX work_by_state ON work (pass, state, number)",
+    # What a server sent that is no JSON object with an id, as it came; the other tables hold only what is one.
+    """CREATE TABLE damaged (
+        kind TEXT NOT NULL, eval_id TEXT NOT NULL, run_id TEXT NOT NULL, id TEXT NOT NULL,
+        pass INTEGER NOT NULL, reason TEXT NOT NULL, body BLOB NOT NULL,
+        PRIMARY KEY (kind, eval_id, run_id, id))""",
+    """CREATE TABLE writer (
+        one INTEGER PRIMARY KEY CHECK (one = 1), pid INTEGER NOT NULL, host TEXT NOT NULL, began REAL NOT NULL)""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, ARCHIVE)
 
 
 def pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -25,7 +25,8 @@ def tables(connection: sqlite3.Connection) -> set[str]:
 def test_an_empty_file_gets_every_step(connection: sqlite3.Connection) -> None:
     """A new file has all tables, our mark, and the number of steps behind it."""
     migrate(connection)
-    assert tables(connection) == {"evals", "runs", "output_items", "files", "file_contents", "pending_runs"}
+    objects = {"evals", "runs", "output_items", "files", "file_contents", "pending_runs"}
+    assert tables(connection) == objects | {"passes", "work", "damaged", "writer"}
     assert pragma(connection, "application_id") == APPLICATION_ID
     assert pragma(connection, "user_version") == len(MIGRATIONS)
 
@@ -42,10 +43,10 @@ def test_an_older_file_gets_only_the_steps_it_lacks(connection: sqlite3.Connecti
     """The rows of an older file are there after its migration, beside the new table."""
     old = MIGRATIONS
     migrate(connection, old)
-    connection.execute("INSERT INTO evals VALUES ('eval_1', '', 1, 1, '{}')")
+    connection.execute("INSERT INTO evals (id, name, created_at, updated_at, body) VALUES ('1', '', 1, 1, '{}')")
     migrate(connection, (*old, ("CREATE TABLE cursors (listing TEXT PRIMARY KEY, after TEXT)",)))
     assert "cursors" in tables(connection)
-    assert connection.execute("SELECT id FROM evals").fetchall() == [("eval_1",)]
+    assert connection.execute("SELECT id FROM evals").fetchall() == [("1",)]
     assert pragma(connection, "user_version") == len(old) + 1
 
 

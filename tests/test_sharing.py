@@ -121,6 +121,7 @@ async def test_who_asks_while_a_call_is_being_cancelled_calls_anew() -> None:
     """A call that was given up is shared with nobody, also while it takes its time to end."""
     flights = SingleFlight()
     begun: list[int] = []
+    ended: list[int] = []
 
     async def slow_to_end() -> int:
         begun.append(len(begun))
@@ -129,6 +130,7 @@ async def test_who_asks_while_a_call_is_being_cancelled_calls_anew() -> None:
                 await asyncio.Event().wait()
             finally:
                 await turns(10)
+                ended.append(0)
         return begun[-1]
 
     first = asyncio.create_task(flights.run("run_1", slow_to_end))
@@ -136,8 +138,30 @@ async def test_who_asks_while_a_call_is_being_cancelled_calls_anew() -> None:
     first.cancel()
     await turns()
     assert await flights.run("run_1", slow_to_end) == 1
+    assert ended == []
     await asyncio.wait([first])
     assert first.cancelled()
+    assert ended == [0]
+
+
+async def test_who_asks_when_a_call_has_just_failed_calls_anew() -> None:
+    """A failure is not given to those who ask after it; they share a call of their own."""
+    flights, call = SingleFlight(), Call()
+    later: list[asyncio.Task[str]] = []
+
+    def ask() -> None:
+        later.append(asyncio.create_task(flights.run("run_1", call)))
+
+    async def failing() -> str:
+        asyncio.get_running_loop().call_soon(ask)
+        raise NotFound("no such run", status=404)
+
+    with pytest.raises(NotFound):
+        await flights.run("run_1", failing)
+    ask()
+    await turns()
+    call.go.set()
+    assert await asyncio.gather(*later) == ["answer 1", "answer 1"]
 
 
 async def test_failure_reaches_all_and_is_forgotten() -> None:

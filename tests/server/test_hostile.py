@@ -134,6 +134,19 @@ async def test_a_body_has_a_limit(clock: FakeClock) -> None:
         assert (status, json.loads(body)["error"]["code"]) == (413, "request_too_large")
 
 
+async def test_a_body_is_called_for_when_it_is_wanted(server: LocalServer) -> None:
+    """A client that asks first is told to go on; one that is refused need not send its body."""
+    head = b"POST /v1/evals HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(head)
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(b"{}")
+    assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 400")
+    writer.close()
+    server.read_only = True
+    assert (await exchange(server, head))[0] == 403
+
+
 async def test_a_compressed_bomb_counts_as_what_it_unpacks_to(http: PlainHttp) -> None:
     """Eleven megabytes that come as eleven kilobytes are still too large."""
     import zlib

@@ -4,12 +4,13 @@ import asyncio
 import re
 from pathlib import Path
 
+import aiohttp
 import pytest
 from doubles import FakeClock
 from plainhttp import EXACT, PlainHttp, eval_request, row, run_request
 
 from evals_async.errors import ArchiveError
-from evals_async.server import LocalServer
+from evals_async.server import Fault, FaultPlan, LocalServer
 
 
 async def test_it_listens_on_the_loopback_only_while_it_runs() -> None:
@@ -176,3 +177,21 @@ async def test_closing_ends_idle_connections() -> None:
         await server.close()
         assert await reader.read() == b""
     writer.close()
+
+
+async def test_closing_does_not_wait_for_slow_answers() -> None:
+    """An answer that is still to come when the server closes never comes."""
+    begun = asyncio.Event()
+
+    class Endless(FakeClock):
+        async def sleep(self, seconds: float) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+    server = await LocalServer(faults=FaultPlan(Fault(delay=1000)), clock=Endless()).start()
+    async with PlainHttp(server) as http, asyncio.timeout(5):
+        asking = asyncio.create_task(http.get("/evals"))
+        await begun.wait()
+        await server.close()
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await asking

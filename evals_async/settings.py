@@ -32,6 +32,9 @@ VARIABLES: Mapping[str, str] = {
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 
+HOST = re.compile(
+    r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|[0-9a-f:.]+"
+)  # a name (RFC 1123, and underscores) or an IPv6 address
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110, 5.6.2
 
 
@@ -169,6 +172,8 @@ def checked_url(url: object, shown: str, *, allow_http: bool) -> str:
         raise ConfigurationError(f"{shown} is no URL: its host or port cannot be read") from None
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigurationError(f"{shown} must begin with https:// or http:// and name a host")
+    if not HOST.fullmatch(host):
+        raise ConfigurationError(f"{shown} names no host that can be; write international names in their xn-- form")
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError(f"{shown} must not contain a user or a password; pass the key as api_key")
     if parts.fragment:

@@ -1,6 +1,7 @@
 """`EvalsClient`: settings become a pipeline, a pipeline becomes namespaces. Nothing here knows an endpoint."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from hashlib import sha256
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self, TypedDict, TypeVar, Unpack
 
@@ -71,7 +72,10 @@ class ClientOptions(TypedDict, total=False):
     single_flight: bool
     """Let concurrent reads of one thing share one request. Default: yes."""
     cache: Cache
-    """Where runs that are over are kept; see `LRUCache`. Default: nowhere."""
+    """Where runs that are over are kept; see `LRUCache`. Default: nowhere.
+
+    It asks nobody for a key: clients with different rights need caches of their own.
+    """
     on_request: Callable[[Request], None]
     """Called before each attempt."""
     on_response: Callable[[Request, Reply, float], None]
@@ -214,7 +218,7 @@ class EvalsClient:
         self.clock = clock
         self.flight = flight
         self.cache = cache
-        call = Call(self.send, clock, flight=flight, cache=cache, scope=settings.base_url)
+        call = Call(self.send, clock, flight=flight, cache=cache, scope=scope_of(settings, terms))
         self.evals = Evals(call)
         self.files = Files(call)
         self.graders = Graders(call)
@@ -312,6 +316,16 @@ def auth_of(
     if provider is not None:
         return BearerTokens(provider, clock=options.get("clock", SYSTEM_CLOCK))
     return NoKey() if settings.api_key is None else key_kind(settings.api_key.reveal())
+
+
+def scope_of(settings: Settings, terms: Terms) -> str:
+    """What the keys of a cache begin with: the base URL, and a digest of the headers and the query that are sent
+    everywhere, since others may mean another answer. A digest, because a header may be secret.
+    """
+    if not terms.headers and not terms.query:
+        return settings.base_url
+    sent = repr((sorted(terms.headers.items()), terms.query)).encode()
+    return f"{settings.base_url}#{sha256(sent).hexdigest()[:16]}"
 
 
 def timeouts_of(timeout: float | Timeouts | None) -> Timeouts:

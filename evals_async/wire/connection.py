@@ -309,7 +309,7 @@ def multipart(upload: Upload, boundary: str | None, files: ExitStack) -> aiohttp
     if isinstance(upload.source, bytes):
         source: bytes | BinaryIO = upload.source
     else:
-        source = files.enter_context(Path(upload.source).open("rb"))
+        source = files.enter_context(Path(upload.source).open("rb"))  # noqa: SIM115  # the stack closes it
     part = aiohttp.get_payload(source, content_type=upload.content_type)
     part.set_content_disposition("form-data", name="file", filename=upload.filename)
     writer.append_payload(part)

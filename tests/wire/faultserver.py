@@ -1,7 +1,7 @@
 """A server that does what a script says, byte by byte, over real sockets: what no HTTP library would send.
 
-A scene is what happens after one request has been read; the script's scenes are played one per request, the last one for
-ever. `FaultServer` keeps what it was sent. Nothing here knows of the client.
+A scene is what happens after one request has been read; the script's scenes are played one per request, the last one
+for ever. `FaultServer` keeps what it was sent. Nothing here knows of the client.
 """
 
 import asyncio
@@ -18,7 +18,8 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Seen:
-    """A request as the server got it: its head's first line and headers, its body, the connection's number, the time."""
+    """A request as the server got it: its head's first line and headers, its body, the connection's number, the
+    time."""
 
     line: str
     headers: tuple[tuple[str, str], ...]

@@ -3,26 +3,30 @@
 import asyncio
 import contextlib
 import gc
+import importlib
 import logging
 import pickle
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from typing import Any, Literal
 
 import attrs
-import tenacity  # noqa: F401  # imported here, so that the time of the first retry is not that of an import
-
-import evals_async.wire.connection  # noqa: F401  # as above, for the first request
 from doubles import ScaledClock
-from evals_async import jsontext
-from evals_async.errors import DecodeError, EvalsError
-from evals_async.wire import Kind, Pipeline, Reply, Request, RetryPolicy, StaticKey, Timeouts, Transport
 from wire.faultserver import FaultServer, Scene
 
+from evals_async import jsontext
+from evals_async.errors import DecodeError, EvalsError
+from evals_async.wire import Kind, Pipeline, Reply, Request, RetryPolicy, Sink, StaticKey, Timeouts, Transport, Upload
+from evals_async.wire.exchange import NO_HEADERS
+
+
+# What the first request and the first retry import is imported here, so that no test's time is an import's.
+WARM = [importlib.import_module(name) for name in ("evals_async.wire.connection", "tenacity")]
 
 KEY = "sk-recognisable-5f1c9d"
 SPEED = 10.0
 TIMES = Timeouts(total=10.0, attempt=2.0, connect=1.0)
+POLICY = RetryPolicy()
 SLACK = 1.0  # seconds of the scaled clock that the machine may take beside
 
 
@@ -39,9 +43,8 @@ class Case:
     kind: Kind = "read"
     within: float = 1.0
     body: bytes | None = None
-    headers: Mapping[str, str] = attrs.Factory(dict)
     times: Timeouts = TIMES
-    policy: RetryPolicy = RetryPolicy()
+    policy: RetryPolicy = POLICY
     max_body: int = 1 << 20
     read: Callable[[Reply], Awaitable[object]] = lambda reply: body_of(reply)
 
@@ -58,11 +61,27 @@ async def json_of(reply: Reply) -> object:
         raise DecodeError(str(error), body=reply.body) from None
 
 
-def request(kind: Kind = "read", *, body: bytes | None = None, **more: Any) -> Request:
+def request(
+    kind: Kind = "read",
+    *,
+    path: str = "/evals/e1",
+    route: str = "/evals/{eval_id}",
+    query: tuple[tuple[str, str], ...] = (),
+    headers: Mapping[str, str] = NO_HEADERS,
+    body: bytes | Upload | None = None,
+    sink: Sink | None = None,
+) -> Request:
     """A request of that kind, with the method that the API has for it."""
-    method: Any = {"read": "GET", "delete": "DELETE"}.get(kind, "POST")
+    methods: dict[Kind, Literal["GET", "POST", "DELETE"]] = {"read": "GET", "delete": "DELETE"}
     return Request(
-        **{"method": method, "route": "/evals/{eval_id}", "path": "/evals/e1", "kind": kind, "body": body, **more}
+        method=methods.get(kind, "POST"),
+        route=route,
+        path=path,
+        kind=kind,
+        query=query,
+        headers=headers,
+        body=body,
+        sink=sink,
     )
 
 
@@ -72,7 +91,7 @@ def pipeline_for(url: str, *, speed: float = SPEED, max_body: int = 1 << 20, **m
 
 
 @contextlib.contextmanager
-def loop_messages() -> Iterator[list[Mapping[str, Any]]]:
+def loop_messages() -> Generator[list[Mapping[str, Any]]]:
     """What the loop's exception handler is told."""
     messages: list[Mapping[str, Any]] = []
     loop = asyncio.get_running_loop()
@@ -82,7 +101,7 @@ def loop_messages() -> Iterator[list[Mapping[str, Any]]]:
 
 
 @contextlib.contextmanager
-def all_logs() -> Iterator[list[str]]:
+def all_logs() -> Generator[list[str]]:
     """Every line that any logger writes, at DEBUG."""
     lines: list[str] = []
 
@@ -129,7 +148,7 @@ def assert_plain(error: BaseException, secret: str = KEY) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(*scenes: Scene, **more: Any) -> AsyncIterator[tuple[FaultServer, Pipeline]]:
+async def serving(*scenes: Scene, **more: Any) -> AsyncGenerator[tuple[FaultServer, Pipeline]]:
     """A server that plays the scenes, and a pipeline to it; afterwards nothing may be left open or unsaid."""
     server_options = {name: more.pop(name) for name in ("tls", "greeting") if name in more}
     if "tls" in server_options:
@@ -159,7 +178,6 @@ async def run(case: Case) -> None:
                 case.read,
                 timeouts=case.times,
                 policy=case.policy,
-                headers=case.headers,
             )
         except EvalsError as caught:
             error = caught

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 
 import attrs
 import pytest
-
 from doubles import FakeClock
+from wire.faultserver import answer
+from wire.harness import KEY, TIMES, assert_plain, body_of, pipeline_for, request, serving
+
 from evals_async.errors import ConfigurationError, Unauthenticated
 from evals_async.wire import AzureKey, BearerTokens, RetryPolicy, StaticKey
 from evals_async.wire.auth import SecretHeaders, redacted, secrets_in
-from wire.faultserver import answer
-from wire.harness import KEY, TIMES, assert_plain, body_of, pipeline_for, request, serving
 
 
 BAD_KEYS: list[object] = [

@@ -10,20 +10,19 @@ from typing import Any
 
 import aiohttp
 import pytest
-import tenacity  # noqa: F401  # imported before anything is timed
+from wire.faultserver import FaultServer, Peer, Scene, answer, message, raw
+from wire.harness import POLICY, TIMES, assert_plain, body_of, pipeline_for, request, serving
 
 from evals_async.errors import ClientClosed, ConnectFailed, DeadlineExceeded, ResponseMismatch
 from evals_async.wire import Pipeline, Reply, RetryPolicy, Timeouts
-from wire.faultserver import FaultServer, Peer, Scene, answer, message, raw
-from wire.harness import TIMES, assert_plain, body_of, pipeline_for, request, serving
 
 
-POLICY = RetryPolicy()
 SOON = 0.05  # real seconds within which a cancelled call is over
 
 
 def echo(*, before: bytes = b"", after: bytes = b"", idle: bytes = b"") -> Scene:
-    """Answer with the last segment of the path, and with an answer that nobody asked for before it, after it or later."""
+    """Answer with the last segment of the path, and with an answer that nobody asked for before it, after it or
+    later."""
 
     async def play(peer: Peer) -> bool:
         wanted = peer.seen.target.rsplit("/", 1)[1].encode()
@@ -268,9 +267,6 @@ async def test_only_creates_carry_an_idempotency_key() -> None:
         assert [None] * 4 == [seen.header("idempotency-key") for seen in server.seen]
 
 
-Send = Callable[[], Awaitable[object]]
-
-
 async def settle_with(value: bytes | None) -> tuple[Callable[[], Awaitable[bytes | None]], list[int]]:
     asked: list[int] = []
 
@@ -295,7 +291,7 @@ async def test_a_delete_of_what_never_was_is_not_found() -> None:
     """A 404 that follows nothing doubtful is an error."""
     settle, asked = await settle_with(b"deleted, assumed")
     async with serving(answer(404)) as (_, pipeline):
-        with pytest.raises(Exception, match="^404") as caught:
+        with pytest.raises(Exception, match=r"^404") as caught:
             await pipeline.send(request("delete"), body_of, timeouts=TIMES, policy=POLICY, settle=settle)
         assert not asked
         assert not caught.value.maybe_executed  # type: ignore[attr-defined]  # an ApiError, by its text
@@ -315,7 +311,7 @@ async def test_a_cancel_that_did_not_take_effect_is_an_error() -> None:
     """W04: `None` from the look leaves the error, and no doubt."""
     settle, _ = await settle_with(None)
     async with serving(raw(b"", then="rst"), answer(400)) as (_, pipeline):
-        with pytest.raises(Exception, match="^400") as caught:
+        with pytest.raises(Exception, match=r"^400") as caught:
             await pipeline.send(request("cancel"), body_of, timeouts=TIMES, policy=POLICY, settle=settle)
         assert not caught.value.maybe_executed  # type: ignore[attr-defined]  # an ApiError, by its text
 
@@ -327,7 +323,7 @@ async def test_a_look_that_fails_leaves_the_error_and_the_doubt() -> None:
         async def settle() -> bytes | None:
             return await pipeline.send(request(), body_of, timeouts=TIMES, policy=POLICY)
 
-        with pytest.raises(Exception, match="^400") as caught:
+        with pytest.raises(Exception, match=r"^400") as caught:
             await pipeline.send(request("cancel"), body_of, timeouts=TIMES, policy=POLICY, settle=settle)
         assert "failed too" in str(caught.value)
         assert caught.value.maybe_executed  # type: ignore[attr-defined]  # an ApiError, by its text

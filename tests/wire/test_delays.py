@@ -31,7 +31,7 @@ FORMS: list[tuple[list[tuple[str, str]], float | None]] = [
     ([("retry-after", "1e400")], None),
     ([("retry-after", "1e3")], None),
     ([("retry-after", "1_000")], None),
-    ([("retry-after", "٣")], None),  # noqa: RUF001  # a digit, but not one of HTTP's
+    ([("retry-after", "٣")], None),  # a digit, but not one of HTTP's
     ([("retry-after", "")], None),
     ([("retry-after", "9" * 400)], None),
     ([("retry-after", "Tue, 99 Nov 2023 22:13:30 GMT")], None),
@@ -85,5 +85,6 @@ def test_rate_limits_are_read_and_nonsense_in_them_is_not() -> None:
     )
     limits = rate_limits(Reply(status=200, headers=headers, body=b""))
     assert RateLimits(Allowance(60, None, 1.0), Allowance(None, 0, None)) == limits
+    assert limits is not None
     assert limits.delay is None
     assert rate_limits(Reply(status=200, headers=(("date", "x"),), body=b"")) is None

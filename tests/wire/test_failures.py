@@ -1,4 +1,4 @@
-"""Error bodies of every shape that servers send: the right class, the right fields, and never an exception of the parser."""
+"""Error bodies of every shape that servers send: the right class and fields, and never a parser's exception."""
 
 import pytest
 

@@ -7,13 +7,14 @@ import gzip
 import zlib
 
 import pytest
+from wire.faultserver import answer, drip, endless, message, raw
+from wire.harness import KEY, Case, json_of, run
 
 from evals_async.errors import (
     ApiError,
     BadRequest,
     BodyTooLarge,
     Conflict,
-    ConnectFailed,
     ConnectionDropped,
     DeadlineExceeded,
     DecodeError,
@@ -29,8 +30,6 @@ from evals_async.errors import (
     Unprocessable,
 )
 from evals_async.wire import RetryPolicy, Timeouts
-from wire.faultserver import answer, drip, endless, message, raw
-from wire.harness import KEY, Case, json_of, run
 
 
 OK = answer()

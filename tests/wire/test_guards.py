@@ -1,6 +1,7 @@
 """The guards have work to do: take one away, and the row of the fault matrix that it is for fails.
 
-Each test removes one guard and runs the row's own test, which must then fail. What a row demands is told where the row is.
+Each test removes one guard and runs the row's own test, which must then fail. What a row demands is told where the row
+is.
 
     G1  a pooled connection with unread bytes is not handed out      C11 idle
     G2  aiohttp does not send again by itself                        C04
@@ -22,14 +23,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+from wire.faultserver import answer
+from wire.harness import TIMES, Case, body_of, request, run, serving
 from yarl import URL
 
 from evals_async.errors import EvalsError, RequestError
 from evals_async.wire import RetryPolicy, connection, pipeline
 from evals_async.wire.connection import Exchange, GuardedConnector
 from evals_async.wire.trip import Trip
-from wire.faultserver import answer
-from wire.harness import TIMES, Case, body_of, request, run, serving
 
 
 def rows_of(name: str) -> ModuleType:
@@ -86,7 +87,11 @@ async def test_paths_arrive_as_they_were_encoded() -> None:
 
 async def test_g3_encoded_urls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without `encoded=True`, the URL library decodes and resolves them."""
-    monkeypatch.setattr(Exchange, "url", lambda self, path, query: URL(f"{self.base}{path}"))
+
+    def decoded(self: Exchange, path: str, query: object) -> URL:
+        return URL(f"{self.base}{path}")
+
+    monkeypatch.setattr(Exchange, "url", decoded)
     await fails(paths_arrive())
 
 
@@ -115,7 +120,11 @@ async def test_g5_no_redirects(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_g6_drop_after_a_mismatch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without dropping the connection, the calls after a mismatch get each other's answers."""
-    monkeypatch.setattr(Trip, "drop", lambda self: None)
+
+    def keep(self: Trip) -> None:
+        """Do nothing."""
+
+    monkeypatch.setattr(Trip, "drop", keep)
     await fails(CONNECTIONS.test_an_answer_of_another_request_in_flight_drops_the_connection())
 
 
@@ -134,7 +143,11 @@ async def test_g7_errors_of_plain_values(monkeypatch: pytest.MonkeyPatch) -> Non
 
 async def test_g7_what_the_server_echoes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without redaction, a server that repeats the key puts it into the error."""
-    monkeypatch.setattr(pipeline, "scrubbed", lambda error, secrets: error)
+
+    def shown(error: RequestError, secrets: object) -> RequestError:
+        return error
+
+    monkeypatch.setattr(pipeline, "scrubbed", shown)
     await fails(run(TABLE["S12 key echoed"]))
 
 

@@ -1,12 +1,12 @@
-"""Whether and when a call tries again, as tables: the pauses with known dice, and what each failure means for each kind."""
+"""Whether and when a call tries again: the pauses with known dice, and what each failure means for each kind."""
 
 import asyncio
 import itertools
 from typing import get_args
 
 import pytest
-
 from doubles import FakeClock
+
 from evals_async.errors import (
     ApiError,
     BodyTooLarge,
@@ -31,11 +31,12 @@ from evals_async.wire.policy import RETRIES, Failure, failure_of
 from evals_async.wire.retry import Patience, keep_trying
 
 
+POLICY = RetryPolicy()
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def patience(
-    policy: RetryPolicy = RetryPolicy(),
+    policy: RetryPolicy = POLICY,
     kind: Kind = "read",
     *,
     draw: float = 1.0,

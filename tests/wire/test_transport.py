@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import datetime
 import pickle
 import ssl
 from pathlib import Path
@@ -10,24 +11,21 @@ from typing import Any
 import aiohttp
 import pytest
 import trustme
+from wire.faultserver import FaultServer, answer, message, raw
+from wire.harness import KEY, POLICY, TIMES, assert_plain, body_of, loop_messages, pipeline_for, request, serving
 
 from evals_async.errors import (
     ApiError,
     ClientClosed,
     ConfigurationError,
-    ConnectionDropped,
     ConnectFailed,
+    ConnectionDropped,
     DeadlineExceeded,
     ResponseTruncated,
     TlsError,
     WrongLoop,
 )
 from evals_async.wire import Pipeline, Request, RetryPolicy, Timeouts, Transport, Upload
-from wire.faultserver import FaultServer, answer, message, raw
-from wire.harness import KEY, TIMES, assert_plain, body_of, pipeline_for, request, serving
-
-
-POLICY = RetryPolicy()
 
 
 async def get(pipeline: Pipeline, **more: Any) -> bytes:
@@ -110,18 +108,18 @@ async def test_the_callers_session_is_used_and_never_closed() -> None:
         passed.append(request.method)
         return await handler(request)
 
-    async with aiohttp.ClientSession(middlewares=(middleware,), raise_for_status=True) as session:
-        async with serving(answer(), raw(b"", then="rst"), session=session) as (server, pipeline):
-            assert b"{}" == await get(pipeline)
-            with pytest.raises(ConnectionDropped) as caught:
-                await pipeline.send(request("create"), body_of, timeouts=TIMES, policy=POLICY)
-            assert caught.value.maybe_executed
-            with pytest.raises(ConnectionDropped):
-                await get(pipeline)
-            assert 5 == len(server.seen) == len(passed)
-            await pipeline.close()
-            assert not session.closed
-            await session.close()
+    session = aiohttp.ClientSession(middlewares=(middleware,), raise_for_status=True)
+    async with session, serving(answer(), raw(b"", then="rst"), session=session) as (server, pipeline):
+        assert b"{}" == await get(pipeline)
+        with pytest.raises(ConnectionDropped) as caught:
+            await pipeline.send(request("create"), body_of, timeouts=TIMES, policy=POLICY)
+        assert caught.value.maybe_executed
+        with pytest.raises(ConnectionDropped):
+            await get(pipeline)
+        assert 5 == len(server.seen) == len(passed)
+        await pipeline.close()
+        assert not session.closed
+        await session.close()
 
 
 async def test_of_the_callers_session_it_is_not_known_what_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,54 +213,57 @@ def authority() -> trustme.CA:
 
 def server_side(certificate: trustme.LeafCert) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate.configure_cert(context)
+    certificate.configure_cert(context)  # pyright: ignore[reportUnknownMemberType]  # names pyOpenSSL's types too
     return context
 
 
-@pytest.mark.parametrize(
-    "fault", ["self-signed", "wrong host", "expired", "plain port"], ids=lambda fault: fault.replace(" ", "_")
-)
+def trusting(context: ssl.SSLContext, authority: trustme.CA) -> None:
+    authority.configure_trust(context)  # pyright: ignore[reportUnknownMemberType]  # names pyOpenSSL's types too
+
+
+@pytest.mark.parametrize("fault", ["self-signed", "wrong host", "expired"])
 async def test_certificates_that_are_refused(authority: trustme.CA, fault: str) -> None:
     """C03: TlsError, one attempt, nothing sent."""
-    import datetime
-
     ended = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
     certificate = authority.issue_cert(
         "elsewhere.example" if fault == "wrong host" else "localhost", not_after=ended if fault == "expired" else None
     )
     trust = ssl.create_default_context()
     if fault != "self-signed":
-        authority.configure_trust(trust)
-    tls = None if fault == "plain port" else server_side(certificate)
-    async with FaultServer(raw(b"not TLS\r\n\r\n"), tls=tls) as server:
-        if fault == "plain port":
-
-            async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                writer.write(b"220 mail.example ESMTP\r\n")
-                await reader.read()
-                writer.close()
-
-            server.serve = shout  # type: ignore[method-assign]  # another server on a port of its own
-            plain = await asyncio.start_server(shout, "127.0.0.1", 0)
-            port = plain.sockets[0].getsockname()[1]
-        else:
-            port = server.port
-        asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # the server's side of the refusal
-        pipeline = pipeline_for(f"https://localhost:{port}/v1", ssl=trust)
-        with pytest.raises(TlsError) as caught:
-            await pipeline.send(request("create"), body_of, timeouts=TIMES, policy=POLICY)
-        await pipeline.close()
-        if fault == "plain port":
-            plain.close()
-        assert (1, False) == (caught.value.attempts, caught.value.maybe_executed)
+        trusting(trust, authority)
+    async with FaultServer(answer(), tls=server_side(certificate)) as server:
+        with loop_messages():  # the server's side of the refusal
+            await refused(f"https://localhost:{server.port}/v1", trust)
         assert not server.seen
-        assert_plain(caught.value)
+
+
+async def test_a_port_that_does_not_speak_tls() -> None:
+    """C03: TlsError, one attempt."""
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example ESMTP\r\n")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    await refused(f"https://localhost:{server.sockets[0].getsockname()[1]}", ssl.create_default_context())
+    server.close()
+
+
+async def refused(url: str, trust: ssl.SSLContext) -> None:
+    """A create to that URL ends in a TlsError, before anything is sent."""
+    pipeline = pipeline_for(url, ssl=trust)
+    with pytest.raises(TlsError) as caught:
+        await pipeline.send(request("create"), body_of, timeouts=TIMES, policy=POLICY)
+    await pipeline.close()
+    assert (1, False) == (caught.value.attempts, caught.value.maybe_executed)
+    assert_plain(caught.value)
 
 
 async def test_certificates_that_are_trusted(authority: trustme.CA) -> None:
     """A context of one's own is all that a private authority needs."""
     trust = ssl.create_default_context()
-    authority.configure_trust(trust)
+    trusting(trust, authority)
     tls = server_side(authority.issue_cert("localhost"))
     async with serving(answer(), tls=tls, trust=trust) as (_, pipeline):
         assert b"{}" == await get(pipeline)

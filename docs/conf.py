@@ -12,8 +12,9 @@ from typing import Any, is_typeddict
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.util.typing import stringify_annotation
 
-from evals_async.models import Model
+from evals_async import models
 
 
 project = "evals-async"
@@ -88,6 +89,10 @@ def public_places() -> dict[str, str]:
 
 
 PLACES = public_places()
+ALIASES = {
+    stringify_annotation(getattr(models, name), "smart"): f"~evals_async.models.{name}"
+    for name in ("DataSourceConfigInput", "GraderInput", "RunDataSourceInput")
+}
 
 
 def at_public_place(app: Sphinx, env: Any, node: addnodes.pending_xref, contnode: nodes.Element) -> Any:
@@ -110,15 +115,20 @@ def unlink_builtins(app: Sphinx, document: nodes.document) -> None:
             reference.replace_self(nodes.Text(reference["reftarget"]))
 
 
-def without_fields(app: Sphinx, what: str, name: str, obj: Any, *rest: Any) -> tuple[str, None] | None:
-    """No signature for models: their fields follow, one by one."""
-    is_model = what == "class" and (issubclass(obj, Model) or is_typeddict(obj))
-    return ("", None) if is_model else None
+def readable(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """No signature for models, whose fields follow one by one; the names of long unions in all others."""
+    if what == "class" and (issubclass(obj, models.Model) or is_typeddict(obj)):
+        return "", None
+    for union, alias in ALIASES.items():
+        signature = signature and signature.replace(union, alias)
+    return signature, returns
 
 
 def setup(app: Sphinx) -> None:
     app.connect("doctree-read", unlink_builtins)
-    app.connect("autodoc-process-signature", without_fields)
+    app.connect("autodoc-process-signature", readable)
     app.add_role("name_or_code", name_or_code)
     app.connect("missing-reference", at_public_place)
     app.connect("warn-missing-reference", excused)

@@ -10,7 +10,7 @@ async def main() -> None:
     async with (
         EvalsClient() as source,
         LocalServer("copies.db") as server,
-        EvalsClient(base_url=server.base_url, api_key="any") as target,
+        EvalsClient(base_url=server.base_url, api_key="sk-local") as target,
     ):
         async for evaluation in source.evals.list():
             copied = await target.evals.create(**evaluation.to_create())

@@ -10,7 +10,7 @@ async def main() -> None:
         async for evaluation in client.evals.list():
             newest = await client.evals.runs.list(evaluation.id, order="desc", status="completed").collect(limit=1)
             for run in newest:
-                print(f"{evaluation.name}: {run.name}")
+                print(f"{evaluation.name}: {run.name or run.id}")
                 async for item in client.evals.runs.output_items.list(run):
                     if item.is_error:
                         failure = item.sample.failure if item.sample else None

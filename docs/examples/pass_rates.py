@@ -14,7 +14,7 @@ async def main() -> None:
                 continue
             run = outcome.unwrap()
             rate = "no rows" if run.pass_rate is None else f"{run.pass_rate:.0%}"
-            print(f"{names[outcome.key]}: {run.name}: {rate}")
+            print(f"{names[outcome.key]}: {run.name or run.id}: {rate}")
 
 
 asyncio.run(main())

@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator
 import aiohttp
 from aiohttp import web
 
-from evals_async import EvalsClient, NotFound, RequestError, encode
+from evals_async import EvalsClient, LRUCache, NotFound, RequestError, encode
 
 
 CLIENT = web.AppKey("CLIENT", EvalsClient)
 
 
 async def evals(app: web.Application) -> AsyncIterator[None]:
-    async with EvalsClient(timeout=10) as client:
+    async with EvalsClient(timeout=10, cache=LRUCache()) as client:  # runs that are over are kept
         app[CLIENT] = client
         yield
 

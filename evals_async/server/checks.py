@@ -14,6 +14,7 @@ from evals_async.server.answers import Problem, listed
 Check: TypeAlias = Callable[[object, str], object]
 T = TypeVar("T")
 
+DEEPEST = 200  # levels of arrays and objects; Python's own encoder gives up at some hundreds
 MOST_PAIRS, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512  # the limits of `metadata`
 
 OPERATIONS = ("eq", "ne", "like", "ilike")
@@ -114,10 +115,24 @@ def optional(body: Mapping[str, object], name: str, check: Callable[[object, str
     return None if body.get(name) is None else required(body, name, check, within)
 
 
+def parse_bounded(data: bytes) -> object:
+    """The value of a JSON document of at most `DEEPEST` levels, so that it can be written again. Raises `NotJSON`."""
+    value = parse(data)
+    if data.count(b"[") + data.count(b"{") <= DEEPEST:
+        return value
+    level: list[object] = [value]
+    for _ in range(DEEPEST):
+        inner = [as_array(entry) or (as_object(entry) or {}).values() for entry in level]
+        level = [entry for entries in inner for entry in entries if isinstance(entry, dict | list)]
+        if not level:
+            return value
+    raise NotJSON(f"nested too deeply: more than {DEEPEST} levels")
+
+
 def json_object(data: bytes) -> JSONObject:
     """The JSON object that a request's body is."""
     try:
-        value = parse(data)
+        value = parse_bounded(data)
     except NotJSON as error:
         raise Problem(400, f"We could not parse the JSON body of your request: {error}") from None
     found = as_object(value)

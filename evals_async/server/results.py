@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
-from evals_async.jsontext import JSONObject, NotJSON, as_array, as_object, parse
+from evals_async.jsontext import JSONObject, NotJSON, as_array, as_object
+from evals_async.server.checks import parse_bounded
 from evals_async.server.grading import grade, sample_namespace
 from evals_async.server.shapes import Ids, content_hash
 from evals_async.server.similarity import Unavailable
@@ -50,7 +51,7 @@ def rows_of_file(data: bytes) -> list[SourceRow]:
     for number, line in enumerate(data.splitlines(), 1):
         if line.strip():
             try:
-                value = parse(line)
+                value = parse_bounded(line)
             except NotJSON as error:
                 raise BadRows(f"line {number} is no JSON: {error}") from None
             found.append(source_row(value, f"line {number}"))

@@ -1,5 +1,6 @@
 """The endpoints of evals, over a real socket."""
 
+import json
 import re
 
 import pytest
@@ -221,6 +222,17 @@ async def test_fields_that_are_not_known_are_let_through(http: PlainHttp) -> Non
     assert made.status == 201
     assert made.json["testing_criteria"][0]["weight"] == 2
     assert (made.json["name"], made.json["metadata"]) == ("", {})
+
+
+@pytest.mark.parametrize(("depth", "status"), [(190, 201), (199, 400), (700, 400), (970, 400), (100_000, 400)])
+async def test_nesting_has_a_limit(http: PlainHttp, depth: int, status: int) -> None:
+    """What could not be written again is not taken in: 200 levels, and no more."""
+    body = json.dumps(eval_request(data_source_config={"type": "custom", "item_schema": {"x": "HERE"}}))
+    deep = body.replace('"HERE"', "[" * depth + "]" * depth)
+    answer = await http.send("POST", "/evals", data=deep.encode())
+    assert answer.status == status
+    if status == 201:
+        assert (await http.get(f"/evals/{answer.json['id']}")).json == answer.json
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b'{"a":NaN}', b"[" * 100_000])

@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import aiohttp
@@ -195,3 +197,12 @@ async def test_closing_does_not_wait_for_slow_answers() -> None:
         await server.close()
         with pytest.raises(aiohttp.ClientConnectionError):
             await asking
+
+
+def test_importing_it_imports_no_client_and_no_grading_library() -> None:
+    """The server shares nothing with the client above the ground floor, and pays for no library before it is needed."""
+    unwanted = ("nltk", "rapidfuzz", "rouge_score", "numpy", "tenacity", "cattrs")
+    ours = tuple(f"evals_async.{room}" for room in ("client", "codec", "models", "wire", "resources"))
+    script = f"import sys, evals_async.server; print([n for n in sys.modules if n.startswith({ours!r}) or n in {unwanted!r}])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "[]\n"

@@ -212,7 +212,11 @@ async def test_rows_can_come_from_an_uploaded_file(http: PlainHttp, clock: FakeC
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b'{"item": {}}\n{"item": ', "line 2 is no JSON"), (b"[1]", "line 1 has no object `item`")],
+    [
+        (b'{"item": {}}\n{"item": ', "line 2 is no JSON"),
+        (b"[1]", "line 1 has no object `item`"),
+        (b'{"item": {"x": ' + b"[" * 300 + b"]" * 300 + b"}}", "line 1 is no JSON: nested too deeply"),
+    ],
 )
 async def test_a_run_over_a_broken_file_fails(http: PlainHttp, clock: FakeClock, content: bytes, reason: str) -> None:
     """The run ends as failed, and its error names the line."""

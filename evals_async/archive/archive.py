@@ -1,12 +1,22 @@
 """`Archive`: one file, and what can be done with it."""
 
+from collections.abc import AsyncIterator
 from typing import Self
 
+import attrs
+
+from evals_async.archive import reading
+from evals_async.archive.compare import Comparison
+from evals_async.archive.estimate import Estimate, estimate
+from evals_async.archive.fetching import Fetcher
 from evals_async.archive.passes import DEFAULT_CONCURRENCY, DEFAULT_PATIENCE, OnProgress, Terms, export
+from evals_async.archive.reading import Summary
 from evals_async.archive.values import EVERYTHING, ExportReport, Selection
+from evals_async.archive.verify import VerifyReport, verify_offline
 from evals_async.client import EvalsClient
 from evals_async.clock import SYSTEM_CLOCK, Clock
-from evals_async.store import Database
+from evals_async.models import Eval, EvalRun, File, OutputItem
+from evals_async.store import Database, rows
 from evals_async.store.database import StrPath
 
 
@@ -64,3 +74,60 @@ class Archive:
         """
         terms = Terms(concurrency=concurrency, patience=patience, another_server=another_server)
         return await export(self.database, client, selection, terms, clock=self.clock, on_progress=on_progress)
+
+    async def verify(
+        self,
+        client: EvalsClient | None = None,
+        *,
+        sample: int | None = None,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        patience: float = DEFAULT_PATIENCE,
+    ) -> VerifyReport:
+        """Prove that the archive is whole: by itself, and with a `client` against its server too.
+
+        By itself: every object is hashed, every run has as many items as it counts, every file that a run refers to is
+        here with the right hash, nothing was left unfinished. Against the server: all evals, runs and files, and the
+        items of `sample` runs drawn by chance; `None` compares the items of all runs, and the contents of files. GET
+        only. Raises `ArchiveError`, and what `export` raises of the server.
+        """
+        report = await verify_offline(self.database, self.clock.time())
+        if client is not None:
+            fetcher = Fetcher.of(client)
+            await Comparison(self.database, fetcher, report, clock=self.clock, patience=patience).run(
+                sample, concurrency
+            )
+            report.manifest["compared_with_server"] = dict(report.compared)
+            report.manifest["unfinished"] = [attrs.asdict(finding) for finding in report.findings]
+        return report
+
+    async def estimate(
+        self, client: EvalsClient, selection: Selection = EVERYTHING, *, concurrency: int = DEFAULT_CONCURRENCY
+    ) -> Estimate:
+        """Count what `export` would copy in a first pass, without copying. Raises what the client raises."""
+        return await estimate(client, selection, concurrency=concurrency)
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def evals(self) -> AsyncIterator[Eval]:
+        """All evals, oldest first."""
+        return reading.models(self.database, "evals", Eval)
+
+    def runs(self, eval_id: str | None = None, *, status: str | None = None) -> AsyncIterator[EvalRun]:
+        """The runs of one eval, oldest first, or those of all evals; of one status, if it is given."""
+        return reading.all_runs(self.database, eval_id, status)
+
+    def items(self, run: EvalRun | tuple[str, str], *, status: str | None = None) -> AsyncIterator[OutputItem]:
+        """The output items of a run, given as it was read here or as (eval_id, run_id)."""
+        return reading.all_items(self.database, run, status)
+
+    def files(self, *, purpose: str | None = None) -> AsyncIterator[File]:
+        """All files, oldest first."""
+        return reading.all_files(self.database, purpose)
+
+    async def content(self, file_id: str) -> bytes | None:
+        """The content of a file, or `None` when it is not here."""
+        return await self.database.call(rows.get_content, file_id)
+
+    async def summary(self) -> Summary:
+        """What is inside, in numbers."""
+        return await reading.summary(self.database)

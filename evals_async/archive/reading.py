@@ -1,0 +1,166 @@
+"""What is in an archive, as the models that the client returns: lazily, in batches, in the order of their age.
+
+Objects that the server has no more are there too. Nothing here writes, and nothing here asks a server.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar
+
+import attrs
+
+from evals_async.codec import decode
+from evals_async.errors import InvalidArgument
+from evals_async.models import Eval, EvalRun, File, OutputItem
+from evals_async.store import TABLES, Connection, Database, Kind, ledger, rows
+
+
+T = TypeVar("T")
+
+BATCH = 200
+
+
+async def texts(
+    database: Database, kind: Kind, parents: Sequence[str] = (), *, label: str | None = None
+) -> AsyncIterator[str]:
+    """The exact JSON texts of what is under `parents`, oldest first; of one status (files: purpose), if `label` says."""
+    after: str | None = None
+    while True:
+        page = await database.call(rows.page, kind, parents, after=after, limit=BATCH, label=label)
+        for text in page.texts:
+            yield text
+        if not page.has_more:
+            return
+        after = page.ids[-1]
+
+
+async def models(
+    database: Database, kind: Kind, shape: type[T], parents: Sequence[str] = (), *, label: str | None = None
+) -> AsyncIterator[T]:
+    """The same, as objects of class `shape`. Raises `DecodeError` for an object that the class cannot hold."""
+    async for text in texts(database, kind, parents, label=label):
+        yield decode(text.encode(), shape)
+
+
+async def run_keys(database: Database, eval_id: str | None) -> AsyncIterator[tuple[str, str]]:
+    """The keys of the runs of one eval, or of all."""
+
+    def after(connection: Connection, last: tuple[str, str]) -> list[tuple[str, str]]:
+        only = "" if eval_id is None else "eval_id = ? AND "
+        values = () if eval_id is None else (eval_id,)
+        sql = f"SELECT eval_id, id FROM runs WHERE {only}(eval_id, id) > (?, ?) ORDER BY eval_id, id LIMIT {BATCH}"
+        return connection.execute(sql, (*values, *last)).fetchall()
+
+    last = ("", "")
+    while batch := await database.call(after, last):
+        for key in batch:
+            yield key
+        last = batch[-1]
+
+
+async def eval_ids(database: Database) -> list[str]:
+    """The ids of all evals, oldest first."""
+    sql = "SELECT id FROM evals ORDER BY created_at, id"
+    found: list[tuple[str]] = await database.call(lambda connection: connection.execute(sql).fetchall())
+    return [row[0] for row in found]
+
+
+async def all_runs(database: Database, eval_id: str | None, status: str | None) -> AsyncIterator[EvalRun]:
+    """The runs of one eval, or those of every eval, one eval after the other."""
+    for each in [eval_id] if eval_id is not None else await eval_ids(database):
+        async for run in models(database, "runs", EvalRun, (each,), label=status):
+            yield run
+
+
+async def all_items(
+    database: Database, run: EvalRun | tuple[str, str], status: str | None
+) -> AsyncIterator[OutputItem]:
+    """The output items of a run."""
+    key = run if isinstance(run, tuple) else (run.eval_id or "", run.id)
+    if not all(key):
+        raise InvalidArgument("name the run as (eval_id, run_id): this one does not tell its eval")
+    async for item in models(database, "output_items", OutputItem, key, label=status):
+        yield item
+
+
+async def one(database: Database, kind: Kind, key: Sequence[str], shape: type[T]) -> T | None:
+    """One object, or `None` if it is not here."""
+    text = await database.call(rows.get, kind, key)
+    return None if text is None else decode(text.encode(), shape)
+
+
+async def find_run(database: Database, run_id: str) -> list[tuple[str, str]]:
+    """The keys of the runs with that id; mostly one."""
+    sql = "SELECT eval_id, id FROM runs WHERE id = ? ORDER BY eval_id"
+    return await database.call(lambda connection: connection.execute(sql, (run_id,)).fetchall())
+
+
+# --- what is inside -------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class EvalSummary:
+    """One eval in numbers; times in seconds since the epoch."""
+
+    eval: Eval
+    runs: int
+    items: int
+    newest_run: int | None
+    missing: bool
+
+
+@attrs.frozen(kw_only=True)
+class Summary:
+    """What is in an archive, and how it stands. `writer` tells who fills it now, or was killed while doing so."""
+
+    evals: tuple[EvalSummary, ...]
+    counts: dict[str, int]
+    missing: dict[str, int]
+    content_bytes: int
+    contents: int
+    last: ledger.Pass | None
+    unfinished: int
+    damaged: int
+    writer: tuple[int, str, float] | None
+
+
+def summary_rows(connection: Connection) -> list[tuple[str, int, int, int | None, bool]]:
+    sql = (
+        "SELECT e.body, (SELECT count(*) FROM runs r WHERE r.eval_id = e.id), "
+        "(SELECT count(*) FROM output_items i WHERE i.eval_id = e.id), "
+        "(SELECT max(created_at) FROM runs r WHERE r.eval_id = e.id), e.missing_since IS NOT NULL "
+        "FROM evals e ORDER BY e.created_at, e.id"
+    )
+    return connection.execute(sql).fetchall()
+
+
+async def summary(database: Database) -> Summary:
+    """What is in the archive."""
+
+    def contents(connection: Connection) -> tuple[int, int]:
+        sql = "SELECT count(*), coalesce(sum(length(bytes)), 0) FROM file_contents"
+        row: tuple[int, int] = connection.execute(sql).fetchone()
+        return row
+
+    last = await database.call(ledger.last_pass)
+    unfinished = [] if last is None else await database.call(ledger.work_in, last.number, ledger.UNFINISHED)
+    number, size = await database.call(contents)
+    return Summary(
+        evals=tuple(
+            EvalSummary(eval=decode(body.encode(), Eval), runs=runs, items=items, newest_run=newest, missing=bool(gone))
+            for body, runs, items, newest, gone in await database.call(summary_rows)
+        ),
+        counts={kind: await database.call(rows.count, kind) for kind in TABLES},
+        missing=dict(await database.call(ledger.missing)),
+        content_bytes=size,
+        contents=number,
+        last=last,
+        unfinished=len(unfinished),
+        damaged=len(await database.call(ledger.damaged)),
+        writer=await database.call(ledger.writer),
+    )
+
+
+async def all_files(database: Database, purpose: str | None) -> AsyncIterator[File]:
+    """The files, oldest first."""
+    async for file in models(database, "files", File, label=purpose):
+        yield file

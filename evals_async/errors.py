@@ -14,7 +14,8 @@
     │  │                           .retry_after .body
     │  │  ├─ BadRequest 400        ├─ Unauthenticated 401   ├─ PermissionDenied 403   ├─ NotFound 404
     │  │  ├─ Conflict 409          ├─ Unprocessable 422     ├─ ServerError 5xx, 408, 425
-    │  │  └─ RateLimited 429       └─ QuotaExceeded         a 429 that waiting does not cure
+    │  │  └─ RateLimited 429
+    │  │     └─ QuotaExceeded      a 429 that waiting does not cure
     │  ├─ TransportError           no whole answer came
     │  │  ├─ ConnectFailed         no connection was made: the server saw nothing
     │  │  │  └─ TlsError           the certificate or the handshake was refused
@@ -120,8 +121,8 @@ class RequestError(EvalsError):
 
     `method` and `path` say which; `request_id` is the server's name for it. `attempts` were made in `elapsed` seconds,
     `history` lists them, `note` says why there was no further one. `maybe_executed` is true when a request that changes
-    something may have been carried out although no usable answer came: look before you send it again. `after` is set when
-    a later page of a listing failed: the cursor to go on with.
+    something may have been carried out although no usable answer came: look before you send it again. `after` is set
+    when a later page of a listing failed: the cursor to go on with.
     """
 
     method: str = ""

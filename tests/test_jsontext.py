@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import sys
+from functools import reduce
 from types import ModuleType
 
 import pytest
@@ -154,9 +155,7 @@ def test_lone_surrogates_can_be_sent() -> None:
 
 LOOP: list[object] = []
 LOOP.append(LOOP)
-DEEP: list[object] = []
-for _ in range(100_000):
-    DEEP = [DEEP]
+DEEP = reduce(lambda inner, _: [inner], range(100_000), list[object]())
 
 
 @pytest.mark.parametrize("write", [dump, canonical])

@@ -74,3 +74,20 @@ def test_a_newer_file_is_refused(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 3}")
     with pytest.raises(ArchiveError, match=f"schema {len(MIGRATIONS) + 3}"):
         check_identity(connection)
+
+
+def test_two_may_migrate_at_once(connection: sqlite3.Connection, tmp_path: Path) -> None:
+    """Whoever finds that a step was made meanwhile by another does not make it again."""
+    other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
+    migrated: list[str] = []
+
+    def be_quicker(statement: str) -> None:
+        if statement == "BEGIN IMMEDIATE" and not migrated:
+            migrated.append(statement)
+            migrate(other)
+
+    connection.set_trace_callback(be_quicker)
+    migrate(connection)
+    other.close()
+    assert migrated == ["BEGIN IMMEDIATE"]
+    assert pragma(connection, "user_version") == len(MIGRATIONS)

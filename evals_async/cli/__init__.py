@@ -5,6 +5,7 @@ Nothing is imported here before `main` runs but the tree of errors, so that a mi
 
 import logging
 import os
+import shlex
 import sys
 from io import TextIOWrapper
 from urllib.parse import unquote
@@ -18,6 +19,10 @@ OK, ERROR, USAGE, AUTH, INTERRUPTED = 0, 1, 2, 4, 130
 MISSING = 'the command line needs the extra "cli"; install it with: pip install "evals-async[cli]"'
 KEY_HINT = (
     "set OPENAI_API_KEY, or AZURE_OPENAI_ENDPOINT and AZURE_OPENAI_API_KEY; without a key there is: evals-async demo"
+)
+
+UNEXPECTED = (
+    "repeat with --verbose to see where it happened; if the arguments are right, this is a fault of evals-async"
 )
 
 
@@ -75,6 +80,9 @@ def run(arguments: list[str] | None) -> int:
     terms = Terms()
     try:
         code: object = root.main(arguments, prog_name="evals-async", standalone_mode=False, obj=terms)
+    except click.exceptions.NoArgsIsHelpError as error:
+        output.note(error.format_message())
+        return USAGE
     except click.UsageError as error:
         usage, command = ("", "evals-async") if error.ctx is None else (error.ctx.get_usage(), error.ctx.command_path)
         return misused(error.format_message(), usage, command)
@@ -95,11 +103,11 @@ def run(arguments: list[str] | None) -> int:
 
 
 def misused(message: str, usage: str, command: str) -> int:
-    """Tell a mistake in the command line; returns the exit code."""
-    output.error(message)
+    """Tell a mistake in the command line; returns the exit code. The message may say after `next: ` what to do."""
+    what, _, hint = message.partition("\nnext: ")
+    output.error(what)
     output.note(usage)
-    if "next: " not in message:
-        output.hint(f"{command} --help")
+    output.hint(hint or f"{command} --help")
     return USAGE
 
 
@@ -108,22 +116,24 @@ def interrupted() -> int:
     return INTERRUPTED
 
 
-def failed(error: Exception) -> int:
-    """Tell an error with what to do next; returns the exit code."""
-    known = isinstance(error, errors.EvalsError)
-    output.error(str(error) if known else f"{type(error).__name__}: {error}")
-    if isinstance(error, errors.RequestError) and error.after:
-        output.note(f"the listing stood at: --after {error.after}")
-    if hint := hint_for(error):
+def failed(*failures: Exception) -> int:
+    """Tell errors, and what to do next; returns the exit code, that of the worst."""
+    hints: dict[str, None] = {}
+    for error in failures:
+        known = isinstance(error, errors.EvalsError)
+        output.error(str(error) if known else f"{type(error).__name__}: {error}")
+        if isinstance(error, errors.RequestError) and error.after:
+            output.note(f"the listing goes on from there with: --after {error.after}")
+        if hint := hint_for(error):
+            hints[hint] = None
+    for hint in hints:
         output.hint(hint)
-    elif not known:
-        output.hint("repeat with --verbose to see where; if the arguments are right, this is a fault of evals-async")
-    return exit_code(error)
+    return max(map(exit_code, failures), default=OK)
 
 
 def exit_code(error: Exception) -> int:
     """The exit code that says what kind of error it was."""
-    if isinstance(error, errors.Unauthenticated | errors.PermissionDenied) or isinstance(error, KeyMissing):
+    if isinstance(error, errors.Unauthenticated | errors.PermissionDenied | KeyMissing):
         return AUTH
     return USAGE if isinstance(error, errors.ConfigurationError | errors.InvalidArgument) else ERROR
 
@@ -133,5 +143,8 @@ def hint_for(error: Exception) -> str | None:
     if isinstance(error, errors.NotFound):
         _, _, below = error.path.partition("/evals/")
         eval_id, _, rest = below.partition("/")
-        return f"evals-async runs list {unquote(eval_id)}" if rest.startswith("runs/") else "evals-async evals list"
+        found = ("runs", "list", unquote(eval_id)) if rest.startswith("runs/") else ("evals", "list")
+        return shlex.join(("evals-async", *found))
+    if not isinstance(error, errors.EvalsError):
+        return UNEXPECTED
     return next((hint for kind, hint in HINTS if isinstance(error, kind)), None)

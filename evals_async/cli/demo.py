@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import click
 
 import evals_async
-from evals_async.cli import output
+from evals_async.cli import failed, output
 from evals_async.cli.groups import Terms, examples, global_options, pass_terms
-from evals_async.cli.output import Column
-from evals_async.cli.service import connect
+from evals_async.cli.service import connect, run
 from evals_async.cli.summary import Summary
+from evals_async.cli.text import Column, bar, percent, plural
 
 
-RATE = Column("Pass rate", show=output.percent, right=True)
-BAR = Column("", show=output.bar, keep=True, where="terminal")
+FAILURES_TOLD = 3
+RATE = Column("Pass rate", show=percent, right=True)
+BAR = Column("", show=bar, keep=True, where="terminal")
 
 
 @click.command(
@@ -38,11 +37,9 @@ def demo(terms: Terms, wanted: int, top: int, live: bool) -> int:
     A local server with a sample is started in memory for it: no key, no network, and the same numbers every time,
     apart from the seconds. With --live, the runs are those of your service.
     """
-    if terms.verbose:
-        output.log_to_stderr()
-    failed = asyncio.run(from_service(terms, wanted, top) if live else from_sample(terms, wanted, top))
+    code = run(terms, from_service(terms, wanted, top) if live else from_sample(terms, wanted, top))
     output.hint("evals-async evals list" if live else "evals-async serve --sample, or evals-async demo --live")
-    return 1 if failed else 0
+    return code
 
 
 async def from_sample(terms: Terms, wanted: int, top: int) -> int:
@@ -50,7 +47,7 @@ async def from_sample(terms: Terms, wanted: int, top: int) -> int:
 
     async with LocalServer(remembered=0) as server:
         await server.seed(**sample_tree(wanted))
-        output.note(f"a local server with a sample of {output.plural(wanted, 'run')}: {server.base_url}")
+        output.note(f"a local server with a sample of {plural(wanted, 'run')}: {server.base_url}")
         async with connect(terms, base_url=server.base_url, api_key="local") as client:
             return await fetch_and_show(client, terms, wanted, top)
 
@@ -62,7 +59,7 @@ async def from_service(terms: Terms, wanted: int, top: int) -> int:
 
 
 async def fetch_and_show(client: evals_async.EvalsClient, terms: Terms, wanted: int, top: int) -> int:
-    """Find runs, fetch each of them by its id, show the sums; returns how many could not be fetched."""
+    """Find runs, fetch each of them by its id, show the sums; returns the exit code."""
     names = {entry.id: entry.name or entry.id async for entry in client.evals.list()}
     keys = await find_runs(client, list(names), wanted, terms.concurrency)
     summary, failures = Summary(), list[Exception]()
@@ -70,16 +67,17 @@ async def fetch_and_show(client: evals_async.EvalsClient, terms: Terms, wanted: 
     with output.progress("fetching runs", len(keys)) as update:
         async with client.evals.runs.stream_many(keys, concurrency=terms.concurrency) as outcomes:
             async for outcome in outcomes:
-                if outcome.value is None:
-                    failures.append(outcome.error or ValueError("nothing came"))
+                if outcome.error is not None:
+                    failures.append(outcome.error)
                 else:
-                    summary.add(outcome.value)
+                    summary.add(outcome.unwrap())
                 update(summary.runs + len(failures))
     seconds = client.clock.monotonic() - began
     show(summary, names, top, seconds, client.statistics().requests - before)
-    for failure in failures[:top]:
-        output.error(str(failure))
-    return len(failures)
+    code = failed(*failures[:FAILURES_TOLD])
+    if len(failures) > FAILURES_TOLD:
+        output.note(f"{len(failures) - FAILURES_TOLD:,} more could not be fetched")
+    return code
 
 
 async def find_runs(
@@ -113,9 +111,9 @@ def show(summary: Summary, names: dict[str, str], top: int, seconds: float, requ
             for run in shown
             if (counts := run.result_counts) is not None
         ],
-        title=f"Lowest pass rates ({len(shown)} of {output.plural(len(summary.rated), 'run')} with results)",
+        title=f"Lowest pass rates ({len(shown)} of {plural(len(summary.rated), 'run')} with results)",
     )
-    output.text()
+    output.say()
     output.table(
         [Column("Eval"), Column("Grader"), Column("Passed", right=True), Column("Failed", right=True), RATE, BAR],
         [
@@ -124,7 +122,7 @@ def show(summary: Summary, names: dict[str, str], top: int, seconds: float, requ
         ],
         title="Graders",
     )
-    output.text()
+    output.say()
     output.table(
         [Column("Model"), *(Column(title, right=True) for title in ("Calls", "Prompt", "Completion", "Tokens"))],
         [
@@ -133,7 +131,7 @@ def show(summary: Summary, names: dict[str, str], top: int, seconds: float, requ
         ],
         title="Tokens",
     )
-    output.text()
+    output.say()
     statuses = ", ".join(f"{number:,} {status}" for status, number in summary.statuses.most_common())
     output.record(
         [

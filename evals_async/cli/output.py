@@ -1,111 +1,25 @@
 """What the command line prints, and how: tables, records, JSON, progress, notes and errors.
 
 Data goes to stdout, everything else to stderr. Tables are drawn where a person looks (stdout is a terminal), and are
-tab-separated with full values and a header line everywhere else. Servers choose names and messages: control characters
-in them are never printed as they are. The only module that prints; it knows no command and no endpoint, and imports
-rich only when something is drawn.
+tab-separated with full values and a header line everywhere else. How values become text is in
+`text`. The only module that prints; it knows no command and no endpoint, and imports rich only when something is drawn.
 """
 
 import json
 import logging
-import re
+import shlex
 import sys
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any, Literal, Protocol, TextIO
 
-import attrs
-
 from evals_async import jsontext
+from evals_async.cli.text import Column, fitting, human_seconds, plain, printable
 from evals_async.jsontext import JSONValue
 
 
-NO_STYLES: Mapping[str, str] = {}
-STATUS_STYLES: Mapping[str, str] = {
-    **dict.fromkeys(("completed", "pass"), "green"),
-    **dict.fromkeys(("failed", "fail", "error"), "red"),
-    **dict.fromkeys(("canceled", "cancelled"), "yellow"),
-    **dict.fromkeys(("queued", "in_progress"), "cyan"),
-}
+GAP = 2  # between two columns
 SECONDS_PER_LINE = 5.0  # between two lines of progress where nothing can be drawn
-UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
-FULL, EMPTY = "━", "·"
-
-
-# --- text -------------------------------------------------------------------------------------------------------------
-
-
-def printable(text: str) -> str:
-    """The text on one line: control characters and lone surrogates, and what turns the writing around, escaped."""
-    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
-def plain(value: object) -> str:
-    """A value in a tab-separated file: nothing for `None`, ISO 8601 in UTC for a time, whole numbers and texts."""
-    match value:
-        case None:
-            return ""
-        case bool():
-            return "true" if value else "false"
-        case datetime():
-            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-        case _:
-            return printable(str(value))
-
-
-def shown(value: object) -> str:
-    """A value in a table on a terminal, unless its column knows better."""
-    match value:
-        case None:
-            return "-"
-        case datetime():
-            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M}"
-        case int() if not isinstance(value, bool):
-            return f"{value:,}"
-        case float():
-            return f"{value:,.2f}"
-        case _:
-            return plain(value)
-
-
-def percent(share: float | None) -> str:
-    """A share from 0 to 1, as `87.5 %`."""
-    return "-" if share is None else f"{share * 100:.1f} %"
-
-
-def bar(share: float | None, width: int = 10) -> str:
-    """A share from 0 to 1, as a bar."""
-    filled = 0 if share is None else round(share * width)
-    return FULL * filled + EMPTY * (width - filled)
-
-
-def human_bytes(size: float) -> str:
-    """A number of bytes, as `12.3 MiB`."""
-    if size < 1024:
-        return f"{size:.0f} B"
-    for unit in ("KiB", "MiB", "GiB"):
-        size /= 1024
-        if size < 1024:
-            return f"{size:.1f} {unit}"
-    return f"{size / 1024:.1f} TiB"
-
-
-def human_seconds(seconds: float) -> str:
-    """A duration, as `0.42 s`, `3 min 20 s` or `2 h 05 min`."""
-    if seconds < 10:
-        return f"{seconds:.2f} s"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02} s"
-    return f"{minutes // 60} h {minutes % 60:02} min"
-
-
-def plural(number: int, thing: str) -> str:
-    """`1 run`, `300 runs`."""
-    return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
 # --- stderr -----------------------------------------------------------------------------------------------------------
@@ -119,6 +33,11 @@ def note(text: str = "") -> None:
 def hint(text: str) -> None:
     """What to do next, on stderr."""
     note(f"next: {text}")
+
+
+def hint_command(*arguments: str) -> None:
+    """The command to give next, on stderr, quoted so that it can be copied whatever the ids in it are."""
+    hint(shlex.join(["evals-async", *arguments]))
 
 
 def error(text: str) -> None:
@@ -144,27 +63,6 @@ def log_to_stderr() -> None:
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
-
-
-@attrs.frozen
-class Column:
-    """One column: its title, how a terminal `show`s a value, and how much room it needs.
-
-    What is not on the `right` and not to `keep` may be cut short on a terminal; ids are kept, people copy them. `styles`
-    colours texts. `where` a column belongs: not everything fits on a terminal, and not everything is data.
-    """
-
-    title: str
-    show: Callable[[Any], str] = attrs.field(default=shown, kw_only=True)
-    right: bool = attrs.field(default=False, kw_only=True)
-    keep: bool = attrs.field(default=False, kw_only=True)
-    styles: Mapping[str, str] = attrs.field(default=NO_STYLES, kw_only=True)
-    where: Literal["everywhere", "terminal", "file"] = attrs.field(default="everywhere", kw_only=True)
-
-    @property
-    def name(self) -> str:
-        """The title as the name of a field."""
-        return self.title.lower().replace(" ", "_")
 
 
 def on_terminal() -> bool:
@@ -213,23 +111,18 @@ def draw(columns: Sequence[Column], rows: Iterable[Sequence[object]], title: str
     from rich.table import Table
     from rich.text import Text
 
-    kept = places(columns, "file")
-    texts = [[columns[place].show(row[place]) for place in kept] for row in rows]
-    made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for number, place in enumerate(kept):
-        column = columns[place]
-        widest = max(map(cell_len, (column.title, *(row[number] for row in texts))))
-        made.add_column(
-            Text(column.title),
-            justify="right" if column.right else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            min_width=widest if column.right or column.keep else min(8, widest),
-        )
-    for row in texts:
-        styled = (Text(text, columns[place].styles.get(text, "")) for place, text in zip(kept, row, strict=True))
-        made.add_row(*styled)
     screen = console(sys.stdout)
+    kept = places(columns, "file")
+    drawn = [columns[place] for place in kept]
+    texts = [[column.show(row[place]) for place, column in zip(kept, drawn, strict=True)] for row in rows]
+    wanted = [max(map(cell_len, cells)) for cells in zip(*([column.title for column in drawn], *texts), strict=True)]
+    widths = fitting(wanted, [column.right or column.keep for column in drawn], screen.width - GAP * (len(drawn) - 1))
+    made = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="dim")
+    for column, width in zip(drawn, widths, strict=True):
+        side: Literal["left", "right"] = "right" if column.right else "left"
+        made.add_column(Text(column.title), justify=side, no_wrap=True, overflow="ellipsis", width=width)
+    for row in texts:
+        made.add_row(*(Text(text, column.styles.get(text, "")) for column, text in zip(drawn, row, strict=True)))
     if title:
         screen.print(Text(title, "bold"))
     screen.print(made)
@@ -256,7 +149,7 @@ def record(fields: Sequence[tuple[Column, object]], title: str | None = None) ->
     screen.print(grid)
 
 
-def text(line: str = "") -> None:
+def say(line: str = "") -> None:
     """A line on stdout, at once; an empty one between two tables."""
     print(printable(line), flush=True)
 
@@ -306,7 +199,7 @@ class Update(Protocol):
 
 
 @contextmanager
-def progress(label: str, total: int | None = None, *, transient: bool = False) -> Iterator[Update]:
+def progress(label: str, total: int | None = None, *, transient: bool = False) -> Generator[Update]:
     """A bar on stderr while the block runs. Where none can be drawn: a line every few seconds, and one at the end.
 
     What is `transient` leaves nothing behind, neither bar nor last line.
@@ -323,9 +216,7 @@ def progress(label: str, total: int | None = None, *, transient: bool = False) -
 
     def tell(done: int, total: int | None = total, detail: str = "") -> None:
         nonlocal told, last
-        last = (
-            f"{label}: {done:,}" + (f" of {total:,}" if total is not None else "") + (f", {detail}" if detail else "")
-        )
+        last = f"{label}: {counted(done, total)}" + (f", {detail}" if detail else "")
         now = SYSTEM_CLOCK.monotonic()
         if now - told >= SECONDS_PER_LINE:
             told = now
@@ -337,23 +228,31 @@ def progress(label: str, total: int | None = None, *, transient: bool = False) -
 
 
 @contextmanager
-def drawn_progress(label: str, total: int | None, transient: bool) -> Iterator[Update]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+def drawn_progress(label: str, total: int | None, transient: bool) -> Generator[Update]:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    what = TextColumn("{task.description}", markup=False)
-    detail_column = TextColumn("{task.fields[detail]}", markup=False, style="dim")
-    counts = (BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(what, *counts, detail_column, console=console(sys.stderr), transient=transient) as drawn:
-        task = drawn.add_task(printable(label), total=total, detail="")
+    texts = [
+        TextColumn(f"{{task.{name}}}", markup=False) for name in ("description", "fields[count]", "fields[detail]")
+    ]
+    columns = (texts[0], BarColumn(bar_width=24), texts[1], TimeElapsedColumn(), texts[2])
+    with Progress(*columns, console=console(sys.stderr), transient=transient) as drawn:
+        task = drawn.add_task(printable(label), total=total, count="", detail="")
 
         def update(done: int, total: int | None = total, detail: str = "") -> None:
-            drawn.update(task, completed=done, total=total, detail=printable(detail))
+            drawn.update(task, completed=done, total=total, count=counted(done, total), detail=printable(detail))
 
         yield update
 
 
+def counted(done: int, total: int | None) -> str:
+    return f"{done:,}" if total is None else f"{done:,} of {total:,}"
+
+
 def console(stream: TextIO) -> Any:
-    """A rich console that takes texts as they are: no markup, no guesses. It honours NO_COLOR by itself."""
+    """A rich console that takes texts as they are: no markup, no guesses. With NO_COLOR neither colours nor bold."""
     from rich.console import Console
 
-    return Console(file=stream, highlight=False, markup=False, emoji=False)
+    made = Console(file=stream, highlight=False, markup=False, emoji=False)
+    return (
+        Console(file=stream, highlight=False, markup=False, emoji=False, color_system=None) if made.no_color else made
+    )

@@ -8,14 +8,14 @@ from typing import Literal, TypeAlias, TypeVar, get_args
 import click
 
 import evals_async
-from evals_async.cli import exit_code, output
+from evals_async.cli import failed, output
 from evals_async.cli.groups import Terms, examples, global_options, json_options, pass_terms
 from evals_async.cli.service import run_key, run_with_client
 from evals_async.cli.views import EVALS, ITEMS, RUNS, View
 
 
 T = TypeVar("T", bound="evals_async.Eval | evals_async.EvalRun | evals_async.OutputItem")
-K = TypeVar("K", bound="str | tuple[str, str]")
+K = TypeVar("K")
 C = TypeVar("C", bound=Callable[..., object])
 Form: TypeAlias = Literal["json", "jsonl"] | None
 Order: TypeAlias = Literal["asc", "desc"]
@@ -61,7 +61,7 @@ def list_evals(terms: Terms, limit: int | None, order: Order | None, after: str 
 
     last = run_with_client(terms, work)
     if last is not None and form is None:
-        output.hint(f"evals-async runs list {last.id}")
+        output.hint_command("runs", "list", last.id)
 
 
 @evals.command("get", epilog=examples("evals-async evals get eval_abc", "evals-async evals get eval_abc --json"))
@@ -77,7 +77,7 @@ def get_evals(terms: Terms, names: tuple[str, ...], form: Form) -> int:
 
     code = run_with_client(terms, work)
     if form is None and not code:
-        output.hint(f"evals-async runs list {names[0]}")
+        output.hint_command("runs", "list", names[0])
     return code
 
 
@@ -121,7 +121,7 @@ def list_runs(
 
     last = run_with_client(terms, work)
     if last is not None and form is None:
-        output.hint(f"evals-async runs get {eval_id}/{last.id}")
+        output.hint_command("runs", "get", f"{eval_id}/{last.id}")
 
 
 @runs.command(
@@ -146,7 +146,7 @@ def get_runs(terms: Terms, names: tuple[str, ...], eval_id: str | None, form: Fo
 
     code = run_with_client(terms, work)
     if form is None and not code:
-        output.hint(f"evals-async items list {'/'.join(keys[0])}")
+        output.hint_command("items", "list", "/".join(keys[0]))
     return code
 
 
@@ -269,10 +269,7 @@ async def show_outcomes(outcomes: list[evals_async.Outcome[K, T]], view: View[T]
                 yield outcome.value
 
     await view.show_many(things(), form)
-    failures = [outcome.error for outcome in outcomes if outcome.error is not None]
-    for failure in failures:
-        output.error(str(failure))
-    return max(map(exit_code, failures), default=0)
+    return failed(*(outcome.error for outcome in outcomes if outcome.error is not None))
 
 
 async def wait_with_progress(

@@ -1,13 +1,13 @@
 """From the global options to a client: whom the commands talk to, how their work is run, and how runs are named.
 
-The SDK is reached through `evals_async.…`, which loads it at the first use and not before.
+The SDK is reached through `evals_async.…`, which loads it at the first use and not before; asyncio is
+imported as late, so that help is quick.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import click
 
@@ -62,13 +62,19 @@ def run_with_client(terms: Terms, work: Callable[[evals_async.EvalsClient], Awai
     """What `work(client)` returns, in an event loop of its own, with the client closed in the end."""
 
     async def work_and_close() -> T:
-        async with client:
+        async with connect(terms) as client:
             return await work(client)
+
+    return run(terms, work_and_close())
+
+
+def run(terms: Terms, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns, in an event loop of its own, with the log on stderr if --verbose asks for it."""
+    import asyncio
 
     if terms.verbose:
         output.log_to_stderr()
-    client = connect(terms)
-    return asyncio.run(work_and_close())
+    return asyncio.run(work)
 
 
 def run_key(name: str, eval_id: str | None, command: str) -> tuple[str, str]:

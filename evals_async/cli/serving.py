@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from evals_async.cli import output
 from evals_async.cli.groups import Terms, examples, global_options, pass_terms
+from evals_async.cli.service import run
 
+
+if TYPE_CHECKING:
+    import asyncio
 
 PORT = 8765
 SAMPLE_RUNS = 300
@@ -61,10 +65,10 @@ def serve(
     """
     if file is not None and read_only and sample:
         raise click.UsageError("--sample writes to the file, and --read-only forbids it.")
-    if terms.verbose:
-        output.log_to_stderr()
+    if file is not None and not file.exists() and not read_only:
+        output.note(f"{file} is new: it is made now")
     try:
-        asyncio.run(serve_until_stopped(file, host, port, allowed, read_only, sample))
+        run(terms, serve_until_stopped(file, host, port, allowed, read_only, sample))
     except KeyboardInterrupt:  # where the loop takes no signals (Windows)
         pass
     except OSError as error:
@@ -80,25 +84,25 @@ def serve(
 async def serve_until_stopped(
     file: Path | None, host: str, port: int, allowed: tuple[str, ...], read_only: bool, sample: bool
 ) -> None:
+    import asyncio
+
     from evals_async.server import LocalServer, sample_tree
 
     stop = asyncio.Event()
-    catch_signals(stop)
-    new = file is not None and not file.exists()
+    catch_signals(asyncio.get_running_loop(), stop)
     async with LocalServer(file, host=host, port=port, read_only=read_only, allowed_hosts=allowed) as server:
         if sample:
             await server.seed(**sample_tree(SAMPLE_RUNS))
-        store = "a store in memory" if file is None else f"{file}, a new file," if new else str(file)
-        what = f"serving {store}" + (", read-only," if read_only else "")
+        what = f"serving {file or 'a store in memory'}" + (", read-only," if read_only else "")
         output.note(POINTERS.format(what=what, url=server.base_url))
         if host not in LOOPBACK and not read_only:
             output.note(f"everyone who reaches {host} may read and write here; --read-only forbids the writing")
-        output.text(server.base_url)
+        output.say(server.base_url)
         await stop.wait()
 
 
-def catch_signals(stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
+def catch_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """Let Ctrl-C and SIGTERM set `stop`."""
     for number in (signal.SIGINT, signal.SIGTERM):
         try:
             loop.add_signal_handler(number, stop.set)

@@ -43,7 +43,7 @@ class Summary:
     errored: int = 0
     graders: dict[tuple[str, str], Verdicts] = attrs.Factory(dict[tuple[str, str], Verdicts])
     models: dict[str, Tokens] = attrs.Factory(dict[str, Tokens])
-    rated: list[evals_async.EvalRun] = attrs.Factory(list)
+    rated: list[evals_async.EvalRun] = attrs.Factory(list["evals_async.EvalRun"])
 
     def add(self, run: evals_async.EvalRun) -> None:
         """Count one run in."""

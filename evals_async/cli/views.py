@@ -9,7 +9,7 @@ import attrs
 
 import evals_async
 from evals_async.cli import output
-from evals_async.cli.output import STATUS_STYLES, Column
+from evals_async.cli.text import STATUS_STYLES, Column, percent
 
 
 T = TypeVar("T", bound="evals_async.Eval | evals_async.EvalRun | evals_async.OutputItem")
@@ -18,7 +18,7 @@ Table: TypeAlias = tuple[Sequence[Column], Sequence[Sequence[object]]]
 
 @attrs.frozen(kw_only=True)
 class View(Generic[T]):
-    """How one kind of thing is shown: a `row` of `columns` in a listing; on its own, `fields` and a table of `parts`."""
+    """How one kind of thing is shown: as a `row` of `columns`; on its own, as `fields` and a table of `parts`."""
 
     noun: str
     columns: Sequence[Column]
@@ -41,7 +41,7 @@ class View(Generic[T]):
         output.record(self.fields(thing))
         columns, rows = self.parts(thing)
         if rows:
-            output.text()
+            output.say()
             output.table(columns, rows)
 
 
@@ -60,7 +60,7 @@ ID = Column("Id", keep=True)
 STATUS = Column("Status", keep=True, styles=STATUS_STYLES)
 NAME = Column("Name")
 CREATED = Column("Created", keep=True)
-PASS_RATE = Column("Pass rate", show=output.percent, right=True)
+PASS_RATE = Column("Pass rate", show=percent, right=True)
 
 
 def eval_row(thing: evals_async.Eval) -> Sequence[object]:
@@ -88,8 +88,7 @@ def eval_parts(thing: evals_async.Eval) -> Table:
     return columns, rows
 
 
-EVALS: View[evals_async.Eval]
-EVALS = View(
+EVALS = View["evals_async.Eval"](
     noun="eval",
     columns=[ID, NAME, Column("Criteria", right=True), CREATED],
     row=eval_row,
@@ -105,7 +104,7 @@ FILE_ONLY = ("Eval id", "Model", "Total", "Passed", "Failed", "Errored", "Tokens
 
 def counts_of(run: evals_async.EvalRun) -> tuple[int | None, int | None, int | None, int | None]:
     counts = run.result_counts
-    return (None,) * 4 if counts is None else (counts.total, counts.passed, counts.failed, counts.errored)
+    return (None, None, None, None) if counts is None else (counts.total, counts.passed, counts.failed, counts.errored)
 
 
 def run_row(run: evals_async.EvalRun) -> Sequence[object]:
@@ -137,8 +136,7 @@ def run_parts(run: evals_async.EvalRun) -> Table:
     return columns, rows
 
 
-RUNS: View[evals_async.EvalRun]
-RUNS = View(
+RUNS = View["evals_async.EvalRun"](
     noun="run",
     columns=[ID, STATUS, PASS_RATE, NAME, *(Column(title, where="file") for title in FILE_ONLY)],
     row=run_row,
@@ -166,8 +164,7 @@ def no_parts(item: evals_async.OutputItem) -> Table:
     return (), ()
 
 
-ITEMS: View[evals_async.OutputItem]
-ITEMS = View(
+ITEMS = View["evals_async.OutputItem"](
     noun="item",
     columns=[
         Column("Row", right=True),

@@ -1,0 +1,129 @@
+"""Values as text: in tables on a terminal, in tab-separated files, in messages. Pure functions, and `Column`.
+
+Servers choose names and messages: control characters in them are escaped before anything is printed.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import attrs
+
+
+NO_STYLES: Mapping[str, str] = {}
+STATUS_STYLES: Mapping[str, str] = {
+    **dict.fromkeys(("completed", "pass"), "green"),
+    **dict.fromkeys(("failed", "fail", "error"), "red"),
+    **dict.fromkeys(("canceled", "cancelled"), "yellow"),
+    **dict.fromkeys(("queued", "in_progress"), "cyan"),
+}
+NARROWEST = 4  # of a column that is cut short
+UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
+FULL, EMPTY = "━", "·"
+
+
+def printable(text: str) -> str:
+    """The text on one line: control characters and lone surrogates, and what turns the writing around, escaped."""
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def plain(value: object) -> str:
+    """A value in a tab-separated file: nothing for `None`, ISO 8601 in UTC for a time, whole numbers and texts."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case datetime():
+            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        case _:
+            return printable(str(value))
+
+
+def shown(value: object) -> str:
+    """A value in a table on a terminal, unless its column knows better."""
+    match value:
+        case None:
+            return "-"
+        case datetime():
+            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M}"
+        case int() if not isinstance(value, bool):
+            return f"{value:,}"
+        case float():
+            return f"{value:,.2f}"
+        case _:
+            return plain(value)
+
+
+def percent(share: float | None) -> str:
+    """A share from 0 to 1, as `87.5 %`."""
+    return "-" if share is None else f"{share * 100:.1f} %"
+
+
+def bar(share: float | None, width: int = 8) -> str:
+    """A share from 0 to 1, as a bar."""
+    filled = 0 if share is None else round(share * width)
+    return FULL * filled + EMPTY * (width - filled)
+
+
+def human_bytes(size: float) -> str:
+    """A number of bytes, as `12.3 MiB`."""
+    if size < 1024:
+        return f"{size:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        size /= 1024
+        if size < 1024:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1024:.1f} TiB"
+
+
+def human_seconds(seconds: float) -> str:
+    """A duration, as `0.42 s`, `3 min 20 s` or `2 h 05 min`."""
+    if seconds < 10:
+        return f"{seconds:.2f} s"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def plural(number: int, thing: str) -> str:
+    """`1 run`, `300 runs`."""
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
+@attrs.frozen
+class Column:
+    """One column: its title, how a terminal `show`s a value, and how much room it needs.
+
+    What is not on the `right` and not to `keep` may be cut short on a terminal; ids are kept, people copy them.
+    `styles` colours texts. `where` a column belongs: not everything fits on a terminal, and not everything is data.
+    """
+
+    title: str
+    show: Callable[[Any], str] = attrs.field(default=shown, kw_only=True)
+    right: bool = attrs.field(default=False, kw_only=True)
+    keep: bool = attrs.field(default=False, kw_only=True)
+    styles: Mapping[str, str] = attrs.field(default=NO_STYLES, kw_only=True)
+    where: Literal["everywhere", "terminal", "file"] = attrs.field(default="everywhere", kw_only=True)
+
+    @property
+    def name(self) -> str:
+        """The title as the name of a field."""
+        return self.title.lower().replace(" ", "_")
+
+
+def fitting(wanted: Sequence[int], fixed: Sequence[bool], room: int) -> list[int]:
+    """Widths for columns in so much room: the `fixed` get what they want, the others share the rest fairly."""
+    widths = list(wanted)
+    left = room - sum(width for width, whole in zip(wanted, fixed, strict=True) if whole)
+    flexible = sorted(
+        (width, place) for place, (width, whole) in enumerate(zip(wanted, fixed, strict=True)) if not whole
+    )
+    for number, (width, place) in enumerate(flexible):
+        widths[place] = max(NARROWEST, min(width, left // (len(flexible) - number)))
+        left -= widths[place]
+    return widths

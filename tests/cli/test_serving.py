@@ -1,0 +1,98 @@
+"""`evals-async serve`: what it prints, how it ends, and that clients can use it."""
+
+import asyncio
+import json
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from commandline import Ended, ended, start
+
+from evals_async import EvalsClient
+from evals_async.cli import main
+from evals_async.errors import PermissionDenied
+
+
+async def serving(*arguments: str) -> tuple[asyncio.subprocess.Process, str]:
+    """A running `serve` on a free port, and its base URL, the first line of stdout."""
+    process = await start("serve", "--port", "0", *arguments)
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        return process, (await process.stdout.readline()).decode().strip()
+
+
+async def stopped(process: asyncio.subprocess.Process, number: signal.Signals = signal.SIGINT) -> Ended:
+    process.send_signal(number)
+    return await ended(process)
+
+
+async def test_serve_a_sample_until_interrupted() -> None:
+    """stdout has the base URL and nothing else, stderr says how to use it, and Ctrl-C ends it with code 0."""
+    process, base_url = await serving("--sample", "--read-only")
+    async with EvalsClient(base_url=base_url, api_key="any") as client:
+        found = await client.evals.list().collect()
+        counts = [len(await client.evals.runs.list(entry.id).collect()) for entry in found]
+        with pytest.raises(PermissionDenied):
+            await client.evals.delete(found[0].id)
+    result = await stopped(process)
+    assert (4, 300) == (len(found), sum(counts))
+    assert (0, "") == (result.code, result.out)
+    assert f"export OPENAI_BASE_URL={base_url} OPENAI_API_KEY=local\n" in result.err
+    assert result.err.endswith("Ctrl-C ends it.\nstopped\n")
+
+
+async def test_serve_a_file_until_terminated(tmp_path: Path) -> None:
+    """What is written is kept in the file; SIGTERM ends the server like Ctrl-C does."""
+    file = tmp_path / "evals.db"
+    process, base_url = await serving(str(file))
+    async with EvalsClient(base_url=base_url, api_key="any") as client:
+        made = await client.evals.create(
+            name="kept", data_source_config={"type": "custom", "item_schema": {}}, testing_criteria=[]
+        )
+    first = await stopped(process, signal.SIGTERM)
+    process, base_url = await serving(str(file), "--read-only")
+    async with EvalsClient(base_url=base_url, api_key="any") as client:
+        assert made == await client.evals.retrieve(made.id)
+    second = await stopped(process)
+    assert (0, 0) == (first.code, second.code)
+    assert f"{file} is new: it is made now\n" in first.err
+    assert "is new" not in second.err
+
+
+def test_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    """A port in use is told in one line, with the way out; exit code 1."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert 1 == run_serve("--port", str(port))
+    captured = capsys.readouterr()
+    assert "" == captured.out
+    assert f"error: cannot listen on 127.0.0.1:{port}: " in captured.err
+    assert captured.err.endswith("next: evals-async serve --port 0 takes any free port\n")
+
+
+def test_file_that_is_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another kind of file is refused, and left as it is; so is a file that is not there, with --read-only."""
+    other = tmp_path / "notes.txt"
+    other.write_text("notes")
+    assert 1 == run_serve(str(other))
+    assert f"error: {other}" in capsys.readouterr().err
+    assert "notes" == other.read_text()
+    assert 1 == run_serve(str(tmp_path / "none.db"), "--read-only")
+    assert "none.db" in capsys.readouterr().err
+    assert [other] == list(tmp_path.iterdir())
+
+
+def run_serve(*arguments: str) -> int:
+    return main(["serve", *arguments])
+
+
+async def test_the_official_variables_are_enough() -> None:
+    """A command finds the server by the two variables that `serve` tells."""
+    process, base_url = await serving("--sample")
+    listing = await ended(await start("evals", "list", "--json", OPENAI_BASE_URL=base_url, OPENAI_API_KEY="local"))
+    result = await stopped(process)
+    assert (0, 4) == (listing.code, len(json.loads(listing.out)))
+    assert 0 == result.code

@@ -4,7 +4,6 @@ An upload is held in memory while it comes in, up to the server's limit.
 """
 
 from collections.abc import Mapping
-from sqlite3 import Connection
 from urllib.parse import quote
 
 import attrs
@@ -18,7 +17,7 @@ from evals_async.server.handlers import listing
 from evals_async.server.runs import stored_object
 from evals_async.server.service import Call, Service, too_large
 from evals_async.server.shapes import new_file
-from evals_async.store import Row, rows
+from evals_async.store import Connection, Row, rows
 
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")

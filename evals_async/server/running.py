@@ -9,7 +9,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
-from sqlite3 import Connection
 from types import MappingProxyType
 from typing import Self
 
@@ -26,7 +25,7 @@ from evals_async.server.routes import Match, match
 from evals_async.server.runs import Runs
 from evals_async.server.service import Call, Limits, Service
 from evals_async.server.shapes import Ids
-from evals_async.store import Database, Row, rows
+from evals_async.store import Connection, Database, Row, rows
 from evals_async.store.database import StrPath
 
 

@@ -5,14 +5,13 @@ clock gives the same states, a server that was closed continues where it stood, 
 """
 
 import asyncio
-import sqlite3
 
 from evals_async.clock import Clock
 from evals_async.jsontext import JSONObject, as_array, as_object, parse
 from evals_async.server.answers import Problem, not_found
 from evals_async.server.results import BadRows, SourceRow, failed, finished, output_item, rows_of_content, rows_of_file
 from evals_async.server.shapes import Ids
-from evals_async.store import Database, Row, rows
+from evals_async.store import Connection, Database, Row, rows
 
 
 ENDED = ("completed", "failed", "canceled", "cancelled")
@@ -24,11 +23,11 @@ def stored_object(text: str) -> dict[str, object]:
     return dict(as_object(parse(text.encode())) or {})
 
 
-def write_run(connection: sqlite3.Connection, run: JSONObject, now: float) -> None:
+def write_run(connection: Connection, run: JSONObject, now: float) -> None:
     rows.put(connection, "runs", [Row.of("runs", run, updated_at=now)])
 
 
-def begin(connection: sqlite3.Connection, run: JSONObject, now: float) -> bool:
+def begin(connection: Connection, run: JSONObject, now: float) -> bool:
     """Write a new run and that it is pending; false when its eval is not there."""
     if not rows.exists(connection, "evals", (str(run["eval_id"]),)):
         return False
@@ -37,7 +36,7 @@ def begin(connection: sqlite3.Connection, run: JSONObject, now: float) -> bool:
     return True
 
 
-def end(connection: sqlite3.Connection, run: JSONObject, items: list[dict[str, object]], now: float) -> None:
+def end(connection: Connection, run: JSONObject, items: list[dict[str, object]], now: float) -> None:
     """Write the last state of a run with all its items, and that it is pending no more."""
     rows.put(connection, "output_items", [Row.of("output_items", item) for item in items])
     write_run(connection, run, now)

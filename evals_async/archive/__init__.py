@@ -4,7 +4,22 @@ It is made resumably, proved complete, and of use afterwards.
 """
 
 from evals_async.archive.archive import Archive
-from evals_async.archive.values import ExportProgress, ExportReport, Selection, Unfinished
+from evals_async.archive.estimate import Estimate
+from evals_async.archive.reading import EvalSummary, Summary
+from evals_async.archive.values import ExportProgress, ExportReport, Selection, Unfinished, disk_is_full
+from evals_async.archive.verify import Finding, VerifyReport
 
 
-__all__ = ["Archive", "ExportProgress", "ExportReport", "Selection", "Unfinished"]
+__all__ = [
+    "Archive",
+    "Estimate",
+    "EvalSummary",
+    "ExportProgress",
+    "ExportReport",
+    "Finding",
+    "Selection",
+    "Summary",
+    "Unfinished",
+    "VerifyReport",
+    "disk_is_full",
+]

@@ -116,6 +116,10 @@ class Archive:
         """The runs of one eval, oldest first, or those of all evals; of one status, if it is given."""
         return reading.all_runs(self.database, eval_id, status)
 
+    async def run(self, run_id: str, *, eval_id: str | None = None) -> EvalRun:
+        """One run. Raises `InvalidArgument` when it is not here, and when runs of several evals have that id."""
+        return await reading.one_run(self.database, run_id, eval_id)
+
     def items(self, run: EvalRun | tuple[str, str], *, status: str | None = None) -> AsyncIterator[OutputItem]:
         """The output items of a run, given as it was read here or as (eval_id, run_id)."""
         return reading.all_items(self.database, run, status)

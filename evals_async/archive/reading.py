@@ -22,7 +22,7 @@ BATCH = 200
 async def texts(
     database: Database, kind: Kind, parents: Sequence[str] = (), *, label: str | None = None
 ) -> AsyncIterator[str]:
-    """The exact JSON texts of what is under `parents`, oldest first; of one status (files: purpose), if `label` says."""
+    """The exact JSON texts of what is under `parents`, oldest first; `label` is a status (of files: a purpose)."""
     after: str | None = None
     while True:
         page = await database.call(rows.page, kind, parents, after=after, limit=BATCH, label=label)
@@ -82,16 +82,20 @@ async def all_items(
         yield item
 
 
-async def one(database: Database, kind: Kind, key: Sequence[str], shape: type[T]) -> T | None:
-    """One object, or `None` if it is not here."""
-    text = await database.call(rows.get, kind, key)
-    return None if text is None else decode(text.encode(), shape)
+async def one_run(database: Database, run_id: str, eval_id: str | None) -> EvalRun:
+    """The run with that id. Raises `InvalidArgument` unless there is exactly one."""
 
+    def read(connection: Connection) -> list[tuple[str, str]]:
+        sql = "SELECT eval_id, body FROM runs WHERE id = ? AND eval_id = coalesce(?, eval_id) ORDER BY eval_id"
+        return connection.execute(sql, (run_id, eval_id)).fetchall()
 
-async def find_run(database: Database, run_id: str) -> list[tuple[str, str]]:
-    """The keys of the runs with that id; mostly one."""
-    sql = "SELECT eval_id, id FROM runs WHERE id = ? ORDER BY eval_id"
-    return await database.call(lambda connection: connection.execute(sql, (run_id,)).fetchall())
+    found = await database.call(read)
+    if not found:
+        raise InvalidArgument(f"there is no run {run_id} in the archive")
+    if len(found) > 1:
+        names = ", ".join(f"{each}/{run_id}" for each, _ in found)
+        raise InvalidArgument(f"more than one eval has a run {run_id}: {names}")
+    return decode(found[0][1].encode(), EvalRun)
 
 
 # --- what is inside -------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 (`ExportReport`). Nothing here does anything.
 """
 
+import errno
 from collections.abc import Mapping
 
 import attrs
@@ -14,6 +15,17 @@ COMPLETE = 0
 INCOMPLETE = 3
 DISK_FULL = 4
 TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
+
+
+# SQLite's names for it; the second is what a limit on the size of files looks like.
+FULL = frozenset({"SQLITE_FULL", "SQLITE_IOERR_WRITE"})
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether an export ended because the disk takes no more, in the archive or in a temporary file."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return getattr(error.__cause__, "sqlite_errorname", None) in FULL
 
 
 @attrs.frozen(kw_only=True)

@@ -20,6 +20,10 @@ COMMANDS: Mapping[str, str] = {
     "runs": "reading:runs",
     "items": "reading:items",
     "serve": "serving:serve",
+    "export": "archiving:export",
+    "verify": "archiving:verify",
+    "info": "archiving:info",
+    "show": "archiving:show",
 }
 """Every command, and where it is: a module of this room, and the name in it."""
 

@@ -3,7 +3,7 @@
 Source: https://platform.openai.com/docs/api-reference/evals/getRunOutputItems
 """
 
-from typing import Literal, TypeAlias, Unpack, overload
+from typing import Literal, TypeAlias, TypeVar, Unpack, overload
 
 from evals_async.channel import Items
 from evals_async.errors import InvalidArgument
@@ -17,6 +17,8 @@ from evals_async.resources.call import Call, raw
 
 RunKey: TypeAlias = str | tuple[str, str] | EvalRun
 """How a run may be named: its id (with `eval_id=` beside it), a pair `(eval_id, run_id)`, or the run itself."""
+
+R = TypeVar("R", bound=RunKey)
 
 ITEMS = "/evals/{eval_id}/runs/{run_id}/output_items"
 
@@ -150,13 +152,13 @@ class OutputItems:
 
     def list_many(
         self,
-        run_ids: Items[RunKey],
+        run_ids: Items[R],
         *,
         eval_id: str | None = None,
         status: Literal["fail", "pass"] | None = None,
         concurrency: int = DEFAULT_CONCURRENCY,
         on_progress: OnProgress | None = None,
-    ) -> FanOut[RunKey, OutputItem]:
+    ) -> FanOut[R, OutputItem]:
         """All output items of many runs as they arrive, at most `concurrency` runs at once; see `merge`.
 
         The key of each `Outcome` is the run as it was named. A run whose listing fails gives one outcome with the

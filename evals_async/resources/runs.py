@@ -16,7 +16,7 @@ from evals_async.pagination import Pager
 from evals_async.polling import POLL_CONCURRENCY, STEADY, Pace, poll_many, poll_until
 from evals_async.resources.base import NO_OPTIONS, OMIT, CallOptions, Order, json_body, parameters, request
 from evals_async.resources.call import Call, raw
-from evals_async.resources.output_items import OutputItems, OutputItemsWithRawResponse, RunKey, ids_of
+from evals_async.resources.output_items import OutputItems, OutputItemsWithRawResponse, R, RunKey, ids_of
 from evals_async.wire.delays import poll_delay
 
 
@@ -161,7 +161,7 @@ class Runs:
 
     def wait_many(
         self,
-        run_ids: Iterable[RunKey],
+        run_ids: Iterable[R],
         *,
         eval_id: str | None = None,
         timeout: float | None = AN_HOUR,
@@ -170,7 +170,7 @@ class Runs:
         raise_on_failure: bool = False,
         concurrency: int = POLL_CONCURRENCY,
         on_progress: OnProgress | None = None,
-    ) -> FanOut[RunKey, EvalRun]:
+    ) -> FanOut[R, EvalRun]:
         """Those runs as they end, each in an `Outcome`, with at most `concurrency` looks at once; see `wait` and
         `poll_many`.
 
@@ -252,12 +252,12 @@ class Runs:
 
     def stream_many(
         self,
-        run_ids: Items[RunKey],
+        run_ids: Items[R],
         *,
         eval_id: str | None = None,
         concurrency: int = DEFAULT_CONCURRENCY,
         on_progress: OnProgress | None = None,
-    ) -> FanOut[RunKey, EvalRun]:
+    ) -> FanOut[R, EvalRun]:
         """Those runs as they arrive, each in an `Outcome` whose key is the run as it was named; see `fan_out`."""
         return fan_out(
             lambda run: self.retrieve(run, eval_id=eval_id),

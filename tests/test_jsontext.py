@@ -1,4 +1,4 @@
-"""JSON text to values and back: what counts as JSON, what stays exact, and that msgspec makes it faster and not different."""
+"""JSON text to values and back: what counts as JSON, what stays exact; msgspec makes it faster and not different."""
 
 import importlib.util
 import json

@@ -109,7 +109,7 @@ def test_urls_that_are_taken(url: str, kept: str) -> None:
     assert kept == from_environment(base_url=url, environment={}).base_url
 
 
-SECRET = "hunter2-secret"  # noqa: S105  # what must not be shown
+SECRET = "hunter2-secret"  # what must not be shown
 
 REFUSED_URLS: dict[str, Any] = {
     "user and password": f"https://user:{SECRET}@api.example.com/v1",

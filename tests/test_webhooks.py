@@ -96,7 +96,7 @@ def test_changed_headers_are_noticed(name: str, value: str | None) -> None:
         verify(BODY, headers, secret=SECRET, now=NOW)
 
 
-@pytest.mark.parametrize("timestamp", ["soon", "-1", "1e9", "1_700_000_000", " 1700000000", "١٧٠٠٠٠٠٠٠٠", "9" * 400])
+@pytest.mark.parametrize("timestamp", ["soon", "-1", "1e9", "1_700_000_000", " 1700000000", "\u0661" * 10, "9" * 400])
 def test_timestamps_that_are_none(timestamp: str) -> None:
     """Only plain digits are a time; a number of hundreds of digits is not computed with."""
     with pytest.raises(BadSignature, match="no number of seconds"):
@@ -138,7 +138,7 @@ def test_tolerance_can_be_changed() -> None:
     ],
 )
 def test_several_signatures(signatures: str, fine: bool) -> None:
-    """While secrets are rotated there are several signatures; one that fits is enough, and rubbish beside it is none."""
+    """While secrets are rotated there are several signatures; one that fits is enough, whatever is beside it."""
     good = signed()["webhook-signature"]
     headers = signed() | {"webhook-signature": signatures.format(good=good, bare=good.removeprefix("v1,"))}
     if fine:
@@ -217,7 +217,7 @@ def test_nothing_is_read_before_it_is_verified() -> None:
 
 
 def test_secret_of_the_call_before_the_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The secret comes from the call, else from the client, else from OPENAI_WEBHOOK_SECRET; without one, it is said."""
+    """The secret comes from the call, else from the client, else from OPENAI_WEBHOOK_SECRET; none is told of."""
     monkeypatch.setenv("OPENAI_WEBHOOK_SECRET", SECRET)
     clients = [EvalsClient(clock=FakeClock(epoch=NOW)), EvalsClient(webhook_secret="other", clock=FakeClock(epoch=NOW))]
     clients += [EvalsClient.azure(endpoint="https://a.example", clock=FakeClock(epoch=NOW))]

@@ -1,0 +1,22 @@
+"""A client whose requests end at the seam of the session."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from aioresponses import aioresponses
+from doubles import FakeClock
+from resources.seam import BASE, KEY, Seam
+
+from evals_async import EvalsClient
+
+
+@pytest.fixture
+def seam() -> Iterator[Seam]:
+    with aioresponses() as mocked:
+        yield Seam(mocked)
+
+
+@pytest.fixture
+async def client(seam: Seam) -> AsyncIterator[EvalsClient]:
+    async with EvalsClient(base_url=BASE, api_key=KEY, clock=FakeClock()) as made:
+        yield made

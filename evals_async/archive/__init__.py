@@ -3,7 +3,7 @@
 It is made resumably, proved complete, and of use afterwards.
 """
 
-from evals_async.archive.archive import Archive
+from evals_async.archive.archive import Archive, is_archive
 from evals_async.archive.estimate import Estimate
 from evals_async.archive.reading import EvalSummary, Summary
 from evals_async.archive.values import ExportProgress, ExportReport, Selection, Unfinished, disk_is_full
@@ -22,4 +22,5 @@ __all__ = [
     "Unfinished",
     "VerifyReport",
     "disk_is_full",
+    "is_archive",
 ]

@@ -15,9 +15,19 @@ from evals_async.archive.values import EVERYTHING, ExportReport, Selection
 from evals_async.archive.verify import VerifyReport, verify_offline
 from evals_async.client import EvalsClient
 from evals_async.clock import SYSTEM_CLOCK, Clock
+from evals_async.errors import ArchiveError
 from evals_async.models import Eval, EvalRun, File, OutputItem
-from evals_async.store import Database, rows
+from evals_async.store import Database, ledger, rows
 from evals_async.store.database import StrPath
+
+
+async def is_archive(path: StrPath) -> bool:
+    """Whether an export was made into the file. False for what is no store, and for a file that is not there."""
+    try:
+        async with await Database.open(path, read_only=True) as database:
+            return await database.call(ledger.last_pass) is not None
+    except ArchiveError:
+        return False
 
 
 class Archive:

@@ -5,63 +5,23 @@ What is written into the file, and how, is told in `archive`. Converting is in `
 
 from __future__ import annotations
 
-import asyncio
-import json
-import shlex
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-import evals_async
 from evals_async import errors
 from evals_async.cli import INTERRUPTED, failed, output
 from evals_async.cli.groups import Terms, examples, global_options, pass_terms
-from evals_async.cli.service import connect
-from evals_async.cli.text import STATUS_STYLES, Column, human_bytes, human_seconds, percent, plural
-from evals_async.cli.views import RUNS
+from evals_async.cli.service import run
 
-
-if TYPE_CHECKING:
-    from evals_async.archive import Archive, ExportProgress, ExportReport, Selection, VerifyReport
-
-T = TypeVar("T")
 
 DISK_FULL = 4
-DEMO_RUNS = 300
 SAMPLE_RUNS = 20
-MOST_NAMED = 20  # things that are named one by one before they are only counted
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 demo_option = click.option("--demo", is_flag=True, help="Take the demo's sample as the server: no key, no network.")
-
-
-@asynccontextmanager
-async def server_of(terms: Terms, demo: bool) -> AsyncGenerator[evals_async.EvalsClient, None]:
-    """A client of the service that the options and the environment name, or of a local server with the sample."""
-    if not demo:
-        async with connect(terms) as client:
-            yield client
-        return
-    from evals_async.server import LocalServer, sample_tree
-
-    async with LocalServer(remembered=0, read_only=False) as server:
-        await server.seed(**sample_tree(DEMO_RUNS))
-        async with connect(terms, base_url=server.base_url, api_key="local") as client:
-            yield client
-
-
-def run_quietly(terms: Terms, work: Callable[[], Awaitable[T]]) -> T:
-    async def main() -> T:
-        return await work()
-
-    if terms.verbose:
-        output.log_to_stderr()
-    return asyncio.run(main())
 
 
 def seconds_of(_: click.Context, __: click.Parameter, value: datetime | None) -> int | None:
@@ -120,31 +80,16 @@ def export(
     new. Exit codes: 0 complete, 3 incomplete (what is missing is named), 4 the disk is full, 75 the server does not
     answer, try again.
     """
-    from evals_async.archive import Archive, Selection, disk_is_full
+    from evals_async.archive import Selection, disk_is_full
+    from evals_async.cli.archived import estimate_for, export_command, export_into
 
     selection = Selection(evals=eval_ids, since=since, items=not no_items, files=not no_files)
-
-    go_on = shlex.join(["evals-async", "export", *again(file, selection, demo)])
-
-    async def work() -> int:
-        async with server_of(terms, demo) as client:
-            if dry_run:
-                return await show_estimate(client, file, selection, terms.concurrency)
-            async with Archive.open(file) as archive:
-                with output.progress("copying items") as update:
-                    report = await archive.export(
-                        client,
-                        selection,
-                        concurrency=terms.concurrency,
-                        patience=patience,
-                        another_server=another_server,
-                        on_progress=lambda progress: tell(progress, update),
-                    )
-        show_export(report, file, go_on, demo)
-        return report.exit_code
-
+    go_on = export_command(file, selection, demo)
+    if dry_run:
+        return run(terms, estimate_for(terms, file, selection, demo=demo))
+    copying = export_into(terms, file, selection, demo=demo, patience=patience, another_server=another_server)
     try:
-        return run_quietly(terms, work)
+        return run(terms, copying)
     except KeyboardInterrupt:
         output.note("stopped; what was copied is kept")
         output.hint(go_on)
@@ -159,87 +104,6 @@ def export(
         code = failed(error)
         output.note(f"what was copied is kept; when that is cured: {go_on}")
         return code
-
-
-def again(file: Path, selection: Selection, demo: bool) -> list[str]:
-    """The arguments that go on with an export."""
-    words = ["--to", str(file)]
-    for eval_id in selection.evals:
-        words += ["--eval", eval_id]
-    if selection.since is not None:
-        words += ["--since", f"{datetime.fromtimestamp(selection.since, UTC):%Y-%m-%dT%H:%M:%S}"]
-    flags = (("--no-items", not selection.items), ("--no-files", not selection.files), ("--demo", demo))
-    return words + [flag for flag, given in flags if given]
-
-
-def tell(progress: ExportProgress, update: output.Update) -> None:
-    words = [
-        plural(progress.evals, "eval"),
-        plural(progress.runs, "run"),
-        plural(progress.files, "file"),
-        human_bytes(progress.bytes),
-        f"{progress.rate:,.0f} items/s",
-    ]
-    if progress.eta:
-        words.append(f"{human_seconds(progress.eta)} left")
-    update(progress.items, max(progress.expected_items, progress.items) or None, ", ".join(words))
-
-
-async def show_estimate(client: evals_async.EvalsClient, file: Path, selection: Selection, concurrency: int) -> int:
-    from evals_async.archive.estimate import estimate
-
-    found = await estimate(client, selection, concurrency=concurrency)
-    output.record(
-        [
-            (Column("Evals"), found.evals),
-            (Column("Runs"), found.runs),
-            (Column("Items"), found.items),
-            (Column("Runs that do not count"), found.uncounted),
-            (Column("Files"), found.files),
-            (Column("Bytes of files", show=human_bytes), found.file_bytes),
-            (Column("Requests"), found.requests),
-            (Column("Estimated seconds"), round(found.seconds(concurrency), 1)),
-        ],
-        title=f"What an export from {client.settings.base_url} would copy",
-    )
-    output.note("nothing was written")
-    output.hint(shlex.join(["evals-async", "export", "--to", str(file)]))
-    return 0
-
-
-def show_export(report: ExportReport, file: Path, go_on: str, demo: bool) -> None:
-    """What came of an export, and what to do next."""
-    names = (("evals", "Evals"), ("runs", "Runs"), ("output_items", "Items"), ("files", "Files"))
-    output.record(
-        [
-            *((Column(title), report.counts[kind]) for kind, title in names),
-            (Column("Requests"), report.requests),
-            (Column("Bytes received", show=human_bytes), report.bytes),
-            (Column("Seconds"), round(report.elapsed, 2)),
-            (Column("Complete"), "yes" if report.complete else "no"),
-        ],
-        title=str(file),
-    )
-    if gone := {kind: number for kind, number in report.missing.items() if number}:
-        output.note(f"no longer on the server, and kept: {', '.join(f'{n} {kind}' for kind, n in gone.items())}")
-    name_some([f"file {file_id}: {why}" for file_id, why in report.refused.items()], "not given by the server: ")
-    name_some([f"{each.what}: {each.state}: {each.why}" for each in report.unfinished], "incomplete: ")
-    if report.resumed and report.complete:
-        began = datetime.fromtimestamp(report.began, UTC)
-        output.note(f"this went on with the export of {began:%Y-%m-%d %H:%M} UTC; once more brings what is newer")
-    if report.stopped is not None:
-        output.error(f"stopped: {report.stopped}")
-        output.hint(go_on)
-    else:
-        output.hint(shlex.join(["evals-async", "verify", str(file), *(["--demo"] if demo else [])]))
-
-
-def name_some(lines: Sequence[str], before: str) -> None:
-    """Lines on stderr; of many only the first, and how many more there are."""
-    for line in lines[:MOST_NAMED]:
-        output.note(before + line)
-    if len(lines) > MOST_NAMED:
-        output.note(f"{before}and {len(lines) - MOST_NAMED:,} more")
 
 
 # --- verify -----------------------------------------------------------------------------------------------------------
@@ -276,40 +140,10 @@ def verify(
     the server: all evals, runs and files, and the items of a sample of runs. Writes a manifest of counts and hashes.
     Exit codes: 0 complete, 3 incomplete (what is missing is named), 75 the server does not answer, try again.
     """
-    from evals_async.archive import Archive
+    from evals_async.cli.archived import verify_file
 
-    async def work() -> VerifyReport:
-        async with Archive.open(file) as archive:
-            if offline:
-                return await archive.verify()
-            async with server_of(terms, demo) as client:
-                return await archive.verify(
-                    client, sample=None if everything else sample, concurrency=terms.concurrency
-                )
-
-    report = run_quietly(terms, work)
-    place = manifest or file.with_name(file.name + ".manifest.json")
-    place.write_text(json.dumps(report.manifest, indent=2) + "\n")
-    show_verification(report, file, place)
-    return report.exit_code
-
-
-def show_verification(report: VerifyReport, file: Path, place: Path) -> None:
-    output.table(
-        [Column("What"), Column("Checked here", right=True), Column("Compared with the server", right=True)],
-        [
-            (kind.replace("_", " "), report.checked.get(kind), report.compared.get(kind))
-            for kind in dict.fromkeys((*report.checked, *report.compared))
-        ],
-        title=str(file),
-    )
-    name_some([f"{each.what}: {each.problem}" for each in report.notes], "note: ")
-    name_some([f"{each.what}: {each.problem}" for each in report.findings], "incomplete: ")
-    if report.stopped is not None:
-        output.error(f"the comparison stopped: {report.stopped}")
-    output.note(f"manifest: {place}")
-    output.note("complete" if report.complete else "not complete")
-    output.hint(shlex.join(["evals-async", "serve", str(file)] if report.complete else ["evals-async", "export"]))
+    chosen = None if everything else sample
+    return run(terms, verify_file(terms, file, offline=offline, sample=chosen, manifest=manifest, demo=demo))
 
 
 # --- info and show ----------------------------------------------------------------------------------------------------
@@ -321,54 +155,9 @@ def show_verification(report: VerifyReport, file: Path, place: Path) -> None:
 @pass_terms
 def info(terms: Terms, file: Path) -> None:
     """Show what is inside an archive."""
-    from evals_async.archive import Archive, Summary
+    from evals_async.cli.archived import info_of
 
-    async def work() -> Summary:
-        async with Archive.open(file, read_only=True) as archive:
-            return await archive.summary()
-
-    found = run_quietly(terms, work)
-    last = found.last
-    moment = None if last is None else datetime.fromtimestamp(last.ended or last.began, UTC)
-    state = "never filled" if last is None else last.outcome or "interrupted: export again"
-    output.record(
-        [
-            (Column("Server"), None if last is None else last.server),
-            (Column("Last export"), moment),
-            (Column("State"), state),
-            *((Column(kind.replace("_", " ").capitalize()), number) for kind, number in found.counts.items()),
-            (Column("Contents"), found.contents),
-            (Column("Bytes of contents", show=human_bytes), found.content_bytes),
-            (Column("Unfinished"), found.unfinished),
-            (Column("Damaged"), found.damaged),
-            (Column("No longer on the server"), sum(found.missing.values())),
-            (Column("Being written by"), None if found.writer is None else f"process {found.writer[0]}"),
-        ],
-        title=str(file),
-    )
-    output.say()
-    output.table(
-        [
-            Column("Eval", keep=True),
-            Column("Name"),
-            Column("Runs", right=True),
-            Column("Items", right=True),
-            Column("Newest run"),
-            Column("On the server"),
-        ],
-        [
-            (
-                each.eval.id,
-                each.eval.name,
-                each.runs,
-                each.items,
-                None if each.newest_run is None else datetime.fromtimestamp(each.newest_run, UTC),
-                "no" if each.missing else "yes",
-            )
-            for each in found.evals
-        ],
-    )
-    output.hint(shlex.join(["evals-async", "show", str(file)]))
+    run(terms, info_of(file))
 
 
 @click.command(
@@ -377,60 +166,12 @@ def info(terms: Terms, file: Path) -> None:
     )
 )
 @click.argument("file", metavar="FILE.db", type=EXISTING)
-@click.argument("run", metavar="[RUN_ID]", required=False)
+@click.argument("name", metavar="[RUN_ID]", required=False)
 @click.option("--rows", type=click.IntRange(min=0), default=10, show_default=True, help="Failures to show.")
 @global_options(hidden=True)
 @pass_terms
-def show(terms: Terms, file: Path, run: str | None, rows: int) -> None:
+def show(terms: Terms, file: Path, name: str | None, rows: int) -> None:
     """Show a run of an archive with its results and failures; without RUN_ID, all runs."""
-    from evals_async.archive import Archive
+    from evals_async.cli.archived import show_file
 
-    async def work() -> None:
-        async with Archive.open(file, read_only=True) as archive:
-            if run is None:
-                await RUNS.show_many(archive.runs(), None)
-                return
-            await show_run(archive, run, rows)
-
-    run_quietly(terms, work)
-
-
-async def show_run(archive: Archive, name: str, rows: int) -> None:
-    """One run, as it is on the service's dashboard: its numbers, its criteria, its failures."""
-    eval_id, _, run_id = name.rpartition("/")
-    found = await archive.run(run_id, eval_id=eval_id or None)
-    RUNS.show_one(found, None)
-    failures: list[Sequence[object]] = []
-    number = 0
-    async for item in archive.items(found):
-        if item.passed and not item.is_error:
-            continue
-        number += 1
-        if len(failures) >= rows:
-            continue
-        sample = item.sample
-        said = None if sample is None else sample.output_text
-        if item.is_error:
-            failure = None if sample is None else sample.failure
-            why = None if failure is None else f"{failure.code}: {failure.message}"
-            failures.append((item.datasource_item_id, item.status, None, None, why, said))
-        for result in item.results or ():
-            if result.passed is False and not item.is_error:
-                why = result.explanation
-                failures.append((item.datasource_item_id, item.status, result.plain_name, result.score, why, said))
-    if failures:
-        output.say()
-        output.table(
-            [
-                Column("Row", right=True),
-                Column("Status", keep=True, styles=STATUS_STYLES),
-                Column("Criterion"),
-                Column("Score", right=True),
-                Column("Why"),
-                Column("Output"),
-            ],
-            failures,
-            title=f"Failures ({plural(number, 'row')})",
-        )
-    if found.pass_rate is not None:
-        output.note(f"{percent(found.pass_rate)} passed")
+    run(terms, show_file(file, name, rows))

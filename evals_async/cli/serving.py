@@ -53,22 +53,36 @@ Ctrl-C ends it."""
     "--allow-host", "allowed", multiple=True, metavar="NAME", help="A further name that requests may be sent to."
 )
 @click.option("--read-only", is_flag=True, help="Refuse every write; the file is opened without the right to write.")
+@click.option("--writable", is_flag=True, help="Let an exported archive be written to; else it is served read-only.")
 @click.option("--sample", is_flag=True, help=f"Put a sample of {SAMPLE_RUNS} runs into the store.")
 @global_options(hidden=True)
 @pass_terms
 def serve(
-    terms: Terms, file: Path | None, host: str, port: int, allowed: tuple[str, ...], read_only: bool, sample: bool
+    terms: Terms,
+    file: Path | None,
+    host: str,
+    port: int,
+    allowed: tuple[str, ...],
+    read_only: bool,
+    writable: bool,
+    sample: bool,
 ) -> int:
     """Serve the Evals API on this machine, from FILE.db or from memory.
+
+    An archive made by `export` is served read-only, unless --writable says otherwise; so existing code goes on with
+    another base URL.
 
     The base URL is printed to stdout as soon as the server answers. Ctrl-C and SIGTERM end it, with exit code 0.
     """
     if file is not None and read_only and sample:
         raise click.UsageError("--sample writes to the file, and --read-only forbids it.")
+    if read_only and writable:
+        raise click.UsageError("--read-only and --writable exclude each other.")
     if file is not None and not file.exists() and not read_only:
         output.note(f"{file} is new: it is made now")
+    keep = not writable and not sample  # what was exported
     try:
-        run(terms, serve_until_stopped(file, host, port, allowed, read_only, sample))
+        run(terms, serve_until_stopped(file, host, port, allowed, read_only, keep, sample))
     except KeyboardInterrupt:  # where the loop takes no signals (Windows)
         pass
     except OSError as error:
@@ -82,12 +96,14 @@ def serve(
 
 
 async def serve_until_stopped(
-    file: Path | None, host: str, port: int, allowed: tuple[str, ...], read_only: bool, sample: bool
+    file: Path | None, host: str, port: int, allowed: tuple[str, ...], read_only: bool, keep: bool, sample: bool
 ) -> None:
     import asyncio
 
+    from evals_async.archive import is_archive
     from evals_async.server import LocalServer, sample_tree
 
+    read_only = read_only or (keep and file is not None and await is_archive(file))
     stop = asyncio.Event()
     catch_signals(asyncio.get_running_loop(), stop)
     async with LocalServer(file, host=host, port=port, read_only=read_only, allowed_hosts=allowed) as server:

@@ -1,0 +1,285 @@
+"""What `export`, `verify`, `info` and `show` do once their options are read, and how they tell it.
+
+Imported by a command when it runs: it brings the whole SDK along, which `--help` need not wait for.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import evals_async
+from evals_async.archive import Archive, ExportProgress, ExportReport, Selection, Summary, VerifyReport
+from evals_async.archive.estimate import estimate
+from evals_async.cli import output
+from evals_async.cli.groups import Terms
+from evals_async.cli.service import connect
+from evals_async.cli.text import STATUS_STYLES, Column, human_bytes, human_seconds, percent, plural
+from evals_async.cli.views import RUNS
+from evals_async.server import LocalServer, sample_tree
+
+
+DEMO_RUNS = 300
+MOST_NAMED = 20  # things that are named one by one before they are only counted
+
+
+@asynccontextmanager
+async def server_of(terms: Terms, demo: bool) -> AsyncGenerator[evals_async.EvalsClient, None]:
+    """A client of the service that the options and the environment name, or of a local server with the sample."""
+    if not demo:
+        async with connect(terms) as client:
+            yield client
+        return
+    async with LocalServer(remembered=0, read_only=False) as server:
+        await server.seed(**sample_tree(DEMO_RUNS))
+        async with connect(terms, base_url=server.base_url, api_key="local") as client:
+            yield client
+
+
+def export_command(file: Path, selection: Selection, demo: bool) -> str:
+    """The command that goes on with an export."""
+    return shlex.join(["evals-async", "export", *again(file, selection, demo)])
+
+
+def again(file: Path, selection: Selection, demo: bool) -> list[str]:
+    """The arguments that go on with an export."""
+    words = ["--to", str(file)]
+    for eval_id in selection.evals:
+        words += ["--eval", eval_id]
+    if selection.since is not None:
+        words += ["--since", f"{datetime.fromtimestamp(selection.since, UTC):%Y-%m-%dT%H:%M:%S}"]
+    flags = (("--no-items", not selection.items), ("--no-files", not selection.files), ("--demo", demo))
+    return words + [flag for flag, given in flags if given]
+
+
+async def export_into(
+    terms: Terms, file: Path, selection: Selection, *, demo: bool, patience: float, another_server: bool
+) -> int:
+    """Copy, with progress, and tell what came of it; returns the exit code."""
+    async with server_of(terms, demo) as client, Archive.open(file) as archive:
+        with output.progress("copying items") as update:
+            report = await archive.export(
+                client,
+                selection,
+                concurrency=terms.concurrency,
+                patience=patience,
+                another_server=another_server,
+                on_progress=lambda progress: tell(progress, update),
+            )
+    show_export(report, file, export_command(file, selection, demo), demo)
+    return report.exit_code
+
+
+async def estimate_for(terms: Terms, file: Path, selection: Selection, *, demo: bool) -> int:
+    """Count what an export would copy."""
+    async with server_of(terms, demo) as client:
+        return await show_estimate(client, file, selection, terms.concurrency)
+
+
+def tell(progress: ExportProgress, update: output.Update) -> None:
+    words = [
+        plural(progress.evals, "eval"),
+        plural(progress.runs, "run"),
+        plural(progress.files, "file"),
+        human_bytes(progress.bytes),
+        f"{progress.rate:,.0f} items/s",
+    ]
+    if progress.eta:
+        words.append(f"{human_seconds(progress.eta)} left")
+    update(progress.items, max(progress.expected_items, progress.items) or None, ", ".join(words))
+
+
+async def show_estimate(client: evals_async.EvalsClient, file: Path, selection: Selection, concurrency: int) -> int:
+    found = await estimate(client, selection, concurrency=concurrency)
+    output.record(
+        [
+            (Column("Evals"), found.evals),
+            (Column("Runs"), found.runs),
+            (Column("Items"), found.items),
+            (Column("Runs that do not count"), found.uncounted),
+            (Column("Files"), found.files),
+            (Column("Bytes of files", show=human_bytes), found.file_bytes),
+            (Column("Requests"), found.requests),
+            (Column("Estimated seconds"), round(found.seconds(concurrency), 1)),
+        ],
+        title=f"What an export from {client.settings.base_url} would copy",
+    )
+    output.note("nothing was written")
+    output.hint(shlex.join(["evals-async", "export", "--to", str(file)]))
+    return 0
+
+
+def show_export(report: ExportReport, file: Path, go_on: str, demo: bool) -> None:
+    """What came of an export, and what to do next."""
+    names = (("evals", "Evals"), ("runs", "Runs"), ("output_items", "Items"), ("files", "Files"))
+    output.record(
+        [
+            *((Column(title), report.counts[kind]) for kind, title in names),
+            (Column("Requests"), report.requests),
+            (Column("Bytes received", show=human_bytes), report.bytes),
+            (Column("Seconds"), round(report.elapsed, 2)),
+            (Column("Complete"), "yes" if report.complete else "no"),
+        ],
+        title=str(file),
+    )
+    if gone := {kind: number for kind, number in report.missing.items() if number}:
+        output.note(f"no longer on the server, and kept: {', '.join(f'{n} {kind}' for kind, n in gone.items())}")
+    name_some([f"file {file_id}: {why}" for file_id, why in report.refused.items()], "not given by the server: ")
+    name_some([f"{each.what}: {each.state}: {each.why}" for each in report.unfinished], "incomplete: ")
+    if report.resumed and report.complete:
+        began = datetime.fromtimestamp(report.began, UTC)
+        output.note(f"this went on with the export of {began:%Y-%m-%d %H:%M} UTC; once more brings what is newer")
+    if report.stopped is not None:
+        output.error(f"stopped: {report.stopped}")
+        output.hint(go_on)
+    else:
+        output.hint(shlex.join(["evals-async", "verify", str(file), *(["--demo"] if demo else [])]))
+
+
+def name_some(lines: Sequence[str], before: str) -> None:
+    """Lines on stderr; of many only the first, and how many more there are."""
+    for line in lines[:MOST_NAMED]:
+        output.note(before + line)
+    if len(lines) > MOST_NAMED:
+        output.note(f"{before}and {len(lines) - MOST_NAMED:,} more")
+
+
+async def verify_file(
+    terms: Terms, file: Path, *, offline: bool, sample: int | None, manifest: Path | None, demo: bool
+) -> int:
+    """Verify, write the manifest, and tell what was found; returns the exit code."""
+    async with Archive.open(file) as archive:
+        if offline:
+            report = await archive.verify()
+        else:
+            async with server_of(terms, demo) as client:
+                report = await archive.verify(client, sample=sample, concurrency=terms.concurrency)
+    place = manifest or file.with_name(file.name + ".manifest.json")
+    place.write_text(json.dumps(report.manifest, indent=2) + "\n")
+    show_verification(report, file, place)
+    return report.exit_code
+
+
+def show_verification(report: VerifyReport, file: Path, place: Path) -> None:
+    output.table(
+        [Column("What"), Column("Checked here", right=True), Column("Compared with the server", right=True)],
+        [
+            (kind.replace("_", " "), report.checked.get(kind), report.compared.get(kind))
+            for kind in dict.fromkeys((*report.checked, *report.compared))
+        ],
+        title=str(file),
+    )
+    name_some([f"{each.what}: {each.problem}" for each in report.notes], "note: ")
+    name_some([f"{each.what}: {each.problem}" for each in report.findings], "incomplete: ")
+    if report.stopped is not None:
+        output.error(f"the comparison stopped: {report.stopped}")
+    output.note(f"manifest: {place}")
+    output.note("complete" if report.complete else "not complete")
+    output.hint(shlex.join(["evals-async", "serve", str(file)] if report.complete else ["evals-async", "export"]))
+
+
+# --- info and show ----------------------------------------------------------------------------------------------------
+
+
+async def info_of(file: Path) -> None:
+    """What is inside, as a record and a table."""
+    async with Archive.open(file, read_only=True) as archive:
+        show_summary(await archive.summary(), file)
+
+
+def show_summary(found: Summary, file: Path) -> None:
+    last = found.last
+    moment = None if last is None else datetime.fromtimestamp(last.ended or last.began, UTC)
+    state = "never filled" if last is None else last.outcome or "interrupted: export again"
+    output.record(
+        [
+            (Column("Server"), None if last is None else last.server),
+            (Column("Last export"), moment),
+            (Column("State"), state),
+            *((Column(kind.replace("_", " ").capitalize()), number) for kind, number in found.counts.items()),
+            (Column("Contents"), found.contents),
+            (Column("Bytes of contents", show=human_bytes), found.content_bytes),
+            (Column("Unfinished"), found.unfinished),
+            (Column("Damaged"), found.damaged),
+            (Column("No longer on the server"), sum(found.missing.values())),
+            (Column("Being written by"), None if found.writer is None else f"process {found.writer[0]}"),
+        ],
+        title=str(file),
+    )
+    output.say()
+    output.table(
+        [
+            Column("Eval", keep=True),
+            Column("Name"),
+            Column("Runs", right=True),
+            Column("Items", right=True),
+            Column("Newest run"),
+            Column("On the server"),
+        ],
+        [
+            (
+                each.eval.id,
+                each.eval.name,
+                each.runs,
+                each.items,
+                None if each.newest_run is None else datetime.fromtimestamp(each.newest_run, UTC),
+                "no" if each.missing else "yes",
+            )
+            for each in found.evals
+        ],
+    )
+    output.hint(shlex.join(["evals-async", "show", str(file)]))
+
+
+async def show_file(file: Path, run: str | None, rows: int) -> None:
+    """One run of an archive, or all its runs."""
+    async with Archive.open(file, read_only=True) as archive:
+        if run is None:
+            await RUNS.show_many(archive.runs(), None)
+        else:
+            await show_run(archive, run, rows)
+
+
+async def show_run(archive: Archive, name: str, rows: int) -> None:
+    """One run, as it is on the service's dashboard: its numbers, its criteria, its failures."""
+    eval_id, _, run_id = name.rpartition("/")
+    found = await archive.run(run_id, eval_id=eval_id or None)
+    RUNS.show_one(found, None)
+    failures: list[Sequence[object]] = []
+    number = 0
+    async for item in archive.items(found):
+        if item.passed and not item.is_error:
+            continue
+        number += 1
+        if len(failures) >= rows:
+            continue
+        sample = item.sample
+        said = None if sample is None else sample.output_text
+        if item.is_error:
+            failure = None if sample is None else sample.failure
+            why = None if failure is None else f"{failure.code}: {failure.message}"
+            failures.append((item.datasource_item_id, item.status, None, None, why, said))
+        for result in item.results or ():
+            if result.passed is False and not item.is_error:
+                why = result.explanation
+                failures.append((item.datasource_item_id, item.status, result.plain_name, result.score, why, said))
+    if failures:
+        output.say()
+        output.table(
+            [
+                Column("Row", right=True),
+                Column("Status", keep=True, styles=STATUS_STYLES),
+                Column("Criterion"),
+                Column("Score", right=True),
+                Column("Why"),
+                Column("Output"),
+            ],
+            failures,
+            title=f"Failures ({plural(number, 'row')})",
+        )
+    if found.pass_rate is not None:
+        output.note(f"{percent(found.pass_rate)} passed")

@@ -9,6 +9,8 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +20,7 @@ from aiohttp import web
 from evals_async.server import Fault, FaultPlan, LocalServer
 
 
+SCHEDULE = Path("/proc/thread-self/schedstat")  # on Linux: nanoseconds on a core, nanoseconds waiting for one
 EVALS = 4
 WATCH = 0.005  # seconds between two looks of a watchdog
 RUN = "GET /evals/{eval_id}/runs/{run_id}"
@@ -112,17 +115,27 @@ class Crowd:
             pass
 
 
+async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Return when it is so; `TimeoutError` if it is not within so many seconds."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110  # what is waited for is in another process, or tells nobody
+            await asyncio.sleep(0.001)
+
+
 class Watchdog:
-    """`async with Watchdog() as watchdog:` measures for how long the event loop was away, in seconds, at the worst."""
+    """`async with Watchdog() as watchdog:` measures for how long the event loop was away, in seconds, at the worst.
+
+    The time in which the loop was ready to go on and the machine had no core for it is not counted.
+    """
 
     def __init__(self) -> None:
         self.longest = 0.0
 
     async def watch(self) -> None:
-        seen = time.perf_counter()
+        seen = time.perf_counter() - queued()
         while True:
             await asyncio.sleep(WATCH)
-            now = time.perf_counter()
+            now = time.perf_counter() - queued()
             self.longest = max(self.longest, now - seen - WATCH)
             seen = now
 
@@ -135,6 +148,11 @@ class Watchdog:
     ) -> None:
         self.task.cancel()
         await asyncio.wait([self.task])
+
+
+def queued() -> float:
+    """Seconds for which this thread has been ready to run and waited for a core; 0 where the system does not tell."""
+    return int(SCHEDULE.read_text().split()[1]) / 1e9 if SCHEDULE.exists() else 0.0
 
 
 def differs(attribute: "attrs.Attribute[Any]", value: object) -> bool:
@@ -182,7 +200,8 @@ async def serve(runs: int) -> None:
             seen = Seen(server.count, server.most, server.under_way, len(server.peers))
             server.forget()
             server.faults.clear()
-            server.faults.add(*(Fault(**{"route": RUN, **fault}) for fault in json.loads(line)))
+            planned: list[dict[str, Any]] = json.loads(line)
+            server.faults.add(*(Fault(**dict[str, Any](route=RUN) | fault) for fault in planned))
             print(json.dumps(attrs.asdict(seen)), flush=True)
 
 

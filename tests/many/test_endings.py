@@ -2,12 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
-from crowd import Crowd, key_of
+from crowd import Crowd, key_of, until
 
-from evals_async import EvalRun, EvalsClient, FanOut, RunKey
+from evals_async import EvalsClient
 from evals_async.server import Fault, LocalServer, SampleTree
 
 
@@ -29,20 +29,9 @@ def keys(count: int = 10_000) -> Iterator[tuple[str, str]]:
     return map(key_of, range(count))
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
 async def no_request_under_way(crowd: Crowd) -> None:
     """The server agrees, as soon as it has noticed."""
-    async with asyncio.timeout(2):
-        while crowd.plan().under_way:
-            await asyncio.sleep(0.005)
-
-
-Many = Callable[[EvalsClient], "FanOut[RunKey, EvalRun]"]
+    await until(lambda: not crowd.plan().under_way)
 
 
 async def collect(client: EvalsClient) -> object:
@@ -63,11 +52,11 @@ async def wait_all(client: EvalsClient) -> object:
 
 @pytest.mark.parametrize("work", [collect, stream, list_all, wait_all])
 async def test_cancelled_while_every_answer_is_awaited(
-    crowd: Crowd, client: EvalsClient, work: Callable[[EvalsClient], AsyncIterator[object]]
+    crowd: Crowd, client: EvalsClient, work: Callable[[EvalsClient], Awaitable[object]]
 ) -> None:
     """The task ends within 50 ms as cancelled; no task is left, and no request is under way on either side."""
     crowd.plan(Fault(delay=60, times=None), Fault(route="GET /evals/{eval_id}/runs", delay=60, times=None))
-    task = asyncio.ensure_future(work(client))  # type: ignore[arg-type]  # pytest hands on what was given above
+    task = asyncio.ensure_future(work(client))
     await until(lambda: client.statistics().in_flight >= 4)
     await asyncio.sleep(0.02)
     began = time.perf_counter()
@@ -121,7 +110,7 @@ async def test_a_consumer_who_leaves_early(crowd: Crowd, client: EvalsClient) ->
         if count == 10:
             break
     await until(lambda: not others(), PROMPT)
-    assert 0 == client.statistics().in_flight
+    assert client.statistics().in_flight == 0
     await no_request_under_way(crowd)
     assert crowd.plan().requests == 0
 
@@ -129,10 +118,14 @@ async def test_a_consumer_who_leaves_early(crowd: Crowd, client: EvalsClient) ->
 async def test_a_consumer_who_raises(crowd: Crowd, client: EvalsClient) -> None:
     """An error in the loop's body comes through as it is, and takes the workers with it."""
     crowd.plan(Fault(delay=60, skip=20, times=None))
-    with pytest.raises(ZeroDivisionError):
+
+    async def consume() -> None:
         async with client.evals.runs.stream_many(keys()) as outcomes:
             async for _ in outcomes:
                 raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await consume()
     assert (set(), 0) == (others(), client.statistics().in_flight)
     await no_request_under_way(crowd)
 
@@ -171,7 +164,7 @@ async def test_a_slow_consumer_slows_the_requests(crowd: Crowd, client: EvalsCli
 
 
 async def test_two_users_and_one_is_cancelled(crowd: Crowd, client: EvalsClient) -> None:
-    """Two tasks fetch the same 500 runs with one client; one is cancelled half way, and the other gets all, in order."""
+    """Two tasks fetch the same 500 runs with one client; one is cancelled half way, the other gets all, in order."""
     crowd.plan(Fault(delay=0.02, every=10, times=None))
     progress: list[int] = []
     stays = asyncio.create_task(client.evals.runs.retrieve_many(keys(500)))
@@ -198,7 +191,7 @@ async def test_two_users_share_the_connections(crowd: Crowd, client: EvalsClient
         )
     assert list(keys(600)) == [(run.eval_id, run.id) for run in (*first, *second)]
     seen = crowd.plan()
-    assert (600, 40) == (seen.requests, seen.most_at_once)
+    assert (seen.requests, seen.most_at_once) == (600, 40)
     assert seen.connections <= 40
 
 

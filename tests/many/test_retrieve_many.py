@@ -2,10 +2,12 @@
 
 import pickle
 from collections.abc import AsyncIterator
+from typing import cast
 
 import pytest
 
-from evals_async import EvalRun, EvalsClient, InvalidArgument, NotFound, PartialFailure, Progress, RunKey
+from evals_async import EvalRun, EvalsClient, EvalsError, InvalidArgument, NotFound, PartialFailure, Progress, RunKey
+from evals_async.models.params import JsonlDataSourceParam
 from evals_async.server import Fault, LocalServer, SampleTree
 
 
@@ -65,14 +67,16 @@ async def test_one_failure_does_not_lose_the_others(client: EvalsClient, tree: S
     pairs = pairs_of(tree)[:6]
     gone = (pairs[0][0], "evalrun_gone")
     keys = [*pairs[:3], gone, *pairs[3:]]
-    with pytest.raises(PartialFailure, match="^1 of 7 calls failed") as caught:
+    with pytest.raises(EvalsError, match=r"^1 of 7 calls failed") as caught:
         await client.evals.runs.retrieve_many(keys)
-    failure: PartialFailure[tuple[str, str], EvalRun] = caught.value
+    error: object = caught.value
+    failure = cast("PartialFailure[tuple[str, str], EvalRun]", error)
     assert pairs == list(failure.results)
     assert pairs == [(run.eval_id, run.id) for run in failure.results.values()]
     assert [gone] == list(failure.errors)
     assert isinstance(failure.errors[gone], NotFound)
-    assert isinstance(failure, ExceptionGroup)
+    assert isinstance(error, PartialFailure)
+    assert isinstance(error, ExceptionGroup)
     assert list(failure.errors.values()) == list(failure.exceptions)
     matched, rest = failure.split(NotFound)
     assert matched is not None
@@ -94,7 +98,7 @@ async def test_errors_in_their_places(client: EvalsClient, tree: SampleTree) -> 
 
 async def test_a_run_without_its_eval_fails_before_anything_is_sent(server: LocalServer, client: EvalsClient) -> None:
     """A plain id with no eval anywhere, and a pair that contradicts `eval_id`, are that key's own error."""
-    nameless, wrong = await client.evals.runs.retrieve_many(["evalrun_1"], on_error="return"), None
+    nameless = await client.evals.runs.retrieve_many(["evalrun_1"], on_error="return")
     wrong = await client.evals.runs.retrieve_many([("eval_1", "evalrun_1")], eval_id="eval_2", on_error="return")
     for error in (*nameless, *wrong):
         assert isinstance(error, InvalidArgument)
@@ -156,7 +160,7 @@ async def test_progress_of_a_generator_has_no_total(client: EvalsClient, tree: S
     """How many a generator gives cannot be known: `total` is None from the first event to the last."""
     bar = Bar()
     await client.evals.runs.retrieve_many((pair for pair in pairs_of(tree)), on_progress=bar.update)
-    assert (40, 0, None) == (bar.n, bar.failed, bar.total)
+    assert (bar.n, bar.failed, bar.total) == (40, 0, None)
 
 
 async def test_retries_are_not_progress(server: LocalServer, client: EvalsClient, tree: SampleTree) -> None:
@@ -164,7 +168,7 @@ async def test_retries_are_not_progress(server: LocalServer, client: EvalsClient
     server.faults.add(Fault(route=RUN, status=503))
     bar = Bar()
     await client.evals.runs.retrieve_many(pairs_of(tree)[:3], on_progress=bar.update)
-    assert (3, 0, 3) == (bar.n, bar.failed, bar.total)
+    assert (bar.n, bar.failed, bar.total) == (3, 0, 3)
     assert server.request_count == 4
 
 
@@ -172,8 +176,8 @@ async def test_a_run_is_named_as_one_likes_everywhere(client: EvalsClient, tree:
     """`retrieve`, `wait`, `cancel`, `delete` and both methods of output items take an id, a pair or the run."""
     runs = client.evals.runs
     eval_id = str(tree["evals"][0]["id"])
-    source = {"type": "jsonl", "source": {"type": "file_content", "content": [{"item": {}, "sample": {}}]}}
-    made = [await runs.create(eval_id, data_source=source) for _ in range(3)]  # type: ignore[arg-type]
+    source: JsonlDataSourceParam = {"type": "jsonl", "source": {"type": "file_content", "content": [{"item": {}}]}}
+    made = [await runs.create(eval_id, data_source=source) for _ in range(3)]
     names: list[tuple[RunKey, str | None]] = [
         (made[0].id, eval_id),
         ((eval_id, made[1].id), None),

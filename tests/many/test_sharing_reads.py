@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from crowd import until
 
 from evals_async import EvalRun, EvalsClient, LRUCache, NotFound, ServerError
 from evals_async.server import Fault, LocalServer, SampleTree
@@ -50,8 +51,7 @@ async def test_a_reader_who_leaves_hurts_nobody(server: LocalServer, client: Eva
     server.faults.add(Fault(route=RUN, delay=0.05))
     pair = pair_with(tree, "completed")
     readers = [asyncio.create_task(client.evals.runs.retrieve(pair)) for _ in range(3)]
-    while not server.request_count:
-        await asyncio.sleep(0.001)
+    await until(lambda: server.request_count > 0)
     readers[0].cancel()
     first, *others = await asyncio.gather(*readers, return_exceptions=True)
     assert isinstance(first, asyncio.CancelledError)
@@ -66,8 +66,7 @@ async def test_when_the_last_reader_leaves_the_request_ends(
     server.faults.add(Fault(route=RUN, delay=0.05))
     pair = pair_with(tree, "completed")
     readers = [asyncio.create_task(client.evals.runs.retrieve(pair)) for _ in range(3)]
-    while not server.request_count:
-        await asyncio.sleep(0.001)
+    await until(lambda: server.request_count > 0)
     for reader in readers:
         reader.cancel()
     await asyncio.wait(readers)
@@ -83,8 +82,8 @@ async def test_a_failure_is_shared_and_forgotten(server: LocalServer, tree: Samp
     async with EvalsClient(base_url=server.base_url, api_key="local", max_retries=0) as client:
         read = client.evals.runs.retrieve
         errors = await asyncio.gather(*(read(pair) for _ in range(10)), return_exceptions=True)
-        assert [500] * 10 == [error.status for error in errors if isinstance(error, ServerError)]
-        assert 10 == len({id(error) for error in errors})
+        assert [error.status for error in errors if isinstance(error, ServerError)] == [500] * 10
+        assert len({id(error) for error in errors}) == 10
         assert (await read(pair)).id == pair[1]
     assert server.request_count == 2
 
@@ -153,7 +152,7 @@ async def test_what_may_change_is_asked_again(server: LocalServer, tree: SampleT
     async with EvalsClient(base_url=server.base_url, api_key="local", cache=shelf) as client:
         for _ in range(2):
             await client.evals.runs.retrieve((str(body["eval_id"]), "evalrun_open"))
-    assert {} == shelf.kept
+    assert shelf.kept == {}
     assert server.request_count == 2
 
 
@@ -164,14 +163,14 @@ async def test_nothing_but_runs_is_cached(server: LocalServer, tree: SampleTree)
         await client.evals.retrieve(str(tree["evals"][0]["id"]))
         with pytest.raises(NotFound):
             await client.evals.runs.retrieve((str(tree["evals"][0]["id"]), "evalrun_gone"))
-    assert {} == shelf.kept
+    assert shelf.kept == {}
 
 
 async def test_a_cache_of_ones_own_outlives_the_client(server: LocalServer, tree: SampleTree) -> None:
     """Two methods are enough; a second client with the same cache asks the server nothing."""
     shelf = Shelf()
     pairs = completed_pairs(tree, 5)
-    runs = []
+    runs: list[tuple[EvalRun, ...]] = []
     for _ in range(2):
         async with EvalsClient(base_url=server.base_url, api_key="local", cache=shelf) as client:
             runs.append(await client.evals.runs.retrieve_many(pairs))

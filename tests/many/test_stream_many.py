@@ -5,7 +5,7 @@ from collections import Counter
 
 from crowd import Crowd, key_of
 
-from evals_async import EvalRun, EvalsClient, NotFound, OutputItem, Progress
+from evals_async import EvalRun, EvalsClient, NotFound, Outcome, OutputItem, Progress, RunKey
 from evals_async.server import Fault, LocalServer, SampleTree
 
 
@@ -33,8 +33,9 @@ async def test_failures_come_among_the_others(client: EvalsClient, tree: SampleT
     pairs = pairs_of(tree)
     gone = (pairs[0][0], "evalrun_gone")
     run = await client.evals.runs.retrieve(pairs[1])
-    outcomes = {}
-    async for outcome in client.evals.runs.stream_many([pairs[0], gone, run]):
+    outcomes: dict[RunKey, Outcome[RunKey, EvalRun]] = {}
+    keys: list[RunKey] = [pairs[0], gone, run]
+    async for outcome in client.evals.runs.stream_many(keys):
         outcomes[outcome.key] = outcome
     assert outcomes.keys() == {pairs[0], gone, run}
     assert outcomes[run].unwrap() == run
@@ -63,7 +64,7 @@ async def test_concurrency_is_what_the_server_sees(crowd: Crowd) -> None:
         async for _ in client.evals.runs.stream_many(map(key_of, range(100)), concurrency=7):
             count += 1
     seen = crowd.plan()
-    assert (100, 100, 7, 7) == (count, seen.requests, seen.most_at_once, seen.connections)
+    assert (count, seen.requests, seen.most_at_once, seen.connections) == (100, 100, 7, 7)
 
 
 # --- listing in depth ----------------------------------------------------------------------------------------------
@@ -115,7 +116,7 @@ async def test_a_parent_that_fails_does_not_end_the_others(
     eval_ids = [str(body["id"]) for body in tree["evals"]]
     outcomes = [o async for o in client.evals.runs.list_many([eval_ids[0], "eval_gone", *eval_ids[1:]])]
     (failed,) = [outcome for outcome in outcomes if not outcome.ok]
-    assert "eval_gone" == failed.key
+    assert failed.key == "eval_gone"
     assert isinstance(failed.error, NotFound)
     assert len(tree["runs"]) == len(outcomes) - 1
 

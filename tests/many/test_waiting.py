@@ -6,13 +6,24 @@ from collections.abc import AsyncIterator
 import pytest
 from doubles import FakeClock
 
-from evals_async import EvalRun, EvalsClient, NotFound, Pace, Progress, RunFailed, ServerError, WaitTimeout
-from evals_async.models.params import RunDataSource
+from evals_async import (
+    EvalRun,
+    EvalsClient,
+    NotFound,
+    Outcome,
+    Pace,
+    Progress,
+    RunFailed,
+    RunKey,
+    ServerError,
+    WaitTimeout,
+)
+from evals_async.models.params import JsonlDataSourceParam
 from evals_async.server import Fault, LocalServer, SampleTree
 
 
 RUN = "GET /evals/{eval_id}/runs/{run_id}"
-SOURCE: RunDataSource = {
+SOURCE: JsonlDataSourceParam = {
     "type": "jsonl",
     "source": {"type": "file_content", "content": [{"item": {"expected": "a"}, "sample": {"output_text": "a"}}]},
 }
@@ -55,7 +66,7 @@ async def test_a_run_is_watched_at_growing_intervals(client: EvalsClient, clock:
     run = await client.evals.runs.wait(run, pace=EVEN, on_poll=lambda seen: states.append(seen.status))
     grown = [1.0, 1.5, 2.25, 3.375, 5.0625, 7.59375, 11.390625, 17.0859375, 25.62890625, 30.0]
     assert grown == clock.slept
-    assert ["queued"] * 3 + ["in_progress"] * 7 + ["completed"] == states
+    assert states == ["queued"] * 3 + ["in_progress"] * 7 + ["completed"]
     assert run.status == "completed"
 
 
@@ -64,7 +75,7 @@ async def test_intervals_are_jittered(client: EvalsClient, clock: FakeClock, eva
     run = await client.evals.runs.create(eval_id, data_source=SOURCE)
     clock.draws = [0.0, 1.0, 0.5]
     await client.evals.runs.wait(run)
-    assert [0.9, 1.65, 2.25] == pytest.approx(clock.slept[:3])
+    assert pytest.approx(clock.slept[:3]) == [0.9, 1.65, 2.25]
 
 
 async def test_create_and_wait(client: EvalsClient, server: LocalServer, eval_id: str) -> None:
@@ -73,9 +84,9 @@ async def test_create_and_wait(client: EvalsClient, server: LocalServer, eval_id
     run = await client.evals.runs.create_and_wait(
         eval_id, data_source=SOURCE, name="One", on_poll=lambda seen: states.append(seen.status)
     )
-    assert ("completed", "One") == (run.status, run.name)
+    assert (run.status, run.name) == ("completed", "One")
     assert states[-1] == "completed"
-    assert ["POST"] == [request.method for request in server.requests if request.method != "GET"]
+    assert [request.method for request in server.requests if request.method != "GET"] == ["POST"]
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "canceled", "cancelled"])
@@ -111,11 +122,11 @@ async def test_a_canceled_run_ends_the_wait_of_another_task(
     run = await client.evals.runs.create(eval_id, data_source=SOURCE)
     await client.evals.runs.cancel(run)
     assert (await client.evals.runs.wait(run)).status == "canceled"
-    assert [] == clock.slept
+    assert clock.slept == []
 
 
 async def test_the_last_state_is_in_the_timeout(client: EvalsClient, clock: FakeClock, eval_id: str) -> None:
-    """`WaitTimeout` carries the run as it was last seen, no more than a second before the end, and is a TimeoutError."""
+    """`WaitTimeout` carries the run as it was last seen, a second before the end at the earliest."""
     run = await client.evals.runs.create(eval_id, data_source=SOURCE)
     began = clock.now
     with pytest.raises(WaitTimeout, match="not done within 50 seconds") as caught:
@@ -135,9 +146,9 @@ async def test_an_unknown_status_is_waited_out_and_told_once(
     states: list[str | None] = []
     with caplog.at_level(logging.WARNING, "evals_async"):
         run = await client.evals.runs.wait(pair, on_poll=lambda seen: states.append(seen.status))
-    assert ["paused_for_review"] * 3 + ["completed"] == states
-    assert "completed" == run.status
-    assert ["a run has the status 'paused_for_review', which is not known here; still waiting"] == caplog.messages
+    assert states == ["paused_for_review"] * 3 + ["completed"]
+    assert run.status == "completed"
+    assert caplog.messages == ["a run has the status 'paused_for_review', which is not known here; still waiting"]
 
 
 @pytest.mark.parametrize(
@@ -171,8 +182,8 @@ async def test_what_an_error_asks_to_wait(
     server.faults.add(Fault(route=RUN, status=503, headers={"Retry-After": "120"}), Fault(route=RUN, status=500))
     clock.draws = [0.0]
     run = await patient.evals.runs.wait(pair, pace=EVEN)
-    assert "completed" == run.status
-    assert [120.0, 1.0] == clock.slept
+    assert run.status == "completed"
+    assert clock.slept == [120.0, 1.0]
 
 
 async def test_a_delay_past_the_end_is_not_slept(
@@ -183,14 +194,14 @@ async def test_a_delay_past_the_end_is_not_slept(
     server.faults.add(Fault(route=RUN, headers={"Retry-After": "3600"}))
     with pytest.raises(WaitTimeout) as caught:
         await client.evals.runs.wait(pair, timeout=60)
-    assert ("in_progress", []) == (caught.value.last.status, clock.slept)
+    assert (caught.value.last.status, clock.slept) == ("in_progress", [])
 
 
 async def test_what_waiting_does_not_cure_is_raised(client: EvalsClient, clock: FakeClock, eval_id: str) -> None:
     """A run that is not there is told at once."""
     with pytest.raises(NotFound):
         await client.evals.runs.wait("evalrun_gone", eval_id=eval_id)
-    assert [] == clock.slept
+    assert clock.slept == []
 
 
 async def test_an_outage_without_end_is_raised(
@@ -201,7 +212,7 @@ async def test_an_outage_without_end_is_raised(
     server.faults.add(Fault(route=RUN, status=500, times=None))
     with pytest.raises(ServerError):
         await client.with_options(max_retries=0).evals.runs.wait(pair)
-    assert 6 == server.request_count
+    assert server.request_count == 6
 
 
 # --- many ------------------------------------------------------------------------------------------------------------
@@ -218,18 +229,18 @@ async def test_many_waits_share_the_clock(
     failed = await seeded(server, tree, "failed", "evalrun_failed")
     gone = (eval_id, "evalrun_gone")
     progress: list[Progress] = []
-    keys = [made[0], (eval_id, made[1].id), made[2], stuck, failed, gone]
-    outcomes = {}
+    keys: list[RunKey] = [made[0], (eval_id, made[1].id), made[2], stuck, failed, gone]
+    outcomes: dict[RunKey, Outcome[RunKey, EvalRun]] = {}
     waits = client.evals.runs.wait_many(keys, timeout=200, raise_on_failure=True, on_progress=progress.append)
     async for outcome in waits:
         outcomes[outcome.key] = outcome
     assert set(keys) == set(outcomes)
-    assert ["completed"] * 3 == [outcomes[key].unwrap().status for key in keys[:3]]
+    assert [outcomes[key].unwrap().status for key in keys[:3]] == ["completed"] * 3
     assert isinstance(outcomes[failed].error, RunFailed)
     assert isinstance(outcomes[gone].error, NotFound)
     late = outcomes[stuck].error
     assert isinstance(late, WaitTimeout)
-    assert ("evalrun_stuck", "in_progress") == (late.last.id, late.last.status)
+    assert (late.last.id, late.last.status) == ("evalrun_stuck", "in_progress")
     assert Progress(started=6, done=6, failed=3, total=6) == progress[-1]
 
 
@@ -245,7 +256,7 @@ async def test_without_raise_on_failure_every_end_is_a_value(
 async def test_hundreds_of_waits_ask_seldom(
     server: LocalServer, client: EvalsClient, clock: FakeClock, eval_id: str
 ) -> None:
-    """300 runs that take 103 seconds: all end, within an interval (30 s, a tenth of it, a second) of that, and in a dozen looks."""
+    """300 runs that take 103 seconds: all end soon after, in about ten looks each; an interval is 33 s at most."""
     made = [await client.evals.runs.create(eval_id, data_source=SOURCE) for _ in range(300)]
     began, before = clock.now, server.request_count
     ended = [outcome.unwrap().id async for outcome in client.evals.runs.wait_many(made, timeout=None)]
@@ -262,4 +273,4 @@ async def test_unknown_statuses_of_many_are_told_once(
     with caplog.at_level(logging.WARNING, "evals_async"):
         errors = [outcome.error async for outcome in client.evals.runs.wait_many(keys, timeout=10)]
     assert all(isinstance(error, WaitTimeout) for error in errors)
-    assert 1 == len(caplog.messages)
+    assert len(caplog.messages) == 1

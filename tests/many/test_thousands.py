@@ -1,0 +1,72 @@
+"""Thousands of runs at once: none lost, in order, in flat memory, on few connections, with a loop that stays awake.
+
+What is measured runs in a process of its own, and so does the server.
+"""
+
+import ast
+import asyncio
+import inspect
+import json
+import sys
+from pathlib import Path
+
+import fetch_all
+from crowd import Crowd
+from fetch_all import WARM_UP, Fetched
+
+from evals_async.server import Fault
+
+
+PROGRAM = Path(fetch_all.__file__)
+LONGEST_STALL = 0.2  # seconds
+TRIES = 3  # of a measurement of time, on a machine that others use too: one good one is enough
+
+
+async def run_program(how: str, crowd: Crowd, count: int, gone_every: int, passes: int) -> list[Fetched]:
+    words = (how, crowd.base_url, str(count), str(gone_every), str(passes))
+    program = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "error", str(PROGRAM), *words), stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await program.communicate()
+    assert program.returncode == 0
+    return [Fetched(**each) for each in json.loads(out)]
+
+
+async def test_five_thousand_on_a_bad_day(crowd: Crowd) -> None:
+    """One id in a hundred fails, and one request in ten is delayed: 5,000 results, complete and in order, twice over,
+    and the second time needs no more memory than the first.
+    """
+    crowd.plan(Fault(delay=0.05, every=10, times=None))
+    _, first, second = await run_program("collect", crowd, 5000, gone_every=100, passes=2)
+    assert 5000 == first.right == second.right
+    assert second.peak - first.peak < 3
+    assert crowd.plan().requests == WARM_UP + 2 * 5000
+
+
+def test_it_takes_three_lines() -> None:
+    """The code that fetched them is a function's signature and two lines: no loop, no semaphore, no task."""
+    (function,) = ast.parse(inspect.getsource(fetch_all.fetch)).body
+    assert isinstance(function, ast.AsyncFunctionDef)
+    assert len(ast.unparse(function).splitlines()) == 3
+
+
+async def test_ten_thousand(crowd: Crowd) -> None:
+    """None is lost, all are in order, the loop is never away for 200 ms, and the server sees 32 connections."""
+    stalls: list[float] = []
+    while not stalls or (min(stalls) >= LONGEST_STALL and len(stalls) < TRIES):
+        crowd.plan()
+        _, fetched = await run_program("collect", crowd, 10_000, gone_every=0, passes=1)
+        assert fetched.right == 10_000
+        seen = crowd.plan()
+        assert seen.requests == WARM_UP + 10_000
+        assert seen.connections <= 2 * 32  # of two clients, one after the other
+        assert seen.most_at_once <= 32
+        stalls.append(fetched.stall)
+    assert min(stalls) < LONGEST_STALL
+
+
+async def test_a_stream_of_thousands_is_flat(crowd: Crowd) -> None:
+    """10,000 runs streamed need hardly more memory than the 200 before them; kept, they would take 25 MB."""
+    before, fetched = await run_program("stream", crowd, 10_000, gone_every=100, passes=1)
+    assert fetched.right == 10_000
+    assert fetched.peak - before.peak < 8

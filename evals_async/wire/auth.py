@@ -27,6 +27,7 @@ Token: TypeAlias = str | ExpiringToken
 TokenProvider: TypeAlias = Callable[[], Awaitable[Token]] | Callable[[], Token]
 
 TOKEN_KEPT = 120.0  # seconds before the provider is asked again; providers keep tokens too, this saves the asking
+SHORTEST_SECRET = 8  # characters
 TOKEN_MARGIN = 30.0  # seconds before its end that a token is no longer used: the server's clock is not ours
 
 
@@ -150,8 +151,12 @@ def checked_secret(value: object, name: str) -> str:
 
 
 def secrets_in(headers: Mapping[str, str]) -> tuple[str, ...]:
-    """The values in authentication headers that must not be shown, without the word `Bearer`."""
-    return tuple(value.removeprefix("Bearer ") for value in headers.values())
+    """The values in authentication headers that must not be shown, without the word `Bearer`.
+
+    Those of a few characters are none, and would be found in every text.
+    """
+    values = (value.removeprefix("Bearer ") for value in headers.values())
+    return tuple(value for value in values if len(value) >= SHORTEST_SECRET)
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:

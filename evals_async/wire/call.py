@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
 from evals_async.errors import Attempt, ConnectFailed, DeadlineExceeded, RequestError
-from evals_async.wire.auth import SecretHeaders, redacted
-from evals_async.wire.exchange import Reply, Request, Upload
+from evals_async.wire.auth import SecretHeaders, redacted, secrets_in
+from evals_async.wire.exchange import NO_HEADERS, Reply, Request, Upload
 from evals_async.wire.policy import RetryPolicy, Timeouts
 from evals_async.wire.trip import Trip
 
@@ -37,6 +37,7 @@ class Call(Generic[T]):
         "answered",
         "began",
         "end",
+        "given",
         "headers",
         "history",
         "policy",
@@ -44,7 +45,6 @@ class Call(Generic[T]):
         "read",
         "reply",
         "request",
-        "secrets",
         "start",
         "timeouts",
         "trip",
@@ -71,9 +71,14 @@ class Call(Generic[T]):
         self.trip: Trip | None = None  # the attempt under way; none while it waits at the gate
         self.reply: Reply | None = None
         self.began = start
-        self.secrets: tuple[str, ...] = ()
+        self.given: Mapping[str, str] = NO_HEADERS  # the credentials of the attempt
         self.history: list[Attempt] = []
         self.answered: RequestError | None = None  # the failure that tells most, so far
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must appear in no error and in no log line."""
+        return secrets_in(self.given)
 
 
 def call_headers(request: Request, headers: Mapping[str, str]) -> SecretHeaders:

@@ -74,8 +74,7 @@ class GuardedConnector(aiohttp.TCPConnector):
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  # the signature is aiohttp's
     ) -> Connection:
         trip = CURRENT.get()
-        if trip is not None:
-            trip.sent = False
+        trip.sent = False
         while True:
             connection = await super().connect(req, traces, timeout)
             protocol = connection.protocol
@@ -85,11 +84,11 @@ class GuardedConnector(aiohttp.TCPConnector):
             connection.close()
             if not reused:
                 raise aiohttp.ServerDisconnectedError("the server spoke before it was asked")
-        self.used.add(protocol)
-        if trip is not None:
-            trip.sent = True
-            trip.reused = reused
-            trip.connection = protocol
+        if not reused:
+            self.used.add(protocol)
+        trip.sent = True
+        trip.reused = reused
+        trip.connection = protocol
         return connection
 
     def abandon(self) -> None:

@@ -22,7 +22,7 @@ from evals_async.errors import (
     TransportError,
     Unauthenticated,
 )
-from evals_async.wire.auth import Auth, SecretHeaders, secrets_in
+from evals_async.wire.auth import Auth, SecretHeaders
 from evals_async.wire.call import (
     Call,
     Read,
@@ -195,7 +195,7 @@ class Pipeline:
         given = await self.auth.headers()
         headers = SecretHeaders(call.headers)
         headers.update(given)
-        call.secrets = secrets_in(given)
+        call.given = given
         return headers
 
     def after_failure(self, call: Call[T], error: RequestError, patience: Patience) -> float | None:
@@ -258,10 +258,13 @@ class Pipeline:
         return value
 
     def tell_reply(self, call: Call[T], reply: Reply) -> None:
+        debugging = logger.isEnabledFor(logging.DEBUG)
+        if self.on_response is None and not debugging:
+            return
         seconds = self.clock.monotonic() - call.began
         if self.on_response is not None:
             self.on_response(call.request, reply, seconds)
-        if logger.isEnabledFor(logging.DEBUG):  # here too: the usual call pays for no log line
+        if debugging:
             log(call, "answered", status=reply.status, seconds=seconds, request_id=reply.request_id)
 
     def statistics(self) -> Statistics:

@@ -33,5 +33,5 @@ class Trip:
             self.connection.force_close()
 
 
-CURRENT: ContextVar[Trip | None] = ContextVar("evals_async_trip", default=None)
+CURRENT: ContextVar[Trip] = ContextVar("evals_async_trip")
 """The attempt that the running task is on. The connector is called by aiohttp, which can hand nothing else through."""

@@ -42,6 +42,7 @@ class Case:
     check: Callable[[Any], bool] = lambda error: True
     kind: Kind = "read"
     within: float = 1.0
+    gap: tuple[float, float] | None = None
     body: bytes | None = None
     times: Timeouts = TIMES
     policy: RetryPolicy = POLICY
@@ -186,6 +187,9 @@ async def run(case: Case) -> None:
         assert case.value == value
         assert case.requests == len(server.seen)
         assert elapsed <= case.within + SLACK, f"took {elapsed:.2f} s"
+        if case.gap is not None:
+            pause = (server.seen[1].at - server.seen[0].at) * SPEED
+            assert case.gap[0] <= pause <= case.gap[1] + SLACK
         if error is not None:
             assert_plain(error)
             assert case.check(error), vars(error)

@@ -64,8 +64,8 @@ def test_secrets_are_not_shown_pickled_or_copied() -> None:
 
 def test_redaction_replaces_the_key_alone() -> None:
     """Without the word before it."""
-    headers = {"Authorization": f"Bearer {KEY}", "api-key": "other"}
-    assert "[redacted], [redacted]s" == redacted(f"{KEY}, others", secrets_in(headers))
+    headers = {"Authorization": f"Bearer {KEY}", "api-key": "other-key", "x-scope": "all"}
+    assert "[redacted] for all, [redacted]" == redacted(f"{KEY} for all, other-key", secrets_in(headers))
 
 
 @attrs.frozen

@@ -61,6 +61,7 @@ STATUSES = [
         scenes=(answer(429, b"{}", ("Retry-After", "1")), OK),
         requests=2,
         value=b"{}",
+        gap=(1.0, 1.35),
         within=1.4,
     ),
     Case(
@@ -106,7 +107,7 @@ STATUSES = [
         ),
         requests=2,
         value=b"{}",
-        check=lambda e: True,
+        gap=(1.5, 1.875),
         within=2.0,
     ),
     Case(
@@ -118,7 +119,14 @@ STATUSES = [
         within=0.0,
     ),
     *(
-        Case(id=f"S07 {status} then 200", scenes=(answer(status), OK), requests=2, value=b"{}", within=0.25)
+        Case(
+            id=f"S07 {status} then 200",
+            scenes=(answer(status), OK),
+            requests=2,
+            value=b"{}",
+            gap=(0.0, 0.25),
+            within=0.25,
+        )
         for status in UNAVAILABLE
     ),
     *(

@@ -3,7 +3,9 @@
 import asyncio
 import copy
 import datetime
+import gc
 import pickle
+import re
 import ssl
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,14 @@ from evals_async.errors import (
     ConnectFailed,
     ConnectionDropped,
     DeadlineExceeded,
+    ProtocolError,
+    RequestError,
     ResponseTruncated,
     TlsError,
     WrongLoop,
 )
 from evals_async.wire import Pipeline, Request, RetryPolicy, Timeouts, Transport, Upload
+from evals_async.wire.connection import failure_for
 
 
 async def get(pipeline: Pipeline, **more: Any) -> bytes:
@@ -415,3 +420,54 @@ def test_nothing_that_holds_a_key_is_shown_pickled_or_copied() -> None:
             pickle.dumps(thing)
         with pytest.raises(TypeError):
             copy.deepcopy(thing)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (aiohttp.ServerFingerprintMismatch(b"a", b"b", "host", 1), TlsError, "another fingerprint"),
+        (aiohttp.ClientOSError(32, "Broken pipe"), ConnectionDropped, "Broken pipe"),
+        (aiohttp.ServerDisconnectedError(), ConnectionDropped, "Server disconnected"),
+        (aiohttp.ClientConnectionError(object()), ConnectionDropped, "ClientConnectionError"),
+        (aiohttp.ClientConnectionError("x" * 999), ConnectionDropped, "broke: x{200}$"),
+        (aiohttp.InvalidURL("http://secret"), ProtocolError, "failed: InvalidURL$"),
+        (OSError("odd"), ConnectionDropped, "odd"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_what_errors_of_aiohttp_become(error: Exception, kind: type[RequestError], words: str) -> None:
+    """Plain values, in few words, and never a URL."""
+    failure = failure_for(error)
+    assert kind is type(failure)
+    assert re.search(words, failure.message)
+    assert_plain(failure)
+
+
+async def test_a_proxy_that_refuses() -> None:
+    """To the client that is no connection, so nothing was sent."""
+    async with FaultServer(answer(407)) as proxy:
+        pipeline = pipeline_for("https://api.example/v1", proxy=f"http://127.0.0.1:{proxy.port}")
+        with pytest.raises(ConnectFailed, match="the proxy answered 407") as caught:
+            await pipeline.send(request("create"), body_of, timeouts=TIMES, policy=POLICY)
+        await pipeline.close()
+        assert (3, False) == (caught.value.attempts, caught.value.maybe_executed)
+        assert [None] * 3 == [seen.header("authorization") for seen in proxy.seen]
+        assert_plain(caught.value)
+
+
+async def test_a_transport_that_is_forgotten_complains_in_its_own_name() -> None:
+    """L07: one ResourceWarning that names our class; the connections end."""
+    async with FaultServer(answer()) as server:
+        pipeline = pipeline_for(server.url)
+        await get(pipeline)
+        kept = [pipeline]
+        del pipeline
+
+        def forget() -> None:
+            kept.clear()
+            gc.collect()
+
+        with pytest.warns(ResourceWarning, match=r"unclosed Transport\('http://localhost") as caught:
+            forget()
+        assert 1 == len(caught)
+        assert await server.all_closed()

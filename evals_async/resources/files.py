@@ -227,7 +227,7 @@ def uploadable(file: FileInput, fields: tuple[tuple[str, str], ...]) -> Upload:
     Raises `InvalidArgument` for anything else, a `str` included: is it a path or the content?
     """
     given: list[Any] = [*file] if isinstance(file, tuple) else [None, file]
-    filename, source, media_type = [*given, None, None][:3]
+    filename, source, media_type = [*given, None, None, None][:3]
     name, content = "upload.jsonl", source
     if isinstance(source, os.PathLike):
         path = Path(cast("os.PathLike[str]", source))

@@ -5,11 +5,12 @@ The pipeline acts; here are only its notes. Nothing here awaits.
 
 import logging
 import math
+import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
-from evals_async.errors import Attempt, ConnectFailed, DeadlineExceeded, RequestError
+from evals_async.errors import Attempt, ConnectFailed, DeadlineExceeded, InvalidArgument, RequestError
 from evals_async.wire.auth import SecretHeaders, redacted, secrets_in
 from evals_async.wire.exchange import NO_HEADERS, Reply, Request, Upload
 from evals_async.wire.policy import RetryPolicy, Timeouts
@@ -26,6 +27,9 @@ ACCEPTED: Mapping[str, str] = {
     "Accept-Encoding": "gzip, deflate",
     "User-Agent": "evals-async",
 }
+
+HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
 
 logger = logging.getLogger("evals_async")
 
@@ -93,8 +97,18 @@ def call_headers(request: Request, headers: Mapping[str, str]) -> SecretHeaders:
     if request.kind == "create":
         # Not from the clock's dice: a fork copies those, and two processes must never share a key.
         merged["Idempotency-Key"] = uuid.uuid4().hex
-    merged.update(request.headers)
+    for name, value in request.headers.items():
+        merged[name] = sendable(name, value)
     return merged
+
+
+def sendable(name: str, value: str) -> str:
+    """The value, if it may stand in a header (RFC 9110, 5.5). Raises `InvalidArgument`, which does not repeat it."""
+    if not (HEADER_NAME.fullmatch(name) and HEADER_VALUE.fullmatch(value)):
+        raise InvalidArgument(
+            f"the header {ascii(name)[:60]} cannot be sent: printable ASCII only, no space in the name"
+        )
+    return value
 
 
 def merged_query(defaults: Sequence[tuple[str, str]], own: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:

@@ -5,6 +5,7 @@ rest of the package together. No object of aiohttp leaves it: its errors hold th
 """
 
 import asyncio
+import re
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from evals_async.errors import (
     ConnectFailed,
     ConnectionDropped,
     DeadlineExceeded,
+    InvalidArgument,
     ProtocolError,
     RequestError,
     ResponseTruncated,
@@ -41,6 +43,7 @@ ERROR_BODY = 64 * 1024  # bytes that are read of an error's body
 ERROR_BODY_TIME = 2.0  # seconds that an error's body may take: the status is known already
 REASON_SHOWN = 200  # characters of a parser's words, which can quote what the server sent
 
+ENCODED_PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*")  # RFC 3986, 3.3
 NO_SUCH_HOST = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
 
@@ -249,7 +252,12 @@ class Exchange:
         return bytes(received[:ERROR_BODY])
 
     def url(self, path: str, query: Sequence[tuple[str, str]]) -> URL:
-        """The base URL with `path` after its own path, and `query` merged into its own query, where it wins."""
+        """The base URL with `path` after its own path, and `query` merged into its own query, where it wins.
+
+        `path` is sent as it is. Raises `InvalidArgument` for one that would be another line, query or header there.
+        """
+        if not ENCODED_PATH.fullmatch(path):
+            raise InvalidArgument(f"the path {ascii(path)[:60]} must begin with a slash and be percent-encoded")
         url = self.base.with_path(self.prefix + path, encoded=True, keep_query=True)
         return url.update_query(query) if query else url
 

@@ -80,7 +80,7 @@ class Pipeline:
         self.auth = auth
         self.clock = clock
         self.gate = gate or Gate(slots=transport.connections, clock=clock)
-        self.budget = budget or Budget(RetryPolicy().budget)
+        self.budget = budget or Budget()
         self.on_request = on_request
         self.on_response = on_response
         self.on_retry = on_retry
@@ -188,7 +188,7 @@ class Pipeline:
         try:
             raise failure
         finally:
-            del failure  # or this frame and the traceback would hold each other until the next collection
+            del failure  # or this frame and the traceback would hold each other, and all else, until a collection
 
     async def headers(self, call: Call[T]) -> SecretHeaders:
         """Everything sent at the top of one attempt; credentials are asked for anew each time."""
@@ -236,6 +236,10 @@ class Pipeline:
         elif isinstance(error, TransportError) and isinstance(earlier, ApiError | ResponseError):
             # But that a create may have been carried out is told by its own failure.
             error = error if patience.ambiguous and call.request.kind == "create" else earlier
+        # The frames of the attempts hold each other, bodies and all, until the next collection; nobody reads them.
+        for told in (error, earlier):
+            if told is not None:
+                told.__traceback__ = None
         error.about(call.request.method, call.request.path)
         error.attempts = len(call.history)
         error.elapsed = self.clock.monotonic() - call.start

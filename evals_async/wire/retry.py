@@ -23,21 +23,23 @@ MOST_ADDED = 5.0  # seconds at most that are added to the delay a server asks fo
 
 
 class Budget:
-    """What all calls of a client may spend on retries, so that a dead server is not asked three times as often."""
+    """What all calls of a client have spent on retries, so that a dead server is not asked three times as often.
 
-    def __init__(self, capacity: float) -> None:
-        self.capacity = capacity
-        self.left = capacity
+    How much they may spend is in the policy of each call.
+    """
 
-    def take(self, cost: float) -> bool:
-        """Pay for a retry; false, and nothing is taken, if too little is left."""
-        if cost > self.left:
+    def __init__(self) -> None:
+        self.spent = 0.0
+
+    def take(self, cost: float, capacity: float) -> bool:
+        """Pay for a retry; false, and nothing is taken, if that would be more than `capacity` in all."""
+        if self.spent + cost > capacity:
             return False
-        self.left -= cost
+        self.spent += cost
         return True
 
     def give(self, amount: float) -> None:
-        self.left = min(self.capacity, self.left + amount)
+        self.spent = max(0.0, self.spent - amount)
 
 
 class Patience:
@@ -127,7 +129,7 @@ class Patience:
             return self.stop(f"the next attempt would begin in {wait:.3g} s, which is too late for the call")
         if isinstance(error, RateLimited):
             return wait
-        if not self.budget.take(policy.retry_cost):
+        if not self.budget.take(policy.retry_cost, policy.budget):
             return self.stop("the client's budget for retries is used up")
         self.cost = policy.retry_cost
         return wait

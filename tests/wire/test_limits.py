@@ -82,11 +82,11 @@ async def test_successes_fill_the_budget_again() -> None:
     answers = [reply(503), reply(), reply()]
     server = ServerInProcess(lambda: answers.pop(0), clock, latency=0.0)
     pipeline = Pipeline(server, StaticKey(KEY), clock=clock)
-    pipeline.budget.take(100.0)
+    pipeline.budget.take(100.0, 500.0)
     await pipeline.send(request(), body_of, timeouts=LONG, policy=RetryPolicy())
-    assert 400.0 == pipeline.budget.left
+    assert 100.0 == pipeline.budget.spent
     await pipeline.send(request(), body_of, timeouts=LONG, policy=RetryPolicy())
-    assert 401.0 == pipeline.budget.left
+    assert 99.0 == pipeline.budget.spent
 
 
 def limited_to(clock: ScaledClock, per_second: int) -> Serve:

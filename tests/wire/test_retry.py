@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from typing import get_args
 
+import attrs
 import pytest
 from doubles import FakeClock
 
@@ -41,9 +42,9 @@ def patience(
     *,
     draw: float = 1.0,
     end: float = 1e9,
-    budget: float = 1e9,
+    budget: float = 1e6,
 ) -> Patience:
-    return Patience(policy, kind, FakeClock(draws=(draw,)), Budget(budget), end)
+    return Patience(attrs.evolve(policy, budget=budget), kind, FakeClock(draws=(draw,)), Budget(), end)
 
 
 def pauses(patience: Patience, error: RequestError, count: int) -> list[float | None]:
@@ -187,11 +188,11 @@ def test_a_stale_connection_and_new_credentials_are_free_and_once() -> None:
 
 
 def test_the_budget_is_never_overdrawn_and_never_overfull() -> None:
-    """Taken as a whole or not at all."""
-    budget = Budget(20.0)
-    assert [True, False] == [budget.take(14.0), budget.take(14.0)]
+    """Taken as a whole or not at all; each call's policy says how much there is."""
+    budget = Budget()
+    assert [True, False, True] == [budget.take(14.0, 20.0), budget.take(14.0, 20.0), budget.take(14.0, 28.0)]
     budget.give(100.0)
-    assert 20.0 == budget.left
+    assert 0.0 == budget.spent
     poor = patience(budget=13.0)
     assert poor.wait_after(ServerError("", status=500)) is None
     assert "budget" in (poor.note or "")

@@ -7,6 +7,7 @@ import gc
 import pickle
 import re
 import ssl
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,15 @@ from evals_async.errors import (
     ConnectFailed,
     ConnectionDropped,
     DeadlineExceeded,
+    DecodeError,
+    InvalidArgument,
     ProtocolError,
     RequestError,
     ResponseTruncated,
     TlsError,
     WrongLoop,
 )
-from evals_async.wire import Pipeline, Request, RetryPolicy, Timeouts, Transport, Upload
+from evals_async.wire import Pipeline, Reply, Request, RetryPolicy, Timeouts, Transport, Upload
 from evals_async.wire.connection import failure_for
 
 
@@ -471,3 +474,48 @@ async def test_a_transport_that_is_forgotten_complains_in_its_own_name() -> None
             forget()
         assert 1 == len(caught)
         assert await server.all_closed()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("X-A", "v1\r\nX-B: b"), ("X-A", "v1\0"), ("X-A", "v1é"), ("X-A: b\r\nX-B", "v1"), ("", "v1"), ("X A", "v1")],
+    ids=ascii,
+)
+async def test_headers_that_would_be_others(name: str, value: str) -> None:
+    """I05: refused before anything is sent, without the value."""
+    async with serving(answer()) as (server, pipeline):
+        with pytest.raises(InvalidArgument, match="cannot be sent") as caught:
+            await get(pipeline, headers={name: value})
+        assert not server.seen
+        assert "v1" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["", "evals", "/a b", "/a\r\nX: y", "/a?b=c", "/a#b", "/é", "/a\x7f", "/<a>"])
+async def test_paths_that_would_be_something_else(path: str) -> None:
+    """G3: what is not percent-encoded is refused before anything is sent, and takes no slot."""
+    async with serving(answer()) as (server, pipeline):
+        with pytest.raises(InvalidArgument, match="percent-encoded"):
+            await get(pipeline, path=path)
+        assert not server.seen
+        assert 0 == pipeline.statistics().in_flight
+
+
+async def test_errors_are_freed_without_the_collector() -> None:
+    """An error that nobody keeps is gone at once, and with it the body that it holds."""
+    async with serving(answer(200, b"x")) as (_, pipeline):
+
+        async def refuse(reply: Reply) -> bytes:
+            raise DecodeError("no", body=reply.body)
+
+        gc.collect()
+        gc.disable()
+        try:
+            kept: list[weakref.ref[Exception]] = []
+            for _ in range(3):
+                try:
+                    await pipeline.send(request(), refuse, timeouts=TIMES, policy=POLICY)
+                except DecodeError as error:
+                    kept.append(weakref.ref(error))
+            assert [None] * 3 == [ref() for ref in kept]
+        finally:
+            gc.enable()

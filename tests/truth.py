@@ -1,6 +1,6 @@
 """A server that knows the truth: a tree of objects in their exact bytes, served with whatever goes wrong in the world.
 
-It shares nothing with the package but aiohttp. `difference` compares an archive with it, by reading the file itself.
+It runs nothing of the package. `difference` compares an archive with it, by reading the file itself.
 """
 
 import asyncio
@@ -8,13 +8,15 @@ import hashlib
 import json
 import random
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
 import attrs
 from aiohttp import web
+
+from evals_async.archive import ExportReport
 
 
 Mode: TypeAlias = Literal["plain", "overlap", "empty", "empty_null", "null_last_id", "loop", "cycle", "no_has_more"]
@@ -23,6 +25,9 @@ or null); without `last_id`; ignoring the cursor; going round in circles; withou
 """
 Gone: TypeAlias = Literal["404", "400", "restart"]
 """What a cursor is answered with whose object was deleted."""
+
+Export: TypeAlias = Callable[..., Awaitable[ExportReport]]
+"""The fixture `export`: one export from a server into the test's archive."""
 
 OVERLAP = 3
 

@@ -1,0 +1,32 @@
+"""What the tests of the archive share: an export from a truth server, in scaled time."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doubles import ScaledClock
+from evals_async import EvalsClient
+from evals_async.archive import Archive, ExportReport
+from truth import Export, TruthServer
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Export:
+    """`await export(server, **options)`: one export into the test's archive, `tmp_path / "evals.db"`."""
+
+    async def run(
+        server: TruthServer, *args: Any, key: str = "k", path: Path | None = None, **options: Any
+    ) -> ExportReport:
+        clock = ScaledClock(100)
+        client = EvalsClient(base_url=server.base_url, api_key=key, clock=clock)
+        async with client, Archive.open(path or tmp_path / "evals.db", clock=clock) as archive:
+            return await archive.export(client, *args, **options)
+
+    return run
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """The test's archive."""
+    return tmp_path / "evals.db"

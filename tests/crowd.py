@@ -1,7 +1,7 @@
 """A local server with thousands of runs in a process of its own, so that it shares no event loop with what is measured.
 
 `Crowd` is the side of the tests. Run as a program, this file is the server: it says where it is, and then answers each
-line, a JSON list of faults, with what it has seen since the line before.
+line, a JSON list of faults or null, with what it has seen since the line before.
 """
 
 import asyncio
@@ -98,12 +98,19 @@ class Crowd:
         assert self.process.stdout is not None
         return json.loads(self.process.stdout.readline())
 
-    def plan(self, *faults: Fault) -> Seen:
-        """Let these faults happen to reads of runs from now on; returns what was seen until now."""
+    def ask(self, line: object) -> Seen:
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps([attrs.asdict(fault, filter=differs) for fault in faults]) + "\n")
+        self.process.stdin.write(json.dumps(line) + "\n")
         self.process.stdin.flush()
         return Seen(**self.read())
+
+    def plan(self, *faults: Fault) -> None:
+        """From now on let these faults happen to reads of runs, and no others; what was seen is forgotten."""
+        self.ask([attrs.asdict(fault, filter=differs) for fault in faults])
+
+    def seen(self) -> Seen:
+        """What was seen since this was asked before."""
+        return self.ask(None)
 
     def __enter__(self) -> Self:
         return self
@@ -199,9 +206,10 @@ async def serve(runs: int) -> None:
         while line := await asyncio.to_thread(sys.stdin.readline):
             seen = Seen(server.count, server.most, server.under_way, len(server.peers))
             server.forget()
-            server.faults.clear()
-            planned: list[dict[str, Any]] = json.loads(line)
-            server.faults.add(*(Fault(**dict[str, Any](route=RUN) | fault) for fault in planned))
+            planned: list[dict[str, Any]] | None = json.loads(line)
+            if planned is not None:
+                server.faults.clear()
+                server.faults.add(*(Fault(**dict[str, Any](route=RUN) | fault) for fault in planned))
             print(json.dumps(attrs.asdict(seen)), flush=True)
 
 

@@ -31,7 +31,7 @@ def keys(count: int = 10_000) -> Iterator[tuple[str, str]]:
 
 async def no_request_under_way(crowd: Crowd) -> None:
     """The server agrees, as soon as it has noticed."""
-    await until(lambda: not crowd.plan().under_way)
+    await until(lambda: not crowd.seen().under_way)
 
 
 async def collect(client: EvalsClient) -> object:
@@ -112,7 +112,7 @@ async def test_a_consumer_who_leaves_early(crowd: Crowd, client: EvalsClient) ->
     await until(lambda: not others(), PROMPT)
     assert client.statistics().in_flight == 0
     await no_request_under_way(crowd)
-    assert crowd.plan().requests == 0
+    assert crowd.seen().requests == 0
 
 
 async def test_a_consumer_who_raises(crowd: Crowd, client: EvalsClient) -> None:
@@ -158,9 +158,9 @@ async def test_a_slow_consumer_slows_the_requests(crowd: Crowd, client: EvalsCli
         taken += 1
         if taken in (1, 50, 100):
             await asyncio.sleep(0.05)
-            requests += crowd.plan().requests
+            requests += crowd.seen().requests
             assert taken <= requests <= taken + 10
-    assert 200 == taken == requests + crowd.plan().requests
+    assert 200 == taken == requests + crowd.seen().requests
 
 
 async def test_two_users_and_one_is_cancelled(crowd: Crowd, client: EvalsClient) -> None:
@@ -176,7 +176,7 @@ async def test_two_users_and_one_is_cancelled(crowd: Crowd, client: EvalsClient)
     with pytest.raises(asyncio.CancelledError):
         await leaves
     assert list(keys(500)) == [(run.eval_id, run.id) for run in await stays]
-    seen = crowd.plan()
+    seen = crowd.seen()
     assert seen.requests < 2 * 500  # what both asked for at the same time was one request
     assert set() == others()
 
@@ -190,7 +190,7 @@ async def test_two_users_share_the_connections(crowd: Crowd, client: EvalsClient
             narrow.evals.runs.retrieve_many(map(key_of, range(300, 600))),
         )
     assert list(keys(600)) == [(run.eval_id, run.id) for run in (*first, *second)]
-    seen = crowd.plan()
+    seen = crowd.seen()
     assert (seen.requests, seen.most_at_once) == (600, 40)
     assert seen.connections <= 40
 

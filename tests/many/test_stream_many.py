@@ -63,7 +63,7 @@ async def test_concurrency_is_what_the_server_sees(crowd: Crowd) -> None:
         count = 0
         async for _ in client.evals.runs.stream_many(map(key_of, range(100)), concurrency=7):
             count += 1
-    seen = crowd.plan()
+    seen = crowd.seen()
     assert (count, seen.requests, seen.most_at_once, seen.connections) == (100, 100, 7, 7)
 
 
@@ -90,7 +90,7 @@ async def test_all_pages_of_many_parents(crowd: Crowd) -> None:
         got = [(outcome.key, outcome.unwrap().id) async for outcome in stream]
     assert sorted(got) == sorted(key_of(number) for number in range(10_000))
     assert Progress(started=4, done=4, failed=0, total=4) == progress[-1]
-    assert 100 <= crowd.plan().requests <= 104
+    assert 100 <= crowd.seen().requests <= 104
 
 
 async def test_items_of_runs_of_many_evals(client: EvalsClient, tree: SampleTree) -> None:

@@ -40,7 +40,7 @@ async def test_five_thousand_on_a_bad_day(crowd: Crowd) -> None:
     _, first, second = await run_program("collect", crowd, 5000, gone_every=100, passes=2)
     assert 5000 == first.right == second.right
     assert second.peak - first.peak < 3
-    assert crowd.plan().requests == WARM_UP + 2 * 5000
+    assert crowd.seen().requests == WARM_UP + 2 * 5000
 
 
 def test_it_takes_three_lines() -> None:
@@ -57,7 +57,7 @@ async def test_ten_thousand(crowd: Crowd) -> None:
         crowd.plan()
         _, fetched = await run_program("collect", crowd, 10_000, gone_every=0, passes=1)
         assert fetched.right == 10_000
-        seen = crowd.plan()
+        seen = crowd.seen()
         assert seen.requests == WARM_UP + 10_000
         assert seen.connections <= 2 * 32  # of two clients, one after the other
         assert seen.most_at_once <= 32

@@ -32,6 +32,7 @@ from evals_async.codec.leaves import (
     tuple_hook,
 )
 from evals_async.codec.mismatch import Mismatch
+from evals_async.codec.records import Reader, Records
 from evals_async.codec.unions import union_hook
 from evals_async.errors import DecodeError, InvalidArgument
 from evals_async.jsontext import JSONValue
@@ -58,8 +59,17 @@ class Envelope(Model):
 def encode(value: object) -> JSONValue:
     """The JSON value of a model, or of mappings and sequences with models anywhere in them.
 
-    Raises `InvalidArgument` for an object that JSON has no form for, and for a mapping with keys that are no strings.
+    Raises `InvalidArgument` for an object that JSON has no form for, for a mapping with keys that are no strings, and
+    for what is nested too deeply, or for ever.
     """
+    try:
+        return encoded(value)
+    except RecursionError:
+        raise InvalidArgument("nested too deeply for JSON") from None
+
+
+def encoded(value: object) -> JSONValue:
+    # One frame a level (no comprehensions): whatever depth the parser takes can be written out again.
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, Model | Unknown):
@@ -70,14 +80,14 @@ def encode(value: object) -> JSONValue:
         for key in entries:
             if not isinstance(key, str):
                 raise InvalidArgument(f"JSON objects have strings as keys, not {key!r}")
-        return {cast("str", key): encode(entry) for key, entry in entries.items()}
+        return dict(zip(cast("Mapping[str, object]", entries), map(encoded, entries.values()), strict=True))
     if isinstance(value, list | tuple):
-        return [encode(entry) for entry in cast("list[object]", value)]
+        return list(map(encoded, cast("list[object]", value)))
     raise InvalidArgument(f"{type(value).__name__} has no form in JSON: {value!r:.80}")
 
 
 def encoder_of(model: type[Model]) -> Callable[[Any], dict[str, Any]]:
-    return model_unhook(model, encode)
+    return model_unhook(model, encoded)
 
 
 converter = cattrs.Converter(detailed_validation=False)
@@ -95,7 +105,7 @@ for applies, factory in (
 ):
     converter.register_structure_hook_factory(applies, factory)
 converter.register_unstructure_hook_factory(is_model, encoder_of)
-converter.register_unstructure_hook(Unknown, lambda unknown: unknown.raw)
+converter.register_unstructure_hook(Unknown, lambda unknown: encoded(unknown.raw))
 
 
 def structure(value: object, shape: type[T], body: bytes = b"") -> T:
@@ -118,7 +128,20 @@ def decode(data: bytes, shape: type[T]) -> T:
     Raises `DecodeError` when the bytes are no JSON, or not that JSON: a wrong type, a missing id, another kind of
     object.
     """
-    return structure(parse(data), shape, data)
+    read = readers.get(shape) or reader_of(shape)
+    found: T | None = read(data)
+    return structure(parse(data), shape, data) if found is None else found
+
+
+def reader_of(shape: Any) -> Reader:
+    """The quick way of a shape, see `records`."""
+    found = readers[shape] = records.reader(shape)
+    return found
+
+
+def page_reader_of(shape: Any) -> Reader:
+    found = page_readers[shape] = records.page_reader(shape)
+    return found
 
 
 def decode_page(data: bytes, shape: type[T]) -> PageBody[T]:
@@ -128,6 +151,10 @@ def decode_page(data: bytes, shape: type[T]) -> PageBody[T]:
     Only `data` is required; a `has_more` that is neither a boolean, null nor missing raises `DecodeError`, as `decode`
     does.
     """
+    read = page_readers.get(shape) or page_reader_of(shape)
+    page: PageBody[T] | None = read(data)
+    if page is not None:
+        return page
     envelope = structure(parse(data), Envelope, data)
     hook = converter.get_structure_hook(shape)
     items: list[T] = []

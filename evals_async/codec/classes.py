@@ -14,6 +14,7 @@ import cattrs
 
 from evals_async.codec.leaves import PRIMITIVES, Hook, is_array, is_union, literals, located
 from evals_async.codec.mismatch import Mismatch, choice, json_type, required, wrong
+from evals_async.codec.unions import expected_of
 from evals_async.jsontext import JSONObject, JSONValue
 from evals_async.models.base import NO_NULLS, NOTHING_EXTRA, Model
 
@@ -108,7 +109,9 @@ def write_field(field: "attrs.Attribute[Any]", bit: int, source: Source, convert
     if test:
         source.add(f"if {test}: o.{name} = {kept}")
     absent = (
-        f"o.{name} = None; nones |= {bit}" if optional else f"raise required({step!r}, {expected!r}, {wire!r} in d)"
+        f"o.{name} = None; nones |= {bit}"
+        if optional
+        else f"raise required({step!r}, {expected or expected_of(shape)!r}, {wire!r} in d)"
     )
     source.add(f"{'elif' if test else 'if'} v is None: {absent}")
     if expected:
@@ -211,5 +214,5 @@ def model_unhook(model: type[Model], encode: Callable[[Any], Any]) -> Callable[[
         value = "v" if plain else "encode(v)"
         source.add(f"v = o.{field.name}\nif v is not None: r[{wire_name(field)!r}] = {value}")
     source.add("for name in o.nulls: r.setdefault(name, None)")
-    source.add("if o.extra is not NOTHING_EXTRA: r.update(o.extra)\nreturn r")
+    source.add("if o.extra is not NOTHING_EXTRA: r.update(encode(o.extra))\nreturn r")
     return source.compile(name)

@@ -68,4 +68,4 @@ def wrong(step: str, expected: str, value: Any) -> Mismatch:
 
 def required(step: str, expected: str, is_null: bool) -> Incomplete:
     """The mismatch of a required field that is null or not there."""
-    return Incomplete(expected or "a value", "null" if is_null else "nothing").within(step)
+    return Incomplete(expected, "null" if is_null else "nothing").within(step)

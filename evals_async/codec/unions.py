@@ -10,7 +10,7 @@ from typing import Any, Literal, cast, get_args, get_origin
 import attrs
 import cattrs
 
-from evals_async.codec.leaves import PRIMITIVES, Hook, is_model, is_union
+from evals_async.codec.leaves import PRIMITIVES, Hook, is_array, is_model, is_union
 from evals_async.codec.mismatch import Incomplete, Mismatch, choice, json_type, wrong
 from evals_async.models.base import Model, Unknown
 
@@ -79,6 +79,13 @@ class Alternatives:
         if member is None and not self.open:
             raise wrong(".type", choice(self.tagged), tag)
         return member
+
+
+def expected_of(shape: Any) -> str:
+    """What error messages say that a type with parts wants."""
+    if is_array(shape):
+        return "array"
+    return Alternatives(shape).expected if is_union(shape) else "object"
 
 
 def union_hook(shape: Any, converter: cattrs.BaseConverter) -> Hook:

@@ -1,0 +1,6 @@
+"""The stage's assertions explain themselves, as those of the tests do."""
+
+import pytest
+
+
+pytest.register_assert_rewrite("night.stage", "wire.harness")

@@ -3,14 +3,15 @@
 msgspec does the work; the standard library takes over where msgspec is not installed, and for the documents that
 msgspec refuses although they are JSON (a lone surrogate). Both ways `NaN`, `Infinity` and numbers beyond a float's
 range are refused, and integers of any size stay exact integers. `members` and `elements` cut a document into the exact
-texts of its parts, for those who keep what came as it came. Nothing here knows of models.
+texts of its parts, for those who keep what came as it came. A `record` is a class that msgspec reads objects into, with
+types checked and unknown fields refused, in a third of the time that dictionaries take. Nothing here knows of models.
 """
 
 import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn, TypeAlias, cast
+from typing import Any, NamedTuple, NoReturn, TypeAlias, cast
 
 
 # Not recursive: type hints that name themselves cannot be resolved at run time by attrs, Sphinx and the like, outside
@@ -109,8 +110,10 @@ elements_fast: Callable[[bytes], Sequence[bytes | memoryview]]
 try:
     import msgspec
 except ImportError:  # a platform without a wheel: slower, not different
+    HAS_RECORDS = False
     parse_fast, members_fast, elements_fast = parse_with_stdlib, members_by_hand, elements_by_hand
 else:
+    HAS_RECORDS = True
     parse_fast = msgspec.json.Decoder().decode
     # A Raw is a view of the bytes that were not decoded.
     members_fast = cast(
@@ -172,3 +175,65 @@ def canonical(value: JSONValue) -> bytes:
     Two values are the same JSON exactly when these bytes are equal.
     """
     return text_of(value, ascii_only=True, sort_keys=True).encode()
+
+
+# --- records, where `HAS_RECORDS` -------------------------------------------------------------------------------------
+
+
+class RecordField(NamedTuple):
+    """A field of a record: its name, its name in JSON, its type, and whether it may be missing."""
+
+    name: str
+    wire: str
+    shape: Any
+    optional: bool
+
+
+def record(name: str, fields: Sequence[RecordField], tag: str | None = None) -> type:
+    """A class that objects with those fields, and no others, can be read into; see `reader` and `record_values`.
+
+    With a `tag` an object must also have it as its `type`, which tells records of a union apart.
+    """
+    import msgspec
+
+    columns: list[Any] = [
+        (field.name, field.shape | None | msgspec.UnsetType, msgspec.UNSET)
+        if field.optional and field.shape is not Any
+        else (field.name, Any, msgspec.UNSET)
+        if field.optional
+        else (field.name, field.shape)
+        for field in fields
+    ]
+    return msgspec.defstruct(
+        name,
+        columns,
+        rename={field.name: field.wire for field in fields if field.name != field.wire},
+        tag=tag,
+        tag_field=None if tag is None else "type",
+        forbid_unknown_fields=True,
+        kw_only=True,
+        gc=False,  # they are gone before the collector could look at them
+    )
+
+
+def record_values() -> tuple[Callable[[Any], tuple[Any, ...]], object]:
+    """The function that gives a record's values, in the order of its fields, and what stands for a missing one."""
+    import msgspec
+
+    return msgspec.structs.astuple, msgspec.UNSET
+
+
+def reader(shape: Any) -> Callable[[bytes | memoryview], Any]:
+    """The function that reads JSON text into records; of what does not fit it raises a `ValueError` or a
+    `RecursionError`.
+    """
+    import msgspec
+
+    return msgspec.json.Decoder(shape).decode
+
+
+def unread() -> Any:
+    """The type of a part of a record that is checked to be JSON, and left as text to be read later."""
+    import msgspec
+
+    return msgspec.Raw

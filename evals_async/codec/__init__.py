@@ -107,6 +107,10 @@ for applies, factory in (
 converter.register_unstructure_hook_factory(is_model, encoder_of)
 converter.register_unstructure_hook(Unknown, lambda unknown: encoded(unknown.raw))
 
+records = Records(converter)
+readers: dict[Any, Reader] = {}
+page_readers: dict[Any, Reader] = {}
+
 
 def structure(value: object, shape: type[T], body: bytes = b"") -> T:
     """The object of class `shape` that a parsed JSON value describes; an error keeps `body`, what it was parsed from.

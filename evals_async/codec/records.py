@@ -1,0 +1,311 @@
+"""Bodies without surprises, read in half of the time: `Records` makes, for each model, a record that the JSON library
+reads objects into, and the source of a function that fills a model from such a record.
+
+The JSON library checks types and refuses unknown fields in C; what is left to do here is to move values, to tell null
+from missing, and to choose among the members of unions. Whatever it refuses (an unknown field, an unknown variant, a
+wrong type, text that it cannot read) is for the hooks of `classes`, which take every body and know where an error is.
+So a record never decides what is right: a body that it takes gives the same model either way, and a test holds every
+class to that.
+
+Measured against the hooks of `classes` alone: 1.9 times as fast for a run of 1.3 KB, 2.9 times for a page of 100 output
+items.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, get_args
+
+import cattrs
+
+from evals_async.codec.classes import Source, thawed, wire_fields, wire_name, without_none
+from evals_async.codec.leaves import PRIMITIVES, Hook, is_array, is_literal, is_model, is_union, literals
+from evals_async.codec.mismatch import Mismatch
+from evals_async.codec.unions import tags_of
+from evals_async.jsontext import HAS_RECORDS, JSONObject, JSONValue, RecordField, reader, record, record_values
+from evals_async.models.base import NO_NULLS, NOTHING_EXTRA, Model, Unknown
+from evals_async.pagination import PageBody
+
+
+Maker: TypeAlias = Callable[[Any], Any]
+"""Makes the value of a model's field of what stands in the record."""
+
+REFUSED = (Mismatch, ValueError, RecursionError)
+"""What reading and filling raise for a body that is not for records."""
+
+ENVELOPE = (
+    RecordField("first_id", "first_id", str, optional=True),
+    RecordField("last_id", "last_id", str, optional=True),
+    RecordField("has_more", "has_more", bool, optional=True),
+    RecordField("object", "object", Literal["list"], optional=True),
+)
+"""What a page has beside its items."""
+
+GENERAL_TURNS = 16  # documents of a class that are not tried as records after one that was refused
+
+
+class Nulls(dict[int, frozenset[str]]):
+    """The set of names whose bits are set, made once for each set of bits that comes."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__()
+        self.names = names
+
+    def __missing__(self, bits: int) -> frozenset[str]:
+        found = self[bits] = frozenset(name for position, name in enumerate(self.names) if bits >> position & 1)
+        return found
+
+
+class Reader:
+    """Reads documents of one shape, as long as they are without surprises."""
+
+    def __init__(self, shape: Any, make: Maker | None) -> None:
+        self.read = reader(shape) if HAS_RECORDS else None
+        self.make = make
+        self.skip = 0
+
+    def __call__(self, data: bytes | memoryview) -> Any:
+        """What `data` describes, or `None` if that is for the hooks to say.
+
+        A server that always sends more than we know of costs one vain attempt in so many documents.
+        """
+        if self.skip or self.read is None or self.make is None:
+            self.skip = max(0, self.skip - 1)
+            return None
+        try:
+            return self.make(self.read(data))
+        except REFUSED:
+            self.skip = GENERAL_TURNS
+            return None
+
+
+class Records:
+    """The records of all models, each made when it is first needed."""
+
+    def __init__(self, converter: cattrs.BaseConverter) -> None:
+        self.converter = converter
+        self.made: dict[tuple[type[Model], bool], tuple[Any, Maker]] = {}
+
+    def reader(self, shape: Any) -> Reader:
+        """What reads documents of that shape."""
+        kind, make = self.place(shape) if HAS_RECORDS else (Any, None)
+        return Reader(kind, make.written() if isinstance(make, Filler) else make)
+
+    def page_reader(self, shape: Any) -> Reader:
+        """What reads pages of a listing of that shape into `PageBody`s."""
+        kind, make = self.place(shape) if HAS_RECORDS else (Any, None)
+        if make is None:
+            return Reader(Any, None)
+        fill = make.written() if isinstance(make, Filler) else make
+        values, missing = record_values()
+
+        def fill_page(page: Any) -> PageBody[Any]:
+            data, *rest = values(page)
+            first_id, last_id, has_more, _ = [None if value is missing else value for value in rest]
+            return PageBody(tuple(map(fill, data)), first_id, last_id, has_more, NOTHING_EXTRA)
+
+        return Reader(record("Page", [RecordField("data", "data", list[kind], optional=False), *ENVELOPE]), fill_page)
+
+    def place(self, shape: Any) -> tuple[Any, Maker | None]:
+        """The type that stands for `shape` in a record, and what makes the field's value of it; `None` if it stays."""
+        if shape == JSONValue:
+            return Any, None
+        if shape == JSONObject:
+            return dict[str, Any], None
+        if shape is float:
+            return int | float, None  # for a float alone, a 1 would become 1.0
+        if shape in PRIMITIVES or is_literal(shape):
+            return shape, None
+        if is_model(shape):
+            return self.of_model(shape, tagged=False)
+        if is_array(shape):
+            element, make = self.place(get_args(shape)[0])
+            return list[element], Each(make)
+        if is_union(shape):
+            return self.of_union(shape)
+        return self.general(shape)
+
+    def general(self, shape: Any) -> tuple[Any, Maker]:
+        """What records cannot tell: read as it comes, and left to the hooks."""
+        return Any, General(shape, self.converter)
+
+    def of_union(self, shape: Any) -> tuple[Any, Maker | None]:
+        members = [member for member in get_args(shape) if member not in (type(None), Unknown)]
+        models = [member for member in members if is_model(member)]
+        others = [member for member in members if not is_model(member)]
+        if not models and str in others and all(is_literal(member) or member is str for member in others):
+            return str, Shared({key: key for member in others if is_literal(member) for key in literals(member)})
+        if not distinct(models, is_open=Unknown in get_args(shape)) or any(map(is_map_like, others)):
+            return self.general(shape)
+        kinds: list[Any] = []
+        table: dict[type, Maker] = {}
+        for member in members:
+            kind, make = self.of_model(member, tagged=len(models) > 1) if is_model(member) else self.place(member)
+            if kind is Any:
+                return self.general(shape)
+            kinds.append(kind)
+            if make is not None:
+                table[list if is_array(member) else kind] = make
+        union = kinds[0]
+        for kind in kinds[1:]:
+            union = union | kind
+        return union, next(iter(table.values())) if len(kinds) == len(table) == 1 else Choice(table)
+
+    def of_model(self, model: type[Model], *, tagged: bool) -> tuple[Any, Maker]:
+        """The record of a model, and what fills one; `tagged` is for one that its tag must tell from others."""
+        if (model, tagged) not in self.made:
+            self.made[model, tagged] = self.general(model)  # for a model that is inside itself
+            self.made[model, tagged] = self.new(model, tagged)
+        return self.made[model, tagged]
+
+    def new(self, model: type[Model], tagged: bool) -> tuple[Any, Maker]:
+        tag = next(filter(None, tags_of(model) or ())) if tagged else None
+        columns: list[RecordField] = []
+        makers: list[Maker | None] = []
+        for field in wire_fields(model):
+            if tagged and field.name == "type":
+                continue  # the record has it, but not as a value
+            shape: Any = field.type
+            optional = shape == JSONValue or (is_union(shape) and type(None) in get_args(shape))
+            kind, make = self.place(without_none(shape) if optional and shape != JSONValue else shape)
+            columns.append(RecordField(field.name, wire_name(field), kind, optional))
+            makers.append(make)
+        return record(model.__name__, columns, tag), Filler(model, columns, makers, tag)
+
+
+def distinct(models: list[type[Model]], *, is_open: bool) -> bool:
+    """Can the members of a union be told apart by one tag each? Where there is only one: need it not be looked at?"""
+    tags = [tags_of(model) for model in models]
+    if len(models) > 1:
+        return all(own is not None and len(set(own) - {""}) == 1 for own in tags)
+    return not (is_open and tags == [None])
+
+
+def is_map_like(shape: Any) -> bool:
+    return not (is_model(shape) or shape in PRIMITIVES or is_literal(shape) or is_array(shape))
+
+
+class General:
+    """Makes values by the hooks of `classes` and `unions`, looked up on the first use."""
+
+    def __init__(self, shape: Any, converter: cattrs.BaseConverter) -> None:
+        self.shape = shape
+        self.converter = converter
+        self.hook: Hook | None = None
+
+    def __call__(self, value: Any) -> Any:
+        if self.hook is None:
+            self.hook = self.converter.get_structure_hook(self.shape)
+        return self.hook(value, None)
+
+
+class Shared:
+    """Makes one object of equal strings that are known: they repeat in every run that is kept."""
+
+    def __init__(self, known: dict[str, str]) -> None:
+        self.known = known
+
+    def __call__(self, value: str) -> str:
+        return self.known.get(value, value)
+
+
+class Each:
+    """Makes tuples of lists, and of each element what `make` makes of it."""
+
+    def __init__(self, make: Maker | None) -> None:
+        self.make = make
+
+    def __call__(self, values: list[Any]) -> tuple[Any, ...]:
+        return tuple(values) if self.make is None else tuple(map(self.make, values))
+
+
+class Choice:
+    """Makes values of the kinds of records that have a function in its table, and leaves all others."""
+
+    def __init__(self, table: dict[type, Maker]) -> None:
+        self.table = table
+        for make in table.values():
+            if isinstance(make, Filler):
+                make.tables.append(table)
+
+    def __call__(self, value: Any) -> Any:
+        make = self.table.get(type(value))
+        return value if make is None else make(value)
+
+
+class Filler:
+    """Fills a model from its record, by a function that is written on the first use."""
+
+    def __init__(
+        self, model: type[Model], columns: list[RecordField], makers: list[Maker | None], tag: str | None
+    ) -> None:
+        self.model = model
+        self.columns = columns
+        self.makers = makers
+        self.tag = tag
+        self.function: Maker | None = None
+        self.tables: list[dict[type, Maker]] = []  # where it stands until then
+
+    def __call__(self, value: Any) -> Any:
+        return self.written()(value)
+
+    def written(self) -> Maker:
+        if self.function is None:
+            self.function = self.write()
+            for table in self.tables:
+                table.update((kind, self.function) for kind, make in table.items() if make is self)
+        return self.function
+
+    def write(self) -> Maker:
+        values, missing = record_values()
+        source = Source()
+        source.names |= {
+            "MISSING": missing,
+            "NO_NULLS": NO_NULLS,
+            "NOTHING_EXTRA": NOTHING_EXTRA,
+            "Thawed": thawed(self.model),
+            "model": self.model,
+            "new": object.__new__,
+            "nulls": Nulls([field.wire for field in self.columns]),
+            "values": values,
+        }
+        name = f"fill_{self.model.__name__}"
+        source.add(f"def {name}(record):", indent=0)
+        source.add("o = new(Thawed)\nbits = 0")
+        if self.columns:
+            source.add(f"{', '.join(field.name + '_' for field in self.columns)}, = values(record)")
+        for position, (field, make) in enumerate(zip(self.columns, self.makers, strict=True)):
+            write_column(field, make, 1 << position, source)
+        if self.tag is not None:
+            source.add(f"o.type = {self.tag!r}")
+        source.add("o.extra = NOTHING_EXTRA\no.nulls = nulls[bits] if bits else NO_NULLS")
+        source.add("o.__class__ = model\nreturn o")
+        return source.compile(name)
+
+
+def write_column(field: RecordField, make: Maker | None, bit: int, source: Source) -> None:
+    """Add the lines that move one value from the record into the model."""
+    value = f"{field.name}_"
+    lines = made_by(make, value, field.name, source)
+    if field.optional:
+        source.add(f"if {value} is None: bits |= {bit}\nelif {value} is MISSING: {value} = None")
+    if lines and field.optional:
+        source.add("else:")
+    for line in lines:
+        source.add(line, indent=2 if field.optional else 1)
+    source.add(f"o.{field.name} = {value}")
+
+
+def made_by(make: Maker | None, value: str, name: str, source: Source) -> list[str]:
+    """The lines that make a field's value of what the record has, with as few calls as there can be."""
+    if make is None:
+        return []
+    if isinstance(make, Choice):
+        source.names[f"table_{name}"] = make.table
+        return [f"make = table_{name}.get(type({value}))", f"if make is not None: {value} = make({value})"]
+    if isinstance(make, Shared):
+        source.names[f"known_{name}"] = make.known.get
+        return [f"{value} = known_{name}({value}, {value})"]
+    inner = make.make if isinstance(make, Each) else make
+    if inner is None:
+        return [f"{value} = tuple({value})"]
+    source.names[f"make_{name}"] = inner.written() if isinstance(inner, Filler) else inner
+    return [f"{value} = tuple(map(make_{name}, {value}))" if isinstance(make, Each) else f"{value} = make_{name}({value})"]

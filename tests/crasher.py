@@ -20,12 +20,15 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-
-import evals_async.server  # noqa: F401  # what is imported before the fork is not imported after it
 from doubles import ScaledClock
+
 from evals_async import EvalsClient
 from evals_async.archive import Archive, export, paging
+from evals_async.server import LocalServer
 from evals_async.store import Connection, Database
+
+
+IMPORTED = (LocalServer,)  # what is imported before the fork is not imported after it
 
 
 class Mortal(sqlite3.Connection):
@@ -77,21 +80,21 @@ def break_exporter(kind: str) -> None:
             await atomic(self, export.put_rows, number, work_, arrivals, selection)
             return moved
 
-        Database.atomic = cursor_first  # type: ignore[assignment]  # the same, but for what it is given here
+        Database.atomic = cursor_first  # type: ignore[method-assign]  # it takes and gives the same
     elif kind == "no_transaction":
 
         async def no_transaction(self: Database, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
             run = self.call if work is keep_page else None
             return await (run(work, *args, **kwargs) if run else atomic(self, work, *args, **kwargs))
 
-        Database.atomic = no_transaction  # type: ignore[assignment]
+        Database.atomic = no_transaction  # type: ignore[method-assign]  # it takes and gives the same
     elif kind == "stop_on_empty":
         following = paging.following
 
         def stop_on_empty(place: paging.Place, ids: Any, known: Any, **rest: Any) -> paging.Place | None:
             return following(place, ids, known, **rest) if ids else None
 
-        export.following = stop_on_empty
+        export.__dict__["following"] = stop_on_empty
 
 
 def child(base_url: str, path: str, crash_at: int, report: int) -> None:
@@ -145,7 +148,7 @@ def fork(base_url: str, path: str, crash_at: int = 0, after: float | None = None
 
 
 def integrity(path: str) -> str:
-    if not os.path.exists(path):  # noqa: PTH110
+    if not os.path.exists(path):
         return "ok"
     connection = sqlite3.connect(path)
     try:

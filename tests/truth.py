@@ -20,8 +20,8 @@ from evals_async.archive import ExportReport
 
 
 Mode: TypeAlias = Literal["plain", "overlap", "empty", "empty_null", "null_last_id", "loop", "cycle", "no_has_more"]
-"""How listings behave: as they should; with pages that overlap; with empty pages in between (their `last_id` the cursor,
-or null); without `last_id`; ignoring the cursor; going round in circles; without `has_more`.
+"""How listings behave: as they should; with pages that overlap; with empty pages in between (their `last_id` the
+cursor, or null); without `last_id`; ignoring the cursor; going round in circles; without `has_more`.
 """
 Gone: TypeAlias = Literal["404", "400", "restart"]
 """What a cursor is answered with whose object was deleted."""
@@ -281,7 +281,11 @@ def difference(path: Path, truth: Tree, *, deleted: Collection[tuple[str, ...]] 
     extra = [key for key in objects if key not in wanted and key not in deleted]
     lost += [("content", each) for each in truth.contents if each not in contents]
     wrong += [("content", each) for each, data in truth.contents.items() if contents.get(each, data) != data]
-    return Difference(*(tuple(sorted("/".join(key) for key in keys)) for keys in (lost, wrong, extra)), integrity=state)
+    return Difference(joined(lost), joined(wrong), joined(extra), state)
+
+
+def joined(keys: Collection[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(sorted("/".join(key) for key in keys))
 
 
 def digest(text: bytes) -> tuple[str, str]:

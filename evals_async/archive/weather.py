@@ -63,7 +63,7 @@ class Weather:
 
     async def endure(self, attempt: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `attempt` returns in the end. Raises its last error, or `TryAgain`."""
-        rounds, before = 0, self.successes
+        rounds, alone, before = 0, 0, self.successes
         while True:
             try:
                 value = await attempt(*args, **kwargs)
@@ -71,7 +71,10 @@ class Weather:
                 if not is_transient(error):
                     raise
                 rounds += 1
-                if rounds >= ROUNDS and self.successes > before:
+                # Counted only where others succeeded meanwhile: when nothing does, it is the weather.
+                alone += self.successes > before
+                before = self.successes
+                if alone >= ROUNDS:
                     raise
                 await self.wait(error, rounds)
             else:

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from doubles import ScaledClock
+from truth import Export, TruthServer
+
 from evals_async import EvalsClient
 from evals_async.archive import Archive, ExportReport
-from truth import Export, TruthServer
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
-"""Servers that are not what they should be: X06, X07, X08, X09, X10, X14. What lived through the export is in the copy."""
+"""Servers that are not what they should be: X06 to X10, X14. What lived through the export is in the copy."""
 
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
+from truth import SAME, Difference, Export, Gone, Mode, Tree, TruthServer, add_run, difference, tree
 
 from evals_async.archive import Selection
-from truth import SAME, Difference, Export, Gone, Mode, Tree, TruthServer, add_run, difference, tree
 
 
 @pytest.mark.parametrize("mode", ["plain", "overlap", "empty", "empty_null", "null_last_id", "no_has_more"])

@@ -50,8 +50,8 @@ class Auth(Protocol):
         """The headers for one attempt; asked anew for each."""
         ...
 
-    def refused(self) -> bool:
-        """The server answered 401 to these headers: is it worth asking for others? Forgets what it keeps."""
+    def refused(self, headers: Mapping[str, str]) -> bool:
+        """The server answered 401 to these headers: is it worth asking for others?"""
         return False
 
 
@@ -59,7 +59,13 @@ class StaticKey(Auth):
     """An API key, sent as `Authorization: Bearer …`. Raises `ConfigurationError` for a key that cannot be one."""
 
     def __init__(self, key: str) -> None:
-        self.given = SecretHeaders({"Authorization": f"Bearer {checked_secret(key, 'api_key')}"})
+        if (fault := fault_of(key, "api_key")) is not None:
+            del key  # a traceback may show local variables
+            raise ConfigurationError(fault)
+        self.given = self.headers_with(key)
+
+    def headers_with(self, key: str) -> SecretHeaders:
+        return SecretHeaders({"Authorization": f"Bearer {key}"})
 
     async def headers(self) -> Mapping[str, str]:
         return self.given
@@ -74,8 +80,8 @@ class StaticKey(Auth):
 class AzureKey(StaticKey):
     """A key of an Azure resource, sent as `api-key: …`. Raises `ConfigurationError` for a key that cannot be one."""
 
-    def __init__(self, key: str) -> None:
-        self.given = SecretHeaders({"api-key": checked_secret(key, "api_key")})
+    def headers_with(self, key: str) -> SecretHeaders:
+        return SecretHeaders({"api-key": key})
 
 
 class BearerTokens(Auth):
@@ -99,9 +105,9 @@ class BearerTokens(Auth):
 
     async def headers(self) -> Mapping[str, str]:
         while self.clock.monotonic() >= self.good_until:
-            if self.asking is None:
+            if self.asking is None or self.asking.done():
                 self.asking = asyncio.create_task(self.ask())
-                self.asking.add_done_callback(self.asked)
+                self.asking.add_done_callback(heard)
             # Shielded: the task belongs to everyone who waits for it, so nobody's cancellation may end it.
             await asyncio.shield(self.asking)
         return self.given
@@ -114,17 +120,16 @@ class BearerTokens(Auth):
         if not isinstance(token, str):
             kept = min(kept, token.expires_on - TOKEN_MARGIN - self.clock.time())
             token = token.token
-        self.given = SecretHeaders({"Authorization": f"Bearer {checked_secret(token, 'the token')}"})
+        if (fault := fault_of(token, "the token")) is not None:
+            del answer, token  # a traceback may show local variables
+            raise ConfigurationError(fault)
+        self.given = SecretHeaders({"Authorization": f"Bearer {token}"})
         # A token that is about to end is still given to those who wait for it now.
         self.good_until = self.clock.monotonic() + max(kept, 1.0)
 
-    def asked(self, task: asyncio.Task[None]) -> None:
-        self.asking = None
-        if not task.cancelled():
-            task.exception()  # looked at here, in case everyone who waited has left
-
-    def refused(self) -> bool:
-        self.good_until = -1.0
+    def refused(self, headers: Mapping[str, str]) -> bool:
+        if headers is self.given:  # and not a newer one already
+            self.good_until = -1.0
         return True
 
     def __repr__(self) -> str:
@@ -134,20 +139,23 @@ class BearerTokens(Auth):
         raise TypeError("BearerTokens holds a token and is neither pickled nor copied")
 
 
-def checked_secret(value: object, name: str) -> str:
-    """`value`, if it can be sent in a header as it is. Raises `ConfigurationError`, whose text never holds the
-    value."""
+def fault_of(value: object, name: str) -> str | None:
+    """Why `value` cannot be sent as a secret, in words that do not hold it; `None` if it can."""
     if not isinstance(value, str):
-        raise ConfigurationError(f"{name} must be a str, not {type(value).__name__}")
+        return f"{name} must be a str, not {type(value).__name__}"
     if not value:
-        raise ConfigurationError(f"{name} is empty")
+        return f"{name} is empty"
     if value[:7].lower() == "bearer ":
-        raise ConfigurationError(f"{name} begins with 'Bearer': give the key alone")
+        return f"{name} begins with 'Bearer': give the key alone"
     if not (value.isascii() and value.isprintable()) or " " in value:
-        raise ConfigurationError(
-            f"{name} contains whitespace, control or non-ASCII characters; was it read from a file with its newline?"
-        )
-    return value
+        return f"{name} contains whitespace, control or non-ASCII characters; was it read from a file with its newline?"
+    return None
+
+
+def heard(task: asyncio.Task[None]) -> None:
+    """Look at how a task ended, in case everyone who waited for it has left; or asyncio would complain."""
+    if not task.cancelled():
+        task.exception()
 
 
 def secrets_in(headers: Mapping[str, str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ rest of the package together. No object of aiohttp leaves it: its errors hold th
 """
 
 import asyncio
+import io
 import re
 import socket
 import ssl
@@ -39,6 +40,7 @@ from evals_async.wire.trip import CURRENT, Trip
 
 
 KEEPALIVE = 15.0  # seconds that an idle connection is kept: less than servers and balancers keep theirs
+LARGE_BODY = 1024 * 1024  # bytes
 ERROR_BODY = 64 * 1024  # bytes that are read of an error's body
 ERROR_BODY_TIME = 2.0  # seconds that an error's body may take: the status is known already
 REASON_SHOWN = 200  # characters of a parser's words, which can quote what the server sent
@@ -168,7 +170,9 @@ class Exchange:
         limits = self.limits(connect, silence)
         body = request.body
         if not isinstance(body, Upload):
-            return await self.guarded(request, headers, query, body, limits, trip)
+            # A large body goes out in pieces; as bytes it would hold up the loop, and aiohttp warns of that.
+            data = io.BytesIO(body) if body is not None and len(body) > LARGE_BODY else body
+            return await self.guarded(request, headers, query, data, limits, trip)
         with ExitStack() as files:
             form = multipart(body, headers.get("Idempotency-Key"), files)
             return await self.guarded(request, headers, query, form, limits, trip)
@@ -178,7 +182,7 @@ class Exchange:
         request: Request,
         headers: Mapping[str, str],
         query: Sequence[tuple[str, str]],
-        data: bytes | aiohttp.MultipartWriter | None,
+        data: bytes | BinaryIO | aiohttp.MultipartWriter | None,
         limits: aiohttp.ClientTimeout,
         trip: Trip,
     ) -> Reply:
@@ -314,7 +318,7 @@ def multipart(upload: Upload, boundary: str | None, files: ExitStack) -> aiohttp
     for name, value in upload.fields:
         writer.append(value).set_content_disposition("form-data", name=name)
     if isinstance(upload.source, bytes):
-        source: bytes | BinaryIO = upload.source
+        source: BinaryIO = io.BytesIO(upload.source)
     else:
         source = files.enter_context(Path(upload.source).open("rb"))  # noqa: SIM115  # the stack closes it
     part = aiohttp.get_payload(source, content_type=upload.content_type)

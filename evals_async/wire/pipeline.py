@@ -214,7 +214,7 @@ class Pipeline:
             error,
             sent=trip is not None and trip.sent,
             stale=isinstance(error, ConnectionDropped) and trip is not None and trip.reused and reply is None,
-            renewed=isinstance(error, Unauthenticated) and self.auth.refused(),
+            renewed=isinstance(error, Unauthenticated) and self.auth.refused(call.given),
             should_retry=reply.header("x-should-retry") if reply is not None else None,
         )
         if wait is None:

@@ -393,6 +393,30 @@ async def test_cancel_while_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
     await pipeline.close()
 
 
+async def test_a_server_that_does_not_read() -> None:
+    """C14, C07: while a body is being sent, a cancel comes through, and the attempt's time ends it."""
+
+    async def ignore(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reader._transport.pause_reading()  # type: ignore[attr-defined]  # pyright: ignore  # no public way to be rude
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(5)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(ignore, "127.0.0.1", 0)
+    pipeline = pipeline_for(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", speed=1.0)
+    large = request("create", body=bytes(50_000_000))
+    call = asyncio.create_task(pipeline.send(large, body_of, timeouts=TIMES, policy=POLICY))
+    await asyncio.sleep(0.1)
+    assert await cancelled_in(call) < SOON
+    with pytest.raises(DeadlineExceeded) as caught:
+        await pipeline.send(large, body_of, timeouts=Timeouts(total=2.0, attempt=0.2), policy=POLICY)
+    assert (1, True) == (caught.value.attempts, caught.value.maybe_executed)
+    await pipeline.close()
+    server.close()
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+
+
 async def test_four_hundred_random_cancels() -> None:
     """C14: a pool of five survives 400 calls that are cancelled at any moment."""
 

@@ -378,7 +378,7 @@ async def test_a_truncated_download_is_an_error() -> None:
 @pytest.mark.parametrize("from_path", [False, True])
 async def test_an_upload_is_sent_anew_and_alike(tmp_path: Path, from_path: bool) -> None:
     """W05: a form with its fields and its file, the same bytes on each attempt, files closed behind it."""
-    content = b'{"item": {}}\n' * 10_000
+    content = b'{"item": {}}\n' * 100_000  # more than a megabyte
     path = tmp_path / "data.jsonl"
     path.write_bytes(content)
     upload = Upload(
@@ -402,6 +402,17 @@ async def test_an_upload_is_sent_anew_and_alike(tmp_path: Path, from_path: bool)
         assert b'name="file"' in parts[2]
         assert b"Content-Type: application/jsonl" in parts[2]
         assert parts[2].endswith(b"\r\n\r\n" + content + b"\r\n")
+
+
+@pytest.mark.parametrize("size", [1 << 20, (1 << 20) + 1, 3 << 20])
+async def test_a_large_body_is_sent_whole_each_time(size: int) -> None:
+    """W05: as JSON, with its length, and without a warning of aiohttp's."""
+    body = b"[" + b"1" * (size - 2) + b"]"
+    async with serving(answer(429, b"", ("Retry-After-Ms", "1")), answer()) as (server, pipeline):
+        await pipeline.send(request("create", body=body), body_of, timeouts=TIMES, policy=POLICY)
+        assert [body, body] == [seen.body for seen in server.seen]
+        assert [str(size)] * 2 == [seen.header("content-length") for seen in server.seen]
+        assert ["application/json"] * 2 == [seen.header("content-type") for seen in server.seen]
 
 
 async def test_a_file_that_is_not_there_is_the_callers_error(tmp_path: Path) -> None:

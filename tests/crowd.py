@@ -130,19 +130,18 @@ async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 
 
 class Watchdog:
-    """`async with Watchdog() as watchdog:` measures for how long the event loop was away, in seconds, at the worst.
-
-    The time in which the loop was ready to go on and the machine had no core for it is not counted.
+    """`async with Watchdog() as watchdog:` measures for how long the event loop was away, in seconds of its own time, at
+    the worst.
     """
 
     def __init__(self) -> None:
         self.longest = 0.0
 
     async def watch(self) -> None:
-        seen = time.perf_counter() - queued()
+        seen = own_time()
         while True:
             await asyncio.sleep(WATCH)
-            now = time.perf_counter() - queued()
+            now = own_time()
             self.longest = max(self.longest, now - seen - WATCH)
             seen = now
 
@@ -157,9 +156,13 @@ class Watchdog:
         await asyncio.wait([self.task])
 
 
-def queued() -> float:
-    """Seconds for which this thread has been ready to run and waited for a core; 0 where the system does not tell."""
-    return int(SCHEDULE.read_text().split()[1]) / 1e9 if SCHEDULE.exists() else 0.0
+def own_time() -> float:
+    """Seconds, without those in which this thread was ready to go on and the machine had no core for it.
+
+    Only differences mean anything. Where the system does not tell, all seconds count.
+    """
+    waited = int(SCHEDULE.read_text().split()[1]) / 1e9 if SCHEDULE.exists() else 0.0
+    return time.perf_counter() - waited
 
 
 def differs(attribute: "attrs.Attribute[Any]", value: object) -> bool:

@@ -1,11 +1,10 @@
 """Every way in which a fan-out can end early, over real sockets: nothing goes on, and nobody else is hurt."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
-from crowd import Crowd, key_of, until
+from crowd import Crowd, key_of, own_time, until
 
 from evals_async import EvalsClient
 from evals_async.server import Fault, LocalServer, SampleTree
@@ -59,11 +58,11 @@ async def test_cancelled_while_every_answer_is_awaited(
     task = asyncio.ensure_future(work(client))
     await until(lambda: client.statistics().in_flight >= 4)
     await asyncio.sleep(0.02)
-    began = time.perf_counter()
+    began = own_time()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.perf_counter() - began < PROMPT
+    assert own_time() - began < PROMPT
     assert (set(), 0) == (others(), client.statistics().in_flight)
     await no_request_under_way(crowd)
 
@@ -78,11 +77,11 @@ async def test_cancelled_in_the_middle_of_the_traffic(crowd: Crowd, client: Eval
 
     task = asyncio.create_task(client.evals.runs.retrieve_many(keys(), on_progress=count))
     await until(lambda: done > 300)
-    began = time.perf_counter()
+    began = own_time()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.perf_counter() - began < PROMPT
+    assert own_time() - began < PROMPT
     assert (set(), 0) == (others(), client.statistics().in_flight)
     await no_request_under_way(crowd)
     runs = await client.evals.runs.retrieve_many(keys(100))
@@ -92,11 +91,11 @@ async def test_cancelled_in_the_middle_of_the_traffic(crowd: Crowd, client: Eval
 async def test_a_timeout_around_it(crowd: Crowd, client: EvalsClient) -> None:
     """`asyncio.timeout`, as a web backend has it around a request, ends it when it says."""
     crowd.plan(Fault(delay=60, times=None))
-    began = time.perf_counter()
+    began = own_time()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             await client.evals.runs.retrieve_many(keys())
-    assert time.perf_counter() - began < 0.1 + PROMPT
+    assert own_time() - began < 0.1 + PROMPT
     assert set() == others()
     await no_request_under_way(crowd)
 
@@ -109,7 +108,9 @@ async def test_a_consumer_who_leaves_early(crowd: Crowd, client: EvalsClient) ->
         count += 1
         if count == 10:
             break
-    await until(lambda: not others(), PROMPT)
+    began = own_time()
+    await until(lambda: not others())
+    assert own_time() - began < PROMPT
     assert client.statistics().in_flight == 0
     await no_request_under_way(crowd)
     assert crowd.seen().requests == 0
@@ -183,7 +184,7 @@ async def test_two_users_and_one_is_cancelled(crowd: Crowd, client: EvalsClient)
 
 async def test_two_users_share_the_connections(crowd: Crowd, client: EvalsClient) -> None:
     """Two fan-outs at full concurrency keep to the client's connections."""
-    crowd.plan(Fault(delay=0.005, times=None))
+    crowd.plan(Fault(delay=0.05, times=None))
     async with EvalsClient(base_url=crowd.base_url, api_key="local", max_connections=40) as narrow:
         first, second = await asyncio.gather(
             narrow.evals.runs.retrieve_many(keys(300)),
@@ -191,7 +192,8 @@ async def test_two_users_share_the_connections(crowd: Crowd, client: EvalsClient
         )
     assert list(keys(600)) == [(run.eval_id, run.id) for run in (*first, *second)]
     seen = crowd.seen()
-    assert (seen.requests, seen.most_at_once) == (600, 40)
+    assert seen.requests == 600
+    assert 32 < seen.most_at_once <= 40
     assert seen.connections <= 40
 
 
@@ -201,10 +203,10 @@ async def test_a_closed_client_ends_it(crowd: Crowd) -> None:
     client = EvalsClient(base_url=crowd.base_url, api_key="local")
     task = asyncio.create_task(client.evals.runs.retrieve_many(keys(40), on_error="return"))
     await until(lambda: client.statistics().in_flight == 32)
-    began = time.perf_counter()
+    began = own_time()
     await client.close()
     errors = await task
-    assert time.perf_counter() - began < 2 * PROMPT
+    assert own_time() - began < 2 * PROMPT
     assert {"ClientClosed"} == {type(error).__name__ for error in errors}
     assert set() == others()
 

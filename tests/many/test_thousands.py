@@ -66,7 +66,7 @@ async def test_ten_thousand(crowd: Crowd) -> None:
 
 
 async def test_a_stream_of_thousands_is_flat(crowd: Crowd) -> None:
-    """10,000 runs streamed need hardly more memory than the 200 before them; kept, they would take 25 MB."""
-    before, fetched = await run_program("stream", crowd, 10_000, gone_every=100, passes=1)
-    assert fetched.right == 10_000
-    assert fetched.peak - before.peak < 8
+    """5,000 runs streamed need hardly more memory than the 200 before them; kept, they would take 13 MB."""
+    before, fetched = await run_program("stream", crowd, 5000, gone_every=100, passes=1)
+    assert fetched.right == 5000
+    assert fetched.peak - before.peak < 5

@@ -59,6 +59,15 @@ def connect(path: Path | None, *, read_only: bool) -> sqlite3.Connection:
     return connection
 
 
+def open_for_reading(path: StrPath) -> sqlite3.Connection:
+    """A connection of the calling thread's own, without the right to write. Raises `ArchiveError`."""
+    place = Path(path)
+    try:
+        return connect(place, read_only=True)
+    except sqlite3.Error as error:
+        raise archive_error(error, place) from error
+
+
 class Database:
     """A store, in a file or in memory. `async with await Database.open(path) as database: ...`
 

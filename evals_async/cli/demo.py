@@ -65,13 +65,13 @@ async def fetch_and_show(client: evals_async.EvalsClient, terms: Terms, wanted: 
     summary, failures = Summary(), list[Exception]()
     began, before = client.clock.monotonic(), client.statistics().requests
     with output.progress("fetching runs", len(keys)) as update:
-        async with client.evals.runs.stream_many(keys, concurrency=terms.concurrency) as outcomes:
+        fetched = client.evals.runs.stream_many(keys, concurrency=terms.concurrency, on_progress=output.follow(update))
+        async with fetched as outcomes:
             async for outcome in outcomes:
                 if outcome.error is not None:
                     failures.append(outcome.error)
                 else:
                     summary.add(outcome.unwrap())
-                update(summary.runs + len(failures))
     seconds = client.clock.monotonic() - began
     show(summary, names, top, seconds, client.statistics().requests - before)
     code = failed(*failures[:FAILURES_TOLD])

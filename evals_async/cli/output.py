@@ -9,10 +9,11 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import AsyncIterable, Generator, Iterable, Sequence
+from collections.abc import AsyncIterable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Protocol, TextIO
 
+import evals_async
 from evals_async import jsontext
 from evals_async.cli.text import Column, fitting, human_seconds, plain, printable
 from evals_async.jsontext import JSONValue
@@ -242,6 +243,15 @@ def drawn_progress(label: str, total: int | None, transient: bool) -> Generator[
             drawn.update(task, completed=done, total=total, count=counted(done, total), detail=printable(detail))
 
         yield update
+
+
+def follow(update: Update) -> "Callable[[evals_async.Progress], None]":
+    """An `on_progress` for many calls at once, which shows how far they are and how many failed."""
+
+    def on_progress(seen: "evals_async.Progress") -> None:
+        update(seen.done, seen.total, f"{seen.failed:,} failed" if seen.failed else "")
+
+    return on_progress
 
 
 def counted(done: int, total: int | None) -> str:

@@ -253,8 +253,13 @@ async def show_each(
     fetch: Callable[[K], Awaitable[T]], keys: list[K] | tuple[K, ...], concurrency: int, view: View[T], form: Form
 ) -> int:
     """Fetch things by their ids and print them, in that order; returns the exit code."""
-    async with evals_async.fan_out(fetch, keys, concurrency=concurrency, ordered=True) as outcomes:
-        return await show_outcomes([outcome async for outcome in outcomes], view, form)
+    with output.progress(f"fetching {view.noun}s", len(keys), transient=True) as update:
+        fetched = evals_async.fan_out(
+            fetch, keys, concurrency=concurrency, ordered=True, on_progress=output.follow(update)
+        )
+        async with fetched as outcomes:
+            found = [outcome async for outcome in outcomes]
+    return await show_outcomes(found, view, form)
 
 
 async def show_outcomes(outcomes: list[evals_async.Outcome[K, T]], view: View[T], form: Form) -> int:
@@ -282,9 +287,10 @@ async def wait_with_progress(
         def on_poll(run: evals_async.EvalRun) -> None:
             update(len(ended), detail=f"{run.id} {run.status}")
 
-        waits = client.evals.runs.wait_many(keys, timeout=deadline, on_poll=on_poll, concurrency=concurrency)
+        waits = client.evals.runs.wait_many(
+            keys, timeout=deadline, on_poll=on_poll, concurrency=concurrency, on_progress=output.follow(update)
+        )
         async with waits as outcomes:
             async for outcome in outcomes:
                 ended[outcome.key] = outcome
-                update(len(ended))
     return [ended[key] for key in keys]

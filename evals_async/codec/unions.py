@@ -122,7 +122,7 @@ def object_hook(alternatives: Alternatives, converter: cattrs.BaseConverter) -> 
         if member is None:
             return unknown
         hook = converter.get_structure_hook(member)
-        if tag in alternatives.tagged:  # and not for any tag that may ever come
+        if isinstance(tag, str) and tag in alternatives.tagged:  # and not for any tag that may ever come
             ready[tag] = hook
         return hook
 

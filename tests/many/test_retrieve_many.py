@@ -7,6 +7,7 @@ from typing import cast
 import pytest
 
 from evals_async import EvalRun, EvalsClient, EvalsError, InvalidArgument, NotFound, PartialFailure, Progress, RunKey
+from evals_async.cli.output import follow
 from evals_async.models.params import JsonlDataSourceParam
 from evals_async.server import Fault, LocalServer, SampleTree
 
@@ -191,3 +192,16 @@ async def test_a_run_is_named_as_one_likes_everywhere(client: EvalsClient, tree:
         with pytest.raises(NotFound):
             await runs.output_items.retrieve("item", run_id=key, eval_id=parent)
         assert (await runs.delete(key, eval_id=parent)).run_id == run.id
+
+
+async def test_the_bars_of_the_command_line_follow(client: EvalsClient, tree: SampleTree) -> None:
+    """`follow` turns the same events into what the command line draws: done, total, and how many failed."""
+    drawn: list[tuple[int, int | None, str]] = []
+
+    def update(done: int, total: int | None = None, detail: str = "") -> None:
+        drawn.append((done, total, detail))
+
+    keys = [*pairs_of(tree)[:3], (pairs_of(tree)[0][0], "evalrun_gone")]
+    await client.evals.runs.retrieve_many(keys, on_error="return", on_progress=follow(update))
+    assert [done for done, _, _ in drawn] == [1, 2, 3, 4]
+    assert drawn[-1] == (4, 4, "1 failed")

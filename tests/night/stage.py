@@ -9,7 +9,7 @@ import contextlib
 import gc
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from doubles import ScaledClock
@@ -67,11 +67,11 @@ def told(value: object, status: int = 200) -> Scene:
 
 
 def pages(turn: Callable[[Query], object]) -> Scene:
-    """Answers to a listing: `turn` makes each from the query."""
+    """Answers to a listing: `turn` makes each from the query, with a status before it where that is not 200."""
 
     async def play(peer: Peer) -> bool:
         made = turn(dict(parse_qsl(urlsplit(peer.seen.target).query)))
-        status, body = made if isinstance(made, tuple) else (200, made)
+        status, body = cast("tuple[int, object]", made) if isinstance(made, tuple) else (200, made)
         await peer.send(message(status, text_of(body)))
         return True
 

@@ -14,7 +14,6 @@ from evals_async import (
     DeadlineExceeded,
     EvalRun,
     EvalsClient,
-    NotFound,
     RequestError,
     ResponseTruncated,
     ServerError,
@@ -129,24 +128,6 @@ async def test_a_delete_whose_answer_is_lost(server: LocalServer, client: EvalsC
         assert (run_id, True, True) == (gone.run_id, gone.deleted, gone.assumed)
         assert [] == await client.evals.runs.list(eval_id).collect()
     assert 2 == sent(server, route)
-
-
-async def test_a_delete_of_what_never_was(client: EvalsClient) -> None:
-    """W03: a 404 without doubt before it is a NotFound."""
-    with pytest.raises(NotFound) as caught:
-        await client.evals.delete("eval_never")
-    assert not caught.value.maybe_executed
-
-
-@pytest.mark.parametrize("lost", [Fault(drop="after"), Fault(truncate=5)], ids=["drop", "truncate"])
-async def test_a_cancel_whose_answer_is_lost(server: LocalServer, client: EvalsClient, lost: Fault) -> None:
-    """W04: the second attempt is told that it is canceled already; a look at the run gives the result."""
-    eval_id = await new_eval(client)
-    run = await new_run(client, eval_id)
-    server.faults.add(Fault(route="POST /evals/{eval_id}/runs/{run_id}/cancel", drop=lost.drop, truncate=lost.truncate))
-    canceled = await client.evals.runs.cancel(run.id, eval_id=eval_id)
-    assert (run.id, "canceled") == (canceled.id, canceled.status)
-    assert "canceled" == (await client.evals.runs.retrieve(run.id, eval_id=eval_id)).status
 
 
 @pytest.mark.parametrize("status", [400, 409])

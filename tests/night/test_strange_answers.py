@@ -10,6 +10,7 @@ from wire.faultserver import answer
 from wire.harness import assert_plain
 
 from evals_async import BodyTooLarge, DecodeError, EvalsClient, ResponseError, ResponseMismatch
+from evals_async.models import FileId, JsonlDataSource
 
 
 GOOD: Mapping[str, Mapping[str, object]] = {"eval": EVAL, "run": RUN, "item": ITEM}
@@ -102,8 +103,10 @@ OTHERS: dict[str, object] = {
     "error": ERROR,
     "list page": LIST,
 }
-WRONG = [(name, kind, body) for kind in READS for name, body in OTHERS.items()]
-WRONG += [(f"{other} for {kind}", kind, GOOD[other]) for kind in READS for other in GOOD if other != kind]
+WRONG: list[tuple[str, str, object]] = [
+    *((name, kind, body) for kind in READS for name, body in OTHERS.items()),
+    *((f"{other} for {kind}", kind, GOOD[other]) for kind in READS for other in GOOD if other != kind),
+]
 
 
 @pytest.mark.parametrize(("name", "kind", "body"), WRONG, ids=[f"{name}, {kind}" for name, kind, _ in WRONG])
@@ -116,7 +119,12 @@ async def test_other_json(name: str, kind: str, body: object) -> None:
     assert error.expected in str(error)
 
 
-NO_PAGES = OTHERS | {"list page": {"object": "list", "data": {}}, "an object": RUN, "an item": {**LIST, "data": [7]}}
+NO_OBJECT: dict[str, object] = {}
+NO_PAGES: dict[str, object] = OTHERS | {
+    "list page": {"object": "list", "data": NO_OBJECT},
+    "an object": RUN,
+    "an item": {**LIST, "data": [7]},
+}
 
 
 @pytest.mark.parametrize("body", NO_PAGES.values(), ids=NO_PAGES)
@@ -148,8 +156,8 @@ async def test_an_object_of_somebody_else(name: str, do: Do, body: object, ids: 
 
 
 async def start_run(client: EvalsClient) -> object:
-    source = {"type": "file_id", "id": "file_1"}
-    return await client.evals.runs.create("eval_1", data_source={"type": "jsonl", "source": source})  # type: ignore[typeddict-item]
+    source = JsonlDataSource(source=FileId(id="file_1"))
+    return await client.evals.runs.create("eval_1", data_source=source)
 
 
 CHANGES: list[tuple[str, Do, object, int]] = [

@@ -130,7 +130,7 @@ async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 
 
 class Watchdog:
-    """`async with Watchdog() as watchdog:` measures how long the event loop was away at the worst, in seconds of own time."""
+    """`async with Watchdog() as watchdog:` measures the event loop's longest absence, in seconds of own time."""
 
     def __init__(self) -> None:
         self.longest = 0.0

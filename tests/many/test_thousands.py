@@ -33,8 +33,8 @@ async def run_program(how: str, crowd: Crowd, count: int, gone_every: int, passe
 
 
 async def test_five_thousand_on_a_bad_day(crowd: Crowd) -> None:
-    """One id in a hundred fails, and one request in ten is delayed: 5,000 results, complete and in order, in little more
-    memory than the results themselves need (13 MB).
+    """One id in a hundred fails, and one request in ten is delayed: 5,000 results, complete and in order, in little
+    more memory than the results themselves need (13 MB).
     """
     crowd.plan(Fault(delay=0.05, every=10, times=None))
     before, fetched = await run_program("collect", crowd, 5000, gone_every=100, passes=1)

@@ -110,10 +110,8 @@ elements_fast: Callable[[bytes], Sequence[bytes | memoryview]]
 try:
     import msgspec
 except ImportError:  # a platform without a wheel: slower, not different
-    HAS_RECORDS = False
     parse_fast, members_fast, elements_fast = parse_with_stdlib, members_by_hand, elements_by_hand
 else:
-    HAS_RECORDS = True
     parse_fast = msgspec.json.Decoder().decode
     # A Raw is a view of the bytes that were not decoded.
     members_fast = cast(
@@ -180,6 +178,9 @@ def canonical(value: JSONValue) -> bytes:
 # --- records, where `HAS_RECORDS` -------------------------------------------------------------------------------------
 
 
+HAS_RECORDS = parse_fast is not parse_with_stdlib
+
+
 class RecordField(NamedTuple):
     """A field of a record: its name, its name in JSON, its type, and whether it may be missing."""
 
@@ -190,7 +191,9 @@ class RecordField(NamedTuple):
 
 
 def record(name: str, fields: Sequence[RecordField], tag: str | None = None) -> type:
-    """A class that objects with those fields, and no others, can be read into; see `reader` and `record_values`.
+    """A class that objects with those fields, and no others, can be read into; see `reader`.
+
+    Its fields are attributes; see `missing_value`.
 
     With a `tag` an object must also have it as its `type`, which tells records of a union apart.
     """
@@ -216,11 +219,11 @@ def record(name: str, fields: Sequence[RecordField], tag: str | None = None) -> 
     )
 
 
-def record_values() -> tuple[Callable[[Any], tuple[Any, ...]], object]:
-    """The function that gives a record's values, in the order of its fields, and what stands for a missing one."""
+def missing_value() -> object:
+    """What a record has for an optional field that was not there."""
     import msgspec
 
-    return msgspec.structs.astuple, msgspec.UNSET
+    return msgspec.UNSET
 
 
 def reader(shape: Any) -> Callable[[bytes | memoryview], Any]:

@@ -1,5 +1,6 @@
 """`Archive`: one file, and what can be done with it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Self
 
@@ -7,10 +8,14 @@ import attrs
 
 from evals_async.archive import reading
 from evals_async.archive.compare import Comparison
+from evals_async.archive.conversion import ConversionReport
+from evals_async.archive.convert import convert
 from evals_async.archive.estimate import Estimate, estimate
 from evals_async.archive.fetching import Fetcher
 from evals_async.archive.passes import DEFAULT_CONCURRENCY, DEFAULT_PATIENCE, OnProgress, Terms, export
+from evals_async.archive.push import Push, RunsToPush
 from evals_async.archive.reading import Summary
+from evals_async.archive.tables import ArrowTable, table_of
 from evals_async.archive.values import EVERYTHING, ExportReport, Selection
 from evals_async.archive.verify import VerifyReport, verify_offline
 from evals_async.client import EvalsClient
@@ -145,3 +150,33 @@ class Archive:
     async def summary(self) -> Summary:
         """What is inside, in numbers."""
         return await reading.summary(self.database)
+
+    def table(self, name: str, *, eval_id: str | None = None) -> ArrowTable:
+        """A table of everything, or of one eval: `evals`, `runs`, `items`, `results` or `files`.
+
+        Anything that reads Arrow takes it: `polars.DataFrame(t)`, `duckdb.sql("from t")`, `pyarrow.table(t)`. The rows
+        are read when they are asked for. Raises `InvalidArgument` for another name, `MissingExtra` without pyarrow.
+        """
+        return table_of(self.path, name, eval_id)
+
+    # --- onward -------------------------------------------------------------------------------------------------------
+
+    async def convert(self, to: str, directory: StrPath) -> ConversionReport:
+        """Write the archive in another form into `directory`: `jsonl`, `csv`, `parquet`, `promptfoo` (results), or
+        `promptfooconfig` (definitions).
+
+        The report says what is the same, what is nearly the same, and what is not there. Runs in a thread. Raises
+        `InvalidArgument` for another name, `OSError`, and for Parquet `MissingExtra`.
+        """
+        return await asyncio.to_thread(convert, self.path, to, directory)
+
+    async def push(self, client: EvalsClient, *, runs: RunsToPush = "none") -> Push:
+        """Create the evals of this archive on the client's server, and of each `none`, the `newest` or `all` runs.
+
+        Definitions are sent as their authors wrote them; files go along with the runs that need them. What was pushed
+        before is not created again. Runs are carried out again there, at that server's price. Raises what the client
+        raises; pushed again, it goes on.
+        """
+        push = Push(self.database, client)
+        await push.everything(runs)
+        return push

@@ -41,22 +41,6 @@ async def models(
         yield decode(text.encode(), shape)
 
 
-async def run_keys(database: Database, eval_id: str | None) -> AsyncIterator[tuple[str, str]]:
-    """The keys of the runs of one eval, or of all."""
-
-    def after(connection: Connection, last: tuple[str, str]) -> list[tuple[str, str]]:
-        only = "" if eval_id is None else "eval_id = ? AND "
-        values = () if eval_id is None else (eval_id,)
-        sql = f"SELECT eval_id, id FROM runs WHERE {only}(eval_id, id) > (?, ?) ORDER BY eval_id, id LIMIT {BATCH}"
-        return connection.execute(sql, (*values, *last)).fetchall()
-
-    last = ("", "")
-    while batch := await database.call(after, last):
-        for key in batch:
-            yield key
-        last = batch[-1]
-
-
 async def eval_ids(database: Database) -> list[str]:
     """The ids of all evals, oldest first."""
     sql = "SELECT id FROM evals ORDER BY created_at, id"
@@ -80,6 +64,12 @@ async def all_items(
         raise InvalidArgument("name the run as (eval_id, run_id): this one does not tell its eval")
     async for item in models(database, "output_items", OutputItem, key, label=status):
         yield item
+
+
+async def one(database: Database, kind: Kind, key: Sequence[str], shape: type[T]) -> T | None:
+    """One object, or `None` if it is not here."""
+    text = await database.call(rows.get, kind, key)
+    return None if text is None else decode(text.encode(), shape)
 
 
 async def one_run(database: Database, run_id: str, eval_id: str | None) -> EvalRun:

@@ -187,10 +187,23 @@ def table_rows(
 def below_runs(source: Source, table: TableName, report: ConversionReport, eval_id: str) -> Iterator[Cells]:
     for run_id in run_keys(source, eval_id):
         for item in source.item_models(eval_id, run_id, report):
+            report_losses(item, table, report)
             if table == "items":
                 yield item_cells(item, (eval_id, run_id))
             else:
                 yield from result_rows(item, (eval_id, run_id))
+
+
+def report_losses(item: OutputItem, table: TableName, report: ConversionReport) -> None:
+    """What an item has and the tables have not."""
+    if table == "results":
+        if any(result.sample is not None for result in item.results or ()):
+            report.add("approximated", "conversations with graders", "the explanation is kept, the messages are not")
+        return
+    if item.sample is not None and item.sample.input:
+        report.add("dropped", "messages sent to the model", "the tables keep the row and the answer")
+    if item.extra or (item.sample is not None and item.sample.extra):
+        report.add("dropped", "fields of items that this version does not know", "the tables have fixed columns")
 
 
 # --- Arrow ------------------------------------------------------------------------------------------------------------

@@ -11,9 +11,18 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import evals_async
-from evals_async.archive import Archive, ExportProgress, ExportReport, Selection, Summary, VerifyReport
+from evals_async.archive import (
+    Archive,
+    ConversionReport,
+    ExportProgress,
+    ExportReport,
+    Selection,
+    Summary,
+    VerifyReport,
+)
 from evals_async.archive.estimate import estimate
 from evals_async.cli import output
 from evals_async.cli.groups import Terms
@@ -24,6 +33,7 @@ from evals_async.server import LocalServer, sample_tree
 
 
 DEMO_RUNS = 300
+FATES = {"mapped": "green", "approximated": "yellow", "dropped": "red"}
 MOST_NAMED = 20  # things that are named one by one before they are only counted
 
 
@@ -283,3 +293,36 @@ async def show_run(archive: Archive, name: str, rows: int) -> None:
         )
     if found.pass_rate is not None:
         output.note(f"{percent(found.pass_rate)} passed")
+
+
+# --- onward -----------------------------------------------------------------------------------------------------------
+
+LOSSY = 3
+
+
+def show_conversion(report: ConversionReport) -> None:
+    """What was mapped, approximated and dropped, and why."""
+    output.table(
+        [Column("Fate", keep=True, styles=FATES), Column("What"), Column("Number", right=True), Column("Why")],
+        [(remark.fate, remark.what, number, remark.why or None) for remark, number in sorted(report.remarks.items())],
+    )
+
+
+async def push_file(
+    client: evals_async.EvalsClient, file: Path, which: Literal["none", "newest", "all"], strict: bool
+) -> int:
+    """Push, and tell what became of everything; returns the exit code."""
+    async with Archive.open(file, read_only=True) as archive:
+        push = await archive.push(client, runs=which)
+    output.table(
+        [Column("Kind"), Column("Id here", keep=True), Column("Id there", keep=True)],
+        [
+            (kind, old, new)
+            for kind, ids in (("eval", push.evals), ("run", push.runs), ("file", push.files))
+            for old, new in ids.items()
+        ],
+    )
+    output.say()
+    show_conversion(push.report)
+    output.hint("evals-async evals list")
+    return LOSSY if strict and not push.report.lossless else 0

@@ -24,6 +24,8 @@ COMMANDS: Mapping[str, str] = {
     "verify": "archiving:verify",
     "info": "archiving:info",
     "show": "archiving:show",
+    "convert": "converting:convert",
+    "push": "converting:push",
 }
 """Every command, and where it is: a module of this room, and the name in it."""
 

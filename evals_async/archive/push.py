@@ -1,0 +1,147 @@
+"""The way to another server that speaks the same API: definitions, files and runs, created again.
+
+The server's wrapping of schemas and its ids are undone. What was pushed carries its old id in the metadata, so that a
+second push creates nothing twice. A run that is created again is carried out again: it costs what it costs there.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Literal, TypeAlias
+
+import attrs
+
+from evals_async.archive import reading
+from evals_async.archive.conversion import ConversionReport
+from evals_async.client import EvalsClient
+from evals_async.codec import encode, structure
+from evals_async.errors import ApiError, InvalidArgument
+from evals_async.jsontext import JSONObject, as_object
+from evals_async.models import Eval, EvalRun, File, Unknown
+from evals_async.models.sources import FileContent, FileId, RunDataSource
+from evals_async.store import Database, rows
+
+
+RunsToPush: TypeAlias = Literal["none", "newest", "all"]
+
+TAG = "archived_as"  # the key in the metadata under which the old id stands
+MOST_PAIRS = 16  # of metadata, by the API
+
+
+@attrs.define
+class Push:
+    """One push to one server. `evals`, `runs` and `files` map old ids to new ones."""
+
+    database: Database
+    client: EvalsClient
+    report: ConversionReport = attrs.Factory(ConversionReport)
+    evals: dict[str, str] = attrs.Factory(dict[str, str])
+    runs: dict[str, str] = attrs.Factory(dict[str, str])
+    files: dict[str, str] = attrs.Factory(dict[str, str])
+
+    async def everything(self, which: RunsToPush) -> None:
+        """Create all evals, with those of their runs that are asked for. Raises what the client raises."""
+        there = {old: each.id async for each in self.client.evals.list() if (old := old_id(each.metadata))}
+        async for evaluation in reading.models(self.database, "evals", Eval):
+            new = there.get(evaluation.id) or await self.create_eval(evaluation)
+            if new is None:
+                continue
+            self.evals[evaluation.id] = new
+            if which != "none":
+                await self.create_runs(evaluation.id, new, which)
+
+    async def create_eval(self, evaluation: Eval) -> str | None:
+        try:
+            definition = evaluation.to_create()
+            made = await self.client.evals.create(
+                data_source_config=definition["data_source_config"],
+                testing_criteria=definition["testing_criteria"],
+                name=evaluation.name,
+                metadata=self.tagged(evaluation.metadata, evaluation.id),
+            )
+        except (InvalidArgument, ApiError) as error:
+            if isinstance(error, ApiError) and error.status not in (400, 422):
+                raise
+            self.report.add("dropped", f"eval {evaluation.id}", f"it is refused: {error}")
+            return None
+        self.report.add("mapped", "evals")
+        return made.id
+
+    async def create_runs(self, old_eval: str, new_eval: str, which: RunsToPush) -> None:
+        there = {old: each.id async for each in self.client.evals.runs.list(new_eval) if (old := old_id(each.metadata))}
+        async for run in self.chosen(old_eval, which):
+            self.runs[run.id] = there.get(run.id) or await self.create_run(new_eval, run) or ""
+        self.runs = {old: new for old, new in self.runs.items() if new}
+
+    async def chosen(self, eval_id: str, which: RunsToPush) -> AsyncIterator[EvalRun]:
+        newest: EvalRun | None = None
+        async for run in reading.all_runs(self.database, eval_id, None):
+            if which == "all":
+                yield run
+            newest = run
+        if which == "newest" and newest is not None:
+            yield newest
+
+    async def create_run(self, new_eval: str, run: EvalRun) -> str | None:
+        source = await self.source_of(run)
+        if source is None:
+            return None
+        try:
+            made = await self.client.evals.runs.create(
+                new_eval, data_source=source, name=run.name, metadata=self.tagged(run.metadata, run.id)
+            )
+        except ApiError as error:
+            if error.status not in (400, 422):
+                raise
+            self.report.add("dropped", f"run {run.id}", f"it is refused: {error}")
+            return None
+        self.report.add("approximated", "runs", "they are carried out again: their answers and ids are new")
+        return made.id
+
+    async def source_of(self, run: EvalRun) -> RunDataSource | None:
+        """A run's data source as it can be sent, with its file uploaded; `None`, reported, where that cannot be."""
+        source = run.data_source
+        rows_from = getattr(source, "source", None)
+        if source is None or isinstance(source, Unknown) or not isinstance(rows_from, FileContent | FileId):
+            kind = "none" if source is None else source.type
+            self.report.add("dropped", f"runs with a data source of type {kind}", "its rows are on the old server only")
+            return None
+        body = dict(as_object(without_nulls(encode(source))) or {})
+        if isinstance(rows_from, FileId):
+            new_file = await self.upload(rows_from.id)
+            if new_file is None:
+                return None
+            body["source"] = {"type": "file_id", "id": new_file}
+        return structure(body, type(source))
+
+    async def upload(self, file_id: str) -> str | None:
+        """The new id of a file; each is uploaded once."""
+        if file_id in self.files:
+            return self.files[file_id]
+        data = await self.database.call(rows.get_content, file_id)
+        if data is None:
+            self.report.add("dropped", "runs whose file is not in the archive", "there is nothing to upload")
+            return None
+        file = await reading.one(self.database, "files", (file_id,), File)
+        name = (file.filename if file is not None else None) or f"{file_id}.jsonl"
+        made = await self.client.files.create(file=(name, data), purpose="evals")
+        self.files[file_id] = made.id
+        self.report.add("mapped", "files")
+        return made.id
+
+    def tagged(self, metadata: JSONObject | None, old: str) -> Mapping[str, str]:
+        """The metadata with the old id, where there is room for it."""
+        pairs = {key: str(value) for key, value in (metadata or {}).items()}
+        if TAG not in pairs and len(pairs) >= MOST_PAIRS:
+            self.report.add("approximated", "metadata that is full", "a second push cannot know that this was pushed")
+            return pairs
+        return {**pairs, TAG: old}
+
+
+def old_id(metadata: JSONObject | None) -> str | None:
+    """The id that something had before it was pushed."""
+    found = (metadata or {}).get(TAG)
+    return found if isinstance(found, str) else None
+
+
+def without_nulls(value: object) -> object:
+    """A definition without the nulls that a server fills in, at its top."""
+    return {key: entry for key, entry in (as_object(value) or {}).items() if entry is not None}

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 import attrs
 import cattrs
 
-from evals_async.codec.leaves import PRIMITIVES, Hook, is_array, is_union, literals, located
+from evals_async.codec.leaves import PRIMITIVES, Hook, is_array, is_union, last_taken, literals
 from evals_async.codec.mismatch import Mismatch, choice, json_type, required, wrong
 from evals_async.codec.unions import expected_of
 from evals_async.jsontext import JSONObject, JSONValue
@@ -49,9 +49,9 @@ def wire_fields(model: type[Model]) -> "list[attrs.Attribute[Any]]":
     return [field for field in attrs.fields(model) if field.name not in ("extra", "nulls")]
 
 
-def source_of(model: type[Model]) -> str:
-    """The source of a class's structuring function, once it has been used."""
-    return "".join(linecache.getlines(f"<codec: structure_{model.__name__}>"))
+def source_of(model: type[Model], what: str = "structure") -> str:
+    """The source of a class's structuring function (or the one that `fill`s it from a record), once it has been used."""
+    return "".join(linecache.getlines(f"<codec: {what}_{model.__name__}>"))
 
 
 def thawed(model: type[Model]) -> type:
@@ -122,8 +122,9 @@ def write_field(field: "attrs.Attribute[Any]", bit: int, source: Source, convert
     source.names[hook] = converter.get_structure_hook(shape if element == JSONValue else element)
     if element != JSONValue:
         # The loop stands inline: it is the hottest one, and a call per array less.
-        source.add(f"elif type(v) is list:\n    try: o.{name} = tuple([{hook}(e, None) for e in v])")
-        source.add(f"    except Mismatch: raise located({hook}, v).within({step!r}) from None")
+        source.add(f"elif type(v) is list:\n    left = iter(v)")
+        source.add(f"    try: o.{name} = tuple([{hook}(e, None) for e in left])")
+        source.add(f"    except Mismatch as m: raise m.within(last_taken(v, left)).within({step!r})")
         source.add(f"else: raise wrong({step!r}, 'array', v)")
     else:
         source.add(f"else:\n    try: o.{name} = {hook}(v, None)\n    except Mismatch as m: raise m.within({step!r})")
@@ -140,7 +141,7 @@ def model_hook(model: type[Model], converter: cattrs.BaseConverter) -> Hook:
     source.names |= {
         "Mismatch": Mismatch,
         "json_type": json_type,
-        "located": located,
+        "last_taken": last_taken,
         "required": required,
         "wrong": wrong,
         "model": model,

@@ -1,0 +1,172 @@
+"""The functions that are written for each class: their source, what they share in memory, and the objects they fill."""
+
+import ast
+import copy
+import gc
+import linecache
+import pickle
+import threading
+import traceback
+from typing import Any
+
+import attrs
+import pytest
+from bodies import CLASSES, payload, smallest
+
+from evals_async.codec import converter, decode, encode, source_of, structure
+from evals_async.codec.classes import thawed
+from evals_async.codec.mismatch import Mismatch
+from evals_async.jsontext import dump
+from evals_async.models import EvalRun, OutputItem
+from evals_async.models.base import NO_NULLS, NOTHING_EXTRA
+
+
+EACH_CLASS = pytest.mark.parametrize("model", CLASSES, ids=lambda model: str(model.__name__))
+
+
+@EACH_CLASS
+def test_source_can_be_read(model: Any) -> None:
+    """Each class's function has a source of ordinary Python, in which every field can be found."""
+    structure(smallest(model), model)
+    source = source_of(model)
+    [function] = ast.parse(source).body
+    assert isinstance(function, ast.FunctionDef)
+    assert f"structure_{model.__name__}" == function.name
+    for field in attrs.fields(model):
+        assert f"o.{field.name} = " in source
+    assert max(map(len, source.splitlines())) < 160
+
+
+def test_source_of_what_was_not_used() -> None:
+    """A class that was never used has no source yet."""
+
+    @attrs.frozen(kw_only=True, repr=False)
+    class Fresh(EvalRun):
+        pass
+
+    assert "" == source_of(Fresh)
+    assert Fresh(id="r") == structure({"id": "r"}, Fresh)
+    assert source_of(Fresh).startswith("def structure_Fresh(d, _):\n")
+
+
+def test_tracebacks_show_the_source() -> None:
+    """Where a generated function raises, a traceback shows its line, also after the cache of sources was checked."""
+    linecache.checkcache()
+    hook = converter.get_structure_hook(EvalRun)
+    with pytest.raises(Mismatch) as caught:
+        hook({"id": 7}, EvalRun)
+    assert "raise wrong('.id', 'str', v)" in "".join(traceback.format_exception(caught.value))
+
+
+@EACH_CLASS
+def test_thawed_classes_have_the_same_layout(model: Any) -> None:
+    """An object that was filled while thawed is, once frozen, like one made by the constructor."""
+    twin = thawed(model)
+    assert (model.__bases__, model.__basicsize__) == (twin.__bases__, twin.__basicsize__)
+    filled = structure(smallest(model), model)
+    made = model(**{field.name: getattr(filled, field.name) for field in attrs.fields(model)})
+    assert type(filled) is model
+    assert (made, hash(made), repr(made)) == (filled, hash(filled), repr(filled))
+    assert [] == [name for name in dir(filled) if name not in dir(made)]
+
+
+@EACH_CLASS
+def test_decoded_objects_are_frozen(model: Any) -> None:
+    """What was decoded cannot be changed, and has no room for more."""
+    made = structure(smallest(model), model)
+    for name in ("extra", attrs.fields(model)[-1].name):
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            setattr(made, name, None)
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            delattr(made, name)
+    with pytest.raises((attrs.exceptions.FrozenInstanceError, AttributeError)):
+        made.surprise = 1
+    assert not hasattr(made, "__dict__")
+
+
+def pickled(value: Any) -> Any:
+    return pickle.loads(pickle.dumps(value))
+
+
+@pytest.mark.parametrize("twin_of", [pickled, copy.copy, copy.deepcopy, attrs.evolve])
+@pytest.mark.parametrize("name", ["run_completed_completions", "run_unknown_source", "run_all_content_parts"])
+def test_decoded_objects_are_copied(name: str, twin_of: Any) -> None:
+    """A decoded object survives pickle and copies, with its nulls and its unknown fields."""
+    body = payload(name) | {"name": None, "new_field": {"a": [1]}}
+    run = decode(dump(body), EvalRun)
+    twin = twin_of(run)
+    assert (type(run), run, hash(run), run.nulls) == (type(twin), twin, hash(twin), twin.nulls)
+    assert body == encode(twin)
+
+
+def test_empty_extras_stay_one_object() -> None:
+    """The one empty mapping stays one through pickle and copies, so that kept objects stay small."""
+    run = decode(b'{"id": "r"}', EvalRun)
+    for twin in (run, pickled(run), copy.deepcopy(run), attrs.evolve(run, name="n")):
+        assert NOTHING_EXTRA is twin.extra
+    assert NO_NULLS is run.nulls
+
+
+def test_what_objects_share() -> None:
+    """Names of nulls, words of the API and empty extras are one object, however many runs hold them."""
+    first, second = (
+        decode(b'{"id": "%d", "object": "eval.run", "status": "completed", "name": null, "error": null}' % n, EvalRun)
+        for n in range(2)
+    )
+    assert first.nulls is second.nulls
+    assert frozenset({"name", "error"}) == first.nulls
+    assert first.status is second.status
+    assert first.object is second.object
+    assert first.extra is second.extra is NOTHING_EXTRA
+
+
+def test_unknown_fields_are_told_from_missing_ones() -> None:
+    """Whatever mixture of known, null, missing and unknown fields comes, each is known for what it is."""
+    names = ["name", "model", "error", "x", "y"]
+    for mask in range(4 ** len(names)):
+        body: dict[str, object] = {"id": "r"}
+        for position, name in enumerate(names):
+            kind = mask >> (2 * position) & 3
+            if kind:
+                body[name] = None if kind == 1 else "v"
+        run = structure(dict(body), EvalRun)
+        assert {name: body[name] for name in ("x", "y") if name in body} == dict(run.extra)
+        assert {name for name in names[:3] if name in body and body[name] is None} == run.nulls
+        assert body == encode(run)
+
+
+def test_first_use_in_many_threads() -> None:
+    """A class may be used for the first time by many threads at once."""
+
+    @attrs.frozen(kw_only=True, repr=False)
+    class Racing(OutputItem):
+        pass
+
+    made: list[OutputItem] = []
+    start = threading.Barrier(8)
+
+    def work() -> None:
+        start.wait()
+        made.append(structure({"id": "o", "results": [{"name": "g"}]}, Racing))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 8 == len(made)
+    assert 1 == len(set(made))
+
+
+def test_decoding_leaves_no_cycles() -> None:
+    """Decoding leaves nothing for the collector: thousands of runs a second must not wait for it."""
+    body = dump(payload("run_completed_completions"))
+    decode(body, EvalRun)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            decode(body, EvalRun)
+        assert 0 == gc.collect()
+    finally:
+        gc.enable()

@@ -99,7 +99,7 @@ PYTHON = """\
 
 def get_assert(output, context):
     score = grade({{"output_text": output}}, context["vars"].get("item", {{}}))
-    return {{"pass": score >= {threshold!r}, "score": score, "reason": {name!r}}}
+    return {{"pass": {test}, "score": score, "reason": {name!r}}}
 """
 
 

@@ -10,6 +10,10 @@ from evals_async.codec import encode
 from evals_async.jsontext import JSONObject, as_array, as_object
 
 
+# What older versions of YAML take for a truth value or for nothing.
+WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
+
+
 def document(value: JSONObject, comments: Sequence[str] = ()) -> str:
     """The text of a mapping, with comments above it."""
     head = [f"# {line}" for comment in comments for line in comment.splitlines()]
@@ -22,7 +26,7 @@ def lines_of(value: object, depth: int) -> list[str]:
     found: list[str] = []
     mapping, sequence = as_object(value), as_array(value)
     for key, entry in (mapping or {}).items():
-        name = key if key.isidentifier() else scalar(key)
+        name = key if key.isidentifier() and key.lower() not in WORDS else scalar(key)
         if is_block(entry):
             found += [f"{indent}{name}:", *lines_of(entry, depth + 1)]
         else:
@@ -41,5 +45,6 @@ def is_block(value: object) -> bool:
 
 
 def scalar(value: object) -> str:
-    """A scalar, or an empty collection: JSON is YAML."""
-    return jsontext.dump(encode(value)).decode()
+    """A scalar, or an empty collection: JSON is YAML, but for older readers a float needs its point."""
+    text = jsontext.dump(encode(value)).decode()
+    return text.replace("e", ".0e") if isinstance(value, float) and "." not in text else text

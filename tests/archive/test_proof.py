@@ -1,0 +1,142 @@
+"""Verification: what is not there, or not as it should be, is found, by the archive itself and beside the server."""
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from doubles import ScaledClock
+from truth import Export, TruthServer, tree
+
+from evals_async import EvalsClient
+from evals_async.archive import Archive, VerifyReport
+
+
+@pytest_asyncio.fixture
+async def server(export: Export) -> AsyncIterator[TruthServer]:
+    """A server whose whole truth was exported."""
+    async with TruthServer(tree(evals=2, runs=3, items=12)) as server:
+        assert 0 == (await export(server)).exit_code
+        yield server
+
+
+def change(file: Path, *statements: str) -> None:
+    connection = sqlite3.connect(file, isolation_level=None)
+    for statement in statements:
+        assert connection.execute(statement).rowcount == 1
+    connection.close()
+
+
+async def offline(file: Path) -> VerifyReport:
+    async with Archive.open(file, clock=ScaledClock(100)) as archive:
+        return await archive.verify()
+
+
+async def online(file: Path, server: TruthServer, **options: int) -> VerifyReport:
+    clock = ScaledClock(100)
+    client = EvalsClient(base_url=server.base_url, api_key="k", clock=clock)
+    async with client, Archive.open(file, clock=clock) as archive:
+        return await archive.verify(client, **options)
+
+
+async def test_a_whole_archive_is_complete(file: Path, server: TruthServer) -> None:
+    """Nothing is found, offline or online, and everything is counted."""
+    report = await online(file, server)
+    assert (0, [], []) == (report.exit_code, report.findings, report.notes)
+    counted = {"evals": 2, "runs": 6, "output_items": 72, "files": 3, "contents": 2, "referenced_files": 3}
+    assert counted == report.checked
+    compared = {"evals": 2, "runs": 6, "files": 3, "sampled_runs": 6, "output_items": 72, "contents": 3}
+    assert compared == report.compared
+
+
+async def test_a_sample_compares_the_items_of_some_runs(file: Path, server: TruthServer) -> None:
+    """A sample of two runs compares their items, and all evals and runs."""
+    report = await online(file, server, sample=2)
+    assert (0, 2, 24, 6) == (
+        report.exit_code,
+        report.compared["sampled_runs"],
+        report.compared["output_items"],
+        report.compared["runs"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("statement", "what", "problem"),
+    [
+        (
+            "DELETE FROM output_items WHERE run_id = 'run_0_1' AND id = 'item_0003'",
+            "items of eval_0/run_0_1",
+            "the run (completed) counts 12, 11 are here",
+        ),
+        ("UPDATE files SET sha256 = NULL WHERE id = 'file-1'", "file file-1", "its content was not read"),
+        (
+            "UPDATE output_items SET body = '{' WHERE run_id = 'run_0_1' AND id = 'item_0003'",
+            "output_items eval_0/run_0_1/item_0003",
+            "its text is no JSON",
+        ),
+        (
+            "UPDATE work SET state = 'broken', note = 'round and round' WHERE run_id = 'run_1_1'",
+            "output items of eval_1/run_1_1",
+            "broken: round and round",
+        ),
+        ("UPDATE passes SET ended = NULL", "the last export", "it was interrupted: run it again"),
+        ("DELETE FROM work WHERE run_id = 'run_1_1'", "items of eval_1/run_1_1", "they were never read"),
+    ],
+)
+async def test_what_is_missing_is_named(
+    file: Path, server: TruthServer, statement: str, what: str, problem: str
+) -> None:
+    """A lost item, content or listing, and a broken object, make the archive incomplete, by name."""
+    change(file, statement)
+    report = await offline(file)
+    assert 3 == report.exit_code
+    assert (what, problem) in [(each.what, each.problem) for each in report.findings]
+
+
+async def test_a_changed_content_is_found(file: Path, server: TruthServer) -> None:
+    """Bytes that do not have the hash they are filed under are found."""
+    change(file, "UPDATE file_contents SET bytes = x'00' WHERE sha256 = (SELECT min(sha256) FROM file_contents)")
+    report = await offline(file)
+    assert [True] == [each.problem.startswith("its bytes have the sha256") for each in report.findings]
+
+
+async def test_what_the_server_has_otherwise_is_found(file: Path, server: TruthServer) -> None:
+    """An object that is new on the server, one that changed, and another content are findings; one that is gone is a
+    note.
+    """
+    listings = server.truth.listings
+    listings["evals",]["eval_new"] = b'{"id": "eval_new"}'
+    listings["output_items", "eval_0", "run_0_0"]["item_0002"] = b'{"id": "item_0002", "changed": true}'
+    server.truth.contents["file-2"] = b"other bytes\n"
+    del listings["output_items", "eval_1", "run_1_2"]["item_0005"]
+    report = await online(file, server)
+    assert 3 == report.exit_code
+    assert {
+        ("evals eval_new", "on the server, and not here: export again"),
+        ("output_items eval_0/run_0_0/item_0002", "the server has another version now: export again"),
+        ("file file-2", "the server has another content now"),
+    } == {(each.what, each.problem) for each in report.findings}
+    assert ["output items of eval_1/run_1_2"] == [each.what for each in report.notes]
+
+
+async def test_a_server_that_stays_away_ends_in_try_again(file: Path, server: TruthServer) -> None:
+    """A comparison that cannot go on ends with exit code 75, after what could be said without the server."""
+    server.down = True
+    report = await online(file, server)
+    assert (75, 72) == (report.exit_code, report.checked["output_items"])
+
+
+async def test_the_manifest_is_the_same_for_the_same_objects(
+    export: Export, file: Path, server: TruthServer, tmp_path: Path
+) -> None:
+    """Two archives of one server have the same hashes, however they came about; one changed byte changes them."""
+    other = tmp_path / "other.db"
+    await export(server, path=other)
+    first, second = (await offline(file)).manifest, (await offline(other)).manifest
+    assert first["sha256"] == second["sha256"]
+    assert first["counts"] == second["counts"]
+    assert json.loads(json.dumps(first)) == first
+    change(other, "UPDATE evals SET body = replace(body, '1.50', '1.51') WHERE id = 'eval_0'")
+    assert first["sha256"] != (await offline(other)).manifest["sha256"]

@@ -60,7 +60,7 @@ class Call(Generic[T]):
         read: Read[T],
         timeouts: Timeouts,
         policy: RetryPolicy,
-        headers: Mapping[str, str],
+        headers: SecretHeaders,
         query: Sequence[tuple[str, str]],
         start: float,
     ) -> None:
@@ -68,7 +68,7 @@ class Call(Generic[T]):
         self.read = read
         self.timeouts = timeouts
         self.policy = policy
-        self.headers = headers
+        self.headers = headers  # the call's own; each attempt puts its credentials in
         self.query = query
         self.start = start
         self.end = math.inf if timeouts.total is None else start + timeouts.total

@@ -192,11 +192,9 @@ class Pipeline:
 
     async def headers(self, call: Call[T]) -> SecretHeaders:
         """Everything sent at the top of one attempt; credentials are asked for anew each time."""
-        given = await self.auth.headers()
-        headers = SecretHeaders(call.headers)
-        headers.update(given)
-        call.given = given
-        return headers
+        call.given = await self.auth.headers()
+        call.headers.update(call.given)
+        return call.headers
 
     def after_failure(self, call: Call[T], error: RequestError, patience: Patience) -> float | None:
         """Write the failure down, and say how long to wait before the next attempt, or `None` for none."""

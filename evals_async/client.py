@@ -170,6 +170,7 @@ class EvalsClient:
         return client
 
     def furnish(self, settings: Settings, auth: Auth, options: ClientOptions) -> None:
+        """Build what all copies of the client share. Raises `TypeError` for an option that there is not."""
         if unknown := options.keys() - ClientOptions.__annotations__.keys():
             raise TypeError(f"unexpected keyword argument: {', '.join(sorted(unknown))}")
         clock = options.get("clock", SYSTEM_CLOCK)
@@ -212,6 +213,7 @@ class EvalsClient:
         flight: SingleFlight | None,
         cache: Cache | None,
     ) -> None:
+        """Put the namespaces over what is shared, on these terms."""
         self.settings = settings
         self.pipeline = pipeline
         self.terms = terms

@@ -373,6 +373,7 @@ class PartialFailure(EvalsError, ExceptionGroup[Exception], Generic[K, V]):
 
     # Narrower than the base: ours holds no BaseException.
     def derive(self, excs: Sequence[Exception]) -> PartialFailure[K, V]:  # type: ignore[override]
+        """The part of this failure that those errors are, with all of its results; for `split` and `except*`."""
         kept = {key: error for key, error in self.errors.items() if error in excs}
         failure: PartialFailure[K, V] = type(self)(self.message, excs)
         failure.results = self.results

@@ -1,0 +1,70 @@
+"""What an import costs: which modules are loaded by the package, by the client, and by its first request."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+HEAVY = ("aiohttp", "attrs", "cattrs", "tenacity", "msgspec", "asyncio", "sqlite3", "click", "rich")
+
+
+def loaded_by(program: str) -> set[str]:
+    """The top-level modules that a program has loaded at its end."""
+    child = subprocess.run(
+        [sys.executable, "-c", f"{program}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(child.stdout.split())
+
+
+def test_the_package_loads_nothing() -> None:
+    """`import evals_async` loads no dependency, and not even asyncio."""
+    loaded = loaded_by("import evals_async")
+    assert "evals_async" in loaded
+    assert set() == loaded & {*HEAVY, "attr"}
+
+
+def test_names_are_loaded_when_they_are_used() -> None:
+    """The errors need attrs and nothing else; the list of names needs nothing at all."""
+    assert set() == loaded_by("import evals_async; evals_async.__all__; dir(evals_async)") & {*HEAVY, "attr"}
+    assert {"attrs"} == loaded_by("from evals_async import NotFound") & set(HEAVY)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import evals_async.client",
+        "from evals_async import EvalsClient; EvalsClient(api_key='sk-none').with_options(timeout=3)",
+        "from evals_async import *",
+        "import evals_async.models, evals_async.webhooks, evals_async.codec",
+    ],
+)
+def test_clients_are_made_without_the_network_libraries(program: str) -> None:
+    """A client is imported and made without aiohttp and tenacity; servers and command lines are not loaded at all."""
+    loaded = loaded_by(program)
+    assert {"attrs", "cattrs", "msgspec"} <= loaded
+    assert set() == loaded & {"aiohttp", "tenacity", "sqlite3", "click", "rich", "openai"}
+
+
+REQUEST = """
+import asyncio, sys
+from evals_async import ConnectFailed, EvalsClient
+
+async def main():
+    async with EvalsClient(api_key="sk-none", base_url="http://127.0.0.1:1", max_retries={retries}) as client:
+        try:
+            await client.evals.retrieve("e")
+        except ConnectFailed:
+            pass
+
+asyncio.run(main())
+"""
+
+
+def test_the_first_request_loads_aiohttp() -> None:
+    """aiohttp is loaded by the first request, and tenacity by the first that is sent again."""
+    assert {"aiohttp"} == loaded_by(REQUEST.format(retries=0)) & {"aiohttp", "tenacity"}
+    assert {"aiohttp", "tenacity"} == loaded_by(REQUEST.format(retries=1)) & {"aiohttp", "tenacity"}

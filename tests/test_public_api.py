@@ -1,0 +1,107 @@
+"""The public names: one sorted list each for the package, its models and its server, and a docstring for everything."""
+
+import ast
+import importlib
+import inspect
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import evals_async
+
+
+MODULES = ["evals_async", "evals_async.models", "evals_async.server", "evals_async.resources", "evals_async.wire"]
+SHOWN = ["evals_async", "evals_async.models", "evals_async.server"]
+EACH_MODULE = pytest.mark.parametrize("name", MODULES)
+
+
+def sort_key(name: str) -> tuple[int, str]:
+    """Constants, then classes, then functions, each in order: how ruff sorts such lists."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
+
+
+@EACH_MODULE
+def test_lists_are_sorted(name: str) -> None:
+    """Each list of public names is in order, without repetitions."""
+    names = list(importlib.import_module(name).__all__)
+    expected = sorted(set(names), key=None if name == "evals_async" else sort_key)
+    assert expected == names
+
+
+@EACH_MODULE
+def test_what_is_listed_can_be_imported(name: str) -> None:
+    """Every listed name is there, `from module import *` gives all of them, and `dir` shows them."""
+    module = importlib.import_module(name)
+    found: dict[str, object] = {}
+    exec(f"from {name} import *", found)
+    assert set(module.__all__) == set(found) - {"__builtins__"}
+    assert set(module.__all__) <= set(dir(module))
+
+
+def declared() -> Iterator[tuple[str, str]]:
+    """The names that type checkers see, with the modules they come from."""
+    tree = ast.parse(Path(str(evals_async.__file__)).read_text(encoding="utf-8"))
+    [block] = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    for node in block.body:
+        assert isinstance(node, ast.ImportFrom)
+        assert node.module is not None
+        for alias in node.names:
+            assert alias.name == alias.asname, "without `as` it is not re-exported"
+            yield alias.name, node.module
+
+
+def test_type_checkers_see_what_is_there() -> None:
+    """The imports for type checkers name what is looked up at run time: the same names, from the same modules."""
+    assert {name: f"evals_async.{home}" for name, home in evals_async.PLACES.items()} == dict(declared())
+    assert sorted(evals_async.PLACES) == [name for _, name in sorted((name, name) for name, _ in declared())]
+
+
+def test_unknown_names() -> None:
+    """A name that is not there is told as Python tells it."""
+    with pytest.raises(AttributeError, match="module 'evals_async' has no attribute 'EvalClient'"):
+        _ = evals_async.EvalClient  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType, reportUnknownMemberType]  # on purpose
+    with pytest.raises(ImportError):
+        exec("from evals_async import EvalClient")
+
+
+def public_things() -> Iterator[Any]:
+    for name in SHOWN:
+        module = importlib.import_module(name)
+        for listed in module.__all__:
+            thing = getattr(module, listed)
+            if inspect.isclass(thing) or inspect.isfunction(thing):
+                yield pytest.param(thing, id=f"{name}.{listed}")
+
+
+@pytest.mark.parametrize("thing", list(public_things()))
+def test_everything_public_is_explained(thing: Any) -> None:
+    """Each public class and function is ours and has a docstring of its own, and so have a class's public methods."""
+    assert thing.__module__.startswith("evals_async.")
+    assert inspect.isfunction(thing) or "__doc__" in vars(thing)
+    assert (thing.__doc__ or "").strip()
+    silent: list[str] = []
+    for name, member in vars(thing).items() if inspect.isclass(thing) else ():
+        function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+        if inspect.isfunction(function) and not name.startswith("_") and not inspect.getdoc(getattr(thing, name)):
+            silent.append(name)
+    assert UNEXPLAINED.get(thing.__name__, []) == silent
+
+
+# Parts of a class that are not for its users: called by other modules of the package, or said in the class's own words.
+UNEXPLAINED: dict[str, list[str]] = {
+    "FanOut": ["more"],
+    "LocalServer": ["stop_listening", "carry_out"],
+    "Pace": ["jittered", "not_before"],
+    "Pager": ["listing", "walk"],
+}
+
+
+@pytest.mark.parametrize("name", evals_async.__all__)
+def test_public_classes_can_be_pickled_by_name(name: str) -> None:
+    """A public class is found again under the name that it says it has."""
+    thing = getattr(evals_async, name)
+    if inspect.isclass(thing):
+        assert thing is pickle.loads(pickle.dumps(thing))

@@ -129,12 +129,14 @@ PLACES = {name: module for module, names in HOMES.items() for name in names.spli
 __all__ = sorted(PLACES)  # pyright: ignore[reportUnsupportedDunderAll]  # computed; the names are those imported above
 
 
-def __getattr__(name: str) -> object:
-    if name not in PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f"{__name__}.{PLACES[name]}"), name)
-    globals()[name] = value  # so that the next look-up finds it without this function
-    return value
+if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of ours
+
+    def __getattr__(name: str) -> object:
+        if name not in PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value: object = getattr(import_module(f"{__name__}.{PLACES[name]}"), name)
+        globals()[name] = value  # so that the next look-up finds it without this function
+        return value
 
 
 def __dir__() -> list[str]:

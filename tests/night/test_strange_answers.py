@@ -26,8 +26,8 @@ NO_JSON = {
     "a comment": b"// generated\n" + WHOLE,
     "NaN": b'{"object":"eval.run","id":"evalrun_1","eval_id":"eval_1","created_at":NaN}',
     "UTF-16": WHOLE.decode().encode("utf-16"),
-    "latin-1": b'{"object":"eval.run","id":"evalrun_1","eval_id":"eval_1","name":"caf\xe9"}',
-    "cut in a character": b'{"object":"eval.run","id":"evalrun_1","name":"caf\xc3',
+    "latin-1": b'{"object":"eval.run","id":"evalrun_1","eval_id":"eval_1","name":"\xe9t\xe9"}',
+    "cut in a character": b'{"object":"eval.run","id":"evalrun_1","name":"\xc3',
     "a surrogate as UTF-8": b'{"object":"eval.run","id":"evalrun_1","name":"\xed\xa0\x80"}',
 }
 

@@ -11,12 +11,20 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Sized
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from evals_async.errors import InvalidArgument
+
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 Items: TypeAlias = Iterable[K] | AsyncIterable[K]
 """Any iterable or async iterable; it is taken from lazily, one item at a time."""
+
+
+def refuse_one(items: object) -> None:
+    """Raise `InvalidArgument` for a single id where many are expected: its characters are never what is meant."""
+    if isinstance(items, str | bytes):
+        raise InvalidArgument(f"expected many items, got one {type(items).__name__}: put it into a list")
 
 
 class Source(Generic[K]):
@@ -29,6 +37,7 @@ class Source(Generic[K]):
         self.lock = asyncio.Lock()
         self.later: AsyncIterator[K] | None = None
         self.now: Iterable[K] = ()
+        refuse_one(items)
         if isinstance(items, AsyncIterable):
             self.later = aiter(items)
         else:

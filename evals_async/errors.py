@@ -366,7 +366,9 @@ class PartialFailure(EvalsError, ExceptionGroup[Exception], Generic[K, V]):
     @classmethod
     def of(cls, results: Mapping[K, V], errors: Mapping[K, Exception]) -> PartialFailure[K, V]:
         """The failure of `errors` out of `results` and `errors`."""
-        failure = cls(f"{len(errors)} of {len(results) + len(errors)} calls failed", list(errors.values()))
+        first = next(iter(errors.values()))
+        text = f"{len(errors)} of {len(results) + len(errors)} calls failed; the first: {type(first).__name__}: {first}"
+        failure = cls(text, list(errors.values()))
         failure.results = results
         failure.errors = errors
         return failure

@@ -17,7 +17,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 import attrs
 
-from evals_async.channel import Channel
+from evals_async.channel import Channel, refuse_one
 from evals_async.clock import SYSTEM_CLOCK, Clock
 from evals_async.errors import (
     ApiError,
@@ -272,6 +272,7 @@ def poll_many(
     """
     deadline = Deadline(timeout, clock)
     rules = Rules(done=done, clock=clock, deadline=deadline, pace=pace, on_poll=on_poll, delay_of=delay_of)
+    refuse_one(keys)
     watches = [(key, Watch(partial(fetch, key), rules)) for key in keys]
     crew = checked_concurrency(concurrency, len(watches))
     tally = Tally(len(watches), on_progress)

@@ -193,11 +193,11 @@ def partial() -> PartialFailure[str, int]:
 
 
 def test_partial_failure_holds_both_sides() -> None:
-    """What arrived and what failed are found by key, and the message counts them."""
+    """What arrived and what failed are found by key, and the message counts them and tells the first."""
     failure = partial()
     assert ({"a": 1}, ["b", "c", "d", "e"]) == (failure.results, list(failure.errors))
     assert tuple(failure.errors.values()) == failure.exceptions
-    assert "4 of 5 calls failed (4 sub-exceptions)" == str(failure)
+    assert "4 of 5 calls failed; the first: NotFound: 404 NotFound: gone (4 sub-exceptions)" == str(failure)
 
 
 def part(group: object) -> PartialFailure[str, int]:

@@ -624,7 +624,7 @@ async def test_merge_gives_every_item_with_its_parent() -> None:
     """All items of all streams arrive, those of one stream in order, no more streams open than allowed."""
     most = 0
     got: dict[str, list[str]] = {}
-    async for outcome in merge(lambda p: Listing(p, 30), "abcdefgh", concurrency=3):
+    async for outcome in merge(lambda p: Listing(p, 30), list("abcdefgh"), concurrency=3):
         most = max(most, Listing.running)
         got.setdefault(outcome.key, []).append(outcome.unwrap())
     assert got == {p: [f"{p}{n}" for n in range(30)] for p in "abcdefgh"}
@@ -689,3 +689,14 @@ async def test_merge_ends_streams_that_resist() -> None:
         await turns()
     assert endless.steps == 2
     assert others() == set()
+
+
+@pytest.mark.parametrize("items", ["evalrun_1", b"evalrun_1"])
+async def test_one_id_is_not_many(items: str | bytes) -> None:
+    """A single id where many are expected is refused, and not taken for its characters."""
+
+    async def call(item: object) -> object:
+        return item
+
+    with pytest.raises(InvalidArgument, match="put it into a list"):
+        fan_out(call, items)

@@ -636,7 +636,7 @@ async def test_merge_survives_a_stream_that_fails() -> None:
     """A stream that fails gives its items, then one outcome with its error; the others are whole."""
     streams = {"a": Listing("a", 2, fails=True), "b": Listing("b", 3)}
     events: list[Progress] = []
-    outcomes = [o async for o in merge(streams.__getitem__, "abc", on_progress=events.append)]
+    outcomes = [o async for o in merge(streams.__getitem__, list("abc"), on_progress=events.append)]
     assert [o.value for o in outcomes if o.key == "b"] == ["b0", "b1", "b2"]
     assert [(o.value, str(o.error or "")) for o in outcomes if o.key == "a"] == [("a0", ""), ("a1", ""), (None, "a")]
     assert [type(o.error) for o in outcomes if o.key == "c"] == [KeyError]

@@ -7,7 +7,7 @@ import asyncio
 import copy
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from evals_async.errors import InvalidArgument
@@ -17,71 +17,106 @@ V = TypeVar("V")
 
 
 class Flight:
-    """One running call, and the futures of those who wait for it."""
+    """A call that runs in the task of who asked first, and the futures of those who wait for it."""
 
-    def __init__(self, task: "asyncio.Task[Any]") -> None:
-        self.task = task
-        self.waiters: set[asyncio.Future[None]] = set()
-        self.shared = False
-        task.add_done_callback(self.land)
+    def __init__(self) -> None:
+        self.waiters: list[asyncio.Future[Outcome]] = []
+        self.lead()
 
-    def land(self, task: "asyncio.Task[Any]") -> None:
+    def lead(self) -> None:
+        """The running task is the one that makes the call, from now on."""
+        task = asyncio.current_task()
+        assert task is not None  # whatever awaits a call runs in a task
+        self.leader = task
+        self.cancelling = task.cancelling()
+
+    @property
+    def is_given_up(self) -> bool:
+        """Was the task that makes the call told to end?"""
+        return self.leader.cancelling() > self.cancelling
+
+    def hand_over(self) -> bool:
+        """Let the first who still waits make the call anew; false if nobody does."""
+        while self.waiters:
+            waiter = self.waiters.pop(0)
+            if not waiter.done():
+                waiter.set_result(TAKE_OVER)
+                return True
+        return False
+
+    def land(self, outcome: "Outcome") -> None:
         for waiter in self.waiters:
             if not waiter.done():
-                waiter.set_result(None)
-        if not task.cancelled():
-            task.exception()  # each waiter raises it; if all have left, it is nobody's
+                value, error = outcome
+                waiter.set_result((value, None if error is None else twin_of(error)))
+
+
+Outcome: TypeAlias = tuple[Any, BaseException | None]
+"""What became of a call: its value, or its error."""
+
+TAKE_OVER: Outcome = (None, None)
+"""What a waiter is told (this very object) whose turn it is to make the call."""
 
 
 class SingleFlight:
     """Concurrent calls with one key share one running call.
 
-    The call runs in a task of its own, in the context (`contextvars`) of the first who asked. A waiter that is
-    cancelled leaves alone; the call is cancelled when the last one leaves, and he waits until it is gone. A failure
-    reaches everyone who waits, as an exception object of his own, and is forgotten: the next to ask calls anew. Each
-    event loop has its own flights.
+    The call runs in the task of the first who asked, so that one that nobody shares costs next to nothing. A waiter
+    that is cancelled leaves alone; when the one who makes the call is cancelled, the next one makes it anew; when the
+    last one leaves, it is over. A failure reaches everyone who waits, as an exception object of his own, and is
+    forgotten: the next to ask calls anew. Each event loop has its own flights.
     """
 
     def __init__(self) -> None:
         self.loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Flight]] = WeakKeyDictionary()
 
     async def run(self, key: Hashable, call: Callable[[], Awaitable[V]]) -> V:
-        """The result of the call that runs under `key`; if none does, `call()` is begun. Raises what it raises."""
+        """The result of the call that runs under `key`; if none does, of `call()`. Raises what it raises."""
         loop = asyncio.get_running_loop()
-        flights = self.loops.setdefault(loop, {})
+        flights = self.loops.get(loop)
+        if flights is None:
+            flights = self.loops[loop] = {}
         flight = flights.get(key)
-        if flight is None or flight.task.done():
-            flight = flights[key] = Flight(loop.create_task(awaited(call)))
+        if flight is None or flight.is_given_up:
+            flight = flights[key] = Flight()
         else:
-            flight.shared = True
-        task = flight.task
-        waiter = loop.create_future()
-        flight.waiters.add(waiter)
-        try:
-            await waiter
-        finally:
-            flight.waiters.discard(waiter)
-            if (task.done() or not flight.waiters) and flights.get(key) is flight:
+            outcome = await follow(flight, loop.create_future())
+            if outcome is not TAKE_OVER:
+                if outcome[1] is not None:
+                    raise outcome[1]
+                return cast("V", outcome[0])
+            flight.lead()
+        return await lead(flight, flights, key, call)
+
+
+async def lead(flight: Flight, flights: dict[Hashable, Flight], key: Hashable, call: Callable[[], Awaitable[V]]) -> V:
+    """The call itself, made here, and its outcome told to those who wait."""
+    outcome: Outcome = TAKE_OVER
+    try:
+        value = await call()
+        outcome = (value, None)
+        return value
+    except BaseException as error:
+        if not (isinstance(error, asyncio.CancelledError) and flight.is_given_up):
+            outcome = (None, error)
+        raise
+    finally:
+        if outcome is not TAKE_OVER or not flight.hand_over():
+            if flights.get(key) is flight:
                 del flights[key]
-            if not task.done() and not flight.waiters:
-                task.cancel()
-                await asyncio.wait([task])
-        return outcome_of(cast("asyncio.Task[V]", task), flight.shared)
+            flight.land(outcome)
+        del outcome  # or this frame and an error's traceback would hold each other until the next collection
 
 
-async def awaited(call: Callable[[], Awaitable[V]]) -> V:
-    return await call()
-
-
-def outcome_of(task: "asyncio.Task[V]", shared: bool) -> V:
-    """The task's result, or its exception: a copy for everyone, if it was shared.
-
-    One exception object raised in several tasks would collect the tracebacks and notes of all of them.
-    """
-    error = task.exception() if shared and not task.cancelled() else None
-    if error is not None:
-        raise twin_of(error)
-    return task.result()
+async def follow(flight: Flight, waiter: "asyncio.Future[Outcome]") -> Outcome:
+    """What became of the call, or `TAKE_OVER`."""
+    flight.waiters.append(waiter)
+    try:
+        return await waiter
+    except asyncio.CancelledError:
+        if waiter.done() and not waiter.cancelled() and waiter.result() is TAKE_OVER:
+            flight.hand_over()  # the turn had come, at the same moment
+        raise
 
 
 def twin_of(error: BaseException) -> BaseException:

@@ -73,7 +73,9 @@ async def test_nothing_is_remembered() -> None:
 
 @pytest.mark.parametrize("doomed", [0, 1])
 async def test_cancelled_waiter_does_not_hurt_the_others(doomed: int) -> None:
-    """One of two who wait is cancelled, the first or the second: the other gets the answer of the one call."""
+    """One of two who wait is cancelled, and the other gets an answer: of the one call, or where it was made by the one
+    who is gone, of a second one that the other makes.
+    """
     flights, call = SingleFlight(), Call()
     waiters = [asyncio.create_task(flights.run("run_1", call)) for _ in range(2)]
     await turns()
@@ -81,8 +83,24 @@ async def test_cancelled_waiter_does_not_hurt_the_others(doomed: int) -> None:
     await turns()
     assert waiters[doomed].cancelled()
     call.go.set()
-    assert await waiters[1 - doomed] == "answer 1"
-    assert (call.begun, call.cancelled) == (1, 0)
+    assert await waiters[1 - doomed] == ("answer 2" if doomed == 0 else "answer 1")
+    assert (call.begun, call.cancelled) == ((2, 1) if doomed == 0 else (1, 0))
+
+
+async def test_the_turn_goes_on_until_somebody_takes_it() -> None:
+    """Of those who wait, the first that is still there makes the call anew; one that leaves with the turn passes it on."""
+    flights, call = SingleFlight(), Call()
+    waiters = [asyncio.create_task(flights.run("run_1", call)) for _ in range(5)]
+    await turns()
+    waiters[1].cancel()
+    waiters[0].cancel()
+    await turns(1)  # the turn is with the third, which has not noticed
+    waiters[2].cancel()
+    await turns()
+    call.go.set()
+    assert await asyncio.gather(*waiters[3:]) == ["answer 2"] * 2
+    assert (call.begun, call.cancelled) == (2, 1)
+    assert all(waiter.cancelled() for waiter in waiters[:3])
 
 
 async def test_waiter_cancelled_while_the_call_lands() -> None:
@@ -92,15 +110,15 @@ async def test_waiter_cancelled_while_the_call_lands() -> None:
 
     async def call() -> str:
         await go.wait()
-        asyncio.get_running_loop().call_soon(waiters[0].cancel)
+        asyncio.get_running_loop().call_soon(waiters[1].cancel)
         return "answer"
 
     waiters = [asyncio.create_task(flights.run("run_1", call)) for _ in range(2)]
     await turns()
     go.set()
-    assert await waiters[1] == "answer"
+    assert await waiters[0] == "answer"
     await asyncio.wait(waiters)
-    assert waiters[0].cancelled()
+    assert waiters[1].cancelled()
 
 
 async def test_call_ends_with_its_last_waiter() -> None:
@@ -250,18 +268,16 @@ async def test_cancellation_inside_the_call_reaches_the_waiters() -> None:
     assert await flights.run("run_1", call) == "answer 2"
 
 
-async def test_call_runs_in_the_context_of_the_first() -> None:
-    """Context variables of the first who asked are seen by the call; those it sets stay with it."""
+async def test_call_runs_in_the_task_of_the_first() -> None:
+    """The call sees the context variables and the task of the first who asked: nothing is made for one alone."""
     var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="none")
 
-    async def call() -> str:
-        seen = var.get()
-        var.set("set by the call")
-        return seen
+    async def call() -> tuple[str, bool]:
+        return var.get(), asyncio.current_task() is mine
 
+    mine = asyncio.current_task()
     var.set("mine")
-    assert await SingleFlight().run("run_1", call) == "mine"
-    assert var.get() == "mine"
+    assert await SingleFlight().run("run_1", call) == ("mine", True)
 
 
 def test_each_loop_has_its_own_flights() -> None:

@@ -3,6 +3,7 @@
 All of it is checked before any I/O. Nothing here knows an endpoint, and nothing sends.
 """
 
+import re
 from collections.abc import Mapping
 from enum import Enum
 from typing import Final, Literal, NotRequired, TypeAlias, TypedDict
@@ -13,7 +14,7 @@ from evals_async.codec import encode
 from evals_async.errors import ConfigurationError, InvalidArgument
 from evals_async.jsontext import JSONValue
 from evals_async.settings import checked_headers
-from evals_async.wire.exchange import Kind, Request, Sink, Upload
+from evals_async.wire.exchange import NO_HEADERS, Kind, Request, Sink, Upload
 
 
 Order: TypeAlias = Literal["asc", "desc"]
@@ -21,6 +22,7 @@ Query: TypeAlias = tuple[tuple[str, str], ...]
 
 LONGEST_ID = 256  # characters; the longest seen, an Azure dataset URI, has 180
 SHOWN_OF_AN_ID = 40
+USUAL_ID = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]{0,255}")
 
 
 class Omit(Enum):
@@ -57,6 +59,8 @@ def segment(value: object, name: str) -> str:
     Raises `InvalidArgument`, naming the argument, for what is no id: not a str, empty, `.` or `..`, longer than 256
     characters, with white space, control characters or lone surrogates in it.
     """
+    if type(value) is str and USUAL_ID.fullmatch(value):
+        return value  # needs no quoting
     if not isinstance(value, str):
         raise InvalidArgument(f"{name} must be a str, not {type(value).__name__}")
     shown = ascii(value[:SHOWN_OF_AN_ID])
@@ -112,13 +116,8 @@ def request(
 
     Raises `InvalidArgument` for what cannot be sent, and `TypeError` for an option that there is not.
     """
-    if options and (unknown := options.keys() - CallOptions.__annotations__.keys()):
-        raise TypeError(f"unexpected keyword argument: {', '.join(sorted(unknown))}")
     path = route.format_map({name: segment(value, name) for name, value in ids.items()}) if ids else route
-    try:
-        headers = checked_headers(options.get("extra_headers", {}))
-    except ConfigurationError as error:
-        raise InvalidArgument(f"extra_headers: {error}") from None
+    headers = extra_headers(options) if options else NO_HEADERS
     content: bytes | Upload | None = upload
     if body is not None:
         body |= json_body(**options.get("extra_body", {}))
@@ -131,6 +130,16 @@ def request(
     return Request(
         method=method, route=route, path=path, kind=kind, query=query, headers=headers, body=content, sink=sink
     )
+
+
+def extra_headers(options: CallOptions) -> Mapping[str, str]:
+    """The headers in a call's options; and here it is told if there are options that there are not."""
+    if unknown := options.keys() - CallOptions.__annotations__.keys():
+        raise TypeError(f"unexpected keyword argument: {', '.join(sorted(unknown))}")
+    try:
+        return checked_headers(options.get("extra_headers", {}))
+    except ConfigurationError as error:
+        raise InvalidArgument(f"extra_headers: {error}") from None
 
 
 def merged(query: Query, later: Query) -> Query:

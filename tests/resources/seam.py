@@ -3,6 +3,7 @@
 Nothing goes over a socket: `aioresponses` takes the place of `ClientSession._request`.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -81,8 +82,9 @@ class Seam:
     def gives(self, *answers: Answer | object) -> None:
         self.answers = [answer if isinstance(answer, Answer) else Answer(answer) for answer in answers]
 
-    def answer(self, method: str, url: URL, **options: Any) -> CallbackResult:
+    async def answer(self, method: str, url: URL, **options: Any) -> CallbackResult:
         self.sent.append(Sent(method, url, options["headers"], options["data"]))
+        await asyncio.sleep(0)  # as every network: others get their turn meanwhile
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body)
         return CallbackResult(

@@ -124,10 +124,12 @@ def structure(value: object, shape: type[T], body: bytes = b"") -> T:
     try:
         made: T = converter.get_structure_hook(shape)(value, shape)
     except Mismatch as mismatch:
-        error = refused(mismatch, body)
+        error = [refused(mismatch, body)]
     else:
         return made
-    raise error  # outside the except block: the error stands alone, without the traceback that led to it
+    # Outside the except block, so that the error stands alone, without the traceback that led to it. And popped: its own
+    # traceback holds this frame, which must not hold it too, or bodies of megabytes would wait for the collector.
+    raise error.pop()
 
 
 def decode(data: bytes, shape: type[T]) -> T:
@@ -170,7 +172,7 @@ def decode_page(data: bytes, shape: type[T]) -> PageBody[T]:
         for entry in envelope.data:
             items.append(hook(entry, shape))  # noqa: PERF401  # its length is the index in the error's path
     except Mismatch as mismatch:
-        error = refused(mismatch.within(f"[{len(items)}]").within(".data"), data)
+        error = [refused(mismatch.within(f"[{len(items)}]").within(".data"), data)]
     else:
         return PageBody(
             data=tuple(items),
@@ -179,7 +181,7 @@ def decode_page(data: bytes, shape: type[T]) -> PageBody[T]:
             has_more=envelope.has_more,
             extra=envelope.extra,
         )
-    raise error
+    raise error.pop()
 
 
 async def decode_large_page(data: bytes, shape: type[T]) -> PageBody[T]:
@@ -209,10 +211,11 @@ def parse(data: bytes) -> JSONValue:
     try:
         return jsontext.parse(data)
     except jsontext.NotJSON as reason:
-        text = data.lstrip()
-        got = "nothing" if not text else "HTML" if text.startswith(b"<") else "text that is no JSON"
-        error = DecodeError(f"$: expected JSON, got {got} ({reason})", at="$", expected="JSON", got=got, body=data)
-    raise error
+        start = data.lstrip()[:1]
+        got = "nothing" if not start else "HTML" if start == b"<" else "text that is no JSON"
+        text = f"$: expected JSON, got {got} ({reason})"
+        error = [DecodeError(text, at="$", expected="JSON", got=got, body=data)]
+    raise error.pop()
 
 
 def refused(mismatch: Mismatch, body: bytes) -> DecodeError:

@@ -1,6 +1,7 @@
 """The functions that are written for each class: their source, what they share in memory, and the objects they fill."""
 
 import ast
+import contextlib
 import copy
 import gc
 import linecache
@@ -13,9 +14,10 @@ import attrs
 import pytest
 from bodies import CLASSES, payload, smallest
 
-from evals_async.codec import converter, decode, encode, source_of, structure
+from evals_async.codec import converter, decode, decode_page, encode, source_of, structure
 from evals_async.codec.classes import thawed
 from evals_async.codec.mismatch import Mismatch
+from evals_async.errors import DecodeError
 from evals_async.jsontext import dump
 from evals_async.models import EvalRun, OutputItem
 from evals_async.models.base import NO_NULLS, NOTHING_EXTRA
@@ -158,15 +160,25 @@ def test_first_use_in_many_threads() -> None:
     assert 1 == len(set(made))
 
 
+REFUSED = (b'{"id": "r", "result_counts": {"total": "4"}}', b"[]", b"no json", b'{"data": [{"id": 7}]}')
+
+
 def test_decoding_leaves_no_cycles() -> None:
-    """Decoding leaves nothing for the collector: thousands of runs a second must not wait for it."""
-    body = dump(payload("run_completed_completions"))
-    decode(body, EvalRun)
+    """Decoding, and refusing, leave nothing for the collector: bodies of megabytes must not wait for it."""
+    good = dump(payload("run_completed_completions"))
+
+    def all_of_them() -> None:
+        decode(good, EvalRun)
+        for body in REFUSED:
+            for read in (decode, decode_page):
+                with contextlib.suppress(DecodeError):
+                    read(body, EvalRun)
+
+    all_of_them()
     gc.collect()
     gc.disable()
     try:
-        for _ in range(10):
-            decode(body, EvalRun)
+        all_of_them()
         assert 0 == gc.collect()
     finally:
         gc.enable()

@@ -20,6 +20,7 @@ import attrs
 import pytest
 
 import evals_async
+import evals_async.archive
 import evals_async.models
 import evals_async.server
 from evals_async import EvalsClient
@@ -233,6 +234,7 @@ def test_reference_is_complete() -> None:
     expected = {f"evals_async.{name}" for name in evals_async.__all__ if name not in models}
     expected |= {f"evals_async.models.{name}" for name in models}
     expected |= {f"evals_async.server.{name}" for name in evals_async.server.__all__}
+    expected |= {f"evals_async.archive.{name}" for name in evals_async.archive.__all__}
     reached = {name for name in names if name.startswith(("evals_async.resources.", "evals_async.webhooks."))}
     assert expected == set(names) - reached
     assert len(names) == len(set(names))

@@ -66,8 +66,8 @@ async def official(base_url: str, directory: Path) -> Counts:
         async for file in client.files.list(purpose="evals"):
             write("files", file.to_dict(warnings=False))
             (directory / file.id).write_bytes((await client.files.content(file.id)).content)
-    for file in out.values():
-        file.close()
+    for lines in out.values():
+        lines.close()
     return counts
 
 

@@ -249,7 +249,7 @@ class EvalsClient:
     def with_options(
         self,
         *,
-        timeout: float | Timeouts | None | Omit = OMIT,
+        timeout: float | Timeouts | Omit | None = OMIT,
         max_retries: int | None = None,
         retry: RetryPolicy | None = None,
         headers: Mapping[str, str] | None = None,

@@ -21,7 +21,7 @@ JSONObject: TypeAlias = Mapping[str, object]
 
 
 def as_object(value: object) -> JSONObject | None:
-    """The value of a JSON document, if it is an object. (After `isinstance`, type checkers only half know what it is.)"""
+    """The value of a JSON document, if it is an object. (Type checkers only half know it after `isinstance`.)"""
     return cast("JSONObject", value) if isinstance(value, Mapping) else None
 
 

@@ -127,8 +127,8 @@ def structure(value: object, shape: type[T], body: bytes = b"") -> T:
         error = [refused(mismatch, body)]
     else:
         return made
-    # Outside the except block, so that the error stands alone, without the traceback that led to it. And popped: its own
-    # traceback holds this frame, which must not hold it too, or bodies of megabytes would wait for the collector.
+    # Outside the except block, so that the error stands alone, without the traceback that led to it. And popped: that
+    # the error's traceback holds this frame is enough, or bodies of megabytes would wait for the collector.
     raise error.pop()
 
 

@@ -50,7 +50,7 @@ def wire_fields(model: type[Model]) -> "list[attrs.Attribute[Any]]":
 
 
 def source_of(model: type[Model], what: str = "structure") -> str:
-    """The source of a class's structuring function (or the one that `fill`s it from a record), once it has been used."""
+    """The source of a class's structuring function, or of the one that `fill`s it from a record, once it was used."""
     return "".join(linecache.getlines(f"<codec: {what}_{model.__name__}>"))
 
 
@@ -122,7 +122,7 @@ def write_field(field: "attrs.Attribute[Any]", bit: int, source: Source, convert
     source.names[hook] = converter.get_structure_hook(shape if element == JSONValue else element)
     if element != JSONValue:
         # The loop stands inline: it is the hottest one, and a call per array less.
-        source.add(f"elif type(v) is list:\n    left = iter(v)")
+        source.add("elif type(v) is list:\n    left = iter(v)")
         source.add(f"    try: o.{name} = tuple([{hook}(e, None) for e in left])")
         source.add(f"    except Mismatch as m: raise m.within(last_taken(v, left)).within({step!r})")
         source.add(f"else: raise wrong({step!r}, 'array', v)")

@@ -1,4 +1,4 @@
-"""How a request is put together: ids become path segments, parameters a query, fields a body; and what any call may get.
+"""How a request is put together: ids become path segments, parameters a query, fields a body. And a call's options.
 
 All of it is checked before any I/O. Nothing here knows an endpoint, and nothing sends.
 """

@@ -1,4 +1,4 @@
-"""`Call`: how a resource sends a request and decodes its answer, as one object or as a listing; and answers as they came.
+"""`Call`: how a resource sends a request and decodes its answer, as an object or a listing; and answers as they came.
 
 A resource holds a `Call`, not the client. Nothing here knows an endpoint.
 """
@@ -62,7 +62,7 @@ class Look(Generic[T]):
 
 
 def same_object(value: object, asked: Mapping[str, str]) -> None:
-    """Raise `ResponseMismatch` when an id of the object is not the one asked for: pools have delivered others' answers."""
+    """Raise `ResponseMismatch` when an id is not the one asked for: pools have delivered others' answers."""
     for name, expected in asked.items():
         got = getattr(value, name, None)
         if got is not None and got != expected:

@@ -56,7 +56,7 @@ class Evals:
         eval_id: str,
         *,
         name: str | Omit = OMIT,
-        metadata: Metadata | None | Omit = OMIT,
+        metadata: Metadata | Omit | None = OMIT,
         **options: Unpack[CallOptions],
     ) -> Eval:
         """Change an eval's name or metadata, all that the API lets change: POST /evals/{eval_id}."""

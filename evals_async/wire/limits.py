@@ -181,8 +181,8 @@ class Gate:
             self.slow_down(now, server_delay(reply, self.clock.time()))
         elif reply.status < 400:
             self.succeeded.add(now)
-            if limits is not None and limits.delay is not None:
-                self.hold(now, limits.delay)
+            if limits is not None and (limits.requests.remaining == 0 or limits.tokens.remaining == 0):
+                self.hold(now, limits.delay or 0.0)
             if self.paced:
                 self.speed_up(now)
 

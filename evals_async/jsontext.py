@@ -58,7 +58,7 @@ def parse_with_stdlib(data: bytes) -> JSONValue:
 
 
 # A string, however long, or what opens, closes and divides. Possessive, so that no text makes it slow.
-TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},]', re.DOTALL)
+TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["\[\]{},]', re.DOTALL)
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -82,10 +82,12 @@ def cut(data: bytes, ends: bytes) -> list[bytes]:
                     break
                 last = text[begin : token.start()].strip()
                 return [*parts, last] if last or parts else []
+        elif mark == b'"':  # a string without an end
+            break
         elif mark == b"," and depth == 1:
             parts.append(text[begin : token.start()].strip())
             begin = token.end()
-    raise NotJSON("brackets do not match")
+    raise NotJSON("brackets or quotes do not match")
 
 
 def members_by_hand(data: bytes) -> dict[str, bytes]:

@@ -2,11 +2,11 @@
 
     python crasher.py BASE_URL EXPORTER < plans > results
 
-A plan is a JSON line `{"path": ..., "crashes": [n, ...], "after": [seconds, ...]}`: the export into `path` is begun and
-dies at its n-th crash point, once for each n; is begun again and killed from outside after so many seconds, once for
-each; and is then left to end. The points: before a transaction, after its rows, after its cursor, after its commit. A
-result is a line `{"path", "kills", "code", "requests", "integrity"}`. EXPORTER is `right`, or one of
-the broken ones that the tests must catch.
+A plan is a JSON line `{"path": ..., "crashes": [n, ...], "after": [seconds, ...], "concurrency": 4}`: the export into
+`path` is begun and dies at its n-th crash point, once for each n; is begun again and killed from outside after so many
+seconds, once for each; and is then left to end. The points: before a transaction, after its rows, after its cursor,
+after its commit. A result is a line `{"path", "kills", "code", "integrity"}`. EXPORTER is `right`, or one of the broken
+ones that the tests must catch.
 """
 
 import asyncio
@@ -97,7 +97,7 @@ def break_exporter(kind: str) -> None:
         export.__dict__["following"] = stop_on_empty
 
 
-def child(base_url: str, path: str, crash_at: int, report: int) -> None:
+def child(base_url: str, path: str, crash_at: int, concurrency: int, report: int) -> None:
     """One export, which never returns to the caller."""
     Mortal.crash_at = crash_at
     connect = sqlite3.connect
@@ -107,7 +107,7 @@ def child(base_url: str, path: str, crash_at: int, report: int) -> None:
         clock = ScaledClock(20)
         client = EvalsClient(base_url=base_url, api_key="k", clock=clock)
         async with client, Archive.open(path, clock=clock) as archive:
-            done = await archive.export(client, concurrency=4, patience=60)
+            done = await archive.export(client, concurrency=concurrency, patience=60)
             return done.exit_code, done.requests
 
     code, requests = asyncio.run(run())
@@ -124,12 +124,12 @@ class Ended:
     requests: int = 0
 
 
-def fork(base_url: str, path: str, crash_at: int = 0, after: float | None = None) -> Ended:
+def fork(base_url: str, path: str, concurrency: int, crash_at: int = 0, after: float | None = None) -> Ended:
     read, write = os.pipe()
     process = os.fork()
     if not process:
         try:
-            child(base_url, path, crash_at, write)
+            child(base_url, path, crash_at, concurrency, write)
         finally:
             os._exit(1)
     os.close(write)
@@ -164,7 +164,7 @@ def carry_out(base_url: str, plan: dict[str, Any]) -> dict[str, Any]:
     deaths: list[dict[str, Any]] = [{"crash_at": point} for point in plan.get("crashes", [])]
     deaths += [{"after": seconds} for seconds in plan.get("after", [])]
     for death in [*deaths, {}]:
-        ended = fork(base_url, plan["path"], **death)
+        ended = fork(base_url, plan["path"], plan.get("concurrency", 4), **death)
         kills += ended.killed
         states.add(integrity(plan["path"]))
         if not ended.killed:

@@ -98,32 +98,27 @@ async def export(
     on_progress: OnProgress | None,
 ) -> ExportReport:
     """Copy what is selected into the store; see `Archive.export`."""
-    lock = WriterLock(database.path)
-    try:
-        await database.atomic(ledger.sign_in, os.getpid(), socket.gethostname(), clock.time())
-        server = server_name(client.settings.base_url)
-        current, resumed = await database.atomic(take_up, server, selection, clock.time(), terms.another_server)
-        before = await database.call(progress_before, current.number)
-        fetcher = Fetcher.of(client)
-        exporter = Exporter(
-            database,
-            fetcher,
-            current.number,
-            selection,
-            clock=clock,
-            patience=terms.patience,
-            on_progress=on_progress,
-            before=before,
-        )
-        stopped = await exporter.work_through(terms.concurrency)
-        if stopped is None:
-            await database.atomic(close_pass, current.number, clock.time())
-        return await report(database, current, exporter, resumed, stopped)
-    finally:
+    with WriterLock(database.path):
         try:
-            await database.atomic(ledger.sign_out)
+            await database.atomic(ledger.sign_in, os.getpid(), socket.gethostname(), clock.time())
+            server = server_name(client.settings.base_url)
+            current, resumed = await database.atomic(take_up, server, selection, clock.time(), terms.another_server)
+            exporter = Exporter(
+                database,
+                Fetcher.of(client),
+                current.number,
+                selection,
+                clock=clock,
+                patience=terms.patience,
+                on_progress=on_progress,
+                before=await database.call(progress_before, current.number),
+            )
+            stopped = await exporter.work_through(terms.concurrency)
+            if stopped is None:
+                await database.atomic(close_pass, current.number, clock.time())
+            return await report(database, current, exporter, resumed, stopped)
         finally:
-            lock.release()
+            await database.atomic(ledger.sign_out)
 
 
 async def report(

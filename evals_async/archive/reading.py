@@ -12,6 +12,7 @@ from evals_async.codec import decode
 from evals_async.errors import InvalidArgument
 from evals_async.models import Eval, EvalRun, File, OutputItem
 from evals_async.store import TABLES, Connection, Database, Kind, ledger, rows
+from evals_async.store.lock import is_locked
 
 
 T = TypeVar("T")
@@ -104,7 +105,8 @@ class EvalSummary:
 
 @attrs.frozen(kw_only=True)
 class Summary:
-    """What is in an archive, and how it stands. `writer` tells who fills it now, or was killed while doing so."""
+    """What is in an archive, and how it stands. `writer` tells who fills it now: process, host, since
+    when."""
 
     evals: tuple[EvalSummary, ...]
     counts: dict[str, int]
@@ -150,7 +152,7 @@ async def summary(database: Database) -> Summary:
         last=last,
         unfinished=len(unfinished),
         damaged=len(await database.call(ledger.damaged)),
-        writer=await database.call(ledger.writer),
+        writer=await database.call(ledger.writer) if database.path is not None and is_locked(database.path) else None,
     )
 
 

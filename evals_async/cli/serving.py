@@ -102,19 +102,24 @@ async def serve_until_stopped(
 
     from evals_async.archive import is_archive
     from evals_async.server import LocalServer, sample_tree
+    from evals_async.store.lock import WriterLock
 
-    read_only = read_only or (keep and file is not None and await is_archive(file))
+    archived = file is not None and await is_archive(file)
+    read_only = read_only or (keep and archived)
     stop = asyncio.Event()
     catch_signals(asyncio.get_running_loop(), stop)
-    async with LocalServer(file, host=host, port=port, read_only=read_only, allowed_hosts=allowed) as server:
-        if sample:
-            await server.seed(**sample_tree(SAMPLE_RUNS))
-        what = f"serving {file or 'a store in memory'}" + (", read-only," if read_only else "")
-        output.note(POINTERS.format(what=what, url=server.base_url))
-        if host not in LOOPBACK and not read_only:
-            output.note(f"everyone who reaches {host} may read and write here; --read-only forbids the writing")
-        output.say(server.base_url)
-        await stop.wait()
+    serving = LocalServer(file, host=host, port=port, read_only=read_only, allowed_hosts=allowed)
+    # An archive has one writer: no export goes into it while it is served to be written to.
+    with WriterLock(file if archived and not read_only else None):
+        async with serving as server:
+            if sample:
+                await server.seed(**sample_tree(SAMPLE_RUNS))
+            what = f"serving {file or 'a store in memory'}" + (", read-only," if read_only else "")
+            output.note(POINTERS.format(what=what, url=server.base_url))
+            if host not in LOOPBACK and not read_only:
+                output.note(f"everyone who reaches {host} may read and write here; --read-only forbids the writing")
+            output.say(server.base_url)
+            await stop.wait()
 
 
 def catch_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

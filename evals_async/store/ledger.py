@@ -296,6 +296,6 @@ def sign_out(connection: Connection) -> None:
 
 
 def writer(connection: Connection) -> tuple[int, str, float] | None:
-    """Who fills the store: process, host, since when. What a killed process left behind stays until the next writer."""
+    """Who signed in last: process, host, since when. A killed process stays; ask `lock` whether anyone is at work."""
     row: tuple[int, str, float] | None = connection.execute("SELECT pid, host, began FROM writer").fetchone()
     return row

@@ -154,6 +154,8 @@ async def test_a_second_exporter_is_refused(export: Export, file: Path) -> None:
         ):
 
             async def second() -> None:
+                async with Archive.open(file, read_only=True) as looking:
+                    assert (await looking.summary()).writer is not None
                 with pytest.raises(ArchiveError) as caught:
                     await export(server)
                 refused.append(str(caught.value))

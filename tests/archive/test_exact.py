@@ -1,0 +1,103 @@
+"""Exact texts: an object or an array is cut into its parts as they came, by the fast way and by hand alike."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evals_async import jsontext
+from evals_async.archive.paging import Place, following, place_of, step_back
+from evals_async.errors import PaginationError
+from evals_async.jsontext import NotJSON, elements, elements_by_hand, members, members_by_hand
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+LAYOUTS: list[dict[str, Any]] = [{}, {"separators": (",", ":")}, {"indent": 1}, {"ensure_ascii": False}]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(VALUES, max_size=5), st.sampled_from(LAYOUTS))
+def test_elements_are_the_texts_between_the_commas(values: list[Any], layout: dict[str, Any]) -> None:
+    """Each element is a piece of the document, is its value, and is the same in both ways."""
+    data = json.dumps(values, **layout).encode("utf-8", "surrogatepass")
+    found = elements_by_hand(data)
+    assert values == [json.loads(each) for each in found]
+    assert all(each in data for each in found)
+    assert found == elements(data)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(st.text(), VALUES, max_size=5), st.sampled_from(LAYOUTS))
+def test_members_are_the_texts_behind_the_names(values: dict[str, Any], layout: dict[str, Any]) -> None:
+    """Each member is found by its name, whatever is written in it."""
+    data = json.dumps(values, **layout).encode("utf-8", "surrogatepass")
+    found = members_by_hand(data)
+    assert values == {name: json.loads(each) for name, each in found.items()}
+    assert found == members(data)
+
+
+@pytest.mark.parametrize("data", [b"", b"[", b"[1", b'["a]', b"[1]]", b"[1}", b"{", b"<html>", b"[1] 2"])
+def test_what_is_no_array_is_refused(data: bytes) -> None:
+    """What is cut short, or is no array, has no elements."""
+    with pytest.raises(NotJSON):
+        elements(data)
+
+
+@pytest.mark.parametrize("data", [b"{", b'{"a":1', b'{"a"}', b"{1:2}", b'{"a":1,}', b"[]"])
+def test_what_is_no_object_is_refused(data: bytes) -> None:
+    """What is cut short, has no names, or is no object has no members."""
+    with pytest.raises(NotJSON):
+        members(data)
+
+
+def test_a_broken_part_stays_in_its_place() -> None:
+    """What is wrong inside one part does no harm to the others."""
+    data = b'[{"a":1},{"b":NaN,"c":"\xff"},' + b"[" * 5000 + b"]" * 5000 + b'," ]"]'
+    found = elements(data)
+    assert [b'{"a":1}', b'{"b":NaN,"c":"\xff"}', b'" ]"'] == [found[0], found[1], found[3]]
+    assert 1 == jsontext.parse(members(found[0])["a"])
+
+
+# --- where a listing goes on ------------------------------------------------------------------------------------------
+
+
+def test_a_place_is_kept_as_text() -> None:
+    """What is written into the store is read again by another process."""
+    place = Place(after="é", limit=7, trail=("a", "b"), stale=3)
+    assert place == place_of(place.text(), "runs")
+    assert (100, 1000) == (place_of(None, "runs").limit, place_of(None, "files").limit)
+
+
+def test_a_listing_ends_only_when_the_server_says_so() -> None:
+    """An empty page is no end; `has_more: false` is; without `has_more` an empty page is."""
+    place = Place(after="b", trail=("a", "b"))
+    more = following(place, [], set(), last_id=None, has_more=True)
+    assert more is not None
+    assert ("b", 1) == (more.after, more.stale)
+    assert following(place, ["c"], set(), last_id="c", has_more=False) is None
+    assert following(place, [], set(), last_id=None, has_more=None) is None
+
+
+def test_a_page_without_news_leads_to_the_nearest_older_id_twelve_times() -> None:
+    """Step by step back along the last ids, then to the beginning, and after twelve steps it is broken."""
+    place = following(Place(), list("abc"), set(), last_id=None, has_more=True)
+    seen: list[str | None] = []
+    for _ in range(12):
+        assert place is not None
+        place = following(place, ["a"], {"a"}, last_id="a", has_more=True)
+        assert place is not None
+        seen.append(place.after)
+    assert ["b", "a", None] == seen[:3]
+    with pytest.raises(PaginationError):
+        step_back(place or Place())
+    back = step_back(Place(after="c", trail=("a", "b", "c"), stale=5))
+    assert ("b", 6) == (back.after, back.stale)
+    onward = following(back, ["c", "d"], {"c"}, last_id="d", has_more=True)
+    assert onward is not None
+    assert ("d", 0) == (onward.after, onward.stale)

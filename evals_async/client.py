@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import sha256
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, NoReturn, Self, TypedDict, TypeVar, Unpack, cast
 
 import attrs
 
@@ -173,6 +173,8 @@ class EvalsClient:
         """Build what all copies of the client share. Raises `TypeError` for an option that there is not."""
         if unknown := options.keys() - ClientOptions.__annotations__.keys():
             raise TypeError(f"unexpected keyword argument: {', '.join(sorted(unknown))}")
+        # An option given as None is one that was not given; only for `timeout` it means something else.
+        options = cast("ClientOptions", {k: v for k, v in options.items() if v is not None or k == "timeout"})
         clock = options.get("clock", SYSTEM_CLOCK)
         transport = Transport(
             settings.base_url,
@@ -180,8 +182,8 @@ class EvalsClient:
             trace_configs=options.get("trace_configs", ()),
             proxy=options.get("proxy"),
             trust_env=options.get("trust_env", False),
-            connections=options.get("max_connections", 100),
-            max_body=options.get("max_body", MAX_BODY),
+            connections=whole(options.get("max_connections", 100), "max_connections", least=1),
+            max_body=whole(options.get("max_body", MAX_BODY), "max_body", least=1),
             ssl=options.get("ssl", True),
             clock=clock,
         )
@@ -196,7 +198,7 @@ class EvalsClient:
         named = {"OpenAI-Organization": settings.organization, "OpenAI-Project": settings.project}
         terms = Terms(
             timeouts=timeouts_of(options.get("timeout", 60.0)),
-            retry=options.get("retry") or RetryPolicy(attempts=options.get("max_retries", 2) + 1),
+            retry=options.get("retry") or RetryPolicy(attempts=retries(options.get("max_retries", 2)) + 1),
             headers={name: value for name, value in named.items() if value}
             | checked_headers(options.get("default_headers", {})),
             query=parameters(**options.get("default_query", {})),
@@ -231,7 +233,7 @@ class EvalsClient:
         request: Request,
         read: Callable[[Reply], Awaitable[T]],
         *,
-        timeout: float | None = None,
+        timeout: float | Timeouts | Omit | None = OMIT,
         settle: Callable[[], Awaitable[T | None]] | None = None,
     ) -> T:
         """What `read` makes of the answer to `request`, on this client's terms. For endpoints that no resource has."""
@@ -239,7 +241,7 @@ class EvalsClient:
         return await self.pipeline.send(
             request,
             read,
-            timeouts=terms.timeouts if timeout is None else timeouts_of(timeout),
+            timeouts=terms.timeouts if timeout is OMIT else timeouts_of(timeout),
             policy=terms.retry,
             headers=terms.headers,
             query=terms.query,
@@ -254,19 +256,24 @@ class EvalsClient:
         retry: RetryPolicy | None = None,
         headers: Mapping[str, str] | None = None,
         query: Mapping[str, object] | None = None,
+        default_headers: Mapping[str, str] | None = None,
+        default_query: Mapping[str, object] | None = None,
     ) -> Self:
         """A client on other terms that shares everything else: connections, limits, key. Closing one closes both.
 
-        `headers` and `query` are added to the ones that this client sends.
+        `headers` and `query` are added to the ones that this client sends; `default_headers` and `default_query` are
+        the official client's names for them.
         """
         terms = self.terms
+        headers = {**(default_headers or {}), **(headers or {})}
+        query = {**(default_query or {}), **(query or {})}
         if max_retries is not None:
-            retry = retry or attrs.evolve(terms.retry, attempts=max_retries + 1)
+            retry = retry or attrs.evolve(terms.retry, attempts=retries(max_retries) + 1)
         changed = Terms(
             timeouts=terms.timeouts if timeout is OMIT else timeouts_of(timeout),
             retry=retry or terms.retry,
-            headers={**terms.headers, **checked_headers(headers or {})},
-            query=merged(terms.query, parameters(**(query or {}))),
+            headers={**terms.headers, **checked_headers(headers)},
+            query=merged(terms.query, parameters(**query)),
         )
         twin = type(self).__new__(type(self))
         # Other headers may mean another answer: reads are shared among calls on the same terms only.
@@ -333,11 +340,30 @@ def scope_of(settings: Settings, terms: Terms) -> str:
 def timeouts_of(timeout: float | Timeouts | None) -> Timeouts:
     """The timeouts for a call of so many seconds.
 
-    Where more than a minute is given, one attempt may take a third of it.
+    Where more than a minute is given, one attempt may take a third of it. `None` is without any end.
     """
     if isinstance(timeout, Timeouts):
         return timeout
-    usual = Timeouts()
-    if timeout is None or usual.attempt is None:
-        return Timeouts(total=None)
-    return Timeouts(total=timeout, attempt=max(usual.attempt, timeout / 3))
+    if timeout is None:
+        return Timeouts(total=None, attempt=None)
+    total = seconds(timeout)
+    return Timeouts(total=total, attempt=max(20.0, total / 3))
+
+
+def seconds(timeout: object) -> float:
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+        raise ConfigurationError(f"timeout must be a number of seconds above 0, Timeouts, or None, not {timeout!r:.80}")
+    return timeout
+
+
+def retries(count: object) -> int:
+    """How often a failed attempt is repeated, 0 to 10."""
+    return whole(count, "max_retries", least=0, most=10)
+
+
+def whole(value: object, name: str, *, least: int, most: int | None = None) -> int:
+    """A whole number in its range. Raises `ConfigurationError`, naming the option."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
+        span = f"from {least}" if most is None else f"from {least} to {most}"
+        raise ConfigurationError(f"{name} must be a whole number {span}, not {value!r:.80}")
+    return value

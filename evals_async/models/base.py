@@ -58,8 +58,11 @@ def shown(value: object) -> str:
 
 
 def moment(seconds: int | None) -> datetime | None:
-    """The UTC time of seconds since the epoch."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    """The UTC time of seconds since the epoch; `None` for what no calendar has, such as milliseconds taken for seconds."""
+    try:
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
 
 
 @attrs.frozen(kw_only=True, repr=False)

@@ -40,13 +40,13 @@ OMIT: Final = Omit.OMIT
 class CallOptions(TypedDict):
     """What any call may be given beside its own arguments. To set it for many calls, use `client.with_options(...)`."""
 
-    timeout: NotRequired[float]
-    """Seconds for the whole call: attempts, pauses and body."""
-    extra_headers: NotRequired[Mapping[str, str]]
+    timeout: NotRequired[float | None]
+    """Seconds for the whole call: attempts, pauses and body. `None` is without end."""
+    extra_headers: NotRequired[Mapping[str, str] | None]
     """Headers to add; they win over the client's own, its key aside."""
-    extra_query: NotRequired[Mapping[str, object]]
+    extra_query: NotRequired[Mapping[str, object] | None]
     """Query parameters to add; they win over the call's own."""
-    extra_body: NotRequired[Mapping[str, object]]
+    extra_body: NotRequired[Mapping[str, object] | None]
     """Fields to add to the JSON body, where the call has one; they win over the call's own."""
 
 
@@ -120,13 +120,13 @@ def request(
     headers = extra_headers(options) if options else NO_HEADERS
     content: bytes | Upload | None = upload
     if body is not None:
-        body |= json_body(**options.get("extra_body", {}))
+        body |= json_body(**(options.get("extra_body") or {}))
         try:
             content = jsontext.dump(body)
         except jsontext.NotJSON as reason:
             raise InvalidArgument(f"the body of {method} {route} is no JSON: {reason}") from None
-    if "extra_query" in options:
-        query = merged(query, parameters(**options["extra_query"]))
+    if extra := options.get("extra_query"):
+        query = merged(query, parameters(**extra))
     return Request(
         method=method, route=route, path=path, kind=kind, query=query, headers=headers, body=content, sink=sink
     )
@@ -137,7 +137,7 @@ def extra_headers(options: CallOptions) -> Mapping[str, str]:
     if unknown := options.keys() - CallOptions.__annotations__.keys():
         raise TypeError(f"unexpected keyword argument: {', '.join(sorted(unknown))}")
     try:
-        return checked_headers(options.get("extra_headers", {}))
+        return checked_headers(options.get("extra_headers") or {})
     except ConfigurationError as error:
         raise InvalidArgument(f"extra_headers: {error}") from None
 

@@ -13,7 +13,7 @@ from evals_async.clock import Clock
 from evals_async.codec import decode, decode_page
 from evals_async.errors import ResponseError, ResponseMismatch
 from evals_async.pagination import Page, PageBody, Pager
-from evals_async.resources.base import NO_OPTIONS, CallOptions, merged, parameters, segment
+from evals_async.resources.base import NO_OPTIONS, OMIT, CallOptions, Omit, merged, parameters, segment
 from evals_async.sharing import Cache, SingleFlight
 from evals_async.wire.exchange import Reply, Request
 
@@ -30,7 +30,7 @@ class Send(Protocol):
         request: Request,
         read: Callable[[Reply], Awaitable[T]],
         *,
-        timeout: float | None = None,
+        timeout: float | Omit | None = OMIT,
         settle: Callable[[], Awaitable[T | None]] | None = None,
     ) -> T: ...
 
@@ -116,7 +116,7 @@ class Call:
         async def read(reply: Reply) -> T:
             return object_of(reply.body, shape, asked)
 
-        return await self.send(wanted, read, timeout=options.get("timeout"), settle=settle)
+        return await self.send(wanted, read, timeout=options.get("timeout", OMIT), settle=settle)
 
     async def shared(
         self,
@@ -192,7 +192,7 @@ class Call:
 
         async def fetch(after: str | None, limit: int | None) -> PageBody[T]:
             page = attrs.evolve(wanted, query=merged(wanted.query, parameters(after=after, limit=limit)))
-            return await self.send(page, read, timeout=options.get("timeout"))
+            return await self.send(page, read, timeout=options.get("timeout", OMIT))
 
         if after is not None:
             segment(after, "after")
@@ -218,7 +218,7 @@ class RawCall(Call):
         async def read(reply: Reply) -> Any:
             return raw_response(reply, lambda: object_of(reply.body, shape, asked))
 
-        return cast("T", await self.send(wanted, read, timeout=options.get("timeout")))
+        return cast("T", await self.send(wanted, read, timeout=options.get("timeout", OMIT)))
 
     def listing(
         self,
@@ -238,7 +238,7 @@ class RawCall(Call):
             request: Request,
             read: Callable[[Reply], Awaitable[Any]],
             *,
-            timeout: float | None = None,
+            timeout: float | Omit | None = OMIT,
             settle: Callable[[], Awaitable[Any]] | None = None,
         ) -> Any:
             async def keep(reply: Reply) -> Any:

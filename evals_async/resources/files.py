@@ -14,7 +14,7 @@ from evals_async.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out,
 from evals_async.jsontext import JSONValue
 from evals_async.models.files import File, FileDeleted
 from evals_async.pagination import Pager
-from evals_async.resources.base import CallOptions, Order, parameters, request, text_of
+from evals_async.resources.base import OMIT, CallOptions, Order, parameters, request, text_of
 from evals_async.resources.call import Call, raw
 from evals_async.wire.exchange import Reply, Upload
 
@@ -153,11 +153,11 @@ class Files:
         ids = {"file_id": file_id}
         if to is None:
             wanted = request("GET", "/files/{file_id}/content", "read", options, ids=ids)
-            return await self.call.send(wanted, file_bytes, timeout=options.get("timeout"))
+            return await self.call.send(wanted, file_bytes, timeout=options.get("timeout", OMIT))
         sink = PartFile(Path(to))
         wanted = request("GET", "/files/{file_id}/content", "read", options, ids=ids, sink=sink)
         try:
-            await self.call.send(wanted, file_bytes, timeout=options.get("timeout"))
+            await self.call.send(wanted, file_bytes, timeout=options.get("timeout", OMIT))
             sink.keep()
         except BaseException:
             sink.discard()

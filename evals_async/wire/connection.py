@@ -48,6 +48,8 @@ REASON_SHOWN = 200  # characters of a parser's words, which can quote what the s
 ENCODED_PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*")  # RFC 3986, 3.3
 NO_SUCH_HOST = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
+UNTYPED = ("Content-Type",)  # aiohttp would say application/octet-stream of a POST without a body
+
 
 class Carrier(Exception):
     """Takes an error through code that would act on it: aiohttp would send again, and we would take a sink's OSError
@@ -196,6 +198,7 @@ class Exchange:
                 headers=headers,
                 data=data,
                 timeout=limits,
+                skip_auto_headers=UNTYPED if data is None else None,
                 **self.options,
             )
             try:
@@ -322,7 +325,8 @@ def multipart(upload: Upload, boundary: str | None, files: ExitStack) -> aiohttp
     else:
         source = files.enter_context(Path(upload.source).open("rb"))  # noqa: SIM115  # the stack closes it
     part = aiohttp.get_payload(source, content_type=upload.content_type)
-    part.set_content_disposition("form-data", name="file", filename=upload.filename)
+    # Unquoted: servers take the name as it stands (RFC 7578, 4.2), and would keep the percent signs.
+    part.set_content_disposition("form-data", quote_fields=False, name="file", filename=upload.filename)
     writer.append_payload(part)
     return writer
 

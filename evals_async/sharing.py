@@ -8,7 +8,7 @@ import copy
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from evals_async.errors import InvalidArgument
 
@@ -69,13 +69,20 @@ class SingleFlight:
 
     def __init__(self) -> None:
         self.loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Flight]] = WeakKeyDictionary()
+        self.latest: tuple[Callable[[], object], dict[Hashable, Flight]] = (lambda: None, {})
+
+    def flights_of(self, loop: asyncio.AbstractEventLoop) -> dict[Hashable, Flight]:
+        """The flights of a loop; those of the loop that asked last are found without a look into the dictionary."""
+        known, flights = self.latest
+        if known() is not loop:
+            flights = self.loops.setdefault(loop, {})
+            self.latest = (ref(loop), flights)
+        return flights
 
     async def run(self, key: Hashable, call: Callable[[], Awaitable[V]]) -> V:
         """The result of the call that runs under `key`; if none does, of `call()`. Raises what it raises."""
         loop = asyncio.get_running_loop()
-        flights = self.loops.get(loop)
-        if flights is None:
-            flights = self.loops[loop] = {}
+        flights = self.flights_of(loop)
         flight = flights.get(key)
         if flight is None or flight.is_given_up:
             flight = flights[key] = Flight()

@@ -10,7 +10,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 import attrs
 
 from evals_async.clock import Clock
-from evals_async.codec import decode, decode_page
+from evals_async.codec import decode, decode_large_page, decode_page
 from evals_async.errors import ResponseError, ResponseMismatch
 from evals_async.pagination import Page, PageBody, Pager
 from evals_async.resources.base import NO_OPTIONS, OMIT, CallOptions, Omit, merged, parameters, segment
@@ -20,6 +20,8 @@ from evals_async.wire.exchange import Reply, Request
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+LARGE_PAGE = 512 * 1024  # bytes from which a page is decoded in slices, between which others get their turn
 
 
 class Send(Protocol):
@@ -136,23 +138,23 @@ class Call:
             return await self.one(wanted, shape, options, asked=asked)
         return (await self.look(wanted, shape, asked=asked, final=final)).value
 
-    async def look(
+    def look(
         self, wanted: Request, shape: type[T], *, asked: Mapping[str, str], final: Callable[[T], bool] | None = None
-    ) -> Look[T]:
+    ) -> Awaitable[Look[T]]:
         """What `shared` reads, with the reply that brought it."""
 
-        async def fetch() -> Look[T]:
+        def fetch() -> Awaitable[Look[T]]:
             if self.cache is None or final is None:
-                return await self.looked(wanted, shape, asked)
-            return await self.cached(wanted, shape, asked, self.cache, final)
+                return self.looked(wanted, shape, asked)
+            return self.cached(wanted, shape, asked, self.cache, final)
 
-        return await (fetch() if self.flight is None else self.flight.run((shape, wanted.path), fetch))
+        return fetch() if self.flight is None else self.flight.run((shape, wanted.path), fetch)
 
-    async def looked(self, wanted: Request, shape: type[T], asked: Mapping[str, str]) -> Look[T]:
+    def looked(self, wanted: Request, shape: type[T], asked: Mapping[str, str]) -> Awaitable[Look[T]]:
         async def read(reply: Reply) -> Look[T]:
             return Look(object_of(reply.body, shape, asked), reply.body, reply)
 
-        return await self.send(wanted, read)
+        return self.send(wanted, read)
 
     async def cached(
         self, wanted: Request, shape: type[T], asked: Mapping[str, str], cache: Cache, final: Callable[[T], bool]
@@ -185,7 +187,10 @@ class Call:
         """A listing of objects whose ids agree with `asked`."""
 
         async def read(reply: Reply) -> PageBody[T]:
-            body = decode_page(reply.body, shape)
+            if len(reply.body) < LARGE_PAGE:
+                body = decode_page(reply.body, shape)
+            else:
+                body = await decode_large_page(reply.body, shape)
             for item in body.data:
                 same_object(item, asked)
             return body

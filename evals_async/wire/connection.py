@@ -9,7 +9,7 @@ import io
 import re
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -158,7 +158,7 @@ class Exchange:
             theirs: Sequence[aiohttp.ClientMiddlewareType] = getattr(session, "_middlewares", ())
             self.options.update(auto_decompress=True, middlewares=(no_hidden_resend, *theirs))
 
-    async def send(
+    def send(
         self,
         request: Request,
         headers: Mapping[str, str],
@@ -167,14 +167,25 @@ class Exchange:
         connect: float | None,
         silence: float | None,
         trip: Trip,
-    ) -> Reply:
+    ) -> Coroutine[Any, Any, Reply]:
         """One attempt. Raises our own errors, and what a sink or the opening of an upload's file raises."""
         limits = self.limits(connect, silence)
         body = request.body
-        if not isinstance(body, Upload):
-            # A large body goes out in pieces; as bytes it would hold up the loop, and aiohttp warns of that.
-            data = io.BytesIO(body) if body is not None and len(body) > LARGE_BODY else body
-            return await self.guarded(request, headers, query, data, limits, trip)
+        if isinstance(body, Upload):
+            return self.uploaded(request, body, headers, query, limits, trip)
+        # A large body goes out in pieces; as bytes it would hold up the loop, and aiohttp warns of that.
+        data = io.BytesIO(body) if body is not None and len(body) > LARGE_BODY else body
+        return self.guarded(request, headers, query, data, limits, trip)
+
+    async def uploaded(
+        self,
+        request: Request,
+        body: Upload,
+        headers: Mapping[str, str],
+        query: Sequence[tuple[str, str]],
+        limits: aiohttp.ClientTimeout,
+        trip: Trip,
+    ) -> Reply:
         with ExitStack() as files:
             form = multipart(body, headers.get("Idempotency-Key"), files)
             return await self.guarded(request, headers, query, form, limits, trip)

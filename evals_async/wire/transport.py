@@ -6,8 +6,8 @@ Nothing here judges a status, retries or waits for a turn.
 import asyncio
 import os
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from evals_async.clock import SYSTEM_CLOCK, Clock
 from evals_async.errors import ClientClosed, ConfigurationError, ForkedClient, WrongLoop
@@ -124,7 +124,7 @@ class Transport:
         )
         return self.line
 
-    async def send(
+    def send(
         self,
         request: Request,
         headers: Mapping[str, str],
@@ -133,7 +133,7 @@ class Transport:
         trip: Trip,
         connect: float | None = None,
         silence: float | None = None,
-    ) -> Reply:
+    ) -> Coroutine[Any, Any, Reply]:
         """The answer to one attempt, whatever its status, redirects aside.
 
         `headers` are sent as they are; `query` comes on top of the base URL's. `connect` bounds the connecting and
@@ -143,7 +143,7 @@ class Transport:
         line = self.check()
         if line.closed:
             raise ClientClosed("the session of this client is closed")
-        return await line.send(request, headers, query, connect=connect, silence=silence, trip=trip)
+        return line.send(request, headers, query, connect=connect, silence=silence, trip=trip)
 
     async def close(self) -> None:
         """Close the session, unless it is the caller's. A second time does nothing."""

@@ -51,9 +51,9 @@ class ClientOptions(TypedDict, total=False):
     """How often a failed attempt is repeated. Default: 2."""
     retry: RetryPolicy
     """Everything about repeating; goes before `max_retries`."""
-    default_headers: Mapping[str, str]
+    default_headers: Mapping[str, str] | None
     """Headers for every request."""
-    default_query: Mapping[str, object]
+    default_query: Mapping[str, object] | None
     """Query parameters for every request."""
     session: "aiohttp.ClientSession"
     """Your own session, never closed here; the five settings that follow are then its owner's business."""
@@ -200,8 +200,8 @@ class EvalsClient:
             timeouts=timeouts_of(options.get("timeout", 60.0)),
             retry=options.get("retry") or RetryPolicy(attempts=retries(options.get("max_retries", 2)) + 1),
             headers={name: value for name, value in named.items() if value}
-            | checked_headers(options.get("default_headers", {})),
-            query=parameters(**options.get("default_query", {})),
+            | checked_headers(options.get("default_headers") or {}),
+            query=parameters(**(options.get("default_query") or {})),
         )
         flight = SingleFlight() if options.get("single_flight", True) else None
         self.arrange(settings, pipeline, terms, clock, flight, options.get("cache"))

@@ -316,7 +316,7 @@ async def gather_many(
     outcomes: list[Outcome[H, V]] = []
     async with fan_out(fn, items, concurrency=concurrency, ordered=True, on_progress=on_progress) as stream:
         outcomes.extend([outcome async for outcome in stream])
-    errors = {outcome.key: outcome.error for outcome in outcomes if outcome.error is not None}
-    if errors and on_error == "raise":
+    if on_error == "raise" and not all(outcome.ok for outcome in outcomes):
+        errors = {outcome.key: outcome.error for outcome in outcomes if outcome.error is not None}
         raise PartialFailure[H, V].of({outcome.key: outcome.unwrap() for outcome in outcomes if outcome.ok}, errors)
     return tuple(outcome.unwrap() if outcome.error is None else outcome.error for outcome in outcomes)

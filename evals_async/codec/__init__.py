@@ -11,7 +11,7 @@ Nothing here knows an endpoint, and nothing performs I/O.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, overload
 
 import attrs
 import cattrs
@@ -59,6 +59,10 @@ class Envelope(Model):
     has_more: bool | None = None
 
 
+@overload
+def encode(value: Model) -> dict[str, JSONValue]: ...
+@overload
+def encode(value: object) -> JSONValue: ...
 def encode(value: object) -> JSONValue:
     """The JSON value of a model, or of mappings and sequences with models anywhere in them.
 

@@ -94,7 +94,7 @@ class Fetcher:
                     raise
                 place = smaller(place)
             else:
-                return arrivals, smaller(place) if arrivals.size > LARGE_PAGE else place
+                return arrivals, smaller(place, len(arrivals.ids)) if arrivals.size > LARGE_PAGE else place
 
     async def object(self, kind: str, **ids: str) -> bytes:
         """The exact JSON text of one object."""

@@ -87,6 +87,7 @@ def counted(place: Place) -> Place:
     return attrs.evolve(place, stale=place.stale + 1)
 
 
-def smaller(place: Place) -> Place:
-    """The same place with half the page."""
-    return attrs.evolve(place, limit=max(1, place.limit // 2))
+def smaller(place: Place, count: int | None = None) -> Place:
+    """The same place with half the page: half of what was asked for, or of the `count` that came."""
+    size = place.limit if not count else min(count, place.limit)
+    return attrs.evolve(place, limit=max(1, size // 2))

@@ -91,15 +91,11 @@ async def estimate_for(terms: Terms, file: Path, selection: Selection, *, demo: 
 
 
 def tell(progress: ExportProgress, update: output.Update) -> None:
-    words = [
-        plural(progress.evals, "eval"),
-        plural(progress.runs, "run"),
-        plural(progress.files, "file"),
-        human_bytes(progress.bytes),
-        f"{progress.rate:,.0f} items/s",
-    ]
+    words = [f"{progress.rate:,.0f} items/s"]
     if progress.eta:
         words.append(f"{human_seconds(progress.eta)} left")
+    counts = (("eval", progress.evals), ("run", progress.runs), ("file", progress.files))
+    words += [human_bytes(progress.bytes), *(plural(number, thing) for thing, number in counts)]
     update(progress.items, max(progress.expected_items, progress.items) or None, ", ".join(words))
 
 
@@ -201,6 +197,10 @@ async def info_of(file: Path) -> None:
         show_summary(await archive.summary(), file)
 
 
+def day(moment: datetime | None) -> str:
+    return "-" if moment is None else f"{moment:%Y-%m-%d}"
+
+
 def show_summary(found: Summary, file: Path) -> None:
     last = found.last
     moment = None if last is None else datetime.fromtimestamp(last.ended or last.began, UTC)
@@ -227,8 +227,8 @@ def show_summary(found: Summary, file: Path) -> None:
             Column("Name"),
             Column("Runs", right=True),
             Column("Items", right=True),
-            Column("Newest run"),
-            Column("On the server"),
+            Column("Newest run", show=day),
+            Column("On the server", where="file"),
         ],
         [
             (

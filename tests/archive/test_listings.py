@@ -167,6 +167,19 @@ async def test_heavy_pages_become_smaller(export: Export, file: Path) -> None:
     assert {100, 50, 25, 12} <= sizes
 
 
+async def test_large_pages_become_smaller(export: Export, file: Path) -> None:
+    """After a page of more than 8 MiB the next ones are half as long, so that memory stays bounded."""
+    truth = tree(evals=1, runs=1, items=0, files=0)
+    add_run(truth, "eval_0", "large", 180, None)
+    items = truth.listings["output_items", "eval_0", "large"]
+    for id in items:
+        items[id] = b'{"id":"%s","text":"%s"}' % (id.encode(), b"x" * 90_000)
+    async with TruthServer(truth, page=100) as server:
+        report = await export(server)
+        assert [100, 50, 50] == server.limits[-3:]
+    assert (0, SAME) == (report.exit_code, difference(file, truth))
+
+
 @pytest.mark.parametrize(
     ("selection", "counts"),
     [

@@ -23,7 +23,7 @@ async def test_it_sees_answers_of_others(monkeypatch: pytest.MonkeyPatch) -> Non
         """Compare nothing."""
 
     monkeypatch.setattr(call, "same_object", believe)
-    report = await soak.soak(3.0, seed=5)
+    report = await soak.soak(2.0, seed=5)
     assert [line for line in report.wrong if line.startswith("asked for")]
 
 
@@ -33,5 +33,5 @@ async def test_it_sees_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(RETRIES, failure, {**RETRIES[failure], "create": 9})
     monkeypatch.setattr(soak, "GOOD", 0.6)
     monkeypatch.setattr(soak.Soak, "change", soak.Soak.create)
-    report = await soak.soak(3.0, seed=5)
+    report = await soak.soak(2.0, seed=5)
     assert [line for line in report.wrong if "exists 2 times" in line]

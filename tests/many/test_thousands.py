@@ -51,12 +51,15 @@ def test_it_takes_three_lines() -> None:
 
 
 async def test_ten_thousand(crowd: Crowd) -> None:
-    """None is lost, all are in order, the loop is never away for 200 ms, and the server sees 32 connections."""
+    """None is lost, all are in order, the loop is never away for 200 ms, the server sees 32 connections, and all of them
+    together take less than 100 MB.
+    """
     stalls: list[float] = []
     while not stalls or (min(stalls) >= LONGEST_STALL and len(stalls) < TRIES):
         crowd.plan()
-        _, fetched = await run_program("collect", crowd, 10_000, gone_every=0, passes=1)
+        before, fetched = await run_program("collect", crowd, 10_000, gone_every=0, passes=1)
         assert fetched.right == 10_000
+        assert fetched.peak - before.peak < 100
         seen = crowd.seen()
         assert seen.requests == WARM_UP + 10_000
         assert seen.connections <= 2 * 32  # of two clients, one after the other

@@ -289,7 +289,7 @@ class Exporter:
         if isinstance(found, Damaged):
             await self.database.atomic(ledger.keep_damaged, "files", (), self.number, [found])
             return False
-        await self.database.atomic(ledger.see, "files", self.number, [found[0]])
+        await self.database.atomic(ledger.see, "files", -self.number, [found[0]])
         return True
 
     # --- progress -----------------------------------------------------------------------------------------------------

@@ -19,9 +19,17 @@ PIECE = 2**20  # bytes of a content that are read at once
 
 
 def object_hash(text: str | bytes) -> str:
-    """The sha256 of an object's canonical JSON. Raises `NotJSON`."""
+    """The sha256 of an object's canonical JSON; of its exact text, where it is nested too deeply to be written anew.
+
+    Raises `NotJSON`.
+    """
     data = text.encode() if isinstance(text, str) else text
-    return hashlib.sha256(jsontext.canonical(jsontext.parse(data))).hexdigest()
+    value = jsontext.parse(data)
+    try:
+        whole = jsontext.canonical(value)
+    except NotJSON:  # too deep
+        whole = data
+    return hashlib.sha256(whole).hexdigest()
 
 
 @attrs.frozen

@@ -19,12 +19,13 @@ TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 
 # SQLite's names for it; the second is what a limit on the size of files looks like.
 FULL = frozenset({"SQLITE_FULL", "SQLITE_IOERR_WRITE"})
+NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})  # Windows has no EDQUOT
 
 
 def disk_is_full(error: BaseException) -> bool:
     """Whether an export ended because the disk takes no more, in the archive or in a temporary file."""
     if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        return error.errno in NO_ROOM
     return getattr(error.__cause__, "sqlite_errorname", None) in FULL
 
 

@@ -158,7 +158,7 @@ async def verify_file(
     terms: Terms, file: Path, *, offline: bool, sample: int | None, manifest: Path | None, demo: bool
 ) -> int:
     """Verify, write the manifest, and tell what was found; returns the exit code."""
-    async with Archive.open(file) as archive:
+    async with Archive.open(file, read_only=True) as archive:
         if offline:
             report = await archive.verify()
         else:

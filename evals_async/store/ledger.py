@@ -212,7 +212,11 @@ def see_sql(kind: Kind) -> str:
 
 
 def see(connection: Connection, kind: Kind, number: int, rows: Iterable[Row]) -> None:
-    """Insert rows met in a pass, or replace those with the same key. What was missing is back."""
+    """Insert rows met in a pass, or replace those with the same key. What was missing is back.
+
+    Rows that came by themselves, and not in their listing, are written with the number negated: for the listing they
+    are still new.
+    """
     connection.executemany(
         see_sql(kind), ((*row.key, row.label, row.created_at, row.updated_at, row.text, number) for row in rows)
     )
@@ -240,7 +244,7 @@ def mark_missing(connection: Connection, kind: Kind, parents: Sequence[str], num
         conditions.append("purpose = 'evals'")  # only these are listed
     where = "".join(f"{condition} AND " for condition in conditions)
     connection.execute(
-        f"UPDATE {kind} SET missing_since = ? WHERE {where}missing_since IS NULL AND seen IS NOT ?",
+        f"UPDATE {kind} SET missing_since = ? WHERE {where}missing_since IS NULL AND abs(coalesce(seen, 0)) <> ?",
         (number, *map(text_column, parents), number),
     )
 

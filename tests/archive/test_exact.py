@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evals_async import jsontext
+from evals_async.archive.hashing import object_hash
 from evals_async.archive.paging import Place, following, place_of, step_back
 from evals_async.errors import PaginationError
 from evals_async.jsontext import NotJSON, elements, elements_by_hand, members, members_by_hand
+from evals_async.store import Database, Row, ledger
 
 
 VALUES = st.recursive(
@@ -101,3 +103,29 @@ def test_a_page_without_news_leads_to_the_nearest_older_id_twelve_times() -> Non
     onward = following(back, ["c", "d"], {"c"}, last_id="d", has_more=True)
     assert onward is not None
     assert ("d", 0) == (onward.after, onward.stale)
+
+
+# --- what the store remembers of a pass -------------------------------------------------------------------------------
+
+
+async def test_a_file_that_came_by_itself_is_new_to_the_listing() -> None:
+    """A file that was fetched because a run names it is no sign that the listing of files does not move on, and is not
+    taken for missing.
+    """
+    async with await Database.open() as database:
+        row = Row.of("files", {"id": "file-1", "purpose": "evals"})
+        await database.atomic(ledger.see, "files", -3, [row])
+        assert set() == await database.call(ledger.known, "files", (), 3, ["file-1"])
+        await database.atomic(ledger.mark_missing, "files", (), 3)
+        assert 0 == (await database.call(ledger.missing))["files"]
+        await database.atomic(ledger.see, "files", 3, [row])
+        assert {"file-1"} == await database.call(ledger.known, "files", (), 3, ["file-1"])
+        await database.atomic(ledger.mark_missing, "files", (), 4)
+        assert 1 == (await database.call(ledger.missing))["files"]
+
+
+@pytest.mark.parametrize("levels", [100, 480, 700, 900])
+def test_deep_json_has_a_hash(levels: int) -> None:
+    """What can be read can be hashed, however deep it is."""
+    text = b'{"id":"x","deep":' + b"[" * levels + b"]" * levels + b"}"
+    assert 64 == len(object_hash(text))

@@ -51,8 +51,8 @@ def test_it_takes_three_lines() -> None:
 
 
 async def test_ten_thousand(crowd: Crowd) -> None:
-    """None is lost, all are in order, the loop is never away for 200 ms, the server sees 32 connections, and all of them
-    together take less than 100 MB.
+    """None is lost, all are in order, the loop is never away for 200 ms, the server sees 32 connections, and 100 MB are
+    enough for all of them.
     """
     stalls: list[float] = []
     while not stalls or (min(stalls) >= LONGEST_STALL and len(stalls) < TRIES):

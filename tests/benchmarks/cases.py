@@ -1,0 +1,298 @@
+"""The cases. Each gives a `Table`; what is compared in it is the same work on the same bytes."""
+
+import asyncio
+import gc
+import json
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import canned
+import msgspec
+import shapes
+from measure import Measured, Server, best_of, child, crowd, in_rounds, stall_watch
+from peers import PEERS
+
+
+OURS, ONE_BY_ONE, OPENAI = "evals_async", "evals_async, page by page", "openai"
+OPENAI_AIOHTTP, HAND, HAND_MSGSPEC = "openai[aiohttp]", "aiohttp + json", "aiohttp + msgspec"
+LIMIT = "asyncio streams + msgspec"
+ALL = (OURS, OPENAI, OPENAI_AIOHTTP, HAND, HAND_MSGSPEC, LIMIT)
+
+
+@attrs.frozen
+class Table:
+    """A title, column heads, and rows; `note` says what to know when reading it."""
+
+    title: str
+    heads: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    note: str = ""
+
+
+def ratio(of: float, to: float) -> str:
+    return f"{to / of:.1f}" if of else "-"
+
+
+def costs(title: str, unit: str, measured: dict[str, Measured], *, note: str = "") -> Table:
+    """CPU and wall time of every client, and both as multiples of the official client's."""
+    base = measured[OPENAI]
+    rows = [
+        (name, f"{m.cpu * 1e6:,.0f}", ratio(m.cpu, base.cpu), f"{1 / m.wall:,.0f}", ratio(m.wall, base.wall), f"{m.server:.0%}")
+        for name, m in measured.items()
+    ]
+    return Table(title, ("client", f"CPU, us per {unit}", "x openai", f"{unit}s/s", "x openai", "server busy"), rows, note)
+
+
+def fan_out(server: Server, count: int, concurrency: int, rounds: int) -> Table:
+    async def work(name: str) -> Measured:
+        async with PEERS[name](server.url()) as peer:
+            await crowd(peer.run, [canned.run_id(0)] * 2 * concurrency, concurrency)  # opens the connections
+            return await server.watch(crowd(peer.run, list(map(canned.run_id, range(count))), concurrency), count)
+
+    return costs(f"{count:,} runs, {concurrency} at a time", "request", in_rounds(ALL, work, rounds))
+
+
+def with_uvloop(server: Server, count: int, rounds: int) -> Table:
+    import uvloop
+
+    async def work(name: str) -> Measured:
+        async with PEERS[name](server.url()) as peer:
+            await crowd(peer.run, [canned.run_id(0)] * 100, 50)
+            return await server.watch(crowd(peer.run, list(map(canned.run_id, range(count))), 50), count)
+
+    plain = in_rounds((OURS, HAND), work, rounds)
+    best: dict[str, float] = dict.fromkeys(plain, float("inf"))
+    for _ in range(rounds):
+        for name in plain:
+            best[name] = min(best[name], uvloop.run(work(name)).cpu)
+    rows = [
+        (name, f"{plain[name].cpu * 1e6:,.0f}", f"{cpu * 1e6:,.0f}", ratio(cpu, plain[name].cpu))
+        for name, cpu in best.items()
+    ]
+    return Table("uvloop: runs, 50 at a time", ("client", "asyncio, us per request", "uvloop, us", "faster"), rows)
+
+
+def walk(server: Server, pages: int, latency: int, rounds: int) -> Table:
+    """Page after page, with a consumer that takes as long over a page as the server."""
+
+    async def work(name: str) -> Measured:
+        async def go() -> None:
+            seen = 0
+            async for page in peer.pages("walk"):
+                seen += 1
+                if latency:
+                    await asyncio.sleep(latency / 1000)
+                if seen == pages:
+                    break
+                del page
+
+        async with PEERS[name](server.url(latency)) as peer:
+            return await server.watch(go(), pages)
+
+    names = (OURS, ONE_BY_ONE, OPENAI, HAND, HAND_MSGSPEC)
+    measured = in_rounds(names, work, rounds)
+    title = f"{pages} pages of 100 output items, one after the other, latency {latency} ms" + (
+        ", and as long over each page" if latency else ""
+    )
+    return costs(title, "page", measured)
+
+
+def tree(server: Server, runs: int, rounds: int) -> Table:
+    async def work(name: str) -> Measured:
+        async def one(run_id: str) -> None:
+            async for _ in peer.pages(run_id):
+                pass
+
+        async with PEERS[name](server.url()) as peer:
+            await one(canned.run_id(0))
+            return await server.watch(crowd(one, list(map(canned.run_id, range(runs))), 50), runs * 5)
+
+    names = (OURS, OPENAI, HAND, HAND_MSGSPEC)
+    return costs(f"{runs} runs x 5 pages of 100 output items, 50 at a time", "page", in_rounds(names, work, rounds))
+
+
+def decoders(body: str) -> dict[str, Callable[[bytes], Any]]:
+    """What makes objects of the bytes of a run, or of a page."""
+    from openai._models import construct_type  # what it does with every answer
+    from openai.pagination import AsyncCursorPage
+    from openai.types.evals import RunRetrieveResponse
+    from openai.types.evals.runs import OutputItemListResponse
+
+    from evals_async.codec import decode, decode_page
+    from evals_async.models import EvalRun, OutputItem
+
+    if body == "page":
+        ours: Callable[[bytes], Any] = lambda data: decode_page(data, OutputItem)  # noqa: E731
+        theirs: Any = AsyncCursorPage[OutputItemListResponse]
+        structs = msgspec.json.Decoder(shapes.Page).decode
+    else:
+        ours = lambda data: decode(data, EvalRun)  # noqa: E731
+        theirs = RunRetrieveResponse
+        structs = msgspec.json.Decoder(shapes.Run).decode
+    return {
+        OURS: ours,
+        OPENAI: lambda data: construct_type(type_=theirs, value=json.loads(data)),
+        "json.loads, no objects": json.loads,
+        "msgspec Structs": structs,
+    }
+
+
+def decoding(rounds: int) -> Table:
+    bodies = {"run": (canned.SMALL, 200), "large run": (canned.LARGE, 10), "page": (canned.PAGE, 3)}
+    rows: dict[str, list[str]] = {}
+    heads = ["client"]
+    for body, (data, repeat) in bodies.items():
+        kinds = decoders(body)
+        for decode in kinds.values():
+            decode(data)
+        best = dict.fromkeys(kinds, float("inf"))
+        for _ in range(rounds):
+            for name, decode in kinds.items():
+                best[name] = min(best[name], best_of(lambda decode=decode, data=data: decode(data), repeat, 1))  # type: ignore[misc]
+        heads += [f"{body}, {len(data) / 1000:,.1f} KB, us", "x openai"]
+        for name, seconds in best.items():
+            rows.setdefault(name, [name]).extend((f"{seconds * 1e6:,.1f}", ratio(seconds, best[OPENAI])))
+    return Table("Decoding: bytes to objects", tuple(heads), [tuple(row) for row in rows.values()])
+
+
+RETAIN = """
+import gc, resource, sys, time
+import canned
+from cases import decoders
+name, count = sys.argv[1], int(sys.argv[2])
+decode = decoders("run")[name]
+pieces = canned.SMALL.split(canned.RUN_ID.encode())
+kept = [decode(canned.RUN_ID.encode().join(pieces)) for _ in range(100)]
+gc.collect()
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+before = resident()
+kept += [decode(canned.run_id(number).encode().join(pieces)) for number in range(count)]
+gc.collect()
+after = resident()
+began = time.process_time()
+gc.collect()
+print((after - before) / count, time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def retained(count: int) -> Table:
+    found: dict[str, list[float]] = {}
+    for name in (OURS, OPENAI, "json.loads, no objects", "msgspec Structs"):
+        found[name] = [float(word) for word in child(RETAIN, name, str(count))[1].split()]
+    rows = [
+        (name, f"{each:,.0f}", f"{each / found[OPENAI][0]:.2f}", f"{collect * 1e3:,.0f}", f"{peak / 1024:,.0f}")
+        for name, (each, collect, peak) in found.items()
+    ]
+    heads = ("client", "bytes per run", "of openai", "full collection, ms", "peak of the process, MB")
+    return Table(f"{count:,} runs kept in memory", heads, rows)
+
+
+FIRST_ANSWER = {
+    OURS: """
+        from evals_async import EvalsClient
+        async def main():
+            async with EvalsClient(base_url=url, api_key="k") as client:
+                await client.evals.runs.retrieve(run, eval_id=eval_id)""",
+    OPENAI: """
+        import openai
+        async def main():
+            async with openai.AsyncOpenAI(base_url=url, api_key="k") as client:
+                await client.evals.runs.retrieve(run, eval_id=eval_id)""",
+    HAND: """
+        import aiohttp
+        async def main():
+            async with aiohttp.ClientSession() as session:
+                async with session.get(f"{url}/evals/{eval_id}/runs/{run}") as response:
+                    await response.json()""",
+}
+
+
+def start(server: Server, repeat: int) -> Table:
+    """Wall times of whole processes, less that of one that does nothing."""
+    nothing, _ = child("pass", repeat=2 * repeat)
+    imports = {OURS: "import evals_async", OPENAI: "import openai", HAND: "import aiohttp"}
+    rows: list[tuple[str, ...]] = []
+    times: dict[str, tuple[float, float]] = {}
+    for name, program in FIRST_ANSWER.items():
+        imported, _ = child(imports[name], repeat=2 * repeat)
+        lines = "\n".join(line[8:] for line in program.splitlines())
+        code = f"import asyncio, sys\nurl, run, eval_id = sys.argv[1:]{lines}\nasyncio.run(main())"
+        answered, _ = child(code, server.url(), canned.run_id(1), canned.EVAL_ID, repeat=repeat)
+        times[name] = (max(imported - nothing, 1e-5), answered - nothing)
+    for name, (imported, answered) in times.items():
+        base = times[OPENAI]
+        row = (f"{imported * 1e3:,.1f}", ratio(imported, base[0]), f"{answered * 1e3:,.0f}", ratio(answered, base[1]))
+        rows.append((name, *row))
+    shown, _ = child("import sys; sys.argv[1:] = ['--help']; from evals_async.cli import main; main()", repeat=repeat)
+    note = f"`evals-async --help`: {(shown - nothing) * 1e3:,.0f} ms. The bare interpreter: {nothing * 1e3:,.0f} ms."
+    heads = ("client", "import, ms", "x openai", "import and first answer, ms", "x openai")
+    return Table("Start, over the bare interpreter", heads, rows, note)
+
+
+def stalls(server: Server, rounds: int) -> Table:
+    async def longest(name: str, body: str) -> float:
+        async with PEERS[name](server.url()) as peer:
+            async for _ in peer.pages(canned.run_id(0)):
+                break
+            gc.collect()
+            gc.freeze()  # what stands already is nobody's work
+            try:
+                async with stall_watch() as stall:
+                    async for _ in peer.pages(body):
+                        pass
+            finally:
+                gc.unfreeze()
+            return stall.longest
+
+    names = (OURS, OPENAI, HAND, HAND_MSGSPEC)
+    worst = {(name, body): float("inf") for name in names for body in ("5mb", "10mb")}
+    for _ in range(rounds):
+        for name, body in worst:
+            worst[name, body] = min(worst[name, body], asyncio.run(longest(name, body)))
+    rows = [
+        (
+            name,
+            *(f"{worst[name, '5mb'] * 1e3:,.1f}", ratio(worst[name, "5mb"], worst[OPENAI, "5mb"])),
+            *(f"{worst[name, '10mb'] * 1e3:,.1f}", ratio(worst[name, "10mb"], worst[OPENAI, "10mb"])),
+        )
+        for name in names
+    ]
+    heads = ("client", "5 MB, ms", "x openai", "10 MB, ms", "x openai")
+    note = "After `gc.freeze()`, so that a collection of everything else is not counted."
+    return Table("How long the loop is held while one large page is read and decoded", heads, rows, note)
+
+
+def at_once(server: Server, count: int) -> Table:
+    """All of them asked for in one call, or in one `gather`."""
+
+    async def ours() -> tuple[int, float, float]:
+        from evals_async import EvalsClient
+
+        async with EvalsClient(base_url=server.url(), api_key="k") as client:
+            ids = list(map(canned.run_id, range(count)))
+            await client.evals.runs.retrieve(ids[0], eval_id=canned.EVAL_ID)
+            gc.collect()
+            async with stall_watch() as stall:
+                many = client.evals.runs.retrieve_many
+                runs = await many(ids, eval_id=canned.EVAL_ID, concurrency=100, on_error="return")
+            return sum(not isinstance(run, Exception) for run in runs), stall.longest, 0.0
+
+    async def gathered(name: str) -> tuple[int, float, float]:
+        async with PEERS[name](server.url()) as peer:
+            await peer.run(canned.run_id(0))
+            gc.collect()
+            async with stall_watch() as stall:
+                runs = await asyncio.gather(
+                    *(peer.run(canned.run_id(number)) for number in range(count)), return_exceptions=True
+                )
+            return sum(not isinstance(run, BaseException) for run in runs), stall.longest, 0.0
+
+    found = {
+        "evals_async, retrieve_many": asyncio.run(ours()),
+        "evals_async, gather": asyncio.run(gathered(OURS)),
+        f"{HAND}, gather": asyncio.run(gathered(HAND)),
+    }
+    rows = [(name, f"{count - done:,}", f"{stall * 1e3:,.0f}") for name, (done, stall, _) in found.items()]
+    return Table(f"{count:,} runs at once", ("client", "lost", "longest hold of the loop, ms"), rows)

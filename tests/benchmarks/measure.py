@@ -1,0 +1,144 @@
+"""Stop watches: CPU time of this process, wall time, and how busy the server was meanwhile; in rounds, A B A B.
+
+CPU time is what counts: other work on the machine stretches the wall time of whoever is measured at that moment, and
+hardly the CPU time. Of several rounds the best is taken for every client, and ratios are made of those.
+"""
+
+import asyncio
+import contextlib
+import gc
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+import server
+
+
+HERE = Path(__file__).parent
+TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+
+
+@attrs.frozen
+class Measured:
+    """What a client took for a unit of work: CPU seconds, wall seconds, and the share of a core that the server used."""
+
+    cpu: float
+    wall: float
+    server: float = 0.0
+
+
+class Server:
+    """The server's process."""
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, str(HERE / "server.py")]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline())
+        server.pin(0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self.process:  # closes its input, which ends it
+            pass
+
+    def url(self, latency: int = 0) -> str:
+        """The base URL behind which every answer takes so many milliseconds."""
+        return f"http://127.0.0.1:{self.port}/{latency}/v1"
+
+    def cpu(self) -> float:
+        """CPU seconds so far; 0 where the system does not tell."""
+        status = Path(f"/proc/{self.process.pid}/stat")
+        if not status.exists():
+            return 0.0
+        fields = status.read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    async def watch(self, work: Awaitable[object], units: int) -> Measured:
+        """What the work took, per unit."""
+        gc.collect()
+        busy, cpu, wall = self.cpu(), time.process_time(), time.perf_counter()
+        await work
+        cpu, wall, busy = time.process_time() - cpu, time.perf_counter() - wall, self.cpu() - busy
+        return Measured(cpu / units, wall / units, busy / wall)
+
+
+def in_rounds(
+    names: Iterable[str], work: Callable[[str], Coroutine[Any, Any, Measured]], rounds: int
+) -> dict[str, Measured]:
+    """The best of every client, measured in turns, each time in an event loop of its own."""
+    seen: dict[str, list[Measured]] = {name: [] for name in names}
+    for _ in range(rounds):
+        for name, measured in seen.items():
+            measured.append(asyncio.run(work(name)))
+    return {
+        name: Measured(min(m.cpu for m in all_), min(m.wall for m in all_), max(m.server for m in all_))
+        for name, all_ in seen.items()
+    }
+
+
+async def crowd(one: Callable[[str], Awaitable[object]], names: Sequence[str], concurrency: int) -> None:
+    """One call per name, so many at a time."""
+    left = iter(names)
+
+    async def worker() -> None:
+        for name in left:
+            await one(name)
+
+    await asyncio.gather(*(worker() for _ in range(concurrency)))
+
+
+def best_of(work: Callable[[], object], repeat: int, rounds: int) -> float:
+    """CPU seconds of one call, at best."""
+    times: list[float] = []
+    for _ in range(rounds):
+        began = time.process_time()
+        for _ in range(repeat):
+            work()
+        times.append((time.process_time() - began) / repeat)
+    return min(times)
+
+
+class Stall:
+    """For how long the loop was held at the worst, in seconds of this thread's CPU time."""
+
+    longest = 0.0
+
+
+@contextlib.asynccontextmanager
+async def stall_watch() -> AsyncIterator[Stall]:
+    """Goes round with the loop, and looks how long each round took."""
+    stall = Stall()
+
+    async def tick() -> None:
+        seen = time.thread_time()
+        while True:
+            await asyncio.sleep(0)
+            now = time.thread_time()
+            stall.longest = max(stall.longest, now - seen)
+            seen = now
+
+    task = asyncio.create_task(tick())
+    await asyncio.sleep(0)
+    try:
+        yield stall
+    finally:
+        await asyncio.sleep(0)
+        task.cancel()
+
+
+def child(code: str, *arguments: str, repeat: int = 1) -> tuple[float, str]:
+    """The shortest wall time of a Python process that runs `code`, in seconds, and what it printed."""
+    times: list[float] = []
+    printed = ""
+    for _ in range(repeat):
+        began = time.perf_counter()
+        command = [sys.executable, "-c", code, *arguments]
+        printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=HERE).stdout
+        times.append(time.perf_counter() - began)
+    return min(times), printed.strip()

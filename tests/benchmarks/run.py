@@ -1,0 +1,94 @@
+"""Measures this package beside the official client and beside what people write by hand, and writes tables and a plot.
+
+    python tests/benchmarks/run.py [--short] [--only WORD] [--output DIRECTORY] [--docs]
+
+`--short` takes less than two minutes; `--docs` puts what was measured into docs/guides/performance.md. Numbers of two
+runs are not to be compared; ratios of clients within one run are.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+
+# A session may have forbidden the directory of the script (PYTHONSAFEPATH), so that the installed package is measured.
+HERE = Path(__file__).resolve().parent
+if str(HERE) not in sys.path:
+    sys.path.append(str(HERE))
+
+import cases  # noqa: E402
+import growth  # noqa: E402
+import report  # noqa: E402
+from measure import Server  # noqa: E402
+
+
+GUIDE = HERE.parent.parent / "docs" / "guides" / "performance.md"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+
+def tables(server: Server, *, short: bool) -> dict[str, Callable[[], cases.Table]]:
+    """Every case, by a name that `--only` may choose."""
+    count, rounds = (600, 2) if short else (5000, 3)
+    return {
+        "fan-out 50": lambda: cases.fan_out(server, count, 50, rounds),
+        "fan-out 200": lambda: cases.fan_out(server, count, 200, rounds),
+        "tree": lambda: cases.tree(server, 12 if short else 200, 2 if short else 1),
+        "walk 0": lambda: cases.walk(server, 20 if short else 100, 0, rounds),
+        "walk 20": lambda: cases.walk(server, 20 if short else 100, 20, 1),
+        "walk 50": lambda: cases.walk(server, 20 if short else 100, 50, 1),
+        "decoding": lambda: cases.decoding(5 if short else 15),
+        "stall": lambda: cases.stalls(server, 1 if short else 3),
+        "retained": lambda: cases.retained(5_000 if short else 100_000),
+        "start": lambda: cases.start(server, 3 if short else 7),
+        "at once": lambda: cases.at_once(server, 2_000 if short else 10_000),
+        "uvloop": lambda: cases.with_uvloop(server, count, rounds),
+    }
+
+
+def plots(server: Server, *, short: bool) -> list[report.Plot]:
+    return [
+        *growth.runs_and_concurrency(server, 100 if short else 10_000),
+        growth.pages(server, 10 if short else 100),
+        growth.body_size(64 if short else 4096),
+    ]
+
+
+def into_guide(text: str) -> None:
+    """Replace what the guide shows by what was measured now."""
+    page = GUIDE.read_text()
+    begin, end = page.index(BEGIN) + len(BEGIN), page.index(END)
+    GUIDE.write_text(f"{page[:begin]}\n\n{text}\n{page[end:]}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--only", metavar="WORD", default="")
+    parser.add_argument("--output", metavar="DIRECTORY", type=Path)
+    parser.add_argument("--docs", action="store_true")
+    options = parser.parse_args()
+    output: Path = options.output or Path(tempfile.mkdtemp(prefix="evals_async_bench_"))
+    output.mkdir(parents=True, exist_ok=True)
+    with Server() as server:
+        made: list[cases.Table] = []
+        for name, measure in tables(server, short=options.short).items():
+            if options.only in name:
+                print(f"... {name}", file=sys.stderr, flush=True)
+                made.append(measure())
+                print(report.markdown(made[-1:]).partition("\n\n")[2], flush=True)
+        drawn = report.svg(plots(server, short=options.short)) if options.only in "growth" else None
+    text = report.markdown(made)
+    (output / "performance.md").write_text(text)
+    if drawn is not None:
+        (output / "performance.svg").write_text(drawn)
+    if options.docs:
+        into_guide(text)
+        if drawn is not None:
+            (GUIDE.parent / "performance.svg").write_text(drawn)
+    print(f"written to {output}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

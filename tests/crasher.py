@@ -17,6 +17,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -148,7 +149,7 @@ def fork(base_url: str, path: str, concurrency: int, crash_at: int = 0, after: f
 
 
 def integrity(path: str) -> str:
-    if not os.path.exists(path):
+    if not Path(path).exists():
         return "ok"
     connection = sqlite3.connect(path)
     try:

@@ -6,7 +6,7 @@ Conversions are plain functions that read and write files; they never change the
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, Self, TypeAlias, TypeVar
 
 import attrs
 
@@ -68,7 +68,7 @@ class Source:
     def __init__(self, path: StrPath) -> None:
         self.connection: Connection = open_for_reading(path)
 
-    def __enter__(self) -> "Source":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:

@@ -176,13 +176,20 @@ class Absent(dict[int, tuple[str, ...]]):
         return found
 
 
+SHARED_NAMES: dict[frozenset[str], frozenset[str]] = {NO_NULLS: NO_NULLS}
+
+
+def shared_names(names: frozenset[str]) -> frozenset[str]:
+    """The one set of those names: a hundred thousand runs share a handful."""
+    return SHARED_NAMES.setdefault(names, names)
+
+
 class Rest:
     """What an object holds beside the values of known fields: nulls, and fields that the class does not know."""
 
     def __init__(self, names: list[str]) -> None:
         self.known = frozenset(names)
         self.absent = Absent(names)
-        # Each set of names is made once: a hundred thousand runs share a handful.
         self.shared: dict[tuple[str, ...], frozenset[str]] = {}
 
     def __call__(self, value: dict[str, Any], nones: int) -> tuple[JSONObject, frozenset[str]]:
@@ -193,7 +200,7 @@ class Rest:
         names = tuple([name for name in absent if name in value])
         nulls = self.shared.get(names)
         if nulls is None:
-            nulls = self.shared[names] = frozenset(names)
+            nulls = self.shared[names] = shared_names(frozenset(names))
         if len(value) == len(self.known) - len(absent) + len(names):
             return NOTHING_EXTRA, nulls
         return {name: value[name] for name in value if name not in self.known}, nulls

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 
 import cattrs
 
-from evals_async.codec.classes import Source, thawed, wire_fields, wire_name, without_none
+from evals_async.codec.classes import Source, shared_names, thawed, wire_fields, wire_name, without_none
 from evals_async.codec.leaves import PRIMITIVES, Hook, is_array, is_literal, is_model, is_union, literals
 from evals_async.codec.mismatch import Mismatch
 from evals_async.codec.unions import tags_of
@@ -52,7 +52,8 @@ class Nulls:
         self.known: dict[int, frozenset[str]] = {}
 
     def __call__(self, bits: int) -> frozenset[str]:
-        self.known[bits] = frozenset(name for position, name in enumerate(self.names) if bits >> position & 1)
+        names = frozenset(name for position, name in enumerate(self.names) if bits >> position & 1)
+        self.known[bits] = shared_names(names)
         return self.known[bits]
 
 

@@ -141,9 +141,9 @@ class Runs:
     ) -> EvalRun:
         """The run, once it is over: completed, failed or canceled (in either spelling).
 
-        It is looked at after 1 s, then at growing intervals up to 30 s (`pace`), or as the server asks. `on_poll` is
-        called with every state. `timeout` is in seconds, `None` is without end. A status that this package does not
-        know is waited out, and logged once.
+        It is looked at at once, after 1 s, then at growing intervals up to 30 s (`pace`), or as the server asks.
+        `on_poll` is called with every state. `timeout` is in seconds, `None` is without end. A status that this package
+        does not know is waited out, and logged once.
         Raises `WaitTimeout`, with the run as last seen in `.last`; and with `raise_on_failure` a `RunFailed` for any
         end but `completed`.
         """
@@ -288,8 +288,8 @@ class Runs:
 
 
 class Watch:
-    """What `wait` and `wait_many` poll with: how to look at a run, whether it is over, when the server wants to be asked
-    again.
+    """What `wait` and `wait_many` poll with: how to look at a run, whether it is over, when the server wants to be
+    asked again.
 
     Says once, in the log, which status it does not know and keeps waiting for.
     """

@@ -125,7 +125,7 @@ async def test_a_failing_sqlite_call_is_never_taken_for_success(
     truth = tree(evals=1, runs=2, items=9, files=1)
     raised = 0
     async with TruthServer(truth) as server:
-        for number in [*range(1, 30), *range(30, 120, 5)]:
+        for number in [*range(1, 30), *range(30, 120, 9)]:
             path = tmp_path / f"{code}-{number}.db"
             with failing(monkeypatch, number, code):
                 try:

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
 from types import MappingProxyType
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -131,9 +131,18 @@ class Listing(Generic[T]):
         body, place = await self.ask(place)
         number = place.number + 1
         self.asked.setdefault(place.after, number)
-        fresh = tuple(item for item in body.data if self.is_new(self.key(item), number))
+        fresh = self.fresh_of(body.data, number)
         onward = self.following(place, body, bool(fresh))
-        return attrs.evolve(body, data=fresh), onward
+        return body if fresh is body.data else attrs.evolve(body, data=fresh), onward
+
+    def fresh_of(self, items: tuple[T, ...], number: int) -> tuple[T, ...]:
+        """The items that no earlier page had. On nearly every page that is all of them, which is seen all at once."""
+        keys = list(map(self.key, items))
+        new = dict.fromkeys(keys, number)
+        if len(new) == len(items) and None not in new and self.seen.keys().isdisjoint(new):
+            self.seen.update(cast("dict[str, int]", new))
+            return items
+        return tuple(item for item, key in zip(items, keys, strict=True) if self.is_new(key, number))
 
     def is_new(self, key: str | None, number: int) -> bool:
         if key is None:

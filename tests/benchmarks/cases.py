@@ -38,10 +38,19 @@ def costs(title: str, unit: str, measured: dict[str, Measured], *, note: str = "
     """CPU and wall time of every client, and both as multiples of the official client's."""
     base = measured[OPENAI]
     rows = [
-        (name, f"{m.cpu * 1e6:,.0f}", ratio(m.cpu, base.cpu), f"{1 / m.wall:,.0f}", ratio(m.wall, base.wall), f"{m.server:.0%}")
+        (
+            name,
+            f"{m.cpu * 1e6:,.0f}",
+            ratio(m.cpu, base.cpu),
+            f"{1 / m.wall:,.0f}",
+            ratio(m.wall, base.wall),
+            f"{m.server:.0%}",
+        )
         for name, m in measured.items()
     ]
-    return Table(title, ("client", f"CPU, us per {unit}", "x openai", f"{unit}s/s", "x openai", "server busy"), rows, note)
+    return Table(
+        title, ("client", f"CPU, us per {unit}", "x openai", f"{unit}s/s", "x openai", "server busy"), rows, note
+    )
 
 
 def fan_out(server: Server, count: int, concurrency: int, rounds: int) -> Table:
@@ -210,7 +219,7 @@ FIRST_ANSWER = {
 
 
 def start(server: Server, repeat: int) -> Table:
-    """Wall times of whole processes, less that of one that does nothing."""
+    """CPU times of whole processes, less that of one that does nothing."""
     nothing, _ = child("pass", repeat=2 * repeat)
     imports = {OURS: "import evals_async", OPENAI: "import openai", HAND: "import aiohttp"}
     rows: list[tuple[str, ...]] = []
@@ -228,7 +237,7 @@ def start(server: Server, repeat: int) -> Table:
     shown, _ = child("import sys; sys.argv[1:] = ['--help']; from evals_async.cli import main; main()", repeat=repeat)
     note = f"`evals-async --help`: {(shown - nothing) * 1e3:,.0f} ms. The bare interpreter: {nothing * 1e3:,.0f} ms."
     heads = ("client", "import, ms", "x openai", "import and first answer, ms", "x openai")
-    return Table("Start, over the bare interpreter", heads, rows, note)
+    return Table("Start: CPU time over the bare interpreter", heads, rows, note)
 
 
 def stalls(server: Server, rounds: int) -> Table:

@@ -135,7 +135,9 @@ class ByHand(Peer):
         while True:
             page = await self.get(f"{run_id}/output_items?limit=100{after}", self.page_of)
             yield page
-            last, more = (page["last_id"], page["has_more"]) if isinstance(page, dict) else (page.last_id, page.has_more)
+            last, more = (
+                (page["last_id"], page["has_more"]) if isinstance(page, dict) else (page.last_id, page.has_more)
+            )
             if not more:
                 return
             after = f"&after={last}"

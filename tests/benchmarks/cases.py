@@ -7,11 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-import canned
 import msgspec
-import shapes
-from measure import Measured, Server, best_of, child, crowd, in_rounds, stall_watch
-from peers import PEERS
+from benchmarks import canned, shapes
+from benchmarks.measure import Measured, Server, best_of, child, crowd, in_rounds, stall_watch
+from benchmarks.peers import PEERS
 
 
 OURS, ONE_BY_ONE, OPENAI = "evals_async", "evals_async, page by page", "openai"
@@ -167,8 +166,8 @@ def decoding(rounds: int) -> Table:
 
 RETAIN = """
 import gc, resource, sys, time
-import canned
-from cases import decoders
+from benchmarks import canned
+from benchmarks.cases import decoders
 name, count = sys.argv[1], int(sys.argv[2])
 decode = decoders("run")[name]
 pieces = canned.SMALL.split(canned.RUN_ID.encode())

@@ -2,11 +2,11 @@
 
 import asyncio
 
-import canned
-from cases import HAND, OPENAI, OURS, decoders
-from measure import Server, best_of, crowd
-from peers import PEERS
-from report import Plot, Series
+from benchmarks import canned
+from benchmarks.cases import HAND, OPENAI, OURS, decoders
+from benchmarks.measure import Server, best_of, crowd
+from benchmarks.peers import PEERS
+from benchmarks.report import Plot, Series
 
 
 NAMES = (OURS, OPENAI, HAND)

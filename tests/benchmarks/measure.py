@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import attrs
-import server
+from benchmarks import server
 
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).resolve().parent.parent
 TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
@@ -37,8 +37,10 @@ class Server:
     """The server's process."""
 
     def __enter__(self) -> Self:
-        command = [sys.executable, str(HERE / "server.py")]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-m", "benchmarks.server"]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+        )
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline())
         server.pin(0)
@@ -133,16 +135,20 @@ async def stall_watch() -> AsyncIterator[Stall]:
         task.cancel()
 
 
+def environment() -> dict[str, str]:
+    """What child processes get: these modules, and bytecode that is kept from one start to the next."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPATH": str(TESTS)}
+
+
 def child(code: str, *arguments: str, repeat: int = 1) -> tuple[float, str]:
     """The least CPU time of a Python process that runs `code`, in seconds, and what it printed."""
     times: list[float] = []
     printed = ""
-    # As everywhere but in some containers: bytecode is kept from one start to the next.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, "-c", code, *arguments]
     for _ in range(repeat):
         began = resource.getrusage(resource.RUSAGE_CHILDREN)
-        ended = subprocess.run(command, check=True, capture_output=True, text=True, cwd=HERE, env=environment)
+        ended = subprocess.run(command, check=True, capture_output=True, text=True, env=environment())
         printed = ended.stdout
         now = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(now.ru_utime + now.ru_stime - began.ru_utime - began.ru_stime)

@@ -9,9 +9,8 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
-import canned
 import msgspec
-import shapes
+from benchmarks import canned, shapes
 
 
 BEARER = {"Authorization": "Bearer sk-benchmark"}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import attrs
-from cases import Table
+from benchmarks.cases import Table
 
 
 Series: TypeAlias = dict[str, list[tuple[float, float]]]

@@ -14,23 +14,20 @@ from pathlib import Path
 
 
 # A session may have forbidden the directory of the script (PYTHONSAFEPATH), so that the installed package is measured.
-HERE = Path(__file__).resolve().parent
-if str(HERE) not in sys.path:
-    sys.path.append(str(HERE))
+TESTS = Path(__file__).resolve().parent.parent
+sys.path.append(str(TESTS))
 
-import cases  # noqa: E402
-import growth  # noqa: E402
-import report  # noqa: E402
-from measure import Server  # noqa: E402
+from benchmarks import cases, growth, report  # noqa: E402
+from benchmarks.measure import Server  # noqa: E402
 
 
-GUIDE = HERE.parent.parent / "docs" / "guides" / "performance.md"
+GUIDE = TESTS.parent / "docs" / "guides" / "performance.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 def tables(server: Server, *, short: bool) -> dict[str, Callable[[], cases.Table]]:
     """Every case, by a name that `--only` may choose."""
-    count, rounds = (600, 2) if short else (5000, 3)
+    count, rounds = (600, 2) if short else (5000, 2)
     return {
         "fan-out 50": lambda: cases.fan_out(server, count, 50, rounds),
         "fan-out 200": lambda: cases.fan_out(server, count, 200, rounds),

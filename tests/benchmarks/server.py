@@ -12,7 +12,7 @@ import re
 import sys
 from typing import cast
 
-import canned
+from benchmarks import canned
 
 
 REQUEST = re.compile(

@@ -76,12 +76,12 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 def room_of(path: Path) -> tuple[str, str]:
     """The top-level name a file belongs to, and its own name within that room."""
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return (parts[0], parts[1]) if len(parts) > 1 else (parts[0], "")
+    room, *rest = path.relative_to(PACKAGE).with_suffix("").parts
+    return room, rest[0] if rest else ""
 
 
 def imports_of(path: Path) -> list[tuple[str, str, bool]]:
-    """Every import of ours in a file, hidden ones included: room, module in the room, and whether it is for annotations only."""
+    """Every import of ours in a file, hidden ones too: room, module in the room, and whether it is for annotations."""
     tree = ast.parse(path.read_text())
     guarded = {
         id(inner)

@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -32,8 +31,8 @@ def same(one: object, other: object) -> bool:
         names = [field.name for field in attrs.fields(type(one))]
         return all(same(getattr(one, name), getattr(other, name)) for name in names)
     if isinstance(one, tuple):
-        assert isinstance(other, tuple)
-        return len(one) == len(other) and all(map(same, one, other))
+        ours, theirs = cast("tuple[object, ...]", one), cast("tuple[object, ...]", other)
+        return len(ours) == len(theirs) and all(map(same, ours, theirs))
     return one == other and repr(one) == repr(other)
 
 
@@ -111,8 +110,12 @@ def test_vain_attempts_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[bytes | memoryview] = []
     read = reader.read
     assert read is not None
-    known: Callable[[bytes | memoryview], Any] = read
-    monkeypatch.setattr(reader, "read", lambda data: (tried.append(data), known(data))[1])
+
+    def noted(data: bytes | memoryview) -> Any:
+        tried.append(data)
+        return read(data)
+
+    monkeypatch.setattr(reader, "read", noted)
     assert [reader(b"1"), reader(b"'")] == [1, None]
     assert [reader(b"1") for _ in range(GENERAL_TURNS + 1)] == [None] * GENERAL_TURNS + [1]
     assert len(tried) == 3

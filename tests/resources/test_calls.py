@@ -39,7 +39,7 @@ class Wire:
         request: Request,
         read: Callable[[Reply], Awaitable[T]],
         *,
-        timeout: float | None = None,  # noqa: ASYNC109  # the protocol's
+        timeout: object = None,
         settle: object = None,
     ) -> T:
         self.asked.append(request.path)

@@ -126,15 +126,17 @@ class Comparison:
             place = onward
 
     async def compare_page(self, kind: Kind, parents: tuple[str, ...], arrivals: Arrivals) -> None:
+        cure = "export again, with reread" if kind == "output_items" else "export again"
+
         def read(connection: Connection) -> list[str | None]:
             return [rows.get(connection, kind, row.key) for row in arrivals.rows]
 
         for row, text in zip(arrivals.rows, await self.database.call(read), strict=True):
             what = f"{kind} {'/'.join(row.key)}"
             if text is None:
-                self.report.find(what, "on the server, and not here: export again")
+                self.report.find(what, f"on the server, and not here: {cure}")
             elif text != row.text and object_hash(text) != object_hash(row.text):
-                self.report.find(what, "the server has another version now: export again")
+                self.report.find(what, f"the server has another version now: {cure}")
 
     async def count_extra(self, kind: Kind, parents: tuple[str, ...], seen: set[str], what: str) -> None:
         """What is here, not marked as missing, and not on the server any more."""

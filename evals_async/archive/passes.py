@@ -31,11 +31,14 @@ DEFAULT_PATIENCE = 300.0  # seconds without any success after which an export st
 
 @attrs.frozen(kw_only=True)
 class Terms:
-    """How to copy: listings at once, how long to bear a dead server, whether the store may change its server."""
+    """How to copy: listings at once, how long to bear a dead server, whether the store may change its server, whether
+    what is over is read again.
+    """
 
     concurrency: int = DEFAULT_CONCURRENCY
     patience: float = DEFAULT_PATIENCE
     another_server: bool = False
+    reread: bool = False
 
 
 def server_name(base_url: str) -> str:
@@ -45,16 +48,18 @@ def server_name(base_url: str) -> str:
     return "local" + parts.path.rstrip("/") if local else f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
-def take_up(connection: Connection, server: str, selection: Selection, now: float, another: bool) -> tuple[Pass, bool]:
+def take_up(connection: Connection, server: str, selection: Selection, terms: Terms, now: float) -> tuple[Pass, bool]:
     """The pass to work on, and whether it was begun before. For one transaction."""
     last = ledger.last_pass(connection)
-    if last is not None and last.server != server and not another:
+    if last is not None and last.server != server and not terms.another_server:
         raise ArchiveError(
             f"this archive was made from {last.server}, not from {server}: export to another file, or say that it is "
             "the same service at another address (another_server)"
         )
     text = selection.text()
-    if last is not None and last.ended is None and (last.server, last.selection) == (server, text):
+    if terms.reread:
+        ledger.unsettle(connection)
+    elif last is not None and last.ended is None and (last.server, last.selection) == (server, text):
         return last, True
     number = 1 if last is None else last.number + 1
     begun = Pass(number=number, server=server, selection=text, tool=f"evals-async {version('evals-async')}", began=now)
@@ -102,7 +107,7 @@ async def export(
         try:
             await database.atomic(ledger.sign_in, os.getpid(), socket.gethostname(), clock.time())
             server = server_name(client.settings.base_url)
-            current, resumed = await database.atomic(take_up, server, selection, clock.time(), terms.another_server)
+            current, resumed = await database.atomic(take_up, server, selection, terms, clock.time())
             exporter = Exporter(
                 database,
                 Fetcher.of(client),

@@ -67,7 +67,7 @@ def again(file: Path, selection: Selection, demo: bool) -> list[str]:
 
 
 async def export_into(
-    terms: Terms, file: Path, selection: Selection, *, demo: bool, patience: float, another_server: bool
+    terms: Terms, file: Path, selection: Selection, *, demo: bool, patience: float, another_server: bool, reread: bool
 ) -> int:
     """Copy, with progress, and tell what came of it; returns the exit code."""
     async with server_of(terms, demo) as client, Archive.open(file) as archive:
@@ -78,6 +78,7 @@ async def export_into(
                 concurrency=terms.concurrency,
                 patience=patience,
                 another_server=another_server,
+                reread=reread,
                 on_progress=lambda progress: tell(progress, update),
             )
     show_export(report, file, export_command(file, selection, demo), demo)

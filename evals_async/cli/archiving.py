@@ -58,6 +58,7 @@ def seconds_of(_: click.Context, __: click.Parameter, value: datetime | None) ->
     metavar="SECONDS",
     help="How long to bear a server that does not answer.",
 )
+@click.option("--reread", is_flag=True, help="Read the items of all runs again, also of those that are over.")
 @click.option("--another-server", is_flag=True, help="The same service has another address now.")
 @demo_option
 @global_options(hidden=True)
@@ -71,6 +72,7 @@ def export(
     no_files: bool,
     dry_run: bool,
     patience: float,
+    reread: bool,
     another_server: bool,
     demo: bool,
 ) -> int:
@@ -87,7 +89,8 @@ def export(
     go_on = export_command(file, selection, demo)
     if dry_run:
         return run(terms, estimate_for(terms, file, selection, demo=demo))
-    copying = export_into(terms, file, selection, demo=demo, patience=patience, another_server=another_server)
+    how = {"reread": reread, "another_server": another_server}
+    copying = export_into(terms, file, selection, demo=demo, patience=patience, **how)
     try:
         return run(terms, copying)
     except KeyboardInterrupt:

@@ -120,6 +120,11 @@ def end_pass(connection: Connection, number: int, ended: float, outcome: str) ->
     connection.execute("UPDATE passes SET ended = ?, outcome = ? WHERE number = ?", (ended, outcome, number))
 
 
+def unsettle(connection: Connection) -> None:
+    """Let the next pass read everything again, also what will not have changed."""
+    connection.execute("UPDATE work SET settled = 0")
+
+
 # --- work -----------------------------------------------------------------------------------------------------------
 
 

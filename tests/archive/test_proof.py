@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from doubles import ScaledClock
-from truth import Export, TruthServer, tree
+from truth import SAME, Export, TruthServer, difference, tree
 
 from evals_async import EvalsClient
 from evals_async.archive import Archive, VerifyReport
@@ -115,7 +115,7 @@ async def test_what_the_server_has_otherwise_is_found(file: Path, server: TruthS
     assert 3 == report.exit_code
     assert {
         ("evals eval_new", "on the server, and not here: export again"),
-        ("output_items eval_0/run_0_0/item_0002", "the server has another version now: export again"),
+        ("output_items eval_0/run_0_0/item_0002", "the server has another version now: export again, with reread"),
         ("file file-2", "the server has another content now"),
     } == {(each.what, each.problem) for each in report.findings}
     assert ["output items of eval_1/run_1_2"] == [each.what for each in report.notes]
@@ -140,3 +140,12 @@ async def test_the_manifest_is_the_same_for_the_same_objects(
     assert json.loads(json.dumps(first)) == first
     change(other, "UPDATE evals SET body = replace(body, '1.50', '1.51') WHERE id = 'eval_0'")
     assert first["sha256"] != (await offline(other)).manifest["sha256"]
+
+
+async def test_what_was_lost_here_is_read_again_when_asked(export: Export, file: Path, server: TruthServer) -> None:
+    """An item that is gone from the archive of a run that is over comes back with `reread`, and not without."""
+    change(file, "DELETE FROM output_items WHERE run_id = 'run_0_1' AND id = 'item_0003'")
+    await export(server)
+    assert 3 == (await offline(file)).exit_code
+    assert 0 == (await export(server, reread=True)).exit_code
+    assert (0, SAME) == ((await offline(file)).exit_code, difference(file, server.truth))

@@ -1,4 +1,4 @@
-"""What keeps the project honest, one session per question. `nox -l` lists them; `nox` runs the ones that a change must pass.
+"""What keeps the project honest, one session per question. `nox -l` lists them; `nox` runs what a change must pass.
 
 Each installs the package as a user would get it, and tests that, not the checkout.
 """
@@ -14,9 +14,8 @@ nox.options.default_venv_backend = "venv"
 nox.options.sessions = ["tests", "types", "lint", "docs"]
 
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-PYTHONS = [
-    line.rpartition(" ")[2] for line in PROJECT["classifiers"] if line.startswith("Programming Language :: Python :: 3.")
-]
+VERSION = "Programming Language :: Python :: 3."
+PYTHONS = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if line.startswith(VERSION)]
 LEAST_COVERED = 95  # percent of lines and branches; what is left are other platforms and races
 
 

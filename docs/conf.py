@@ -18,7 +18,7 @@ from evals_async import models
 
 
 project = "evals-async"
-copyright = "the evals-async developers"  # noqa: A001  # the name that Sphinx reads
+copyright = "the evals-async developers"  # the name that Sphinx reads
 version = release = version_of("evals-async")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.intersphinx"]

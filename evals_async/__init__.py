@@ -259,7 +259,8 @@ HOMES = {
 
 PLACES = {name: module for module, names in HOMES.items() for name in names.split()}
 
-__all__ = sorted(PLACES)  # pyright: ignore[reportUnsupportedDunderAll]  # computed; the names are those imported above
+# Computed: the names are those imported above.
+__all__ = sorted(PLACES)  # pyright: ignore[reportUnsupportedDunderAll]  # noqa: PLE0605
 
 
 if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of ours

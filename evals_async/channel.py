@@ -94,7 +94,7 @@ class Channel(Generic[V]):
         # raises it.
         try:
             await job(self)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # raised again where the consumer is
             if not self.closed:
                 self.failure = error
                 self.close()

@@ -169,7 +169,7 @@ def checked_concurrency(concurrency: int, total: int | None) -> int:
 async def attempt(fn: Callable[[K], Awaitable[V]], key: K) -> Outcome[K, V]:
     try:
         return Outcome(key, await fn(key))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # whatever a call raises is its outcome
         return Outcome(key, error=error)
 
 
@@ -267,7 +267,7 @@ async def drain(channel: Channel[Outcome[K, V]], parent: K, fn: Callable[[K], As
             channel.put(Outcome(parent, thing))
             if not await channel.reserve():
                 break
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # whatever a call raises is its outcome
         return error
     finally:
         await close(iterator)

@@ -152,7 +152,7 @@ class Watch(Generic[T]):
         # for the deadline.
         try:
             self.seen = [await self.fetch()]
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever a call raises is its outcome
             self.failure = error
             self.failures += 1
         else:
@@ -194,7 +194,7 @@ async def poll_until(
     done: Callable[[T], bool],
     *,
     clock: Clock = SYSTEM_CLOCK,
-    timeout: float | None = None,  # noqa: ASYNC109  # it spans many calls, and its end has a class of its own
+    timeout: float | None = None,  # it spans many calls, and its end has a class of its own
     pace: Pace = STEADY,
     on_poll: OnPoll[T] | None = None,
     delay_of: DelayOf[T] | None = None,
@@ -301,7 +301,7 @@ async def look(key: K, watch: Watch[T], schedule: Schedule[K, T]) -> Outcome[K, 
     """One look: the outcome if the wait is over, else back into the schedule."""
     try:
         pause = await watch.look()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # whatever a call raises is its outcome
         return Outcome(key, error=error)
     if pause is None:
         return Outcome(key, watch.value)

@@ -26,7 +26,7 @@ class Flight:
     def lead(self) -> None:
         """The running task is the one that makes the call, from now on."""
         task = asyncio.current_task()
-        assert task is not None  # whatever awaits a call runs in a task
+        assert task is not None  # noqa: S101  # whatever awaits a call runs in a task
         self.leader = task
         self.cancelling = task.cancelling()
 
@@ -130,7 +130,7 @@ def twin_of(error: BaseException) -> BaseException:
     """A copy with the same cause and the traceback so far; the error itself, if its class cannot be copied."""
     try:
         twin = copy.copy(error)
-    except Exception:
+    except Exception:  # noqa: BLE001  # a class that cannot be copied may say so in any way
         return error
     if type(twin) is not type(error):
         return error

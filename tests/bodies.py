@@ -89,7 +89,7 @@ def smallest(shape: Any) -> Json:
         return get_args(member)[0]
     if is_model(member):
         return {name: smallest(kind) for name, kind in fields_of(member).items() if not may_be_missing(kind)}
-    return KINDS[sorted(kinds(member))[0]]
+    return KINDS[min(kinds(member))]
 
 
 # --- strategies -------------------------------------------------------------------------------------------------------

@@ -5,9 +5,12 @@ import os
 import pytest
 
 
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NETRC")
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the settings of the person who runs it."""
     for name in list(os.environ):
-        if name.startswith(("OPENAI_", "AZURE_OPENAI_")) or name.upper() in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NETRC"):
+        if name.startswith(("OPENAI_", "AZURE_OPENAI_")) or name.upper() in PROXIES:
             monkeypatch.delenv(name)

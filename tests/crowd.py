@@ -125,7 +125,7 @@ class Crowd:
 async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     """Return when it is so; `TimeoutError` if it is not within so many seconds."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  # what is waited for is in another process, or tells nobody
+        while not condition():  # what is waited for is in another process, or tells nobody
             await asyncio.sleep(0.001)
 
 

@@ -11,7 +11,9 @@ class FakeClock:
     `draws` are the random numbers to give, the last one for ever.
     """
 
-    def __init__(self, *, now: float = 1_000.0, epoch: float = 1_700_000_000.0, draws: tuple[float, ...] = (0.5,)) -> None:
+    def __init__(
+        self, *, now: float = 1_000.0, epoch: float = 1_700_000_000.0, draws: tuple[float, ...] = (0.5,)
+    ) -> None:
         self.now = now
         self.epoch = epoch - now
         self.draws = list(draws)
@@ -36,7 +38,10 @@ class FakeClock:
 
 
 class ScaledClock:
-    """Real time, `speed` times as fast: sixty seconds at speed 100 are 0.6. For many sleepers at once, over real sockets."""
+    """Real time, `speed` times as fast: sixty seconds at speed 100 are 0.6.
+
+    For many sleepers at once, over real sockets.
+    """
 
     def __init__(self, speed: float) -> None:
         self.speed = speed

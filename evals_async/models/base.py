@@ -58,7 +58,7 @@ def shown(value: object) -> str:
 
 
 def moment(seconds: int | None) -> datetime | None:
-    """The UTC time of seconds since the epoch; `None` for what no calendar has, such as milliseconds taken for seconds."""
+    """The UTC time of seconds since the epoch; `None` for what no calendar has."""
     try:
         return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError, OSError):

@@ -69,7 +69,7 @@ class PartFile:
         self.file = self.part.open("wb")
 
     def write(self, chunk: bytes, /) -> int:
-        assert self.file is not None  # restart() comes first
+        assert self.file is not None  # noqa: S101  # restart() comes first
         return self.file.write(chunk)
 
     def close(self) -> None:

@@ -34,7 +34,7 @@ access_logger = logging.getLogger("evals_async.server.access")  # speaks at leve
 
 NO_QUERY: Mapping[str, str] = MappingProxyType({})
 NO_CONTENTS: Mapping[str, bytes] = MappingProxyType({})
-WILDCARDS = ("0.0.0.0", "::", "")
+WILDCARDS = ("0.0.0.0", "::", "")  # noqa: S104  # recognised, never the default
 SHUTDOWN_SECONDS = 0.1  # how long requests that are still being answered may take when the server closes
 
 

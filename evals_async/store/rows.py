@@ -7,6 +7,7 @@ transaction.
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from sqlite3 import Connection
@@ -61,7 +62,7 @@ def text_column(value: object) -> str:
 
 def integer_column(value: object) -> int:
     """A time that SQLite can order; what is no number counts as 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         return 0
     return int(max(-LARGEST_COLUMN, min(value, LARGEST_COLUMN)))
 

@@ -78,7 +78,7 @@ class GuardedConnector(aiohttp.TCPConnector):
         self,
         req: aiohttp.ClientRequest,
         traces: list[Trace],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  # the signature is aiohttp's
+        timeout: aiohttp.ClientTimeout,  # the signature is aiohttp's
     ) -> Connection:
         trip = CURRENT.get()
         trip.sent = False
@@ -312,7 +312,7 @@ async def pour(content: aiohttp.StreamReader, sink: Sink, trip: Trip) -> None:
         return
     except Carrier as carrier:
         failure = carrier.error
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # a sink's own, carried past aiohttp as it is
         failure = Carrier(error)
     raise failure
 

@@ -144,7 +144,7 @@ class Pipeline:
         asked = merged_query(query, request.query) if query else request.query
         call = Call(request, read, timeouts, policy, merged, asked, self.clock.monotonic())
         task = asyncio.current_task()
-        assert task is not None  # whatever awaits a socket runs in a task
+        assert task is not None  # noqa: S101  # whatever awaits a socket runs in a task
         cancelling = task.cancelling()
         self.tasks.add(task)
         try:

@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 
 MAX_BODY = 32 * 1024 * 1024
 
-INHERITED: list[object] = []
-"""Sessions of a parent process, kept from the collector: to close them would end the parent's connections."""
+KEPT: set[object] = set()
+"""Our open sessions, kept from the collector until their transport lets go of them.
+
+It would finalize a forgotten client in any order, and aiohttp's complaint could come before ours. After a fork the
+child's copies stay here for good, because to close them would end the parent's connections.
+"""
 
 
 class Line(Protocol):
@@ -113,7 +117,7 @@ class Transport:
         proxy = self.proxy
         if proxy is None and self.trust_env:
             proxy = connection.environment_proxy(self.base_url)
-        self.line = connection.Exchange(
+        line = connection.Exchange(
             session
             or connection.open_session(connections=self.connections, ssl=self.ssl, trace_configs=self.trace_configs),
             owned=session is None,
@@ -122,7 +126,10 @@ class Transport:
             max_body=self.max_body,
             clock=self.clock,
         )
-        return self.line
+        if line.owned:
+            KEPT.add(line)
+        self.line = line
+        return line
 
     def send(
         self,
@@ -152,19 +159,16 @@ class Transport:
         if line is None or not line.owned:
             return
         if os.getpid() == self.pid:
+            KEPT.discard(line)
             await line.close()
-        else:
-            INHERITED.append(line)
 
     def __del__(self) -> None:
         line: Line | None = vars(self).get("line")  # missing where the constructor refused
-        if line is None or not line.owned:
+        if line is None or not line.owned or os.getpid() != self.pid:
             return
-        if os.getpid() != self.pid:
-            INHERITED.append(line)
-            return
-        warnings.warn(f"unclosed {self!r}: use `async with`, or await close()", ResourceWarning, 2, source=self)
+        KEPT.discard(line)
         line.abandon()
+        warnings.warn(f"unclosed {self!r}: use `async with`, or await close()", ResourceWarning, 2, source=self)
 
     def __repr__(self) -> str:
         return f"Transport({self.base_url!r})"

@@ -220,7 +220,7 @@ async def test_a_file_of_another_kind_is_refused_and_left_alone(export: Export, 
         with pytest.raises(ArchiveError):
             await export(server)
         assert 0 == server.requests
-    assert before == file.read_bytes()  # noqa: ASYNC240  # a small file, and nobody waits
+    assert before == file.read_bytes()  # a small file, and nobody waits
 
 
 def make_foreign(file: Path, kind: str) -> bytes:

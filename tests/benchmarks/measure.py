@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import attrs
-from benchmarks import server
 
 
 TESTS = Path(__file__).resolve().parent.parent
@@ -43,7 +42,6 @@ class Server:
         )
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline())
-        server.pin(0)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -19,6 +19,7 @@ sys.path.append(str(TESTS))
 
 from benchmarks import cases, growth, report  # noqa: E402
 from benchmarks.measure import Server  # noqa: E402
+from benchmarks.server import pin  # noqa: E402
 
 
 GUIDE = TESTS.parent / "docs" / "guides" / "performance.md"
@@ -68,6 +69,7 @@ def main() -> None:
     options = parser.parse_args()
     output: Path = options.output or Path(tempfile.mkdtemp(prefix="evals_async_bench_"))
     output.mkdir(parents=True, exist_ok=True)
+    pin(0)
     with Server() as server:
         made: list[cases.Table] = []
         for name, measure in tables(server, short=options.short).items():

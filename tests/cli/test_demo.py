@@ -106,7 +106,7 @@ def test_demo_on_a_terminal_of_80_columns() -> None:
     assert "60 of 60" in ESCAPES.sub("", shown)
     assert all(len(line.rstrip()) <= 80 for line in tables)
     assert re.search(
-        r"^IT ticket routing +Matches the human label +\d+ +\d+ +\d\d\.\d % +━+·* *$", "\n".join(tables), re.M
+        r"^IT ticket routing +Matches the human label +\d+ +\d+ +\d\d\.\d % +━+·* *$", "\n".join(tables), re.MULTILINE
     )
 
 

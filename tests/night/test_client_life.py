@@ -20,7 +20,7 @@ CALLS: dict[str, Do] = {**READS, "listing": LISTINGS["runs"], "create": create_e
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110  # what is looked at are plain values
+        while not condition():  # what is looked at are plain values
             await asyncio.sleep(0.001)
 
 

@@ -222,7 +222,7 @@ async def test_leaving_a_listing(leave: Callable[[EvalsClient, Ahead], Awaitable
     async with on_stage(FIRST, STALLS) as (server, client):
 
         async def ahead() -> None:
-            while len(server.seen) < 2:  # noqa: ASYNC110  # what is seen is a list, without an event
+            while len(server.seen) < 2:  # what is seen is a list, without an event
                 await asyncio.sleep(0.001)
 
         await leave(client, ahead)

@@ -1,10 +1,12 @@
-"""Options as programs for other clients pass them: None where nothing is meant, and clear words where something is wrong."""
+"""Options as programs for other clients pass them: None where nothing is meant, and clear words where something is
+wrong.
+"""
 
 from typing import Any
 
 import pytest
-
 from doubles import FakeClock
+
 from evals_async import ConfigurationError, EvalsClient
 from evals_async.server import Fault, FaultPlan, LocalServer
 

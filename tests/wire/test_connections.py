@@ -397,7 +397,9 @@ async def test_a_server_that_does_not_read() -> None:
     """C14, C07: while a body is being sent, a cancel comes through, and the attempt's time ends it."""
 
     async def ignore(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        reader._transport.pause_reading()  # type: ignore[attr-defined]  # pyright: ignore  # no public way to be rude
+        # There is no public way to be so rude.
+        transport: asyncio.ReadTransport = getattr(reader, "_transport")  # noqa: B009
+        transport.pause_reading()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(5)
         writer.transport.abort()

@@ -38,7 +38,7 @@ class Line(Protocol):
     @property
     def closed(self) -> bool: ...
 
-    async def send(
+    def send(
         self,
         request: Request,
         headers: Mapping[str, str],
@@ -47,7 +47,7 @@ class Line(Protocol):
         connect: float | None,
         silence: float | None,
         trip: Trip,
-    ) -> Reply: ...
+    ) -> Coroutine[Any, Any, Reply]: ...
 
     async def close(self) -> None: ...
 

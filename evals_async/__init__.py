@@ -19,7 +19,8 @@ The house, from the ground. A module imports from lower floors only; inside a ro
     2  codec/                JSON to models and back
     1  models/               frozen attrs classes, one per thing of the API
     1  store/                SQLite: rows keep the exact JSON received
-    1  settings fanout pagination polling sharing    engines that know no endpoint
+    1  settings              arguments and environment, checked
+    1  channel fanout listing pagination polling sharing    engines that know no endpoint
     0  errors clock jsontext
 
 Importing this package imports none of them: a name is looked up when it is first used. That keeps `import evals_async`

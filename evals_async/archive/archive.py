@@ -83,11 +83,11 @@ class Archive:
 
         Goes on where an interrupted export of the same selection stopped; otherwise looks at everything anew, and reads
         the items only of runs that are new or had not ended, or with `reread` of all. At most `concurrency` listings
-        are read at once, one page of each. A server that does not answer is borne for `patience` seconds; then the report
-        says `stopped`. What the server has no more is marked as missing. Raises `ArchiveError` when the disk is full,
-        when another export is writing to this file, or when it was made from another server (unless `another_server`);
-        `Unauthenticated` and `QuotaExceeded` as soon as the server says so. After any of these the export can be gone
-        on with.
+        are read at once, one page of each. A server that does not answer is borne for `patience` seconds; then the
+        report says `stopped`. What the server has no more is marked as missing. Raises `ArchiveError` when the disk is
+        full, when another export is writing to this file, or when it was made from another server (unless
+        `another_server`); `Unauthenticated` and `QuotaExceeded` as soon as the server says so. After any of these the
+        export can be gone on with.
         """
         terms = Terms(concurrency=concurrency, patience=patience, another_server=another_server, reread=reread)
         return await export(self.database, client, selection, terms, clock=self.clock, on_progress=on_progress)

@@ -35,6 +35,8 @@ SKILL: Mapping[str, float] = {
 }  # share of right answers
 BASE_URL = "https://evals.example/v1"  # where the runs' reports would be
 
+AGREEMENT = 0.95  # how often a grader that is not exact judges as an exact one would
+
 
 class SampleTree(TypedDict):
     """Raw JSON objects by kind, and the bytes of the files: the keywords of `LocalServer.seed`."""
@@ -134,11 +136,11 @@ def usage(prompt: int, completion: int) -> dict[str, object]:
 
 
 def result_of(make: Maker, grader: JSONObject, item: JSONObject, answer: str) -> dict[str, object]:
-    """One result: string checks are computed, the others are likely where the answer is right."""
-    right = str(item["expected"]).lower() in answer.lower()
+    """One result: string checks are computed, the others mostly agree that a right answer is right."""
     if grader["type"] == "string_check":
         given = grade(grader, {"item": item, "sample": {"output_text": answer}})
         return {"name": grader["id"], "sample": None, "passed": given.passed, "score": given.score}
+    right = (str(item["expected"]).lower() in answer.lower()) == (make.dice.random() < AGREEMENT)
     if grader["type"] == "score_model":
         sample = judgement(make, answer, right)
         score = sample.pop("score")

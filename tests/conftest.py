@@ -1,9 +1,14 @@
 """The environment of every test: no key, no base URL from outside."""
 
 import os
+import signal
 
 import pytest
 
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background by a shell. Child processes would ignore Ctrl-C too, which some tests are about.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NETRC")
 

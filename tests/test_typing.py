@@ -38,7 +38,7 @@ def test_mypy(file: Path) -> None:
 
 @pytest.mark.parametrize("file", [ACCEPTS, REJECTS], ids=["accepts", "rejects"])
 def test_pyright(file: Path, tmp_path: Path) -> None:
-    """So does pyright in its strict mode; mypy's marks mean nothing to it here."""
+    """So does pyright (as basedpyright ships it) in its strict mode; mypy's marks mean nothing to it here."""
     settings = {
         "include": [os.path.relpath(file, tmp_path)],
         "typeCheckingMode": "strict",
@@ -48,7 +48,7 @@ def test_pyright(file: Path, tmp_path: Path) -> None:
     }
     config = tmp_path / "pyrightconfig.json"
     config.write_text(json.dumps(settings), encoding="utf-8")
-    done = run("pyright", "--project", os.fspath(config), "--pythonpath", sys.executable, "--outputjson")
+    done = run("basedpyright", "--project", os.fspath(config), "--pythonpath", sys.executable, "--outputjson")
     report = json.loads(done.stdout)
     found = [f"{d['range']['start']['line'] + 1}: {d['message']}" for d in report["generalDiagnostics"]]
     assert ([], 1, 0) == (found, report["summary"]["filesAnalyzed"], done.returncode)

@@ -174,12 +174,13 @@ def test_decoding_leaves_no_cycles() -> None:
                 with contextlib.suppress(DecodeError):
                     read(body, EvalRun)
 
-    for _ in range(3):  # both ways of reading are written on first use
-        all_of_them()
-    gc.collect()
+    found: list[int] = []
     gc.disable()
     try:
-        all_of_them()
-        assert 0 == gc.collect()
+        # The first times write the functions; and another test's threads may leave something once, but not each time.
+        for _ in range(6):
+            all_of_them()
+            found.append(gc.collect())
     finally:
         gc.enable()
+    assert 0 == min(found)

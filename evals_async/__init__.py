@@ -260,11 +260,9 @@ HOMES = {
 
 PLACES = {name: module for module, names in HOMES.items() for name in names.split()}
 
-# Computed: the names are those imported above.
-__all__ = sorted(PLACES)  # pyright: ignore[reportUnsupportedDunderAll]  # noqa: PLE0605
 
-
-if not TYPE_CHECKING:  # a type checker that saw it would take any name for one of ours
+if not TYPE_CHECKING:  # to type checkers public is what the imports above rename to itself, and nothing else
+    __all__ = sorted(PLACES)  # noqa: PLE0605  # computed
 
     def __getattr__(name: str) -> object:
         if name not in PLACES:

@@ -88,8 +88,7 @@ async def test_cancelled_waiter_does_not_hurt_the_others(doomed: int) -> None:
 
 
 async def test_the_turn_goes_on_until_somebody_takes_it() -> None:
-    """Of those who wait, the first that is still there makes the call anew; one that leaves with the turn passes it on.
-    """
+    """Of those who wait the first still there makes the call anew; one that leaves with the turn passes it on."""
     flights, call = SingleFlight(), Call()
     waiters = [asyncio.create_task(flights.run("run_1", call)) for _ in range(5)]
     await turns()

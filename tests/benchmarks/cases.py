@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -25,7 +25,7 @@ class Table:
 
     title: str
     heads: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     note: str = ""
 
 
@@ -133,7 +133,7 @@ def decoders(body: str) -> dict[str, Callable[[bytes], Any]]:
     if body == "page":
         ours: Callable[[bytes], Any] = lambda data: decode_page(data, OutputItem)  # noqa: E731
         theirs: Any = AsyncCursorPage[OutputItemListResponse]
-        structs = msgspec.json.Decoder(shapes.Page).decode
+        structs: Callable[[bytes], Any] = msgspec.json.Decoder(shapes.Page).decode
     else:
         ours = lambda data: decode(data, EvalRun)  # noqa: E731
         theirs = RunRetrieveResponse
@@ -257,8 +257,8 @@ def stalls(server: Server, rounds: int) -> Table:
     names = (OURS, OPENAI, HAND, HAND_MSGSPEC)
     worst = {(name, body): float("inf") for name in names for body in ("5mb", "10mb")}
     for _ in range(rounds):
-        for name, body in worst:
-            worst[name, body] = min(worst[name, body], asyncio.run(longest(name, body)))
+        for (name, body), least in worst.items():
+            worst[name, body] = min(least, asyncio.run(longest(name, body)))
     rows = [
         (
             name,

@@ -12,7 +12,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,7 +25,7 @@ TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 @attrs.frozen
 class Measured:
-    """What a client took for a unit of work: CPU seconds, wall seconds, and the share of a core that the server used."""
+    """What a client took for a unit of work: CPU seconds, wall seconds, the share of a core that the server used."""
 
     cpu: float
     wall: float
@@ -112,7 +112,7 @@ class Stall:
 
 
 @contextlib.asynccontextmanager
-async def stall_watch() -> AsyncIterator[Stall]:
+async def stall_watch() -> AsyncGenerator[Stall]:
     """Goes round with the loop, and looks how long each round took."""
     stall = Stall()
 

@@ -16,6 +16,11 @@ from benchmarks import canned, shapes
 BEARER = {"Authorization": "Bearer sk-benchmark"}
 
 
+def part(thing: Any, name: str) -> Any:
+    """A part of an object or of a dict, whatever the client makes."""
+    return getattr(thing, name) if hasattr(thing, name) else thing[name]
+
+
 class Peer:
     """A client of the benchmark's server; made within a loop, and closed there."""
 
@@ -134,12 +139,9 @@ class ByHand(Peer):
         while True:
             page = await self.get(f"{run_id}/output_items?limit=100{after}", self.page_of)
             yield page
-            last, more = (
-                (page["last_id"], page["has_more"]) if isinstance(page, dict) else (page.last_id, page.has_more)
-            )
-            if not more:
+            if not part(page, "has_more"):
                 return
-            after = f"&after={last}"
+            after = f"&after={part(page, 'last_id')}"
 
 
 class ByHandMsgspec(ByHand):

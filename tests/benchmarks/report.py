@@ -47,7 +47,7 @@ def machine() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     name = models[0] if models else platform.processor()
-    return f"{len(models) or '?'} cores of {name}, {platform.system()} {platform.release()}"
+    return f"{len(models) or '?'} cores of {name}, {platform.system()}"
 
 
 def markdown(tables: Sequence[Table]) -> str:

@@ -1,5 +1,6 @@
-"""The server of the benchmark: a bare asyncio protocol that answers with canned bodies, in a process and on a core of its
-own. It spends a few microseconds on an answer, so that what is measured is the clients; the report says how busy it was.
+"""The server of the benchmark: a bare asyncio protocol that answers with canned bodies, in a process and on a core of
+its own. It spends a few microseconds on an answer, so that clients are what is measured; the report says how busy it
+was.
 
 Paths as the service has them, behind a first segment that is the latency in milliseconds: `/20/v1/evals/...`. A run
 whose id ends in `-large` is the one of 100 KB; every run has five pages of a hundred output items, and the run `walk`
@@ -21,7 +22,8 @@ REQUEST = re.compile(
 )
 AFTER = re.compile(rb"after=outputitem_(\d+)")
 HEAD = (
-    b"HTTP/1.1 200 OK\r\nDate: Sun, 01 Nov 2026 00:00:00 GMT\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+    b"HTTP/1.1 200 OK\r\nDate: Sun, 01 Nov 2026 00:00:00 GMT\r\n"
+    b"Content-Type: application/json\r\nContent-Length: %d\r\n"
     b"openai-version: 2020-10-01\r\nopenai-processing-ms: 12\r\nx-request-id: req_00000000000000000000000000000000\r\n"
     b"x-ratelimit-limit-requests: 1000000\r\nx-ratelimit-remaining-requests: 999999\r\nx-ratelimit-reset-requests: 1ms"
     b"\r\n\r\n"

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import canned, report
 from benchmarks.cases import Table
 from benchmarks.measure import Server
-from benchmarks.peers import PEERS
+from benchmarks.peers import PEERS, part
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +19,12 @@ def server() -> Iterator[Server]:
 
 
 def id_of(thing: object) -> object:
-    return thing["id"] if isinstance(thing, dict) else getattr(thing, "id", None)
+    return part(thing, "id")
 
 
 @pytest.mark.parametrize("name", PEERS)
 async def test_every_client_reads_the_same(name: str, server: Server) -> None:
-    """A client gets the run that it asked for, small and large, and five pages of a hundred items each, to their end."""
+    """A client gets the run that it asked for, small and large, and five pages of a hundred items, to their end."""
     if name == "openai[aiohttp]" and find_spec("httpx_aiohttp") is find_spec("httpx2") is None:
         pytest.skip("the official client's aiohttp backend is not installed")
     async with PEERS[name](server.url()) as peer:
@@ -32,8 +32,7 @@ async def test_every_client_reads_the_same(name: str, server: Server) -> None:
             assert run_id == id_of(await peer.run(run_id))
         seen: list[object] = []
         async for page in peer.pages(canned.run_id(7)):
-            items = page["data"] if isinstance(page, dict) else page.data
-            seen += map(id_of, items)
+            seen += map(id_of, part(page, "data"))
         assert list(map(canned.item_id, range(500))) == seen
 
 

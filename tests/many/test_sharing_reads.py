@@ -47,8 +47,7 @@ async def test_other_things_are_not_shared(server: LocalServer, client: EvalsCli
 
 
 async def test_a_reader_who_leaves_hurts_nobody(server: LocalServer, client: EvalsClient, tree: SampleTree) -> None:
-    """The first of three is cancelled, who made the request; the others get the run from one that the next one makes.
-    """
+    """The first of three is cancelled, who made the request; the others get the run from the next one's request."""
     server.faults.add(Fault(route=RUN, delay=0.05))
     pair = pair_with(tree, "completed")
     readers = [asyncio.create_task(client.evals.runs.retrieve(pair)) for _ in range(3)]

@@ -1,0 +1,52 @@
+"""Large pages: whichever way a page is decoded, the listing is the same, and a large one lets others go on."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import pytest
+from doubles import FakeClock
+
+from evals_async.errors import DecodeError, ResponseMismatch
+from evals_async.resources.call import LARGE_PAGE, Call
+from evals_async.resources.output_items import OutputItems
+from evals_async.wire.exchange import Reply, Request
+
+
+T = TypeVar("T")
+
+
+def items_of(body: object) -> OutputItems:
+    """The resource, whose server answers everything with that body."""
+
+    async def send(request: Request, read: Callable[[Reply], Awaitable[T]], **options: Any) -> T:
+        return await read(Reply(status=200, headers=(), body=json.dumps(body).encode()))
+
+    return OutputItems(Call(send, FakeClock()))
+
+
+def page(**last: object) -> dict[str, object]:
+    text = "x" * (LARGE_PAGE // 100)
+    items = [{"id": f"i{number}", "run_id": "r1", "datasource_item": {"text": text}} for number in range(101)]
+    return {"object": "list", "data": [*items, {"id": "last", "run_id": "r1", **last}], "has_more": False}
+
+
+async def test_a_large_page_lets_others_go_on() -> None:
+    """All items of a page of more than half a megabyte arrive, and another task has turns in between."""
+    turns = 0
+    task = asyncio.create_task(items_of(page()).list("r1", eval_id="e1").collect())
+    while not task.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert [*(f"i{number}" for number in range(101)), "last"] == [item.id for item in task.result()]
+    assert turns >= 4
+
+
+async def test_errors_of_a_large_page() -> None:
+    """A wrong value is named by its place, and an item of another run is refused, as on a small page."""
+    with pytest.raises(DecodeError) as caught:
+        await items_of(page(created_at="now")).list("r1", eval_id="e1")
+    assert "$.data[101].created_at" == caught.value.at
+    with pytest.raises(ResponseMismatch):
+        await items_of(page(run_id="r2")).list("r1", eval_id="e1")

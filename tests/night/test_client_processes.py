@@ -1,16 +1,12 @@
 """What a whole client shows only in a process of its own: an exit in the middle, a second loop, a signal, memory."""
 
 import signal
-import subprocess
-import sys
-import textwrap
 import time
-from pathlib import Path
 
 import pytest
+from children import Scripts
 
 
-TESTS = Path(__file__).parent.parent
 LONGEST_STALL = 100  # milliseconds
 TRIES = 8  # a busy machine may hold any one of them up
 COMMON = """
@@ -27,25 +23,8 @@ COMMON = """
         return client.evals.runs.retrieve("evalrun_1", eval_id="eval_1")
 """
 
-
-def child(script: str, *options: str) -> subprocess.Popen[str]:
-    """A fresh interpreter that runs the script after `COMMON`."""
-    source = textwrap.dedent(COMMON) + textwrap.dedent(script)
-    return subprocess.Popen(
-        [sys.executable, *options, "-c", source],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={"PYTHONPATH": str(TESTS), "PATH": ""},
-    )
-
-
-def output(script: str, *options: str) -> tuple[str, str]:
-    """What it prints, and what it complains of; it must end by itself, in order."""
-    process = child(script, *options)
-    out, err = process.communicate(timeout=50)
-    assert 0 == process.returncode, err
-    return out.strip(), err
+SCRIPTS = Scripts(COMMON)
+child, output = SCRIPTS.child, SCRIPTS.output
 
 
 def test_a_client_that_nobody_closed() -> None:

@@ -3,14 +3,12 @@
 import signal
 import subprocess
 import sys
-import textwrap
 import time
-from pathlib import Path
 
 import pytest
+from children import Scripts
 
 
-TESTS = Path(__file__).parent.parent
 COMMON = """
     import asyncio, gc, os, sys, warnings
     from evals_async.wire import Pipeline, Request, RetryPolicy, StaticKey, Timeouts, Transport
@@ -22,25 +20,8 @@ COMMON = """
         return pipeline.send(wanted, body_of, timeouts=Timeouts(), policy=RetryPolicy())
 """
 
-
-def child(script: str, *options: str) -> subprocess.Popen[str]:
-    """A fresh interpreter that runs the script after `COMMON`."""
-    source = textwrap.dedent(COMMON) + textwrap.dedent(script)
-    return subprocess.Popen(
-        [sys.executable, *options, "-c", source],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={"PYTHONPATH": str(TESTS), "PATH": ""},
-    )
-
-
-def output(script: str, *options: str) -> tuple[str, str]:
-    """What it prints, and what it complains of; it must end by itself, in order."""
-    process = child(script, *options)
-    out, err = process.communicate(timeout=50)
-    assert 0 == process.returncode, err
-    return out.strip(), err
+SCRIPTS = Scripts(COMMON)
+child, output = SCRIPTS.child, SCRIPTS.output
 
 
 def test_importing_the_wire_imports_nothing_heavy() -> None:

@@ -5,9 +5,9 @@ A model is a frozen, slotted attrs class, one per thing of the API. How JSON bec
 
 - Fields have the names of the wire. Where Python forbids one, or it begins with an underscore, the wire's name stands
   in the metadata.
-- Of what a server answers, only ids (and the tags of unions) are required: everything else has been seen missing or
-  null somewhere. Both become `None`; `nulls` remembers which of the two it was. A definition that users write too (a
-  grader, a data source, a message) requires what the API requires of it.
+- Of what a server answers, only ids (and the tags of unions) are required, and `deleted` after a delete: everything
+  else has been seen missing or null somewhere. Both become `None`; `nulls` remembers which of the two it was. A
+  definition that users write too (a grader, a data source, a message) requires what the API requires of it.
 - A closed `Literal` is checked; an open one is written `Literal[...] | str`, helps autocompletion, and lets any
   string through.
 - Arrays are tuples. Free-form JSON is `JSONObject` or `JSONValue`, is passed through untouched, and takes no part in

@@ -100,10 +100,13 @@ def without(raw: JSONObject, name: str) -> JSONObject:
 
 @attrs.frozen(kw_only=True, repr=False)
 class EvalDeleted(Model):
-    """The answer to deleting an eval. https://platform.openai.com/docs/api-reference/evals/delete"""
+    """The answer to deleting an eval. https://platform.openai.com/docs/api-reference/evals/delete
+
+    One that does not say what was deleted is no such answer.
+    """
 
     object: Literal["eval.deleted"] | None = None
-    deleted: bool | None = None
-    eval_id: str | None = None
+    deleted: bool
+    eval_id: str
     #: Set by the client, where the server's answer was lost and a second look found the object gone.
     assumed: bool | None = None

@@ -39,10 +39,13 @@ class File(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class FileDeleted(Model):
-    """The answer to deleting a file. https://platform.openai.com/docs/api-reference/files/delete"""
+    """The answer to deleting a file. https://platform.openai.com/docs/api-reference/files/delete
+
+    One that does not say what was deleted is no such answer.
+    """
 
     object: Literal["file"] | None = None
     id: str
-    deleted: bool | None = None
+    deleted: bool
     #: Set by the client, where the server's answer was lost and a second look found the object gone.
     assumed: bool | None = None

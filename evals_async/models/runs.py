@@ -149,11 +149,14 @@ class EvalRun(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class RunDeleted(Model):
-    """The answer to deleting a run. https://platform.openai.com/docs/api-reference/evals/deleteRun"""
+    """The answer to deleting a run. https://platform.openai.com/docs/api-reference/evals/deleteRun
+
+    One that does not say what was deleted is no such answer.
+    """
 
     #: Azure says `eval.deleted` for a run too.
     object: Literal["eval.run.deleted", "eval.deleted"] | None = None
-    deleted: bool | None = None
-    run_id: str | None = None
+    deleted: bool
+    run_id: str
     #: Set by the client, where the server's answer was lost and a second look found the object gone.
     assumed: bool | None = None

@@ -21,7 +21,6 @@ from evals_async.models import (
     Model,
     OutputItem,
     RunDataSource,
-    RunDeleted,
     Unknown,
 )
 
@@ -104,7 +103,6 @@ def test_ids_are_all_that_answers_need() -> None:
     assert ("e", None, None) == ((e := decode(b'{"id": "e"}', Eval)).id, e.testing_criteria, e.object)
     assert ("r", None) == ((r := decode(b'{"id": "r"}', EvalRun)).id, r.result_counts)
     assert ("i", None) == ((i := decode(b'{"id": "i"}', OutputItem)).id, i.sample)
-    assert RunDeleted() == decode(b"{}", RunDeleted)
 
 
 DEEP: list[tuple[str, Any, str, object]] = [

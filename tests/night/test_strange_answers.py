@@ -189,6 +189,72 @@ async def test_somebody_elses_answer_to_a_change(name: str, do: Do, body: object
     assert_plain(caught.value)
 
 
+DELETES: dict[str, tuple[Do, dict[str, object]]] = {
+    "eval": (
+        lambda client: client.evals.delete("eval_1"),
+        {"object": "eval.deleted", "deleted": True, "eval_id": "eval_1"},
+    ),
+    "run": (
+        lambda client: client.evals.runs.delete("evalrun_1", eval_id="eval_1"),
+        {"object": "eval.run.deleted", "deleted": True, "run_id": "evalrun_1"},
+    ),
+    "file": (lambda client: client.files.delete("file-1"), {"object": "file", "deleted": True, "id": "file-1"}),
+}
+NOT_DELETED: list[tuple[str, str, object]] = [
+    (f"{name}, {kind}", kind, body)
+    for kind, (_, good) in DELETES.items()
+    for name, body in {
+        "error": ERROR,
+        "empty object": {},
+        "null": None,
+        **{f"only {lacking} null": {**good, lacking: None} for lacking in good if lacking != "object"},
+        **{f"only {said}": {said: good[said]} for said in good},
+    }.items()
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "body"), NOT_DELETED, ids=[row[0] for row in NOT_DELETED])
+async def test_a_delete_that_does_not_say_what_was_deleted(name: str, kind: str, body: object) -> None:
+    """B03: an error with a 200, or half an answer, is no deletion: it is asked once more, and the doubt is told."""
+    async with on_stage(told(body)) as (server, client):
+        with pytest.raises(DecodeError) as caught:
+            await DELETES[kind][0](client)
+        assert 2 == len(server.seen) == server.accepted
+    assert caught.value.maybe_executed
+    assert text_of(body) == caught.value.body
+    assert_plain(caught.value)
+
+
+@pytest.mark.parametrize("kind", DELETES)
+async def test_a_delete_that_says_so_at_the_second_time(kind: str) -> None:
+    """B03: what the second answer says counts; a 404 then means that the first delete was carried out."""
+    do, good = DELETES[kind]
+    gone = {"error": {"message": "not found"}}
+    for second, assumed in ((told(good), None), (told(gone, 404), True)):
+        async with on_stage(told(ERROR), second) as (server, client):
+            deleted: Any = await do(client)
+            assert (True, assumed, 2) == (deleted.deleted, deleted.assumed, len(server.seen))
+
+
+OBJECTS: dict[str, Do] = {
+    "file": lambda client: client.files.retrieve("file-1"),
+    "create": create_eval,
+    "update": lambda client: client.evals.update("eval_1", name="x"),
+    "create run": start_run,
+    "cancel": lambda client: client.evals.runs.cancel("evalrun_1", eval_id="eval_1"),
+    "upload": lambda client: client.files.create(file=("rows.jsonl", b'{"item": {}}\n'), purpose="evals"),
+}
+
+
+@pytest.mark.parametrize("do", OBJECTS.values(), ids=OBJECTS)
+async def test_an_error_with_a_status_of_success(do: Do) -> None:
+    """B03: an error is an error whatever its status: every other call that answers with an object misses its id."""
+    async with on_stage(told(ERROR)) as (_, client):
+        with pytest.raises(DecodeError) as caught:
+            await do(client)
+    assert ("$.id", "nothing") == (caught.value.at, caught.value.got)
+
+
 async def test_two_readers_of_one_strange_answer_each_have_their_error() -> None:
     """B04: reads that share a request share its failure, as errors of their own."""
     async with on_stage(told({**RUN, "id": "evalrun_2"})) as (server, client):

@@ -186,6 +186,7 @@ class EvalsClient:
             max_body=whole(options.get("max_body", MAX_BODY), "max_body", least=1),
             ssl=options.get("ssl", True),
             clock=clock,
+            owner=type(self).__name__,
         )
         pipeline = Pipeline(
             transport,

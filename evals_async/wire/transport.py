@@ -62,6 +62,7 @@ class Transport:
     connector is then missing: the guard against answers that nobody asked for, and the knowledge that a request surely
     did not leave. `connections` is how many there are at once; the caller's session may allow fewer. `proxy` is a
     proxy's URL; `trust_env` takes it from the environment, and never reads netrc. `max_body` bounds decoded bytes.
+    `owner` is the name of what a user would have to close, for the warning when nobody did.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Transport:
         max_body: int = MAX_BODY,
         ssl: "tls.SSLContext | bool" = True,
         clock: Clock = SYSTEM_CLOCK,
+        owner: str = "Transport",
     ) -> None:
         if connections < 1 or max_body < 1:
             raise ConfigurationError("connections and max_body must be 1 at least")
@@ -90,6 +92,7 @@ class Transport:
         self.max_body = max_body
         self.ssl = ssl
         self.clock = clock
+        self.owner = owner
         self.closed = False
         self.line: Line | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -168,7 +171,8 @@ class Transport:
             return
         KEPT.discard(line)
         line.abandon()
-        warnings.warn(f"unclosed {self!r}: use `async with`, or await close()", ResourceWarning, 2, source=self)
+        unclosed = f"unclosed {self.owner}(base_url={self.base_url!r}): use `async with`, or await close()"
+        warnings.warn(unclosed, ResourceWarning, 2, source=self)
 
     def __repr__(self) -> str:
         return f"Transport({self.base_url!r})"

@@ -28,7 +28,7 @@ child, output = SCRIPTS.child, SCRIPTS.output
 
 
 def test_a_client_that_nobody_closed() -> None:
-    """L07: one ResourceWarning of ours that says what to do, none of aiohttp's, and no key."""
+    """L07: one ResourceWarning that names the client and says what to do, none of aiohttp's, and no key."""
     _, err = output(
         """
         async def main():
@@ -43,7 +43,7 @@ def test_a_client_that_nobody_closed() -> None:
         "-W",
         "always",
     )
-    assert 1 == err.count("ResourceWarning: unclosed Transport(")
+    assert 1 == err.count("ResourceWarning: unclosed EvalsClient(base_url='http://")
     assert 1 == err.count("nclosed")
     assert "use `async with`, or await close()" in err
     assert "aiohttp" not in err

@@ -109,7 +109,7 @@ def test_a_client_that_nobody_closed_says_so_once() -> None:
         "-W",
         "always",
     )
-    assert 1 == err.count("ResourceWarning: unclosed Transport(")
+    assert 1 == err.count("ResourceWarning: unclosed Transport(base_url='")
     assert 0 == err.lower().count("unclosed client session") + err.lower().count("unclosed connector")
 
 

@@ -481,7 +481,7 @@ async def test_a_transport_that_is_forgotten_complains_in_its_own_name() -> None
             kept.clear()
             gc.collect()
 
-        with pytest.warns(ResourceWarning, match=r"unclosed Transport\('http://localhost") as caught:
+        with pytest.warns(ResourceWarning, match=r"unclosed Transport\(base_url='http://localhost") as caught:
             forget()
         assert 1 == len(caught)
         assert await server.all_closed()

@@ -20,10 +20,10 @@ The rules, for servers that are not what they should be:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from collections.abc import Set as AbstractSet
 from types import MappingProxyType
-from typing import Generic, TypeAlias, TypeVar, cast
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -49,17 +49,25 @@ NOTHING_EXTRA: JSONObject = MappingProxyType({})
 TOO_HEAVY = frozenset({408, 500, 502, 504})
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class PageBody(Generic[T_co]):
     """One answer of a listing, decoded. `None` stands for a field that was null or missing; `extra` keeps the fields
     unknown to us.
+
+    `entries` are the items as they were read and checked, and `make`, if there is one, makes of each the object that
+    users see. It never fails, and gives an equal object each time. An entry has the object's fields as attributes.
     """
 
-    data: tuple[T_co, ...]
+    entries: tuple[Any, ...]
     first_id: str | None = None
     last_id: str | None = None
     has_more: bool | None = None
-    extra: JSONObject = attrs.field(default=NOTHING_EXTRA, hash=False)
+    extra: JSONObject = NOTHING_EXTRA
+    make: Callable[[Any], T_co] | None = None
+
+    def __iter__(self) -> Iterator[T_co]:
+        """Each item is made when it is asked for, so that one is in memory at a time."""
+        return iter(self.entries) if self.make is None else map(self.make, self.entries)
 
 
 Fetch: TypeAlias = Callable[[str | None, int | None], Awaitable[PageBody[T]]]
@@ -131,18 +139,18 @@ class Listing(Generic[T]):
         body, place = await self.ask(place)
         number = place.number + 1
         self.asked.setdefault(place.after, number)
-        fresh = self.fresh_of(body.data, number)
+        fresh = self.fresh_of(body.entries, number)
         onward = self.following(place, body, bool(fresh))
-        return body if fresh is body.data else attrs.evolve(body, data=fresh), onward
+        return body if fresh is body.entries else attrs.evolve(body, entries=fresh), onward
 
-    def fresh_of(self, items: tuple[T, ...], number: int) -> tuple[T, ...]:
+    def fresh_of(self, entries: tuple[Any, ...], number: int) -> tuple[Any, ...]:
         """The items that no earlier page had. On nearly every page that is all of them, which is seen all at once."""
-        keys = list(map(self.key, items))
+        keys = list(map(self.key, entries))
         new = dict.fromkeys(keys, number)
-        if len(new) == len(items) and None not in new and self.seen.keys().isdisjoint(new):
+        if len(new) == len(entries) and None not in new and self.seen.keys().isdisjoint(new):
             self.seen.update(cast("dict[str, int]", new))
-            return items
-        return tuple(item for item, key in zip(items, keys, strict=True) if self.is_new(key, number))
+            return entries
+        return tuple(entry for entry, key in zip(entries, keys, strict=True) if self.is_new(key, number))
 
     def is_new(self, key: str | None, number: int) -> bool:
         if key is None:
@@ -181,7 +189,7 @@ class Listing(Generic[T]):
 
     def following(self, place: Place, body: PageBody[T], fresh: bool) -> Place | None:
         """Where the listing stands after the answer `body` at `place`; `None` at its end."""
-        size, least = len(body.data), min(place.fullest, place.limit or place.fullest)
+        size, least = len(body.entries), min(place.fullest, place.limit or place.fullest)
         if body.has_more is False or (body.has_more is None and (size == 0 or size < least)):
             return None
         onward = attrs.evolve(
@@ -192,9 +200,9 @@ class Listing(Generic[T]):
         )
         if onward.stale >= MOST_STALE:
             return attrs.evolve(onward, fault=f"{MOST_STALE} pages in a row brought nothing new")
-        if not body.data:
+        if not body.entries:
             return attrs.evolve(onward, after=body.last_id or place.after)
-        cursor = body.last_id or self.key(body.data[-1])
+        cursor = body.last_id or self.key(body.entries[-1])
         if cursor is None:
             return attrs.evolve(onward, fault="the server says that there is more, but the page has no cursor")
         if self.asked.get(cursor, onward.number + 1) > onward.number:

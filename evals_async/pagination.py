@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from functools import cached_property
 from typing import Any, Generic, TypeVar, overload
 
 import attrs
 
 from evals_async.errors import InvalidArgument, PaginationError
 from evals_async.jsontext import JSONObject
-from evals_async.listing import NOTHING_EXTRA, Fetch, Listing, PageBody, Place, item_id, too_heavy
+from evals_async.listing import Fetch, Listing, PageBody, Place, item_id, too_heavy
 
 
 __all__ = ["MAX_LIMIT", "Fetch", "ItemWalk", "Page", "PageBody", "Pager", "Walk", "item_id", "too_heavy"]
@@ -28,31 +29,44 @@ MAX_LIMIT = 100  # the API's largest page
 
 async def page_after(listing: Listing[T], place: Place) -> Page[T]:
     body, onward = await listing.turn(place)
-    return Page(
-        data=body.data,
-        first_id=body.first_id,
-        last_id=body.last_id,
-        has_more=body.has_more,
-        extra=body.extra,
-        listing=listing,
-        place=onward,
-    )
+    return Page(body, listing, onward)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(eq=False, repr=False)
 class Page(Generic[T]):
     """One page. `data` are its items, without those that an earlier page of the listing had.
 
     `len()`, `[...]` and `for` are about this page; `async for item in page` goes on through all later pages.
     """
 
-    data: tuple[T, ...]
-    first_id: str | None = None
-    last_id: str | None = None
-    has_more: bool | None = None
-    extra: JSONObject = attrs.field(default=NOTHING_EXTRA, hash=False)
-    listing: Listing[T] = attrs.field(repr=False, eq=False)
-    place: Place | None = attrs.field(repr=False, eq=False)
+    body: PageBody[T]
+    listing: Listing[T]
+    place: Place | None
+
+    @cached_property
+    def data(self) -> tuple[T, ...]:
+        """The items. They are made when they are first asked for, and then kept."""
+        return tuple(self.body)
+
+    @property
+    def first_id(self) -> str | None:
+        """The id of the first item, where the server tells it."""
+        return self.body.first_id
+
+    @property
+    def last_id(self) -> str | None:
+        """The id of the last item, where the server tells it: the cursor of the next page."""
+        return self.body.last_id
+
+    @property
+    def has_more(self) -> bool | None:
+        """Whether the server says that there are more; `None` where it says nothing."""
+        return self.body.has_more
+
+    @property
+    def extra(self) -> JSONObject:
+        """The fields of the answer that are unknown to us."""
+        return self.body.extra
 
     def has_next_page(self) -> bool:
         """Whether the listing goes on after this page. The page that follows may turn out to be empty."""
@@ -79,7 +93,10 @@ class Page(Generic[T]):
         return iter(self.data)
 
     def __len__(self) -> int:
-        return len(self.data)
+        return len(self.body.entries)
+
+    def __repr__(self) -> str:
+        return f"Page({len(self)} items, last_id={self.last_id!r}, has_more={self.has_more!r})"
 
     @overload
     def __getitem__(self, index: int) -> T: ...
@@ -113,7 +130,7 @@ class Walk(AsyncIterator[Page[T]]):
             page = await self.next_page()
             self.place = page.place
             if self.want is not None:
-                self.want -= len(page.data)
+                self.want -= len(page)
             if page.place is not None and (self.want is None or self.want > 0):
                 self.ahead = asyncio.create_task(page_after(self.listing, page.place))
                 self.ahead.add_done_callback(retrieve)
@@ -171,7 +188,7 @@ class ItemWalk(AsyncIterator[T]):
         while True:
             for item in self.items:
                 return item
-            self.items = iter((await anext(self.walk)).data)
+            self.items = iter((await anext(self.walk)).body)
 
     async def aclose(self) -> None:
         """End here: cancel the request ahead and wait until it is gone."""
@@ -242,7 +259,7 @@ class Pager(Generic[T]):
         walk = self.walk(size, limit)
         try:
             async for page in walk:
-                found.extend(page.data)
+                found.extend(page.body)
                 if limit is not None and len(found) >= limit:
                     break
         finally:

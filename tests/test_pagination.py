@@ -48,7 +48,7 @@ async def turns(count: int = 3) -> None:
 
 def body(ids: str | Sequence[str], *, more: bool | None = True, last: str | None = None) -> Body:
     """A page with one item per letter."""
-    return PageBody(data=tuple(Item(key) for key in ids), last_id=last, has_more=more)
+    return PageBody(entries=tuple(Item(key) for key in ids), last_id=last, has_more=more)
 
 
 class Script:
@@ -90,7 +90,7 @@ class Shelf:
         size = min(self.most, limit or 20)
         ids = self.ids[start : start + size]
         return PageBody(
-            data=tuple(map(Item, ids)),
+            entries=tuple(map(Item, ids)),
             first_id=ids[0] if ids else None,
             last_id=ids[-1] if ids else None,
             has_more=start + size < len(self.ids),
@@ -152,6 +152,29 @@ async def test_each_use_begins_anew() -> None:
 
     assert list(await asyncio.gather(walk(), walk())) == [shelf.ids, shelf.ids]
     assert (await pager).data == (await pager).data
+
+
+async def test_items_are_made_one_by_one() -> None:
+    """Walking through a listing makes an item when its turn comes; a page that is kept makes its own once."""
+    made: list[str] = []
+
+    def make(entry: Item) -> Item:
+        made.append(entry.id)
+        return Item(entry.id)
+
+    shelf = Shelf(5)
+
+    async def fetch(after: str | None, limit: int | None) -> PageBody[Item]:
+        return attrs.evolve(await shelf(after, limit), make=make)
+
+    async for item in Pager(fetch):
+        assert made[-1] == item.id
+    assert made == shelf.ids
+    page = await Pager(fetch)
+    assert (len(page), made) == (5, shelf.ids)
+    assert page.data is page.data
+    assert [*page] == list(page.data)
+    assert made == [*shelf.ids, *shelf.ids]
 
 
 async def test_cancelling_one_of_two_iterations_leaves_the_other() -> None:
@@ -389,7 +412,7 @@ async def test_missing_last_id_is_taken_from_the_last_item() -> None:
     assert script.cursors == [None, "b"]
 
     async def nameless(after: str | None, limit: int | None) -> PageBody[int]:
-        return PageBody(data=(1, 2), has_more=True)
+        return PageBody(entries=(1, 2), has_more=True)
 
     with pytest.raises(PaginationError, match="no cursor"):
         await Pager(nameless).collect()

@@ -179,7 +179,7 @@ def decode_page(data: bytes, shape: type[T]) -> PageBody[T]:
         error = [refused(mismatch.within(f"[{len(items)}]").within(".data"), data)]
     else:
         return PageBody(
-            data=tuple(items),
+            entries=tuple(items),
             first_id=envelope.first_id,
             last_id=envelope.last_id,
             has_more=envelope.has_more,
@@ -199,7 +199,7 @@ async def decode_large_page(data: bytes, shape: type[T]) -> PageBody[T]:
     items: list[T] = []
     done = 0
     try:
-        for text in split.data:
+        for text in split.entries:
             items.append(decode(text, shape))
             done += len(text)
             if done >= SLICE:

@@ -100,10 +100,13 @@ class Records:
         fill = make.written() if isinstance(make, Filler) else make
         columns = [RecordField("data", "data", array_of(kind), optional=False), *ENVELOPE]
 
-        def fill_page(page: Any) -> PageBody[Any]:
+        def page_later(page: Any) -> PageBody[Any]:
+            return page_around(page.data, page, fill)
+
+        def page_now(page: Any) -> PageBody[Any]:
             return page_around(tuple(map(fill, page.data)), page)
 
-        return Reader(record("Page", columns), fill_page)
+        return Reader(record("Page", columns), page_now if may_refuse(make) else page_later)
 
     def page_splitter(self) -> Reader:
         """What reads pages into an envelope around the texts of their items."""
@@ -142,7 +145,7 @@ class Records:
                 return self.general(shape)
             kinds.append(kind)
             if make is not None:
-                table[list if is_array(member) else kind] = make
+                table[tuple if is_array(member) else kind] = make
         union = kinds[0]
         for kind in kinds[1:]:
             union = union | kind
@@ -170,12 +173,18 @@ class Records:
         return record(model.__name__, columns, tag), Filler(model, columns, makers, tag)
 
 
-def page_around(items: tuple[Any, ...], page: Any) -> PageBody[Any]:
-    """The items with what else the record of their page tells."""
+def page_around(entries: tuple[Any, ...], page: Any, make: Maker | None = None) -> PageBody[Any]:
+    """The entries with what else the record of their page tells."""
     known = (page.first_id, page.last_id, page.has_more)
     missing = missing_value()
     first_id, last_id, has_more = (None if value is missing else value for value in known)
-    return PageBody(items, first_id, last_id, has_more, NOTHING_EXTRA)
+    return PageBody(entries, first_id, last_id, has_more, NOTHING_EXTRA, make)
+
+
+def may_refuse(make: object, *within: object) -> bool:
+    """May it raise a `Mismatch`, because hooks have a part in it?"""
+    inner = make.makers if isinstance(make, Choice | Filler) else (make.make,) if isinstance(make, Each) else ()
+    return isinstance(make, General) or (make not in within and any(may_refuse(one, make, *within) for one in inner))
 
 
 def split_page(page: Any) -> PageBody[bytes]:
@@ -202,8 +211,11 @@ def distinct(models: list[type[Model]], *, is_open: bool) -> bool:
 
 
 def array_of(kind: Any) -> Any:
-    """The type of a list, for a type that no checker can know."""
-    return types.GenericAlias(list, (kind,))
+    """The type of an array, for a type that no checker can know.
+
+    Tuples and not lists, because the collector lets go of a tuple that has nothing for it.
+    """
+    return types.GenericAlias(tuple, (kind, ...))
 
 
 def is_map_like(shape: Any) -> bool:
@@ -240,8 +252,8 @@ class Each:
     def __init__(self, make: Maker | None) -> None:
         self.make = make
 
-    def __call__(self, values: list[Any]) -> tuple[Any, ...]:
-        return tuple(values) if self.make is None else tuple(map(self.make, values))
+    def __call__(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return values if self.make is None else tuple(map(self.make, values))
 
 
 class Choice:
@@ -249,6 +261,7 @@ class Choice:
 
     def __init__(self, table: dict[type, Maker]) -> None:
         self.table = table
+        self.makers = tuple(table.values())  # the table's own are replaced by functions as those are written
         for make in table.values():
             if isinstance(make, Filler):
                 make.tables.append(table)
@@ -344,7 +357,7 @@ def made_by(make: Maker | None, name: str, source: Source) -> list[str]:
         return [f"v = known_{name}(v, v)"]
     inner = make.make if isinstance(make, Each) else make
     if inner is None:
-        return ["v = tuple(v)"]
+        return []
     function = f"make_{name}"
     source.names[function] = inner.written() if isinstance(inner, Filler) else inner
     if not isinstance(make, Each):

@@ -200,8 +200,8 @@ class Call:
                 body = decode_page(reply.body, shape)
             else:
                 body = await decode_large_page(reply.body, shape)
-            if not all_named(body.data, asked):
-                for item in body.data:
+            if not all_named(body.entries, asked):
+                for item in body:
                     same_object(item, asked)
             return body
 

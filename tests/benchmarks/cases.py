@@ -87,13 +87,12 @@ def walk(server: Server, pages: int, latency: int, rounds: int) -> Table:
     async def work(name: str) -> Measured:
         async def go() -> None:
             seen = 0
-            async for page in peer.pages("walk"):
+            async for _ in peer.items("walk"):
                 seen += 1
-                if latency:
+                if latency and seen % 100 == 0:
                     await asyncio.sleep(latency / 1000)
-                if seen == pages:
+                if seen == pages * 100:
                     break
-                del page
 
         async with PEERS[name](server.url(latency)) as peer:
             return await server.watch(go(), pages)
@@ -109,7 +108,7 @@ def walk(server: Server, pages: int, latency: int, rounds: int) -> Table:
 def tree(server: Server, runs: int, rounds: int) -> Table:
     async def work(name: str) -> Measured:
         async def one(run_id: str) -> None:
-            async for _ in peer.pages(run_id):
+            async for _ in peer.items(run_id):
                 pass
 
         async with PEERS[name](server.url()) as peer:
@@ -131,7 +130,7 @@ def decoders(body: str) -> dict[str, Callable[[bytes], Any]]:
     from evals_async.models import EvalRun, OutputItem
 
     if body == "page":
-        ours: Callable[[bytes], Any] = lambda data: decode_page(data, OutputItem)  # noqa: E731
+        ours: Callable[[bytes], Any] = lambda data: tuple(decode_page(data, OutputItem))  # noqa: E731
         theirs: Any = AsyncCursorPage[OutputItemListResponse]
         structs: Callable[[bytes], Any] = msgspec.json.Decoder(shapes.Page).decode
     else:

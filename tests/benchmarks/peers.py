@@ -48,6 +48,11 @@ class Peer:
     def pages(self, run_id: str) -> AsyncIterator[Any]:
         raise NotImplementedError
 
+    async def items(self, run_id: str) -> AsyncIterator[Any]:
+        async for page in self.pages(run_id):
+            for item in part(page, "data"):
+                yield item
+
 
 class Ours(Peer):
     name = "evals_async"
@@ -62,9 +67,11 @@ class Ours(Peer):
     async def run(self, run_id: str) -> Any:
         return await self.client.evals.runs.retrieve(run_id, eval_id=canned.EVAL_ID)
 
-    async def pages(self, run_id: str) -> AsyncIterator[Any]:
-        async for page in self.client.evals.runs.output_items.list(run_id, eval_id=canned.EVAL_ID).pages():
-            yield page
+    def pages(self, run_id: str) -> AsyncIterator[Any]:
+        return self.client.evals.runs.output_items.list(run_id, eval_id=canned.EVAL_ID).pages()
+
+    def items(self, run_id: str) -> AsyncIterator[Any]:
+        return aiter(self.client.evals.runs.output_items.list(run_id, eval_id=canned.EVAL_ID))
 
 
 class OursOneByOne(Ours):
@@ -78,6 +85,9 @@ class OursOneByOne(Ours):
         while page.has_next_page():
             page = await page.get_next_page()
             yield page
+
+    def items(self, run_id: str) -> AsyncIterator[Any]:
+        return Peer.items(self, run_id)
 
 
 class Official(Peer):
@@ -102,6 +112,9 @@ class Official(Peer):
         while page.has_next_page():
             page = await page.get_next_page()
             yield page
+
+    def items(self, run_id: str) -> AsyncIterator[Any]:
+        return aiter(self.client.evals.runs.output_items.list(run_id, eval_id=canned.EVAL_ID, limit=100))
 
 
 class OfficialOverAiohttp(Official):

@@ -14,8 +14,9 @@ from evals_async import codec
 from evals_async.codec import decode, decode_large_page, decode_page, encode, records, source_of, structure
 from evals_async.codec.records import GENERAL_TURNS, Filler, Reader
 from evals_async.errors import DecodeError
-from evals_async.models import EvalRun, Model, OutputItem, TokenUsage
+from evals_async.models import Eval, EvalRun, Model, OutputItem, TokenUsage
 from evals_async.models.runs import ErrorInfo
+from evals_async.pagination import PageBody
 
 
 def quick(model: Any, body: object) -> Any:
@@ -56,6 +57,8 @@ def test_records_give_what_hooks_give(model: Any, data: st.DataObject) -> None:
     if found is not None:
         assert same(structure(json.loads(json.dumps(body)), model), found)
         assert encode(found) == body
+        listed = records.page_reader(model)(page([cast("dict[str, object]", body)]))
+        assert same(found, *listed)
 
 
 def test_usual_bodies_are_taken() -> None:
@@ -124,6 +127,10 @@ def test_vain_attempts_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- pages ------------------------------------------------------------------------------------------------------------
 
 
+def envelope_of(body: PageBody[Any]) -> tuple[object, ...]:
+    return body.first_id, body.last_id, body.has_more, body.extra
+
+
 PAGES = [
     page([item(number) for number in range(5)]),
     page([]),
@@ -144,8 +151,29 @@ async def test_all_ways_to_a_page_are_one(body: bytes, monkeypatch: pytest.Monke
     by_hooks = decode_page(body, OutputItem)
     in_slices = await decode_large_page(body, OutputItem)
     for other in (by_records, in_slices):
-        assert same(by_hooks.data, other.data)
-        assert by_hooks == other
+        assert same(tuple(by_hooks), tuple(other))
+        assert envelope_of(by_hooks) == envelope_of(other)
+
+
+def test_items_are_made_when_asked_for() -> None:
+    """A page holds what was read; an object is made of it for whoever asks, and is his."""
+    body = decode_page(page([item(1), item(2)]), OutputItem)
+    assert not any(isinstance(entry, Model) for entry in body.entries)
+    first, again = next(iter(body)), next(iter(body))
+    assert isinstance(first, OutputItem)
+    assert same(first, again)
+    assert first is not again
+    assert ["item_1", "item_2"] == [entry.id for entry in body.entries]
+
+
+def test_what_hooks_may_refuse_is_made_at_once() -> None:
+    """Where hooks have a part in an item, a mistake in it is found when the page is read, and not when it is used."""
+    grader: dict[str, object] = {"type": "multi", "name": "m", "graders": {}}
+    eval_: dict[str, object] = {"id": "e", "testing_criteria": [grader]}
+    assert all(isinstance(entry, Eval) for entry in decode_page(page([eval_]), Eval).entries)
+    grader["graders"] = "none"
+    with pytest.raises(DecodeError, match=r"\$\.data\[0\]\.testing_criteria"):
+        decode_page(page([eval_]), Eval)
 
 
 async def test_a_large_page_lets_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +185,7 @@ async def test_a_large_page_lets_others_go_on(monkeypatch: pytest.MonkeyPatch) -
     while not task.done():
         await asyncio.sleep(0)
         turns += 1
-    assert len(task.result().data) == 50
+    assert len(task.result().entries) == 50
     assert turns > 10
 
 

@@ -12,7 +12,7 @@ from evals_async.archive.hashing import object_hash
 from evals_async.archive.paging import following, place_of, step_back
 from evals_async.archive.values import Selection
 from evals_async.archive.verify import VerifyReport
-from evals_async.archive.weather import TryAgain, Weather, is_fatal
+from evals_async.archive.weather import TryAgain, Weather, is_fatal, told
 from evals_async.clock import Clock
 from evals_async.errors import BadRequest, NotFound, PaginationError, PermissionDenied, RequestError
 from evals_async.fanout import fan_out
@@ -101,7 +101,7 @@ class Comparison:
         except RequestError as error:
             if is_fatal(error):
                 raise
-            self.report.find(what, f"could not be compared: {error}")
+            self.report.find(what, f"could not be compared: {told(error)}")
         else:
             await self.count_extra(kind, parents, seen, what)
         self.report.compared[kind] = self.report.compared.get(kind, 0) + len(seen)

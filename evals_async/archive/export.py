@@ -16,7 +16,7 @@ from evals_async.archive.arrivals import Arrivals, arrival, counted, created, fi
 from evals_async.archive.fetching import Fetcher, Spool
 from evals_async.archive.paging import Place, following, place_of, step_back
 from evals_async.archive.values import ExportProgress, Selection
-from evals_async.archive.weather import TryAgain, Weather, is_fatal
+from evals_async.archive.weather import TryAgain, Weather, is_fatal, told
 from evals_async.clock import Clock
 from evals_async.errors import (
     BadRequest,
@@ -193,7 +193,7 @@ class Exporter:
 
     async def settle(self, work: Work, error: EvalsError) -> None:
         """Write what became of work that ended with an error: gone, refused, failed, or broken."""
-        why = str(error)
+        why = told(error)
         if isinstance(error, NotFound) and work.kind in ("runs", "output_items") and await self.is_gone(work):
             await self.database.atomic(vanished, self.number, work, why)
             return

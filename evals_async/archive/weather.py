@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 from evals_async.clock import Clock
 from evals_async.errors import (
     ApiError,
+    BodyTooLarge,
     DecodeError,
     EvalsError,
     QuotaExceeded,
@@ -46,6 +47,13 @@ def is_transient(error: RequestError) -> bool:
 def is_fatal(error: Exception) -> bool:
     """Whether no other request can succeed either: the key is refused, the quota is used up, our own misuse."""
     return not isinstance(error, RequestError) or isinstance(error, Unauthenticated | QuotaExceeded | TlsError)
+
+
+def told(error: EvalsError) -> str:
+    """An error in words to keep, with the cure where the user has one."""
+    if isinstance(error, BodyTooLarge):
+        return f"{error}; to accept more: --max-body SIZE, or EvalsClient(max_body=...)"
+    return str(error)
 
 
 class Weather:

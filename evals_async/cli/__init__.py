@@ -41,6 +41,7 @@ HINTS: tuple[tuple[type[errors.EvalsError], str], ...] = (
     (errors.DeadlineExceeded, "give it more time: --timeout SECONDS"),
     (errors.ServerError, "try again later, or with a larger --max-retries"),
     (errors.DecodeError, "check that --base-url or OPENAI_BASE_URL is that of an Evals API; it mostly ends in /v1"),
+    (errors.BodyTooLarge, "accept more: --max-body SIZE"),
     (errors.UnexpectedRedirect, "check --base-url and OPENAI_BASE_URL"),
     (errors.WaitTimeout, "wait longer: --deadline SECONDS"),
 )

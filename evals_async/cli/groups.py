@@ -4,6 +4,7 @@ To add a command, write a click command or group in a module here and put it int
 nothing heavy at their top: neither the SDK's floors above `errors` nor rich.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, TypeVar
@@ -39,6 +40,7 @@ class Terms:
     timeout: float = 60.0
     max_retries: int = 2
     concurrency: int = 32
+    max_body: int = 32 * 2**20
     verbose: bool = False
 
 
@@ -51,6 +53,15 @@ def keep(context: click.Context, parameter: click.Parameter, value: object) -> N
     name = parameter.name or ""
     if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
         setattr(terms, name, value)
+
+
+def size(text: str) -> int:
+    """A number of bytes, written as 100000, 64M, 64MiB or 1G; the units are powers of 1024."""
+    written = re.fullmatch(r"([0-9]{1,15})([KMG]?)(?:i?B)?", text, re.IGNORECASE)
+    number = int(written[1]) * 1024 ** " KMG".index(written[2].upper() or " ") if written else 0
+    if not number:
+        raise click.BadParameter(f"{text!r} is not a size such as 64M or 1G.")
+    return number
 
 
 def global_options(*, hidden: bool = False) -> Callable[[C], C]:
@@ -69,6 +80,11 @@ def global_options(*, hidden: bool = False) -> Callable[[C], C]:
             ("--concurrency",),
             "Requests at once, 1 to 256. Default: 32.",
             {"type": click.IntRange(1, 256), "metavar": "N"},
+        ),
+        (
+            ("--max-body",),
+            "The largest answer to accept, such as 256M. Default: 32M.",
+            {"type": size, "metavar": "SIZE"},
         ),
         (("--verbose", "-v"), "Log every request to stderr.", {"is_flag": True}),
     )

@@ -32,6 +32,7 @@ def connect(terms: Terms, *, base_url: str | None = None, api_key: str | None = 
         timeout=terms.timeout,
         max_retries=terms.max_retries,
         max_connections=max(CONNECTIONS, terms.concurrency),
+        max_body=terms.max_body,
     )
     try:
         if terms.azure and base_url is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import openai
 import pytest
-from commandline import ended, start
+from commandline import Ended, ended, start
 from truth import SAME, TruthServer, difference, tree
 
 from evals_async.cli import main
@@ -125,6 +125,33 @@ async def test_what_is_incomplete_is_named(tmp_path: Path) -> None:
     result = await ended(await start(*arguments, "--patience", "0.1", OPENAI_API_KEY="k"))
     assert 75 == result.code
     assert "error: stopped: nothing succeeded for" in result.err
+
+
+async def test_what_is_too_large_is_named_with_the_option_that_gets_it(tmp_path: Path) -> None:
+    """An item above the limit: exit code 3 and words that name --max-body; with more of it, a verified archive."""
+    file, truth = tmp_path / "evals.db", tree(evals=1, runs=2, items=5)
+    items = truth.listings["output_items", "eval_0", "run_0_0"]
+    items["item_0003"] = b'{"id":"item_0003","text":"%s"}' % (b"x" * 2**21)
+    async with TruthServer(truth) as server:
+
+        async def command(*arguments: str, max_body: str) -> Ended:
+            limited = (*arguments, "--base-url", server.base_url, "--max-body", max_body)
+            return await ended(await start(*limited, OPENAI_API_KEY="k"))
+
+        first = await command("export", "--to", str(file), max_body="1M")
+        found = difference(file, truth)
+        assert (3, (), ()) == (first.code, found.wrong, found.extra)
+        assert 2 == len(found.lost)  # it, and what comes after it
+        assert "incomplete: output items of eval_0/run_0_0: failed: BodyTooLarge on GET " in first.err
+        assert "the body is larger than 1048576 bytes; to accept more: --max-body SIZE" in first.err
+        second = await command("export", "--to", str(file), max_body="4M")
+        assert (0, SAME) == (second.code, difference(file, truth))
+        without = await command("verify", str(file), "--all", max_body="1M")
+        assert 3 == without.code
+        assert "could not be compared: BodyTooLarge on GET " in without.err
+        assert "to accept more: --max-body SIZE" in without.err
+        proof = await command("verify", str(file), "--all", max_body="4M")
+        assert (0, True) == (proof.code, "\ncomplete\n" in proof.err)
 
 
 async def test_the_official_client_reads_the_whole_tree_back(demo: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from evals_async.cli import main
-from evals_async.cli.groups import COMMANDS, Terms, global_options, pass_terms, root
+from evals_async.cli.groups import COMMANDS, Terms, global_options, pass_terms, root, size
+from evals_async.wire.transport import MAX_BODY
 
 
 def every_command(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -88,10 +89,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "--base-url http://127.0.0.1:1/v1 --azure --timeout 5 --max-retries 0 --concurrency 7 -v probe",
-        "probe --base-url http://127.0.0.1:1/v1 --azure --timeout 5 --max-retries 0 --concurrency 7 -v",
+        "--base-url http://127.0.0.1:1/v1 --azure --timeout 5 --max-retries 0 --concurrency 7 --max-body 64M -v probe",
+        "probe --base-url http://127.0.0.1:1/v1 --azure --timeout 5 --max-retries 0 --concurrency 7 --max-body 64M -v",
         "--base-url wrong --azure --timeout 5 probe --base-url http://127.0.0.1:1/v1 --max-retries 0"
-        " --concurrency 7 --verbose",
+        " --concurrency 7 --max-body 64M --verbose",
     ],
     ids=["before the command", "after it", "both: the later wins"],
 )
@@ -113,9 +114,29 @@ def test_global_options_stand_before_or_after_the_command(line: str) -> None:
     result = CliRunner().invoke(top, line.split())
     assert (0, "") == (result.exit_code, result.output)
     expected = Terms(
-        base_url="http://127.0.0.1:1/v1", azure=True, timeout=5.0, max_retries=0, concurrency=7, verbose=True
+        base_url="http://127.0.0.1:1/v1",
+        azure=True,
+        timeout=5.0,
+        max_retries=0,
+        concurrency=7,
+        max_body=64 * 2**20,
+        verbose=True,
     )
     assert [expected] == seen
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("1", 1), ("100000", 100_000), ("64K", 2**16), ("32m", MAX_BODY), ("256MiB", 2**28), ("1GB", 2**30), ("9B", 9)],
+)
+def test_sizes(text: str, number: int) -> None:
+    """Bytes, or units of 1024 as people write them."""
+    assert number == size(text)
+
+
+def test_the_largest_answer_is_the_clients_own_unless_told_otherwise() -> None:
+    """The default of --max-body is that of the client."""
+    assert MAX_BODY == Terms().max_body
 
 
 @pytest.mark.parametrize(
@@ -128,6 +149,9 @@ def test_global_options_stand_before_or_after_the_command(line: str) -> None:
         (["runs", "list", "eval_a", "--status", "done"], "error: Invalid value for '--status'"),
         (["runs", "list", "eval_a", "--limit", "0"], "error: Invalid value for '--limit'"),
         (["--concurrency", "0", "demo"], "error: Invalid value for '--concurrency'"),
+        (["--max-body", "0M", "demo"], "error: Invalid value for '--max-body': '0M' is not a size such as 64M or 1G."),
+        (["demo", "--max-body", "much"], "error: Invalid value for '--max-body'"),
+        (["demo", "--max-body", "1.5G"], "error: Invalid value for '--max-body'"),
         (["runs", "get", "evalrun_b"], "next: evals-async runs get EVAL_ID/evalrun_b, or add --eval EVAL_ID"),
         (["runs", "get", "eval_a/evalrun_b", "--eval", "eval_c"], "error: eval_a/evalrun_b names the eval eval_a"),
         (["serve", "x.db", "--read-only", "--sample"], "error: --sample writes to the file"),

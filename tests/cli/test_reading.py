@@ -162,6 +162,15 @@ async def test_wrong_key(command: Command, monkeypatch: pytest.MonkeyPatch) -> N
     assert "sk-secret" not in result.err
 
 
+async def test_an_answer_that_is_too_large(command: Command, tree: SampleTree) -> None:
+    """The limit is told, and the option that moves it."""
+    eval_id = str(tree["evals"][0]["id"])
+    result = await command("evals", "get", eval_id, "--max-body", "100")
+    assert 1 == result.code
+    assert "the body is larger than 100 bytes\nnext: accept more: --max-body SIZE\n" in result.err
+    assert 0 == (await command("evals", "get", eval_id, "--max-body", "1M")).code
+
+
 @pytest.mark.parametrize("key", [None, ""])
 async def test_no_key(command: Command, server: LocalServer, monkeypatch: pytest.MonkeyPatch, key: str | None) -> None:
     """Without a key nothing is sent: code 4, and the variables to set."""

@@ -32,9 +32,9 @@ class Source(Generic[K]):
 
     def __init__(self, items: Items[K]) -> None:
         self.total: int | None = None  # where it can be known
-        self.count = 0
-        self.ended = False
-        self.lock = asyncio.Lock()
+        self.count: int = 0
+        self.ended: bool = False
+        self.lock: asyncio.Lock = asyncio.Lock()
         self.later: AsyncIterator[K] | None = None
         self.now: Iterable[K] = ()
         refuse_one(items)
@@ -75,14 +75,14 @@ class Channel(Generic[V]):
     """Between the workers and one consumer: `room` things at most, counted from before each is begun to be made."""
 
     def __init__(self, room: int) -> None:
-        self.free = room
+        self.free: int = room
         self.ready: deque[V] = deque()
         self.stalled: deque[asyncio.Future[None]] = deque()
         self.reader: asyncio.Future[None] | None = None
         self.tasks: list[asyncio.Task[None]] = []
-        self.working = 0
+        self.working: int = 0
         self.failure: BaseException | None = None
-        self.closed = False
+        self.closed: bool = False
 
     def start(self, job: Job[V], crew: int) -> None:
         self.working = crew

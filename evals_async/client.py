@@ -224,10 +224,10 @@ class EvalsClient:
         self.flight = flight
         self.cache = cache
         call = Call(self.send, clock, flight=flight, cache=cache, scope=scope_of(settings, terms))
-        self.evals = Evals(call)
-        self.files = Files(call)
-        self.graders = Graders(call)
-        self.webhooks = Webhooks(settings.webhook_secret, clock)
+        self.evals: Evals = Evals(call)
+        self.files: Files = Files(call)
+        self.graders: Graders = Graders(call)
+        self.webhooks: Webhooks = Webhooks(settings.webhook_secret, clock)
 
     async def send(
         self,

@@ -169,7 +169,7 @@ class LRUCache:
         self.max_items = max_items
         self.max_bytes = max_bytes
         self.values: OrderedDict[str, bytes] = OrderedDict()
-        self.size = 0
+        self.size: int = 0
 
     async def get(self, key: str) -> bytes | None:
         """The bytes kept under `key`, which are now the last used, or `None`."""

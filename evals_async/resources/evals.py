@@ -21,7 +21,7 @@ class Evals:
 
     def __init__(self, call: Call) -> None:
         self.call = call
-        self.runs = Runs(call)
+        self.runs: Runs = Runs(call)
 
     @property
     def with_raw_response(self) -> "EvalsWithRawResponse":
@@ -138,7 +138,7 @@ class EvalsWithRawResponse:
     """`Evals`, answering with `RawResponse`."""
 
     def __init__(self, evals: Evals) -> None:
-        self.runs = RunsWithRawResponse(evals.runs)
+        self.runs: RunsWithRawResponse = RunsWithRawResponse(evals.runs)
         self.create = raw(evals.create)
         self.retrieve = raw(evals.retrieve)
         self.update = raw(evals.update)

@@ -39,7 +39,7 @@ class Runs:
 
     def __init__(self, call: Call) -> None:
         self.call = call
-        self.output_items = OutputItems(call)
+        self.output_items: OutputItems = OutputItems(call)
 
     @property
     def with_raw_response(self) -> "RunsWithRawResponse":
@@ -342,7 +342,7 @@ class RunsWithRawResponse:
     """`Runs`, answering with `RawResponse`."""
 
     def __init__(self, runs: Runs) -> None:
-        self.output_items = OutputItemsWithRawResponse(runs.output_items)
+        self.output_items: OutputItemsWithRawResponse = OutputItemsWithRawResponse(runs.output_items)
         self.create = raw(runs.create)
         self.retrieve = raw(runs.retrieve)
         self.list = raw(runs.list)

@@ -106,17 +106,17 @@ class LocalServer:
     ) -> None:
         self.store = store
         self.host = host
-        self.port = port
+        self.port: int = port
         self.api_key = api_key
         self.clock = clock
-        self.faults = FaultPlan() if faults is None else faults
+        self.faults: FaultPlan = FaultPlan() if faults is None else faults
         self.read_only = read_only
         self.queued_seconds = queued_seconds
         self.running_seconds = running_seconds
-        self.allowed_hosts = LOOPBACK | {host.lower(), *(name.lower() for name in allowed_hosts)}
-        self.limits = Limits(body_limit, upload_limit)
+        self.allowed_hosts: frozenset[str] = LOOPBACK | {host.lower(), *(name.lower() for name in allowed_hosts)}
+        self.limits: Limits = Limits(body_limit, upload_limit)
         self.requests: deque[SeenRequest] = deque(maxlen=remembered)
-        self.request_count = 0
+        self.request_count: int = 0
         self.service: Service | None = None
         self.runner: web.ServerRunner | None = None
 

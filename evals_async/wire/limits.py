@@ -17,9 +17,13 @@ from evals_async.wire.exchange import Reply
 
 
 DEFAULT_HOLD = 1.0  # seconds that a 429 without a delay holds everyone
+MAX_HOLD = 60.0  # seconds that an answer may hold everyone, unless the policy of its call says otherwise
 SCATTER = 0.05  # seconds over which those who were held come back
 CALM_AFTER = 60.0  # seconds without a 429 after which requests are no longer paced
-CUT_APART = 1.0  # seconds between two cuts of the pace: the answers of one burst are one piece of news
+CUT_APART = 1.0  # seconds between two cuts of the pace
+CUT_TO = 0.9  # of what the server granted
+STEADY_AT = 0.95  # of what it granted: the pace stays there for a while
+STEADY_FOR = 5.0  # times as long as everyone was held: to be told again costs another hold, so it must be rare
 WINDOW = 1.0  # seconds of one of the two windows in which successes are counted
 SLOWEST = 1.0  # requests a second
 
@@ -49,7 +53,7 @@ class Meter:
     """Events per second over the last one to two seconds."""
 
     def __init__(self) -> None:
-        self.began = 0.0
+        self.began = float("-inf")
         self.before = 0
         self.count = 0
 
@@ -71,23 +75,25 @@ class Gate:
     """Lets `slots` requests through at a time, and after a 429 nobody for a while and then everyone at a pace.
 
     There are as many slots as connections, so that requests queue here, where it is fair and counted, and never in the
-    connector. The pace begins at 0.9 of what succeeded lately, grows by a tenth a second while requests succeed, never
-    exceeds what `x-ratelimit-limit-requests` allows, and ends after a minute without a 429. For one event loop.
+    connector. The pace begins at 0.9 of what succeeded lately and grows by a tenth a second while requests succeed, but
+    stays at 0.95 for five times as long as everyone was held (a minute at most). A 429 to what was sent before the last
+    cut holds everyone, and cuts nothing. The pace never exceeds what `x-ratelimit-limit-requests` allows, and ends
+    after a minute without a 429. For one event loop.
     """
 
-    def __init__(self, *, slots: int, clock: Clock, max_hold: float = 60.0) -> None:
+    def __init__(self, *, slots: int, clock: Clock) -> None:
         self.slots = slots
         self.clock = clock
-        self.max_hold = max_hold
         self.free = slots
         self.queue: deque[asyncio.Future[None]] = deque()
         self.held_until = float("-inf")
         self.paced = False
         self.rate = 0.0
+        self.granted = 0.0  # requests a second, when the pace was last cut; zero if nothing is known
+        self.steady_until = float("-inf")
+        self.calm_at = float("-inf")
         self.next_send = float("-inf")
         self.last_cut = float("-inf")
-        self.last_throttle = float("-inf")
-        self.sent = Meter()
         self.succeeded = Meter()
         self.limits: RateLimits | None = None
         self.requests = 0
@@ -95,11 +101,10 @@ class Gate:
 
     def try_enter(self) -> bool:
         """Take a slot if that needs no waiting: the usual case, for which nothing is awaited."""
-        now = self.clock.monotonic()
-        if self.paced or not self.free or now < self.held_until:
+        if self.paced or not self.free or self.clock.monotonic() < self.held_until:
             return False
         self.free -= 1
-        self.count(now)
+        self.requests += 1
         return True
 
     async def enter(self, end: float) -> None:
@@ -124,7 +129,7 @@ class Gate:
         except BaseException:
             self.leave()
             raise
-        self.count(self.clock.monotonic())
+        self.requests += 1
 
     def next_turn(self, now: float) -> float:
         """The time at which the next request may go out."""
@@ -132,10 +137,6 @@ class Gate:
         if now < self.held_until:
             at = self.held_until + self.clock.random() * SCATTER
         return max(at, self.next_send) if self.paced else at
-
-    def count(self, now: float) -> None:
-        self.requests += 1
-        self.sent.add(now)
 
     async def take_slot(self, end: float) -> None:
         if self.free:
@@ -171,37 +172,61 @@ class Gate:
                 return
         self.free += 1
 
-    def learn(self, reply: Reply) -> None:
-        """Take in what an answer tells about the limits."""
+    def learn(self, reply: Reply, sent_at: float | None = None, max_hold: float = MAX_HOLD) -> None:
+        """Take in what an answer tells about the limits.
+
+        `sent_at` is when its request was let through, by the gate's clock; without it, now. `max_hold` is how long, in
+        seconds, this answer may hold everyone: the `max_server_delay` of its call, so that a call holds the others as
+        long as it would wait itself, and no longer.
+        """
         now = self.clock.monotonic()
         limits = rate_limits(reply)
         if limits is not None:
             self.limits = limits
-        if reply.status == 429:
-            self.slow_down(now, server_delay(reply, self.clock.time()))
-        elif reply.status < 400:
-            self.succeeded.add(now)
-            if limits is not None and (limits.requests.remaining == 0 or limits.tokens.remaining == 0):
-                self.hold(now, limits.delay or 0.0)
+        if reply.status < 400:
             if self.paced:
-                self.speed_up(now)
+                self.speed_up(now, now if sent_at is None else sent_at)
+            else:
+                self.succeeded.add(now)
+            if limits is not None and (limits.requests.remaining == 0 or limits.tokens.remaining == 0):
+                self.hold(now, min(limits.delay or 0.0, max_hold))
+        elif reply.status == 429:
+            delay = server_delay(reply, self.clock.time())
+            seconds = min(DEFAULT_HOLD if delay is None else delay, max_hold)
+            self.slow_down(now, seconds, now if sent_at is None else sent_at)
 
-    def slow_down(self, now: float, delay: float | None) -> None:
+    def slow_down(self, now: float, seconds: float, sent_at: float) -> None:
         self.throttles += 1
-        self.last_throttle = now
-        self.hold(now, DEFAULT_HOLD if delay is None else delay)
-        if now - self.last_cut < CUT_APART:
+        self.hold(now, seconds)
+        self.steady_until = max(self.steady_until, self.held_until + min(STEADY_FOR * seconds, CALM_AFTER))
+        self.calm_at = max(now + CALM_AFTER, self.steady_until)
+        # What was sent before the last cut was not slowed down by it: its 429 is the same news once more.
+        if sent_at <= self.last_cut or now - self.last_cut < CUT_APART:
             return
         self.last_cut = now
-        goodput = self.succeeded.rate(now)
-        self.set_rate(0.9 * goodput if goodput else self.sent.rate(now) / 2)
+        granted = self.succeeded.rate(now)
+        if self.paced:
+            # Little can be measured a moment after a hold; that the pace was too high is sure.
+            granted = min(max(granted, self.rate / 2), self.rate)
         self.paced = True
+        self.settle(granted)
 
-    def speed_up(self, now: float) -> None:
-        if now - self.last_throttle > CALM_AFTER:
+    def settle(self, granted: float) -> None:
+        """Go nearly as fast as the server lets requests through."""
+        self.granted = granted
+        self.set_rate(CUT_TO * granted or (self.slots - self.free) / 2)
+
+    def speed_up(self, now: float, sent_at: float) -> None:
+        if self.succeeded.began < self.held_until <= sent_at:
+            self.succeeded = Meter()  # nothing could succeed while everyone was held
+        self.succeeded.add(now)
+        if now > self.calm_at:
             self.paced = False
-        else:
-            self.set_rate(self.rate + 0.1)
+        elif sent_at > self.last_cut:
+            if now >= self.steady_until or not self.granted or self.rate < STEADY_AT * self.granted:
+                self.set_rate(self.rate + 0.1)
+        elif self.succeeded.rate(now) > self.granted:
+            self.settle(self.succeeded.rate(now))  # granted before the cut, and missing from what was measured then
 
     def set_rate(self, rate: float) -> None:
         if self.limits is not None and self.limits.requests.limit:
@@ -209,7 +234,7 @@ class Gate:
         self.rate = max(SLOWEST, rate)
 
     def hold(self, now: float, seconds: float) -> None:
-        self.held_until = max(self.held_until, now + min(seconds, self.max_hold))
+        self.held_until = max(self.held_until, now + seconds)
 
     def statistics(self, *, retries: int, bytes_received: int) -> Statistics:
         """How things stand now; the pipeline counts what the gate does not see."""

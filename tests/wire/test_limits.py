@@ -1,12 +1,15 @@
 """Many calls at once against a server that is dead, limited or hurt: the budget, the gate, the pace. In process."""
 
 import asyncio
+import random
+import selectors
 from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
 from doubles import FakeClock, ScaledClock
 from wire.harness import KEY, POLICY, assert_plain, body_of, request
 
+from evals_async.clock import Clock
 from evals_async.errors import ConnectFailed, DeadlineExceeded, EvalsError, RateLimited, ServerError
 from evals_async.wire import (
     Allowance,
@@ -33,7 +36,7 @@ def reply(status: int = 200, **headers: str) -> Reply:
 class ServerInProcess(Transport):
     """A transport whose server is a function; it answers after `latency` seconds of its clock."""
 
-    def __init__(self, serve: Serve, clock: ScaledClock, *, latency: float = 0.02, connections: int = 100) -> None:
+    def __init__(self, serve: Serve, clock: Clock, *, latency: float = 0.02, connections: int = 100) -> None:
         super().__init__("http://localhost", clock=clock, connections=connections)
         self.serve = serve
         self.latency = latency
@@ -89,16 +92,96 @@ async def test_successes_fill_the_budget_again() -> None:
     assert 99.0 == pipeline.budget.spent
 
 
-def limited_to(clock: ScaledClock, per_second: int) -> Serve:
-    """A server with a limit for each second of its clock, which tells nobody when to come back."""
+def limited_to(clock: Clock, per_second: int, **refusal: str) -> Serve:
+    """A server with a limit for each second of its clock; a refusal has those headers, by default none."""
     seconds: dict[int, int] = {}
 
     def serve() -> Reply:
         second = int(clock.monotonic())
         seconds[second] = seconds.get(second, 0) + 1
-        return reply(200 if seconds[second] <= per_second else 429)
+        return reply() if seconds[second] <= per_second else reply(429, **refusal)
 
     return serve
+
+
+def refilled_at(clock: Clock, per_second: int, **refusal: str) -> Serve:
+    """A server with a bucket of a second's tokens, which are refilled all the time."""
+    tokens, filled = float(per_second), clock.monotonic()
+
+    def serve() -> Reply:
+        nonlocal tokens, filled
+        now = clock.monotonic()
+        tokens, filled = min(per_second, tokens + (now - filled) * per_second), now
+        if tokens < 1:
+            return reply(429, **refusal)
+        tokens -= 1
+        return reply()
+
+    return serve
+
+
+class LeapingSelector(selectors.SelectSelector):
+    """Where a loop would wait for its next timer, this moves the time there."""
+
+    now = 1_000.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        assert timeout is not None, "everybody waits, and nothing will ever happen"
+        self.now += max(0.0, timeout)
+        return super().select(0)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """A loop for any number of sleepers, in which sleep takes no real time."""
+
+    def __init__(self) -> None:
+        self.leaping = LeapingSelector()
+        super().__init__(self.leaping)
+
+    def time(self) -> float:
+        return self.leaping.now
+
+
+class VirtualClock:
+    """The time of a `VirtualLoop`."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self.monotonic = loop.time
+        self.random = random.Random(0).random
+
+    def time(self) -> float:
+        return 1_700_000_000.0 + self.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def timeout(self, seconds: float | None) -> asyncio.Timeout:
+        return asyncio.timeout(seconds)
+
+
+def seconds_of(job: Callable[[Clock], Awaitable[None]]) -> float:
+    """How long a job takes in virtual time."""
+
+    async def run() -> float:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        began = loop.time()
+        await job(VirtualClock(loop))
+        return loop.time() - began
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(run())
+
+
+async def workers(count: int, call: Callable[[], Awaitable[None]], calls: int) -> None:
+    """That many calls, that many at a time."""
+    turns = iter(range(calls))
+
+    async def work() -> None:
+        for _ in turns:
+            await call()
+
+    await asyncio.gather(*(work() for _ in range(count)))
 
 
 async def test_a_limited_server_loses_no_call() -> None:
@@ -114,6 +197,63 @@ async def test_a_limited_server_loses_no_call() -> None:
     assert server.most_under_way <= 100
     assert len(server.sent) == pipeline.statistics().requests
     assert len(server.sent) - 1000 == pipeline.statistics().throttles == pipeline.statistics().retries
+
+
+def test_a_limited_server_with_a_long_delay_is_used_well() -> None:
+    """1,000 calls, 100 at a time, against 50 a second and `Retry-After: 5`: 20 s at best, 30 s at most."""
+
+    async def job(clock: Clock) -> None:
+        server = ServerInProcess(limited_to(clock, 50, retry_after="5"), clock)
+        pipeline = Pipeline(server, StaticKey(KEY), clock=clock)
+
+        async def call() -> None:
+            assert b"{}" == await pipeline.send(request(), body_of, timeouts=LONG, policy=POLICY)
+
+        await workers(100, call, 1000)
+        assert len(server.sent) <= 1100
+
+    assert 20.0 <= seconds_of(job) <= 30.0
+
+
+async def quick(dice: random.Random, status: int) -> None:
+    await asyncio.sleep(0.02)
+
+
+async def slow(dice: random.Random, status: int) -> None:
+    await asyncio.sleep(0.3 + 0.3 * dice.random())
+
+
+async def refusing_late(dice: random.Random, status: int) -> None:
+    await asyncio.sleep(0.02 if status < 400 else 3.0 * dice.random())
+
+
+@pytest.mark.parametrize("latency", [quick, slow, refusing_late])
+@pytest.mark.parametrize("limit", [limited_to, refilled_at])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_limited_server_is_used_well_however_it_answers(
+    limit: Callable[..., Serve], latency: Callable[[random.Random, int], Awaitable[None]], seed: int
+) -> None:
+    """However it counts, and if refusals of one burst come up to 3 s late, the job is done in 1.5 times the ideal."""
+
+    async def job(clock: Clock) -> None:
+        gate, serve, dice = Gate(slots=100, clock=clock), limit(clock, 50, retry_after="5"), random.Random(seed)
+
+        async def call() -> None:
+            status = 0
+            while status != 200:
+                if not gate.try_enter():
+                    await gate.enter(float("inf"))
+                began = clock.monotonic()
+                answer = serve()
+                await latency(dice, answer.status)
+                gate.leave()
+                gate.learn(answer, began)
+                status = answer.status
+                await clock.sleep(0.0 if status == 200 else 5.0 + 1.25 * dice.random())
+
+        await workers(100, call, 1000)
+
+    assert 20.0 <= seconds_of(job) <= 30.0
 
 
 async def test_a_wave_of_429_comes_back_spread_out() -> None:
@@ -235,6 +375,154 @@ def test_the_pace_is_cut_once_a_second_grows_by_a_tenth_and_ends_after_a_minute(
     clock.now += 59.0
     gate.learn(reply())
     assert rate() is None
+
+
+def rate_of(gate: Gate) -> float | None:
+    return gate.statistics(retries=0, bytes_received=0).rate
+
+
+def held_by(gate: Gate) -> float:
+    return gate.statistics(retries=0, bytes_received=0).held_for
+
+
+def throttled(clock: FakeClock, *, successes: int = 100, delay: str = "5") -> Gate:
+    """A gate that has just heard of a limit of so many a second."""
+    gate = Gate(slots=100, clock=clock)
+    for _ in range(successes):
+        gate.learn(reply(), clock.now)
+    gate.learn(reply(429, retry_after=delay), clock.now)
+    return gate
+
+
+def test_a_late_429_to_what_was_sent_before_a_cut_holds_and_counts_but_cuts_nothing() -> None:
+    """However late: within the hold it prolongs it, after the hold it begins another; the pace stays."""
+    clock = FakeClock()
+    gate = throttled(clock)
+    sent = clock.now
+    for seconds, after in enumerate((3.0, 4.0, 20.0), 2):
+        clock.now = sent + after
+        gate.learn(reply(429, retry_after="5"), sent)
+        assert (seconds, 5.0) == (gate.throttles, held_by(gate))
+        assert rate_of(gate) == pytest.approx(90.0)
+    clock.now += 6.0
+    gate.learn(reply(429, retry_after="5"), clock.now - 0.5)
+    assert rate_of(gate) == pytest.approx(40.5)
+
+
+def test_late_successes_were_granted_before_the_cut() -> None:
+    """A refusal that overtakes the successes of its burst does not make the pace that of the few that were quicker."""
+    clock = FakeClock()
+    gate = throttled(clock, successes=3)
+    sent = clock.now
+    assert rate_of(gate) == pytest.approx(2.7)
+    for _ in range(47):
+        clock.now += 0.01
+        gate.learn(reply(), sent)
+    assert rate_of(gate) == pytest.approx(45.0)
+
+
+def test_what_succeeded_is_not_measured_over_a_hold() -> None:
+    """After a hold of 1.5 s, 30 successes in 0.9 s are 30 a second, not the few of the time around the hold."""
+    clock = FakeClock()
+    gate = throttled(clock, successes=40, delay="1.5")
+    clock.now += 0.1
+    gate.learn(reply(), clock.now - 0.2)  # a late one, so that what is counted began before the hold ended
+    clock.now += 1.4
+    for _ in range(30):
+        clock.now += 0.03
+        gate.learn(reply(), clock.now - 0.01)
+    gate.learn(reply(429), clock.now - 0.01)
+    assert rate_of(gate) == pytest.approx(27.0)
+
+
+def test_a_429_just_after_a_hold_takes_about_half_of_the_pace() -> None:
+    """Nothing was measured yet, and nothing is no measure."""
+    clock = FakeClock()
+    gate = throttled(clock)
+    clock.now += 5.1
+    gate.learn(reply(429, retry_after="5"), clock.now - 0.05)
+    assert rate_of(gate) == pytest.approx(0.9 * 90.0 / 2)
+
+
+def test_short_holds_do_not_make_cuts_more_frequent() -> None:
+    """Refusals of requests that were sent after a cut, but within a second of it, hold and do not cut."""
+    clock = FakeClock()
+    gate = throttled(clock, delay="0.1")
+    for after, rate in ((0.3, 90.0), (0.9, 90.0), (1.1, 81.0)):
+        clock.now = 1_000.0 + after
+        gate.learn(reply(429, retry_after="0.1"), clock.now - 0.1)
+        assert rate_of(gate) == pytest.approx(rate)
+
+
+def test_the_pace_is_never_raised_by_a_cut() -> None:
+    """Even if more succeeded lately than the pace allows, because answers came together."""
+    clock = FakeClock()
+    gate = throttled(clock, successes=10)
+    clock.now += 6.0
+    for _ in range(30):
+        gate.learn(reply(), clock.now - 0.1)
+    assert rate_of(gate) == pytest.approx(9.6)
+    gate.learn(reply(429), clock.now - 0.1)
+    assert rate_of(gate) == pytest.approx(0.9 * 9.6)
+
+
+@pytest.mark.parametrize(("delay", "steady"), [("1", 5.0), ("5", 25.0), ("60", 60.0)])
+def test_the_pace_stays_below_what_was_granted_for_five_times_the_hold(delay: str, steady: float) -> None:
+    """A minute at most; then it grows on, for the limit may have."""
+    clock = FakeClock()
+    gate = throttled(clock, delay=delay)
+    for at in (float(delay) + 0.1, float(delay) + steady - 0.1):
+        clock.now = 1_000.0 + at
+        for _ in range(100):
+            gate.learn(reply(), clock.now - 0.01)
+        assert rate_of(gate) == pytest.approx(95.0, abs=0.11)
+    clock.now += 0.1
+    gate.learn(reply(), clock.now - 0.01)
+    assert rate_of(gate) == pytest.approx(95.0 + 0.1, abs=0.11)
+    clock.now = 1_000.0 + max(60.0, float(delay) + steady) + 0.1
+    gate.learn(reply(), clock.now - 0.01)
+    assert rate_of(gate) is None
+
+
+def test_a_short_hold_does_not_end_the_steady_time_of_a_longer_one() -> None:
+    """After `Retry-After: 5` and a late 429 without a delay the pace still waits for 25 s."""
+    clock = FakeClock()
+    gate = throttled(clock)
+    clock.now += 1.0
+    gate.learn(reply(429), 1_000.0)
+    clock.now = 1_029.0
+    for _ in range(100):
+        gate.learn(reply(), clock.now - 0.01)
+    assert rate_of(gate) == pytest.approx(95.0, abs=0.11)
+
+
+def test_where_nothing_is_known_to_be_granted_the_pace_grows_at_once() -> None:
+    """A first request that is refused says nothing of how many would not be."""
+    clock = FakeClock()
+    gate = throttled(clock, successes=0)
+    clock.now += 6.0
+    for _ in range(10):
+        gate.learn(reply(), clock.now - 0.1)
+    assert rate_of(gate) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(("asked", "allowed", "held"), [("200", 300.0, 200.0), ("200", 60.0, 60.0), ("200", 0.0, 0.0)])
+async def test_a_429_holds_the_others_as_long_as_its_call_would_wait(asked: str, allowed: float, held: float) -> None:
+    """With `max_server_delay=300`, `Retry-After: 200` holds everyone for 200 s: nobody asks again too early."""
+    clock = FakeClock()
+    gate = Gate(slots=1, clock=clock)
+    gate.learn(reply(429, retry_after=asked), clock.now, allowed)
+    assert held == held_by(gate)
+    await gate.enter(float("inf"))
+    assert held <= clock.now - 1_000.0 <= held + 0.05
+
+
+def test_a_spent_allowance_holds_as_long_as_its_call_would_wait() -> None:
+    """A reset in six minutes is waited for where the policy waits for it."""
+    gate = Gate(slots=1, clock=FakeClock())
+    headers = {"x_ratelimit_remaining_requests": "0", "x_ratelimit_reset_requests": "6m0s"}
+    gate.learn(reply(200, **headers), max_hold=900.0)
+    assert 360.0 == held_by(gate)
 
 
 def test_without_any_success_the_pace_is_half_of_what_was_sent() -> None:

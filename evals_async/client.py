@@ -1,9 +1,9 @@
 """`EvalsClient`: settings become a pipeline, a pipeline becomes namespaces. Nothing here knows an endpoint."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from hashlib import sha256
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self, TypedDict, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict, TypeVar, Unpack, cast
 
 import attrs
 
@@ -28,6 +28,8 @@ from evals_async.wire import (
     TokenProvider,
     Transport,
 )
+from evals_async.wire.auth import SecretHeaders
+from evals_async.wire.call import usual_headers
 from evals_async.wire.transport import MAX_BODY
 
 
@@ -103,6 +105,9 @@ class Terms:
     retry: RetryPolicy
     headers: Mapping[str, str] = attrs.field(repr=False)
     query: tuple[tuple[str, str], ...]
+    usual_headers: SecretHeaders = attrs.field(
+        init=False, repr=False, default=attrs.Factory(lambda self: usual_headers(self.headers), takes_self=True)
+    )
 
 
 class EvalsClient:
@@ -229,22 +234,22 @@ class EvalsClient:
         self.graders: Graders = Graders(call)
         self.webhooks: Webhooks = Webhooks(settings.webhook_secret, clock)
 
-    async def send(
+    def send(
         self,
         request: Request,
         read: Callable[[Reply], Awaitable[T]],
         *,
         timeout: float | Timeouts | Omit | None = OMIT,
         settle: Callable[[], Awaitable[T | None]] | None = None,
-    ) -> T:
+    ) -> Coroutine[Any, Any, T]:
         """What `read` makes of the answer to `request`, on this client's terms. For endpoints that no resource has."""
         terms = self.terms
-        return await self.pipeline.send(
+        return self.pipeline.send(
             request,
             read,
             timeouts=terms.timeouts if timeout is OMIT else timeouts_of(timeout),
             policy=terms.retry,
-            headers=terms.headers,
+            headers=terms.usual_headers,
             query=terms.query,
             settle=settle,
         )

@@ -11,7 +11,7 @@ import asyncio
 import heapq
 import math
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Generic, TypeAlias, TypeVar
 
@@ -86,7 +86,7 @@ class Deadline:
         """Seconds until the end."""
         return max(0.0, self.end - self.clock.monotonic())
 
-    def block(self) -> AbstractAsyncContextManager[object]:
+    def block(self) -> AbstractContextManager[object]:
         """A block that the end interrupts with `TimeoutError`."""
         return self.clock.timeout(None if self.seconds is None else self.left())
 
@@ -134,7 +134,7 @@ class Watch(Generic[T]):
         """
         rules = self.rules
         try:
-            async with rules.deadline.block():
+            with rules.deadline.block():
                 await self.ask()
         except TimeoutError:
             raise self.late() from self.failure

@@ -19,13 +19,15 @@ V = TypeVar("V")
 class Flight:
     """A call that runs in the task of who asked first, and the futures of those who wait for it."""
 
-    def __init__(self) -> None:
-        self.waiters: list[asyncio.Future[Outcome]] = []
-        self.lead()
+    __slots__ = ("cancelling", "leader", "waiters")
 
-    def lead(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.waiters: list[asyncio.Future[Outcome]] = []
+        self.lead(loop)
+
+    def lead(self, loop: asyncio.AbstractEventLoop) -> None:
         """The running task is the one that makes the call, from now on."""
-        task = asyncio.current_task()
+        task = asyncio.current_task(loop)
         assert task is not None  # noqa: S101  # whatever awaits a call runs in a task
         self.leader = task
         self.cancelling = task.cancelling()
@@ -85,34 +87,30 @@ class SingleFlight:
         flights = self.flights_of(loop)
         flight = flights.get(key)
         if flight is None or flight.is_given_up:
-            flight = flights[key] = Flight()
+            flight = flights[key] = Flight(loop)
         else:
             outcome = await follow(flight, loop.create_future())
             if outcome is not TAKE_OVER:
                 if outcome[1] is not None:
                     raise outcome[1]
                 return cast("V", outcome[0])
-            flight.lead()
-        return await lead(flight, flights, key, call)
-
-
-async def lead(flight: Flight, flights: dict[Hashable, Flight], key: Hashable, call: Callable[[], Awaitable[V]]) -> V:
-    """The call itself, made here, and its outcome told to those who wait."""
-    outcome: Outcome = TAKE_OVER
-    try:
-        value = await call()
-        outcome = (value, None)
-        return value
-    except BaseException as error:
-        if not (isinstance(error, asyncio.CancelledError) and flight.is_given_up):
-            outcome = (None, error)
-        raise
-    finally:
-        if outcome is not TAKE_OVER or not flight.hand_over():
-            if flights.get(key) is flight:
-                del flights[key]
-            flight.land(outcome)
-        del outcome  # or this frame and an error's traceback would hold each other until the next collection
+            flight.lead(loop)
+        outcome = TAKE_OVER
+        try:
+            value = await call()
+            outcome = (value, None)
+            return value
+        except BaseException as error:
+            if not (isinstance(error, asyncio.CancelledError) and flight.is_given_up):
+                outcome = (None, error)
+            raise
+        finally:
+            if outcome is not TAKE_OVER or not flight.hand_over():
+                if flights.get(key) is flight:
+                    del flights[key]
+                if flight.waiters:
+                    flight.land(outcome)
+            del outcome  # or this frame and an error's traceback would hold each other until the next collection
 
 
 async def follow(flight: Flight, waiter: "asyncio.Future[Outcome]") -> Outcome:

@@ -1,8 +1,21 @@
-"""What stands in for time in the tests. The other doubles are real: a local server, a raw socket server."""
+"""What stands in for time in the tests, and an answer without a server. The other doubles are real: a local server, a
+raw socket server.
+"""
 
 import asyncio
 import random
 import time
+from collections.abc import Iterable
+
+from evals_async.clock import Deadline
+from evals_async.wire.exchange import Reply
+
+
+def reply_of(body: bytes = b"", *, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Reply:
+    """An answer with these headers."""
+    return Reply(
+        status=status, raw_headers=tuple((name.encode(), value.encode()) for name, value in headers), body=body
+    )
 
 
 class FakeClock:
@@ -33,8 +46,8 @@ class FakeClock:
         self.now += max(0.0, seconds)
         await asyncio.sleep(0)
 
-    def timeout(self, seconds: float | None) -> asyncio.Timeout:
-        return asyncio.timeout(seconds)
+    def timeout(self, seconds: float | None) -> Deadline:
+        return Deadline(seconds)
 
 
 class ScaledClock:
@@ -60,5 +73,5 @@ class ScaledClock:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds / self.speed)
 
-    def timeout(self, seconds: float | None) -> asyncio.Timeout:
-        return asyncio.timeout(None if seconds is None else seconds / self.speed)
+    def timeout(self, seconds: float | None) -> Deadline:
+        return Deadline(None if seconds is None else seconds / self.speed)

@@ -3,7 +3,6 @@
 All of it is checked before any I/O. Nothing here knows an endpoint, and nothing sends.
 """
 
-import re
 from collections.abc import Mapping
 from enum import Enum
 from typing import Final, Literal, NotRequired, TypeAlias, TypedDict
@@ -22,7 +21,6 @@ Query: TypeAlias = tuple[tuple[str, str], ...]
 
 LONGEST_ID = 256  # characters; the longest seen, an Azure dataset URI, has 180
 SHOWN_OF_AN_ID = 40
-USUAL_ID = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]{0,255}")
 
 
 class Omit(Enum):
@@ -59,8 +57,8 @@ def segment(value: object, name: str) -> str:
     Raises `InvalidArgument`, naming the argument, for what is no id: not a str, empty, `.` or `..`, longer than 256
     characters, with white space, control characters or lone surrogates in it.
     """
-    if type(value) is str and USUAL_ID.fullmatch(value):
-        return value  # needs no quoting
+    if type(value) is str and value.isascii() and value.isidentifier() and len(value) <= LONGEST_ID:
+        return value  # as nearly all ids: needs no quoting
     if not isinstance(value, str):
         raise InvalidArgument(f"{name} must be a str, not {type(value).__name__}")
     shown = ascii(value[:SHOWN_OF_AN_ID])
@@ -125,7 +123,7 @@ def request(
             content = jsontext.dump(body)
         except jsontext.NotJSON as reason:
             raise InvalidArgument(f"the body of {method} {route} is no JSON: {reason}") from None
-    if extra := options.get("extra_query"):
+    if options and (extra := options.get("extra_query")):
         query = merged(query, parameters(**extra))
     return Request(
         method=method, route=route, path=path, kind=kind, query=query, headers=headers, body=content, sink=sink

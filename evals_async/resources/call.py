@@ -3,10 +3,13 @@
 A resource holds a `Call`, not the client. Nothing here knows an endpoint.
 """
 
+from __future__ import annotations
+
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from operator import attrgetter
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
 import attrs
 
@@ -55,13 +58,12 @@ class RawResponse(Generic[T]):
         return self.parser()
 
 
-@attrs.frozen
-class Look(Generic[T]):
+class Look(NamedTuple, Generic[T]):
     """An object that was read, its body, and the reply that brought it; `None` when it came from the cache."""
 
     value: T
-    body: bytes = attrs.field(repr=False)
-    reply: Reply | None = attrs.field(repr=False)
+    body: bytes
+    reply: Reply | None
 
 
 def same_object(value: object, asked: Mapping[str, str]) -> None:
@@ -87,6 +89,11 @@ def object_of(body: bytes, shape: type[T], asked: Mapping[str, str]) -> T:
     return value
 
 
+async def look_at(shape: type[T], asked: Mapping[str, str], reply: Reply) -> Look[T]:
+    body = reply.body
+    return Look(object_of(body, shape, asked), body, reply)
+
+
 class Call:
     """How a resource talks to the service: `one` object, or a `listing` of them.
 
@@ -109,7 +116,7 @@ class Call:
         self.cache = cache
         self.scope = scope
 
-    def raw(self) -> "RawCall":
+    def raw(self) -> RawCall:
         """The same, with answers as they came."""
         return RawCall(self.send, self.clock)
 
@@ -151,19 +158,15 @@ class Call:
         self, wanted: Request, shape: type[T], *, asked: Mapping[str, str], final: Callable[[T], bool] | None = None
     ) -> Awaitable[Look[T]]:
         """What `shared` reads, with the reply that brought it."""
-
-        def fetch() -> Awaitable[Look[T]]:
-            if self.cache is None or final is None:
-                return self.looked(wanted, shape, asked)
-            return self.cached(wanted, shape, asked, self.cache, final)
-
+        fetch: Callable[[], Awaitable[Look[T]]]
+        if self.cache is None or final is None:
+            fetch = partial(self.looked, wanted, shape, asked)
+        else:
+            fetch = partial(self.cached, wanted, shape, asked, self.cache, final)
         return fetch() if self.flight is None else self.flight.run((shape, wanted.path), fetch)
 
     def looked(self, wanted: Request, shape: type[T], asked: Mapping[str, str]) -> Awaitable[Look[T]]:
-        async def read(reply: Reply) -> Look[T]:
-            return Look(object_of(reply.body, shape, asked), reply.body, reply)
-
-        return self.send(wanted, read)
+        return self.send(wanted, partial(look_at, shape, asked))
 
     async def cached(
         self, wanted: Request, shape: type[T], asked: Mapping[str, str], cache: Cache, final: Callable[[T], bool]

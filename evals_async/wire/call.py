@@ -68,7 +68,7 @@ class Call(Generic[T]):
         self.read = read
         self.timeouts = timeouts
         self.policy = policy
-        self.headers = headers  # the call's own; each attempt puts its credentials in
+        self.headers = headers  # without credentials: those are asked for anew by each attempt
         self.query = query
         self.start = start
         self.end = math.inf if timeouts.total is None else start + timeouts.total
@@ -85,10 +85,16 @@ class Call(Generic[T]):
         return secrets_in(self.given)
 
 
-def call_headers(request: Request, headers: Mapping[str, str]) -> SecretHeaders:
+def usual_headers(headers: Mapping[str, str]) -> SecretHeaders:
+    """What calls send that have no headers of their own: made once for all of them."""
+    return SecretHeaders({**ACCEPTED, **headers})
+
+
+def call_headers(request: Request, usual: SecretHeaders) -> SecretHeaders:
     """The headers of all attempts of a call, without credentials; later ones win, whatever their case."""
-    merged = SecretHeaders(ACCEPTED)
-    merged.update(headers)
+    if not request.headers and request.body is None and request.sink is None and request.kind != "create":
+        return usual
+    merged = SecretHeaders(usual)
     if isinstance(request.body, bytes):
         merged["Content-Type"] = "application/json"
     if request.sink is not None:

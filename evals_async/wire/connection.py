@@ -20,6 +20,7 @@ from weakref import WeakSet
 import aiohttp
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
+from multidict import CIMultiDict
 from yarl import URL
 
 from evals_async.clock import Clock
@@ -35,7 +36,7 @@ from evals_async.errors import (
     TlsError,
     UnexpectedRedirect,
 )
-from evals_async.wire.exchange import Reply, Request, Sink, Upload
+from evals_async.wire.exchange import NO_HEADERS, Reply, Request, Sink, Upload
 from evals_async.wire.trip import CURRENT, Trip
 
 
@@ -149,6 +150,7 @@ class Exchange:
         self.prefix = self.base.raw_path.rstrip("/")
         self.max_body = max_body
         self.clock = clock
+        self.latest: tuple[Mapping[str, str], CIMultiDict[str]] = (NO_HEADERS, CIMultiDict())
         self.timeouts: dict[tuple[float | None, float | None], aiohttp.ClientTimeout] = {}
         self.options: dict[str, Any] = {"allow_redirects": False, "raise_for_status": False}
         if proxy is not None:
@@ -206,17 +208,18 @@ class Exchange:
             response = await self.session.request(
                 request.method,
                 self.url(request.path, query),
-                headers=headers,
+                headers=self.prepared(headers),
                 data=data,
                 timeout=limits,
-                skip_auto_headers=UNTYPED if data is None else None,
+                skip_auto_headers=UNTYPED if data is None and request.method == "POST" else None,
                 **self.options,
             )
             try:
                 return await self.reply(request, response, trip)
             finally:
                 # A body that was read to its end has given the connection back; any other takes it along.
-                response.close()
+                if response.connection is not None:
+                    response.close()
         except asyncio.CancelledError as cancelled:
             # The same one, without aiohttp's frames: their variables hold the headers.
             raise cancelled.with_traceback(None)  # noqa: B904
@@ -233,7 +236,6 @@ class Exchange:
 
     async def reply(self, request: Request, response: aiohttp.ClientResponse, trip: Trip) -> Reply:
         status = response.status
-        headers = tuple([(name.lower(), value) for name, value in response.headers.items()])
         if 300 <= status < 400:
             raise redirect(status, response.headers.get("Location", ""))
         if status >= 400:
@@ -243,7 +245,7 @@ class Exchange:
         else:
             body = b""
             await pour(response.content, request.sink, trip)
-        return Reply(status=status, headers=headers, body=body)
+        return Reply(status=status, raw_headers=response.raw_headers, body=body)
 
     async def body(self, content: aiohttp.StreamReader, trip: Trip) -> bytes:
         chunks: list[bytes] = []
@@ -261,7 +263,7 @@ class Exchange:
         received = bytearray()
         left = trip.ends - self.clock.monotonic()
         try:
-            async with self.clock.timeout(min(ERROR_BODY_TIME, left / 2)):
+            with self.clock.timeout(min(ERROR_BODY_TIME, left / 2)):
                 while len(received) < ERROR_BODY and (chunk := await content.readany()):
                     received += chunk
         except (TimeoutError, aiohttp.ClientError, OSError):
@@ -278,6 +280,12 @@ class Exchange:
             raise InvalidArgument(f"the path {ascii(path)[:60]} must begin with a slash and be percent-encoded")
         url = self.base.with_path(self.prefix + path, encoded=True, keep_query=True)
         return url.update_query(query) if query else url
+
+    def prepared(self, headers: Mapping[str, str]) -> CIMultiDict[str]:
+        """The headers as aiohttp wants them: made once for as long as the same are sent."""
+        if self.latest[0] is not headers:
+            self.latest = (headers, CIMultiDict(headers))
+        return self.latest[1]
 
     def limits(self, connect: float | None, silence: float | None) -> aiohttp.ClientTimeout:
         known = self.timeouts.get((connect, silence))

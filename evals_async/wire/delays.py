@@ -3,16 +3,20 @@
 import math
 import re
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from typing import TypeAlias
 
 import attrs
 
-from evals_async.wire.exchange import Reply
+from evals_async.wire.exchange import Reply, text_of
 
+
+Told: TypeAlias = tuple[tuple[bytes, bytes], ...]
+"""Headers as they came."""
 
 DECIMAL = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
 GO_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ns|us|µs|ms|s|m|h))+")
 GO_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|µs|ms|s|m|h)")
+SHORTEST_TOLD = len("x-ratelimit-limit-tokens")
 UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -74,26 +78,41 @@ def http_date(text: str) -> float | None:
         return None
 
 
-def rate_limits(reply: Reply) -> RateLimits | None:
-    """The rate limits that an answer tells; `None` if it tells none, as management endpoints do."""
-    told = {key: value for key, value in reply.headers if key.startswith("x-ratelimit-")}
-    return None if not told else RateLimits(allowance(told, "requests"), allowance(told, "tokens"))
-
-
-def allowance(told: Mapping[str, str], what: str) -> Allowance:
-    return allowance_of(
-        told.get(f"x-ratelimit-limit-{what}", ""),
-        told.get(f"x-ratelimit-remaining-{what}", ""),
-        told.get(f"x-ratelimit-reset-{what}", ""),
+def told_limits(reply: Reply) -> Told:
+    """The `x-ratelimit-*` headers of an answer as they came; none, as of management endpoints, are an empty tuple."""
+    return tuple(
+        [
+            pair
+            for pair in reply.raw_headers
+            if len(pair[0]) >= SHORTEST_TOLD and pair[0][:12].lower() == b"x-ratelimit-"
+        ]
     )
 
 
-@lru_cache(maxsize=256)  # the same texts come again and again: a tenth of the time of a request, without this
-def allowance_of(limit: str, remaining: str, reset: str) -> Allowance:
+def nothing_left(told: Told) -> bool:
+    """May one of these say that nothing remains? A look at few bytes, for every answer."""
+    return b"0" in [value[:1] for _, value in told]
+
+
+def rate_limits(reply: Reply) -> RateLimits | None:
+    """The rate limits that an answer tells; `None` if it tells none."""
+    told = told_limits(reply)
+    return limits_of(told) if told else None
+
+
+def limits_of(told: Told) -> RateLimits:
+    """What those headers say."""
+    texts = {text_of(name).lower(): text_of(value) for name, value in told}
+    return RateLimits(allowance(texts, "requests"), allowance(texts, "tokens"))
+
+
+def allowance(told: Mapping[str, str], what: str) -> Allowance:
+    limit = told.get(f"x-ratelimit-limit-{what}", "")
+    remaining = told.get(f"x-ratelimit-remaining-{what}", "")
     return Allowance(
         int(limit) if DECIMAL.fullmatch(limit) and limit.isdecimal() else None,
         int(remaining) if DECIMAL.fullmatch(remaining) and remaining.isdecimal() else None,
-        go_duration(reset),
+        go_duration(told.get(f"x-ratelimit-reset-{what}", "")),
     )
 
 

@@ -5,6 +5,7 @@ Bytes and headers only. Nothing here performs I/O, and nothing here knows of mod
 
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import Literal, Protocol, TypeAlias
 
@@ -15,6 +16,11 @@ Kind: TypeAlias = Literal["read", "create", "update", "cancel", "delete"]
 """What a request does, which decides when it may be sent again (see `retry`)."""
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+def text_of(header: bytes) -> str:
+    """The text of a header's name or value; bytes that are no UTF-8 become surrogates."""
+    return header.decode("utf-8", "surrogateescape")
 
 
 class Sink(Protocol):
@@ -63,11 +69,16 @@ class Request:
 
 @attrs.frozen(kw_only=True)
 class Reply:
-    """One answer: its status, its headers with lower-case names, in order, repeated ones kept, and its decoded body."""
+    """One answer: its status, its headers in order, repeated ones kept, as bytes, and its decoded body."""
 
     status: int
-    headers: tuple[tuple[str, str], ...] = attrs.field(repr=False)
+    raw_headers: tuple[tuple[bytes, bytes], ...] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
+
+    @cached_property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """The headers as text, with lower-case names. Made when they are asked for: of most answers they never are."""
+        return tuple([(text_of(name).lower(), text_of(value)) for name, value in self.raw_headers])
 
     def header(self, name: str) -> str | None:
         """The first header of that lower-case name."""

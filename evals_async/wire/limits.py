@@ -12,7 +12,7 @@ import attrs
 
 from evals_async.clock import Clock
 from evals_async.errors import DeadlineExceeded
-from evals_async.wire.delays import RateLimits, rate_limits, server_delay
+from evals_async.wire.delays import RateLimits, Told, limits_of, nothing_left, server_delay, told_limits
 from evals_async.wire.exchange import Reply
 
 
@@ -95,7 +95,7 @@ class Gate:
         self.next_send = float("-inf")
         self.last_cut = float("-inf")
         self.succeeded = Meter()
-        self.limits: RateLimits | None = None
+        self.told: Told = ()
         self.requests = 0
         self.throttles = 0
 
@@ -146,7 +146,7 @@ class Gate:
         self.queue.append(turn)
         timed_out = False
         try:
-            async with self.clock.timeout(None if end == float("inf") else end - self.clock.monotonic()):
+            with self.clock.timeout(None if end == float("inf") else end - self.clock.monotonic()):
                 await turn
         except TimeoutError:
             timed_out = True
@@ -180,16 +180,16 @@ class Gate:
         long as it would wait itself, and no longer.
         """
         now = self.clock.monotonic()
-        limits = rate_limits(reply)
-        if limits is not None:
-            self.limits = limits
+        told = told_limits(reply)
+        if told:
+            self.told = told
         if reply.status < 400:
             if self.paced:
                 self.speed_up(now, now if sent_at is None else sent_at)
             else:
                 self.succeeded.add(now)
-            if limits is not None and (limits.requests.remaining == 0 or limits.tokens.remaining == 0):
-                self.hold(now, min(limits.delay or 0.0, max_hold))
+            if nothing_left(told):
+                self.hold(now, min(limits_of(told).delay or 0.0, max_hold))
         elif reply.status == 429:
             delay = server_delay(reply, self.clock.time())
             seconds = min(DEFAULT_HOLD if delay is None else delay, max_hold)
@@ -232,6 +232,11 @@ class Gate:
         if self.limits is not None and self.limits.requests.limit:
             rate = min(rate, self.limits.requests.limit / 60)
         self.rate = max(SLOWEST, rate)
+
+    @property
+    def limits(self) -> RateLimits | None:
+        """The last limits that the server told."""
+        return limits_of(self.told) if self.told else None
 
     def hold(self, now: float, seconds: float) -> None:
         self.held_until = max(self.held_until, now + seconds)

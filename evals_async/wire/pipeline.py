@@ -33,8 +33,9 @@ from evals_async.wire.call import (
     merged_query,
     out_of_time,
     silence,
+    usual_headers,
 )
-from evals_async.wire.exchange import NO_HEADERS, Reply, Request
+from evals_async.wire.exchange import Reply, Request
 from evals_async.wire.failures import SUCCESS, error_for, scrubbed
 from evals_async.wire.limits import Gate, Statistics
 from evals_async.wire.policy import RetryPolicy, Timeouts
@@ -53,6 +54,7 @@ server then answers 404, so that the object is gone.
 """
 
 NO_QUERY: Sequence[tuple[str, str]] = ()
+USUAL_HEADERS = usual_headers({})
 SUCCESS_GIVES = 1.0  # units of the retry budget that a success gives back
 CLOCK_STEP = 0.01  # seconds by which timers may be early
 
@@ -88,6 +90,7 @@ class Pipeline:
         self.closed = False
         self.retries = 0
         self.bytes_received = 0
+        self.complete: tuple[SecretHeaders, Mapping[str, str], SecretHeaders] = (USUAL_HEADERS, {}, USUAL_HEADERS)
 
     async def attempt(self, call: Call[T]) -> T:
         """One attempt: the onion, from the outside in."""
@@ -100,8 +103,9 @@ class Pipeline:
         trip = call.trip = Trip(attempt_end(call))
         reply = None
         try:
-            async with clock.timeout(None if trip.ends == math.inf else trip.ends - call.began):
-                headers = await self.headers(call)
+            with clock.timeout(None if trip.ends == math.inf else trip.ends - call.began):
+                call.given = await self.auth.headers()
+                headers = self.complete_headers(call)
                 if self.on_request is not None:
                     self.on_request(request)
                 reply = call.reply = await self.transport.send(
@@ -115,8 +119,9 @@ class Pipeline:
             self.bytes_received += trip.received
         if reply is None:
             raise out_of_time(call, trip)
-        gate.learn(reply)
-        self.tell_reply(call, reply)
+        gate.learn(reply, call.began, call.policy.max_server_delay)
+        if self.on_response is not None or logger.isEnabledFor(logging.DEBUG):
+            self.tell_reply(call, reply)
         if reply.status not in SUCCESS:
             raise error_for(reply, clock.time())
         return await call.read(reply)
@@ -128,27 +133,34 @@ class Pipeline:
         *,
         timeouts: Timeouts,
         policy: RetryPolicy,
-        headers: Mapping[str, str] = NO_HEADERS,
+        headers: SecretHeaders = USUAL_HEADERS,
         query: Sequence[tuple[str, str]] = NO_QUERY,
         settle: Settle[T] | None = None,
     ) -> T:
         """What `read` makes of the answer to `request`, tried as often as `policy` allows within `timeouts`.
 
-        `headers` and `query` come before the request's own, which win. `settle` is asked about a cancel that may have
-        been carried out, and about a delete that answers 404 after one that may have been; see `Settle`. Raises every
-        kind of `RequestError`, told which request, how often, how long and why no longer, and `LifecycleError`s.
+        `headers` (see `usual_headers`) and `query` come before the request's own, which win. `settle` is asked about a
+        cancel that may have been carried out, and about a delete that answers 404 after one that may have been; see
+        `Settle`. Raises every kind of `RequestError`, told which request, how often, how long and why no longer, and
+        `LifecycleError`s.
         """
         self.transport.check()
-        merged = call_headers(request, headers)
-        del headers  # they may hold a secret, and a traceback with local variables would show it
+        own = call_headers(request, headers)
         asked = merged_query(query, request.query) if query else request.query
-        call = Call(request, read, timeouts, policy, merged, asked, self.clock.monotonic())
-        task = asyncio.current_task()
+        call = Call(request, read, timeouts, policy, own, asked, self.clock.monotonic())
+        task = asyncio.current_task(self.transport.loop)
         assert task is not None  # noqa: S101  # whatever awaits a socket runs in a task
         cancelling = task.cancelling()
         self.tasks.add(task)
         try:
-            return await self.persist(call, settle)
+            try:
+                value = await self.attempt(call)
+            except RequestError as error:
+                failure = error
+            else:
+                self.budget.give(SUCCESS_GIVES)
+                return value
+            return await self.persist(call, failure, settle)
         except asyncio.CancelledError:
             # close() cancels the calls under way; anyone else's cancellation goes on.
             if not self.closed or task.uncancel() > cancelling:
@@ -157,15 +169,8 @@ class Pipeline:
             self.tasks.discard(task)
         raise ClientClosed("this client was closed during the call")
 
-    async def persist(self, call: Call[T], settle: Settle[T] | None) -> T:
-        """Attempt, and try again; at the end the error, or what settles it."""
-        try:
-            value = await self.attempt(call)
-        except RequestError as error:
-            failure = error
-        else:
-            self.budget.give(SUCCESS_GIVES)
-            return value
+    async def persist(self, call: Call[T], failure: RequestError, settle: Settle[T] | None) -> T:
+        """Try again after the first attempt ended in `failure`; at the end the error, or what settles it."""
         patience = Patience(call.policy, call.request.kind, self.clock, self.budget, call.end)
         wait = self.after_failure(call, failure, patience)
         if wait is not None:
@@ -190,11 +195,13 @@ class Pipeline:
         finally:
             del failure  # or this frame and the traceback would hold each other, and all else, until a collection
 
-    async def headers(self, call: Call[T]) -> SecretHeaders:
-        """Everything sent at the top of one attempt; credentials are asked for anew each time."""
-        call.given = await self.auth.headers()
-        call.headers.update(call.given)
-        return call.headers
+    def complete_headers(self, call: Call[T]) -> SecretHeaders:
+        """Everything sent at the top of one attempt. Most calls send what the last one sent."""
+        own, given, complete = self.complete
+        if own is not call.headers or given is not call.given:
+            complete = SecretHeaders({**call.headers, **call.given})
+            self.complete = (call.headers, call.given, complete)
+        return complete
 
     def after_failure(self, call: Call[T], error: RequestError, patience: Patience) -> float | None:
         """Write the failure down, and say how long to wait before the next attempt, or `None` for none."""
@@ -251,7 +258,7 @@ class Pipeline:
         if not error.maybe_executed or (call.request.kind == "delete" and not isinstance(error, NotFound)):
             return None
         try:
-            async with self.clock.timeout(None if call.end == math.inf else call.end - self.clock.monotonic()):
+            with self.clock.timeout(None if call.end == math.inf else call.end - self.clock.monotonic()):
                 value = await settle()
         except (RequestError, TimeoutError):
             error.note = "; ".join(filter(None, (error.note, "a look at what became of it failed too")))
@@ -260,14 +267,10 @@ class Pipeline:
         return value
 
     def tell_reply(self, call: Call[T], reply: Reply) -> None:
-        debugging = logger.isEnabledFor(logging.DEBUG)
-        if self.on_response is None and not debugging:
-            return
         seconds = self.clock.monotonic() - call.began
         if self.on_response is not None:
             self.on_response(call.request, reply, seconds)
-        if debugging:
-            log(call, "answered", status=reply.status, seconds=seconds, request_id=reply.request_id)
+        log(call, "answered", status=reply.status, seconds=seconds, request_id=reply.request_id)
 
     def statistics(self) -> Statistics:
         """What was done so far, and how the gate stands."""

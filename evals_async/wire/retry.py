@@ -39,7 +39,8 @@ class Budget:
         return True
 
     def give(self, amount: float) -> None:
-        self.spent = max(0.0, self.spent - amount)
+        if self.spent:
+            self.spent = max(0.0, self.spent - amount)
 
 
 class Patience:

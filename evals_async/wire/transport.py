@@ -150,7 +150,7 @@ class Transport:
         `silence` the time between two reads, in seconds; the whole is bounded by who calls. Raises `TransportError`s
         and `ResponseError`s, the errors of `check`, and what a sink raises.
         """
-        line = self.check()
+        line = self.line or self.check()
         if line.closed:
             raise ClientClosed("the session of this client is closed")
         return line.send(request, headers, query, connect=connect, silence=silence, trip=trip)

@@ -4,7 +4,7 @@ import math
 from email.utils import formatdate
 
 import pytest
-from doubles import ScaledClock
+from doubles import ScaledClock, reply_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from night.stage import EVAL, SPEED, text_of, told
@@ -27,8 +27,8 @@ header_values = numeric | dates | st.text(max_size=20)
 told_headers = st.lists(st.tuples(st.sampled_from(NAMES + LIMITS), header_values), max_size=6)
 
 
-def reply(*headers: tuple[str, str]) -> Reply:
-    return Reply(status=429, headers=headers, body=b"")
+def throttled(*headers: tuple[str, str]) -> Reply:
+    return reply_of(status=429, headers=headers)
 
 
 @settings(max_examples=500, deadline=None)
@@ -39,10 +39,10 @@ def test_any_delay(headers: list[tuple[str, str]]) -> None:
     """S03: whatever the headers say, the delay is a finite number above zero, or none; and one more header that asks to
     wait never makes it shorter.
     """
-    rate_limits(reply(*headers))
-    delay = server_delay(reply(*headers), NOW)
+    rate_limits(throttled(*headers))
+    delay = server_delay(throttled(*headers), NOW)
     assert delay is None or (delay > 0 and math.isfinite(delay))
-    assert (delay or 0.0) <= (server_delay(reply(*headers, ("retry-after", "7")), NOW) or 0.0)
+    assert (delay or 0.0) <= (server_delay(throttled(*headers, ("retry-after", "7")), NOW) or 0.0)
 
 
 @settings(deadline=None)
@@ -51,7 +51,7 @@ def test_any_moment(seconds: int, skew: int) -> None:
     """S03: a date is so many seconds away, whatever the client's own clock says, if the server tells the time."""
     server = NOW + skew
     headers = ("date", formatdate(server, usegmt=True)), ("retry-after", formatdate(server + seconds, usegmt=True))
-    assert server_delay(reply(*headers), NOW) == pytest.approx(seconds, abs=1)
+    assert server_delay(throttled(*headers), NOW) == pytest.approx(seconds, abs=1)
 
 
 @settings(deadline=None)
@@ -61,7 +61,7 @@ def test_any_go_duration(hours: int, minutes: int, milliseconds: int) -> None:
     text = f"{hours}h{minutes}m{milliseconds / 1000:g}s"
     total = hours * 3600 + minutes * 60 + milliseconds / 1000
     headers = ("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-reset-tokens", text)
-    assert (server_delay(reply(*headers), NOW) or 0.0) == pytest.approx(total)
+    assert (server_delay(throttled(*headers), NOW) or 0.0) == pytest.approx(total)
 
 
 json_values = st.recursive(
@@ -75,7 +75,7 @@ json_values = st.recursive(
 @given(st.integers(400, 599), st.binary(max_size=80) | json_values.map(text_of))
 def test_any_error_body(status: int, body: bytes) -> None:
     """S11: whatever the body, an error status is an ApiError with that status, a sentence and bounded texts."""
-    error = error_for(Reply(status=status, headers=(), body=body * 100), NOW)
+    error = error_for(reply_of(body * 100, status=status), NOW)
     assert isinstance(error, ApiError)
     assert status == error.status
     assert error.message

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 import pytest
-from doubles import FakeClock
+from doubles import FakeClock, reply_of
 from resources.seam import Answer, Seam
 
 from evals_async import EvalsClient, LRUCache
@@ -46,7 +46,7 @@ class Wire:
         await asyncio.sleep(0)  # as every network: others get their turn meanwhile
         await self.open.wait()
         body = self.bodies.pop(0) if len(self.bodies) > 1 else self.bodies[0]
-        return await read(Reply(status=200, headers=(), body=body))
+        return await read(reply_of(body))
 
 
 QUEUED = body_of({"id": "r1", "eval_id": "e1", "status": "queued"})
@@ -196,14 +196,14 @@ async def test_cache_of_a_client(seam: Seam) -> None:
 OTHERS: dict[str, tuple[str, tuple[str, ...], dict[str, str], dict[str, Any]]] = {
     "eval": ("evals.retrieve", ("e1",), {}, {"id": "e2"}),
     "updated eval": ("evals.update", ("e1",), {"name": "n"}, {"id": "e2"}),
-    "deleted eval": ("evals.delete", ("e1",), {}, {"eval_id": "e2"}),
+    "deleted eval": ("evals.delete", ("e1",), {}, {"eval_id": "e2", "deleted": True}),
     "run": ("evals.runs.retrieve", ("r1",), {"eval_id": "e1"}, {"id": "r2", "eval_id": "e1"}),
     "run of another eval": ("evals.runs.retrieve", ("r1",), {"eval_id": "e1"}, {"id": "r1", "eval_id": "e2"}),
     "canceled run": ("evals.runs.cancel", ("r1",), {"eval_id": "e1"}, {"id": "r2"}),
-    "deleted run": ("evals.runs.delete", ("r1",), {"eval_id": "e1"}, {"run_id": "r2"}),
+    "deleted run": ("evals.runs.delete", ("r1",), {"eval_id": "e1"}, {"run_id": "r2", "deleted": True}),
     "listed run": ("evals.runs.list", ("e1",), {}, {"data": [{"id": "r1", "eval_id": "e2"}]}),
     "file": ("files.retrieve", ("f1",), {}, {"id": "f2"}),
-    "deleted file": ("files.delete", ("f1",), {}, {"id": "f2"}),
+    "deleted file": ("files.delete", ("f1",), {}, {"id": "f2", "deleted": True}),
 }
 
 

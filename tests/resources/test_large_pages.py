@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import pytest
-from doubles import FakeClock
+from doubles import FakeClock, reply_of
 
 from evals_async.errors import DecodeError, ResponseMismatch
 from evals_async.resources.call import LARGE_PAGE, Call
@@ -21,7 +21,7 @@ def items_of(body: object) -> OutputItems:
     """The resource, whose server answers everything with that body."""
 
     async def send(request: Request, read: Callable[[Reply], Awaitable[T]], **options: Any) -> T:
-        return await read(Reply(status=200, headers=(), body=json.dumps(body).encode()))
+        return await read(reply_of(json.dumps(body).encode()))
 
     return OutputItems(Call(send, FakeClock()))
 

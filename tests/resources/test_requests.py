@@ -141,11 +141,11 @@ def answer_for(method: str, path: str) -> dict[str, Any]:
     if "list" in parts or (method == "GET" and parts[-1] in ("evals", "runs", "output_items", "files")):
         return PAGE
     if parts[0] == "files":
-        return {"id": "file-1"}
+        return {"id": "file-1", **({"deleted": True} if method == "DELETE" else {})}
     if parts[0] == "fine_tuning":
         return {}
     if method == "DELETE":
-        return {"run_id": "r1"} if "runs" in parts else {"eval_id": "e1"}
+        return {"deleted": True, **({"run_id": "r1"} if "runs" in parts else {"eval_id": "e1"})}
     if "output_items" in parts:
         return {"id": "o1", "run_id": "r1", "eval_id": "e1"}
     return {"id": "r1", "eval_id": "e1"} if "runs" in parts else {"id": "e1"}
@@ -181,19 +181,19 @@ METHODS: dict[str, tuple[tuple[object, ...], dict[str, Any], object]] = {
     "evals.retrieve": (("e1",), {}, {"id": "e1"}),
     "evals.update": (("e1",), {"name": "n"}, {"id": "e1"}),
     "evals.list": ((), {"order": "asc"}, PAGE),
-    "evals.delete": (("e1",), {}, {}),
+    "evals.delete": (("e1",), {}, {"eval_id": "e1", "deleted": True}),
     "evals.runs.create": (("e1",), {"data_source": SOURCE}, {"id": "r1"}),
     "evals.runs.retrieve": (("r1",), {"eval_id": "e1"}, {"id": "r1"}),
     "evals.runs.list": (("e1",), {"order": "asc"}, PAGE),
     "evals.runs.cancel": (("r1",), {"eval_id": "e1"}, {"id": "r1"}),
-    "evals.runs.delete": (("r1",), {"eval_id": "e1"}, {}),
+    "evals.runs.delete": (("r1",), {"eval_id": "e1"}, {"run_id": "r1", "deleted": True}),
     "evals.runs.output_items.retrieve": (("o1",), {"run_id": "r1", "eval_id": "e1"}, {"id": "o1"}),
     "evals.runs.output_items.list": (("r1",), {"eval_id": "e1", "order": "asc"}, PAGE),
     "files.create": ((), {"file": b"{}"}, {"id": "file-1"}),
     "files.retrieve": (("file-1",), {}, {"id": "file-1"}),
     "files.list": ((), {"order": "asc"}, PAGE),
     "files.content": (("file-1",), {}, {}),
-    "files.delete": (("file-1",), {}, {"id": "file-1"}),
+    "files.delete": (("file-1",), {}, {"id": "file-1", "deleted": True}),
     "graders.run": ((), {"grader": GRADER, "model_sample": "m"}, {}),
     "graders.validate": ((), {"grader": GRADER}, {}),
 }
@@ -319,7 +319,8 @@ async def test_how_a_run_may_be_named(client: EvalsClient, seam: Seam, name: str
     """Wherever a run is named, its id with its eval's, a pair of both, or the run itself does."""
     item = {"id": "o1", "run_id": "r1", "eval_id": "e1"}
     run = {"id": "r1", "eval_id": "e1", "status": "completed"}
-    seam.gives({} if name == "delete" else PAGE if "list" in name else item if "items" in name else run)
+    gone = {"run_id": "r1", "deleted": True}
+    seam.gives(gone if name == "delete" else PAGE if "list" in name else item if "items" in name else run)
     await by_run(client, name, key, options)
     assert {"/evals/e1/runs/r1"} == {"/".join(sent.path.split("/")[:5]) for sent in seam.sent}
 

@@ -15,6 +15,7 @@ from wire.harness import POLICY, TIMES, assert_plain, body_of, pipeline_for, req
 
 from evals_async.errors import ClientClosed, ConnectFailed, DeadlineExceeded, ResponseMismatch
 from evals_async.wire import Pipeline, Reply, RetryPolicy, Timeouts
+from evals_async.wire.call import usual_headers
 
 
 SOON = 0.05  # real seconds within which a cancelled call is over
@@ -175,7 +176,7 @@ async def test_a_redirect_reaches_nobody() -> None:
                     body_of,
                     timeouts=TIMES,
                     policy=POLICY,
-                    headers={"OpenAI-Organization": "org", "X-Gateway-Key": "sk-other"},
+                    headers=usual_headers({"OpenAI-Organization": "org", "X-Gateway-Key": "sk-other"}),
                 )
             assert 1 == len(server.seen)
             assert_plain(caught.value, "sk-other")

@@ -1,8 +1,9 @@
 """How long a server asks to wait: a table of every form that has been seen, and of what must not be taken for one."""
 
 import pytest
+from doubles import reply_of
 
-from evals_async.wire import Allowance, RateLimits, Reply, server_delay
+from evals_async.wire import Allowance, RateLimits, server_delay
 from evals_async.wire.delays import go_duration, rate_limits
 
 
@@ -55,7 +56,7 @@ FORMS: list[tuple[list[tuple[str, str]], float | None]] = [
 @pytest.mark.parametrize(("headers", "expected"), FORMS, ids=lambda value: str(value)[:60])
 def test_server_delay(headers: list[tuple[str, str]], expected: float | None) -> None:
     """S03, S05: the largest delay that can be understood; everything else counts as not given."""
-    delay = server_delay(Reply(status=429, headers=tuple(headers), body=b""), NOW)
+    delay = server_delay(reply_of(status=429, headers=headers), NOW)
     assert delay == (None if expected is None else pytest.approx(expected))
 
 
@@ -83,8 +84,8 @@ def test_rate_limits_are_read_and_nonsense_in_them_is_not() -> None:
         ("x-ratelimit-remaining-tokens", "0"),
         ("x-ratelimit-reset-tokens", "later"),
     )
-    limits = rate_limits(Reply(status=200, headers=headers, body=b""))
+    limits = rate_limits(reply_of(headers=headers))
     assert RateLimits(Allowance(60, None, 1.0), Allowance(None, 0, None)) == limits
     assert limits is not None
     assert limits.delay is None
-    assert rate_limits(Reply(status=200, headers=(("date", "x"),), body=b"")) is None
+    assert rate_limits(reply_of(headers=[("date", "x")])) is None

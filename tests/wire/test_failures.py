@@ -1,6 +1,7 @@
 """Error bodies of every shape that servers send: the right class and fields, and never a parser's exception."""
 
 import pytest
+from doubles import reply_of
 
 from evals_async.errors import (
     ApiError,
@@ -11,7 +12,7 @@ from evals_async.errors import (
     RateLimited,
     ServerError,
 )
-from evals_async.wire import Reply, error_for
+from evals_async.wire import error_for
 
 
 NOW = 1_700_000_000.0
@@ -49,7 +50,7 @@ BODIES: list[tuple[bytes, str, tuple[str | None, str | None, str | None]]] = [
 @pytest.mark.parametrize(("body", "message", "fields"), BODIES, ids=lambda value: ascii(value)[:50])
 def test_error_bodies(body: bytes, message: str, fields: tuple[str | None, str | None, str | None]) -> None:
     """What is there is found wherever it is; what is not there is `None`."""
-    error = error_for(Reply(status=404, headers=(), body=body), NOW)
+    error = error_for(reply_of(body, status=404), NOW)
     assert isinstance(error, NotFound)
     assert message == error.message
     assert fields == (error.code, error.type, error.param)
@@ -60,9 +61,9 @@ def test_error_bodies(body: bytes, message: str, fields: tuple[str | None, str |
 @pytest.mark.parametrize("field", ["code", "type"])
 def test_quotas(code: str, field: str) -> None:
     """S06: a 429 that waiting does not cure is told apart, by its code or its type."""
-    reply = Reply(status=429, headers=(), body=b'{"error":{"%s":"%s"}}' % (field.encode(), code.encode()))
+    reply = reply_of(b'{"error":{"%s":"%s"}}' % (field.encode(), code.encode()), status=429)
     assert QuotaExceeded is type(error_for(reply, NOW))
-    assert RateLimited is type(error_for(Reply(status=429, headers=(), body=b'{"error":{"code":"requests"}}'), NOW))
+    assert RateLimited is type(error_for(reply_of(b'{"error":{"code":"requests"}}', status=429), NOW))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_quotas(code: str, field: str) -> None:
 )
 def test_other_statuses(status: int, kind: type[ApiError]) -> None:
     """An unknown 4xx is an ApiError, an unknown 5xx a ServerError."""
-    error = error_for(Reply(status=status, headers=(("retry-after", "3"),), body=b""), NOW)
+    error = error_for(reply_of(status=status, headers=(("retry-after", "3"),)), NOW)
     assert kind is type(error)
     assert isinstance(error, ApiError)
     assert (status, 3.0) == (error.status, error.retry_after)
@@ -78,5 +79,5 @@ def test_other_statuses(status: int, kind: type[ApiError]) -> None:
 
 def test_statuses_that_are_no_errors_of_this_api() -> None:
     """A 2xx of another kind is an answer that cannot be used; what HTTP does not have is no HTTP."""
-    assert DecodeError is type(error_for(Reply(status=204, headers=(), body=b""), NOW))
-    assert ProtocolError is type(error_for(Reply(status=999, headers=(), body=b""), NOW))
+    assert DecodeError is type(error_for(reply_of(status=204), NOW))
+    assert ProtocolError is type(error_for(reply_of(status=999), NOW))

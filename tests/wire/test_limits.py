@@ -6,10 +6,10 @@ import selectors
 from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
-from doubles import FakeClock, ScaledClock
+from doubles import FakeClock, ScaledClock, reply_of
 from wire.harness import KEY, POLICY, assert_plain, body_of, request
 
-from evals_async.clock import Clock
+from evals_async.clock import Clock, Deadline
 from evals_async.errors import ConnectFailed, DeadlineExceeded, EvalsError, RateLimited, ServerError
 from evals_async.wire import (
     Allowance,
@@ -30,7 +30,7 @@ LONG = Timeouts(total=1000.0, attempt=60.0)
 
 
 def reply(status: int = 200, **headers: str) -> Reply:
-    return Reply(status=status, headers=tuple((k.replace("_", "-"), v) for k, v in headers.items()), body=b"{}")
+    return reply_of(b"{}", status=status, headers=[(k.replace("_", "-"), v) for k, v in headers.items()])
 
 
 class ServerInProcess(Transport):
@@ -155,8 +155,8 @@ class VirtualClock:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    def timeout(self, seconds: float | None) -> asyncio.Timeout:
-        return asyncio.timeout(seconds)
+    def timeout(self, seconds: float | None) -> Deadline:
+        return Deadline(seconds)
 
 
 def seconds_of(job: Callable[[Clock], Awaitable[None]]) -> float:
@@ -613,3 +613,24 @@ async def test_a_call_that_was_never_sent_can_be_sent_again() -> None:
             request("create"), body_of, timeouts=LONG, policy=RetryPolicy()
         )
     assert (3, 3) == (caught.value.attempts, len(server.sent))
+
+
+def test_a_delay_that_the_policy_allows_holds_the_calls_that_come_meanwhile() -> None:
+    """With `max_server_delay=300` and `Retry-After: 200` nobody asks earlier, and everyone is answered."""
+
+    async def job(clock: Clock) -> None:
+        answers = [reply(429, retry_after="200")]
+        server = ServerInProcess(lambda: answers.pop() if answers else reply(), clock)
+        pipeline = Pipeline(server, StaticKey(KEY), clock=clock)
+
+        async def call(after: float) -> None:
+            await clock.sleep(after)
+            policy = RetryPolicy(max_server_delay=300.0)
+            assert b"{}" == await pipeline.send(request(), body_of, timeouts=LONG, policy=policy)
+
+        began = clock.monotonic()
+        await asyncio.gather(call(0.0), call(1.0), call(100.0))
+        assert 4 == len(server.sent)
+        assert server.sent[1] - began >= 200.0
+
+    assert 200.0 <= seconds_of(job) <= 210.0

@@ -33,6 +33,7 @@ from evals_async.errors import (
     WrongLoop,
 )
 from evals_async.wire import Pipeline, Reply, Request, RetryPolicy, Timeouts, Transport, Upload
+from evals_async.wire.call import usual_headers
 from evals_async.wire.connection import failure_for
 
 
@@ -76,7 +77,7 @@ async def test_defaults_come_before_the_requests_own() -> None:
             body_of,
             timeouts=TIMES,
             policy=POLICY,
-            headers={"X-A": "call", "X-B": "call", "user-agent": "mine"},
+            headers=usual_headers({"X-A": "call", "X-B": "call", "user-agent": "mine"}),
             query=(("q", "call"), ("r", "call")),
         )
         seen = server.seen[0]

@@ -5,7 +5,7 @@ A resource holds a `Call`, not the client. Nothing here knows an endpoint.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from operator import attrgetter
@@ -31,14 +31,14 @@ LARGE_PAGE = 512 * 1024  # bytes from which a page is decoded in slices, between
 class Send(Protocol):
     """How a request goes out: with every policy applied, through `read`, which makes the value of a good reply."""
 
-    async def __call__(
+    def __call__(
         self,
         request: Request,
         read: Callable[[Reply], Awaitable[T]],
         *,
         timeout: float | Omit | None = OMIT,
         settle: Callable[[], Awaitable[T | None]] | None = None,
-    ) -> T: ...
+    ) -> Coroutine[Any, Any, T]: ...
 
 
 @attrs.frozen(kw_only=True)

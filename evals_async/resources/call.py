@@ -136,28 +136,22 @@ class Call:
 
         return await self.send(wanted, read, timeout=options.get("timeout", OMIT), settle=settle)
 
-    async def shared(
+    def look(
         self,
         wanted: Request,
         shape: type[T],
-        options: CallOptions,
+        options: CallOptions = NO_OPTIONS,
         *,
         asked: Mapping[str, str],
         final: Callable[[T], bool] | None = None,
-    ) -> T:
-        """`one`, for a read: concurrent calls for the same thing share a request, and what is `final` comes from the
-        cache.
+    ) -> Awaitable[Look[T]]:
+        """`one`, for a read, with the reply that brought it: concurrent calls for the same thing share a request, and
+        what is `final` comes from the cache.
 
         A call with options of its own is made on its own.
         """
-        if options or (self.flight is None and self.cache is None):
-            return await self.one(wanted, shape, options, asked=asked)
-        return (await self.look(wanted, shape, asked=asked, final=final)).value
-
-    def look(
-        self, wanted: Request, shape: type[T], *, asked: Mapping[str, str], final: Callable[[T], bool] | None = None
-    ) -> Awaitable[Look[T]]:
-        """What `shared` reads, with the reply that brought it."""
+        if options:
+            return self.looked(wanted, shape, asked, options)
         fetch: Callable[[], Awaitable[Look[T]]]
         if self.cache is None or final is None:
             fetch = partial(self.looked, wanted, shape, asked)
@@ -165,8 +159,10 @@ class Call:
             fetch = partial(self.cached, wanted, shape, asked, self.cache, final)
         return fetch() if self.flight is None else self.flight.run((shape, wanted.path), fetch)
 
-    def looked(self, wanted: Request, shape: type[T], asked: Mapping[str, str]) -> Awaitable[Look[T]]:
-        return self.send(wanted, partial(look_at, shape, asked))
+    def looked(
+        self, wanted: Request, shape: type[T], asked: Mapping[str, str], options: CallOptions = NO_OPTIONS
+    ) -> Awaitable[Look[T]]:
+        return self.send(wanted, partial(look_at, shape, asked), timeout=options.get("timeout", OMIT))
 
     async def cached(
         self, wanted: Request, shape: type[T], asked: Mapping[str, str], cache: Cache, final: Callable[[T], bool]
@@ -237,6 +233,14 @@ class RawCall(Call):
             return raw_response(reply, lambda: object_of(reply.body, shape, asked))
 
         return cast("T", await self.send(wanted, read, timeout=options.get("timeout", OMIT)))
+
+    def looked(
+        self, wanted: Request, shape: type[T], asked: Mapping[str, str], options: CallOptions = NO_OPTIONS
+    ) -> Awaitable[Look[T]]:
+        async def read(reply: Reply) -> Any:
+            return Look(raw_response(reply, lambda: object_of(reply.body, shape, asked)), reply.body, reply)
+
+        return cast("Awaitable[Look[T]]", self.send(wanted, read, timeout=options.get("timeout", OMIT)))
 
     def listing(
         self,

@@ -49,7 +49,8 @@ class Evals:
     async def retrieve(self, eval_id: str, **options: Unpack[CallOptions]) -> Eval:
         """The eval of that id: GET /evals/{eval_id}. Raises `NotFound`."""
         wanted = request("GET", "/evals/{eval_id}", "read", options, ids={"eval_id": eval_id})
-        return await self.call.shared(wanted, Eval, options, asked={"id": eval_id})
+        look = await self.call.look(wanted, Eval, options, asked={"id": eval_id})
+        return look.value
 
     async def update(
         self,

@@ -120,7 +120,8 @@ class Files:
     async def retrieve(self, file_id: str, **options: Unpack[CallOptions]) -> File:
         """What is known of a file: GET /files/{file_id}. Raises `NotFound`."""
         wanted = request("GET", "/files/{file_id}", "read", options, ids={"file_id": file_id})
-        return await self.call.shared(wanted, File, options, asked={"id": file_id})
+        look = await self.call.look(wanted, File, options, asked={"id": file_id})
+        return look.value
 
     def list(
         self,

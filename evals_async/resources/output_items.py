@@ -65,7 +65,8 @@ class OutputItems:
         wanted = request(
             "GET", ITEMS + "/{output_item_id}", "read", options, ids=ids | {"output_item_id": output_item_id}
         )
-        return await self.call.shared(wanted, OutputItem, options, asked={"id": output_item_id} | ids)
+        look = await self.call.look(wanted, OutputItem, options, asked={"id": output_item_id} | ids)
+        return look.value
 
     def list(
         self,

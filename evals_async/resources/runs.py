@@ -68,7 +68,8 @@ class Runs:
         """A run as it is now: GET /evals/{eval_id}/runs/{run_id}. Raises `NotFound`."""
         ids = ids_of(run_id, eval_id)
         wanted = request("GET", RUN, "read", options, ids=ids)
-        return await self.call.shared(wanted, EvalRun, options, asked=asked_of(ids), final=is_terminal)
+        look = await self.call.look(wanted, EvalRun, options, asked=asked_of(ids), final=is_terminal)
+        return look.value
 
     def list(
         self,

@@ -17,7 +17,7 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent.parent
 sys.path.append(str(TESTS))
 
-from benchmarks import cases, growth, report  # noqa: E402
+from benchmarks import cases, growth, layers, report  # noqa: E402
 from benchmarks.measure import Server  # noqa: E402
 from benchmarks.server import pin  # noqa: E402
 
@@ -28,12 +28,13 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 def tables(server: Server, *, short: bool) -> dict[str, Callable[[], cases.Table]]:
     """Every case, by a name that `--only` may choose."""
-    count, rounds = (600, 2) if short else (5000, 2)
+    count, rounds = (600, 2) if short else (5000, 4)
     return {
         "fan-out 50": lambda: cases.fan_out(server, count, 50, rounds),
         "fan-out 200": lambda: cases.fan_out(server, count, 200, rounds),
-        "tree": lambda: cases.tree(server, 12 if short else 200, 2 if short else 1),
-        "walk 0": lambda: cases.walk(server, 20 if short else 100, 0, rounds),
+        "layers": lambda: layers.layers(server, 400 if short else 1500, 3 if short else 12),
+        "tree": lambda: cases.tree(server, 12 if short else 200, 2),
+        "walk 0": lambda: cases.walk(server, 20 if short else 100, 0, 2),
         "walk 20": lambda: cases.walk(server, 20 if short else 100, 20, 1),
         "walk 50": lambda: cases.walk(server, 20 if short else 100, 50, 1),
         "decoding": lambda: cases.decoding(5 if short else 15),

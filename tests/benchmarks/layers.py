@@ -1,0 +1,102 @@
+"""What each layer of a call costs: the same request over more and more of the package, with the same decoding."""
+
+from typing import Any
+
+import aiohttp
+from benchmarks import canned
+from benchmarks.cases import HAND, OURS, Table
+from benchmarks.measure import Measured, Server, crowd, in_rounds
+from benchmarks.peers import BEARER, PEERS, Peer
+from yarl import URL
+
+from evals_async.clock import SYSTEM_CLOCK
+from evals_async.codec import decode
+from evals_async.models import EvalRun
+from evals_async.wire import Pipeline, Reply, Request, RetryPolicy, StaticKey, Timeouts, Transport
+from evals_async.wire.call import usual_headers
+from evals_async.wire.connection import Exchange, open_session
+from evals_async.wire.trip import Trip
+
+
+def wanted(run_id: str) -> Request:
+    return Request(method="GET", route="", path=f"/evals/{canned.EVAL_ID}/runs/{run_id}", kind="read")
+
+
+class Tuned(Peer):
+    """aiohttp alone, set up as we do: no cookies, no timer of its own, a URL that is not parsed."""
+
+    name = "aiohttp, set up for this"
+
+    async def open(self) -> None:
+        self.session = await self.stack.enter_async_context(
+            aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=200),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None),
+            )
+        )
+        self.base = URL(self.base_url)
+        self.headers = {**usual_headers(BEARER)}
+
+    async def run(self, run_id: str) -> Any:
+        url = self.base.with_path(self.base.raw_path + wanted(run_id).path, encoded=True)
+        response = await self.session.request("GET", url, headers=self.headers, allow_redirects=False)
+        return decode(await response.read(), EvalRun)
+
+
+class OverExchange(Peer):
+    """The guarded connection: nothing that was not asked for, no hidden resending, a bounded body, our own errors."""
+
+    name = "+ guards of the connection"
+
+    async def open(self) -> None:
+        session = open_session(connections=200, ssl=True, trace_configs=())
+        self.exchange = Exchange(
+            session, owned=True, base_url=self.base_url, proxy=None, max_body=1 << 25, clock=SYSTEM_CLOCK
+        )
+        self.stack.push_async_callback(session.close)
+        self.headers = usual_headers(BEARER)
+
+    async def run(self, run_id: str) -> Any:
+        trip = Trip(float("inf"))
+        reply = await self.exchange.send(wanted(run_id), self.headers, (), connect=None, silence=None, trip=trip)
+        return decode(reply.body, EvalRun)
+
+
+class OverPipeline(Peer):
+    """Deadline, gate, credentials, limits, judgement, and retries that are not needed."""
+
+    name = "+ deadline, gate, retries"
+
+    async def open(self) -> None:
+        self.pipeline = Pipeline(Transport(self.base_url, connections=200), StaticKey("sk-benchmark"))
+        self.stack.push_async_callback(self.pipeline.close)
+        self.timeouts, self.policy = Timeouts(), RetryPolicy()
+
+    async def run(self, run_id: str) -> Any:
+        return await self.pipeline.send(wanted(run_id), run_of, timeouts=self.timeouts, policy=self.policy)
+
+
+async def run_of(reply: Reply) -> EvalRun:
+    return decode(reply.body, EvalRun)
+
+
+LAYERS = (HAND, Tuned.name, OverExchange.name, OverPipeline.name, OURS)
+
+
+def layers(server: Server, count: int, rounds: int) -> Table:
+    peers = {**PEERS, **{peer.name: peer for peer in (Tuned, OverExchange, OverPipeline)}}
+
+    async def work(name: str) -> Measured:
+        async with peers[name](server.url()) as peer:
+            await crowd(peer.run, [canned.run_id(0)] * 100, 50)
+            return await server.watch(crowd(peer.run, list(map(canned.run_id, range(count))), 50), count)
+
+    measured = in_rounds(LAYERS, work, rounds)
+    shown = {OURS: "+ checked ids, shared reads: the client"}
+    before = [measured[Tuned.name].cpu, *(measured[name].cpu for name in LAYERS[1:-1])]
+    rows = [(HAND, f"{measured[HAND].cpu * 1e6:,.0f}", "")]
+    for name, base in zip(LAYERS[1:], before, strict=True):
+        cpu = measured[name].cpu
+        rows.append((shown.get(name, name), f"{cpu * 1e6:,.0f}", f"{(cpu - base) * 1e6:+,.0f}" if cpu != base else ""))
+    return Table("Where the time of a request goes: 50 at a time", ("layer", "CPU, us per request", "adds"), rows)

@@ -3,9 +3,6 @@
 Each installs the package as a user would get it, and tests that, not the checkout.
 """
 
-import tomllib
-from pathlib import Path
-
 import nox
 
 
@@ -13,15 +10,21 @@ nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "venv"
 nox.options.sessions = ["tests", "types", "lint", "docs"]
 
-PROJECT = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PROJECT = PYPROJECT["project"]
 VERSION = "Programming Language :: Python :: 3."
 PYTHONS = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if line.startswith(VERSION)]
 LEAST_COVERED = 95  # percent of lines and branches; what is left are other platforms and races
 
 
+def tools(*groups: str) -> tuple[str, ...]:
+    """The requirements of those groups; the pip of a new environment may be too old to know groups itself."""
+    return nox.project.dependency_groups(PYPROJECT, *groups)
+
+
 def install(session: nox.Session, *groups: str) -> None:
     """The package with every extra, and the tools of those groups."""
-    session.install(".[all]", *(word for group in groups for word in ("--group", group)))
+    session.install(".[all]", *tools(*groups))
     # The checkout must not stand in for what is installed.
     session.env["PYTHONSAFEPATH"] = "1"
 
@@ -61,7 +64,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Is it written the way the house writes?"""
-    session.install("--group", "lint")
+    session.install(*tools("lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("codespell")

@@ -33,8 +33,8 @@ class Clock(Protocol):
         """Let `seconds` pass; cancellation ends it at once."""
         ...
 
-    def timeout(self, seconds: float | None) -> AbstractContextManager[object]:
-        """A block that ends in `TimeoutError` after `seconds`; `None` never does."""
+    def timeout(self, seconds: float) -> AbstractContextManager[object]:
+        """A block that ends in `TimeoutError` after `seconds`, which may be infinite."""
         ...
 
 
@@ -85,7 +85,7 @@ class Deadline:
 
     __slots__ = ("alarm", "cancelling", "end", "passed", "seconds", "task")
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.passed = False
 
@@ -100,7 +100,7 @@ class Deadline:
         self.task = task
         self.cancelling = task.cancelling()
         self.alarm = alarm
-        self.end = math.inf if self.seconds is None else loop.time() + self.seconds
+        self.end = loop.time() + self.seconds
         alarm.waiting.add(self)
         if self.end < alarm.rings:
             alarm.set(self.end)
@@ -123,7 +123,7 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    def timeout(self, seconds: float | None) -> "Deadline":
+    def timeout(self, seconds: float) -> "Deadline":
         return Deadline(seconds)
 
 

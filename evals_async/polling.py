@@ -88,7 +88,7 @@ class Deadline:
 
     def block(self) -> AbstractContextManager[object]:
         """A block that the end interrupts with `TimeoutError`."""
-        return self.clock.timeout(None if self.seconds is None else self.left())
+        return self.clock.timeout(self.left())
 
 
 @attrs.frozen(kw_only=True)

@@ -46,7 +46,7 @@ class FakeClock:
         self.now += max(0.0, seconds)
         await asyncio.sleep(0)
 
-    def timeout(self, seconds: float | None) -> Deadline:
+    def timeout(self, seconds: float) -> Deadline:
         return Deadline(seconds)
 
 
@@ -73,5 +73,5 @@ class ScaledClock:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds / self.speed)
 
-    def timeout(self, seconds: float | None) -> Deadline:
-        return Deadline(None if seconds is None else seconds / self.speed)
+    def timeout(self, seconds: float) -> Deadline:
+        return Deadline(seconds / self.speed)

@@ -1,6 +1,7 @@
 """Deadlines: one timer for all of a loop, and the manners of `asyncio.timeout`."""
 
 import asyncio
+import math
 import threading
 
 import pytest
@@ -18,7 +19,7 @@ def alarm() -> Alarm:
     return found
 
 
-async def asleep(seconds: float | None, began: asyncio.Event | None = None) -> str:
+async def asleep(seconds: float, began: asyncio.Event | None = None) -> str:
     """What becomes of somebody who would wait for ever."""
     try:
         with SYSTEM_CLOCK.timeout(seconds):
@@ -49,7 +50,7 @@ async def test_many_deadlines_have_one_timer() -> None:
     """The timer is set to the earliest; those that were called off leave nothing behind."""
     doomed = [asyncio.create_task(asleep(NEVER + number)) for number in range(50)]
     quick = [asyncio.create_task(asleep(SOON * (number % 3 + 1))) for number in range(50)]
-    endless = asyncio.create_task(asleep(None))
+    endless = asyncio.create_task(asleep(math.inf))
     await asyncio.sleep(0)
     assert 101 == len(alarm().waiting)
     assert ["late"] * 50 == await asyncio.gather(*quick)

@@ -49,7 +49,7 @@ class Nulls:
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
-        self.known: dict[int, frozenset[str]] = {}
+        self.known: dict[int, frozenset[str]] = {0: NO_NULLS}
 
     def __call__(self, bits: int) -> frozenset[str]:
         names = frozenset(name for position, name in enumerate(self.names) if bits >> position & 1)
@@ -299,7 +299,6 @@ class Filler:
         nulls = Nulls([field.wire for field in self.columns])
         source.names |= {
             "MISSING": missing_value(),
-            "NO_NULLS": NO_NULLS,
             "NOTHING_EXTRA": NOTHING_EXTRA,
             "Thawed": thawed(self.model),
             "model": self.model,
@@ -323,9 +322,7 @@ class Filler:
         if self.tag is not None:
             source.add(f"o.type = {self.tag!r}")
         source.add("o.extra = NOTHING_EXTRA")
-        source.add(
-            "if not bits: o.nulls = NO_NULLS\nelif bits in nulls: o.nulls = nulls[bits]\nelse: o.nulls = nulls_of(bits)"
-        )
+        source.add("try: o.nulls = nulls[bits]\nexcept KeyError: o.nulls = nulls_of(bits)")
         source.add("o.__class__ = model\nreturn o")
         return source.compile(name)
 

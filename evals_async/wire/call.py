@@ -44,11 +44,13 @@ class Call(Generic[T]):
         "given",
         "headers",
         "history",
+        "longest",
         "policy",
         "query",
         "read",
         "reply",
         "request",
+        "silence",
         "start",
         "timeouts",
         "trip",
@@ -72,6 +74,11 @@ class Call(Generic[T]):
         self.query = query
         self.start = start
         self.end = math.inf if timeouts.total is None else start + timeouts.total
+        # Files may take the whole time of the call; only a download may pause, as long as an attempt may take.
+        downloads = request.sink is not None
+        whole = downloads or isinstance(request.body, Upload)
+        self.longest = math.inf if timeouts.attempt is None or whole else timeouts.attempt
+        self.silence = timeouts.attempt if downloads else None
         self.trip: Trip | None = None  # the attempt under way; none while it waits at the gate
         self.reply: Reply | None = None
         self.began = start
@@ -121,18 +128,6 @@ def merged_query(defaults: Sequence[tuple[str, str]], own: Sequence[tuple[str, s
     """The defaults that the request does not name itself, and then its own."""
     named = {name for name, _ in own}
     return (*(pair for pair in defaults if pair[0] not in named), *own)
-
-
-def attempt_end(call: Call[T]) -> float:
-    """When an attempt that begins now is given up. Files may take the whole time of the call."""
-    if call.timeouts.attempt is None or call.request.sink is not None or isinstance(call.request.body, Upload):
-        return call.end
-    return min(call.end, call.began + call.timeouts.attempt)
-
-
-def silence(call: Call[T]) -> float | None:
-    """How long a download may pause."""
-    return None if call.request.sink is None else call.timeouts.attempt
 
 
 def out_of_time(call: Call[T], trip: Trip) -> RequestError:

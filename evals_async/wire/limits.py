@@ -146,7 +146,7 @@ class Gate:
         self.queue.append(turn)
         timed_out = False
         try:
-            with self.clock.timeout(None if end == float("inf") else end - self.clock.monotonic()):
+            with self.clock.timeout(end - self.clock.monotonic()):
                 await turn
         except TimeoutError:
             timed_out = True

@@ -5,7 +5,6 @@ Bytes and headers only: what a reply means is the business of the `read` that th
 
 import asyncio
 import logging
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
@@ -26,13 +25,11 @@ from evals_async.wire.auth import Auth, SecretHeaders
 from evals_async.wire.call import (
     Call,
     Read,
-    attempt_end,
     call_headers,
     log,
     logger,
     merged_query,
     out_of_time,
-    silence,
     usual_headers,
 )
 from evals_async.wire.exchange import Reply, Request
@@ -100,16 +97,16 @@ class Pipeline:
             await gate.enter(call.end)
         # The attempt's time begins here: waiting for a turn is charged to the call alone.
         call.began = clock.monotonic()
-        trip = call.trip = Trip(attempt_end(call))
+        trip = call.trip = Trip(min(call.end, call.began + call.longest))
         reply = None
         try:
-            with clock.timeout(None if trip.ends == math.inf else trip.ends - call.began):
+            with clock.timeout(trip.ends - call.began):
                 call.given = await self.auth.headers()
                 headers = self.complete_headers(call)
                 if self.on_request is not None:
                     self.on_request(request)
                 reply = call.reply = await self.transport.send(
-                    request, headers, call.query, trip=trip, connect=call.timeouts.connect, silence=silence(call)
+                    request, headers, call.query, trip=trip, connect=call.timeouts.connect, silence=call.silence
                 )
         except TimeoutError:
             if clock.monotonic() < trip.ends - CLOCK_STEP:
@@ -156,11 +153,12 @@ class Pipeline:
             try:
                 value = await self.attempt(call)
             except RequestError as error:
-                failure = error
+                failed = [error]
             else:
                 self.budget.give(SUCCESS_GIVES)
                 return value
-            return await self.persist(call, failure, settle)
+            # Popped, or this frame and the error's traceback would hold each other until a collection.
+            return await self.persist(call, failed.pop(), settle)
         except asyncio.CancelledError:
             # close() cancels the calls under way; anyone else's cancellation goes on.
             if not self.closed or task.uncancel() > cancelling:
@@ -258,7 +256,7 @@ class Pipeline:
         if not error.maybe_executed or (call.request.kind == "delete" and not isinstance(error, NotFound)):
             return None
         try:
-            with self.clock.timeout(None if call.end == math.inf else call.end - self.clock.monotonic()):
+            with self.clock.timeout(call.end - self.clock.monotonic()):
                 value = await settle()
         except (RequestError, TimeoutError):
             error.note = "; ".join(filter(None, (error.note, "a look at what became of it failed too")))

@@ -146,7 +146,7 @@ def decoders(body: str) -> dict[str, Callable[[bytes], Any]]:
 
 
 def decoding(rounds: int) -> Table:
-    bodies = {"run": (canned.SMALL, 200), "large run": (canned.LARGE, 10), "page": (canned.PAGE, 10)}
+    bodies = {"run": (canned.SMALL, 200), "large run": (canned.LARGE, 10), "page": (canned.PAGE, 20)}
     rows: dict[str, list[str]] = {}
     heads = ["client"]
     for body, (data, repeat) in bodies.items():

@@ -155,7 +155,7 @@ class VirtualClock:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    def timeout(self, seconds: float | None) -> Deadline:
+    def timeout(self, seconds: float) -> Deadline:
         return Deadline(seconds)
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from collections.abc import Set as AbstractSet
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
@@ -80,6 +81,15 @@ def item_id(item: object) -> str | None:
     """The `id` of an item, where it has one."""
     found = getattr(item, "id", None)
     return found if isinstance(found, str) else None
+
+
+def ids_of(items: tuple[Any, ...]) -> list[str | None]:
+    """The ids of many items. Mostly all have one, which is seen without a call for each."""
+    try:
+        ids = list(map(attrgetter("id"), items))
+    except AttributeError:
+        return list(map(item_id, items))
+    return ids if set(map(type, ids)) <= {str} else list(map(item_id, items))
 
 
 def too_heavy(error: Exception) -> bool:
@@ -145,7 +155,7 @@ class Listing(Generic[T]):
 
     def fresh_of(self, entries: tuple[Any, ...], number: int) -> tuple[Any, ...]:
         """The items that no earlier page had. On nearly every page that is all of them, which is seen all at once."""
-        keys = list(map(self.key, entries))
+        keys = ids_of(entries) if self.key is item_id else list(map(self.key, entries))
         new = dict.fromkeys(keys, number)
         if len(new) == len(entries) and None not in new and self.seen.keys().isdisjoint(new):
             self.seen.update(cast("dict[str, int]", new))

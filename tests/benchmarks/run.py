@@ -33,7 +33,7 @@ def tables(server: Server, *, short: bool) -> dict[str, Callable[[], cases.Table
         "fan-out 50": lambda: cases.fan_out(server, count, 50, rounds),
         "fan-out 200": lambda: cases.fan_out(server, count, 200, rounds),
         "layers": lambda: layers.layers(server, 400 if short else 1500, 3 if short else 12),
-        "tree": lambda: cases.tree(server, 12 if short else 200, 2),
+        "tree": lambda: cases.tree(server, 12 if short else 200, 2 if short else 3),
         "walk 0": lambda: cases.walk(server, 20 if short else 100, 0, 2),
         "walk 20": lambda: cases.walk(server, 20 if short else 100, 20, 1),
         "walk 50": lambda: cases.walk(server, 20 if short else 100, 50, 1),

@@ -51,21 +51,14 @@ class CallOptions(TypedDict):
 NO_OPTIONS: CallOptions = {}
 
 
-def is_usual(value: object) -> bool:
-    """Is it an id as nearly all are, that needs no quoting?"""
-    return type(value) is str and value.isidentifier() and value.isascii() and len(value) <= LONGEST_ID
-
-
-def segments(ids: Mapping[str, object]) -> dict[str, str]:
-    return {name: segment(value, name) for name, value in ids.items()}
-
-
 def segment(value: object, name: str) -> str:
     """An id as exactly one percent-encoded path segment (RFC 3986, 3.3).
 
     Raises `InvalidArgument`, naming the argument, for what is no id: not a str, empty, `.` or `..`, longer than 256
     characters, with white space, control characters or lone surrogates in it.
     """
+    if type(value) is str and value.isidentifier() and value.isascii() and len(value) <= LONGEST_ID:
+        return value  # as nearly all ids: needs no quoting
     if not isinstance(value, str):
         raise InvalidArgument(f"{name} must be a str, not {type(value).__name__}")
     shown = ascii(value[:SHOWN_OF_AN_ID])
@@ -121,7 +114,7 @@ def request(
 
     Raises `InvalidArgument` for what cannot be sent, and `TypeError` for an option that there is not.
     """
-    path = route.format_map(ids if all(map(is_usual, ids.values())) else segments(ids)) if ids else route
+    path = route.format_map({name: segment(value, name) for name, value in ids.items()}) if ids else route
     headers = extra_headers(options) if options else NO_HEADERS
     content: bytes | Upload | None = upload
     if body is not None:

@@ -45,6 +45,8 @@ async def sweep(
             *(sys.executable, str(CRASHER), server.base_url, exporter),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            # Its own directory may be forbidden, so that the installed package is tested.
+            env={**os.environ, "PYTHONPATH": str(CRASHER.parent)},
         )
         assert process.stdin is not None
         assert process.stdout is not None

@@ -47,9 +47,11 @@ class Flight:
         return False
 
     def land(self, outcome: "Outcome") -> None:
-        for waiter in self.waiters:
+        value, error = outcome
+        # Emptied, for the frames of those who wait hold it, and their errors hold the frames.
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
             if not waiter.done():
-                value, error = outcome
                 waiter.set_result((value, None if error is None else twin_of(error)))
 
 
@@ -91,9 +93,12 @@ class SingleFlight:
         else:
             outcome = await follow(flight, loop.create_future())
             if outcome is not TAKE_OVER:
-                if outcome[1] is not None:
-                    raise outcome[1]
-                return cast("V", outcome[0])
+                try:
+                    if outcome[1] is not None:
+                        raise outcome[1]
+                    return cast("V", outcome[0])
+                finally:
+                    del outcome, flight  # see below
             flight.lead(loop)
         outcome = TAKE_OVER
         try:
@@ -110,7 +115,8 @@ class SingleFlight:
                     del flights[key]
                 if flight.waiters:
                     flight.land(outcome)
-            del outcome  # or this frame and an error's traceback would hold each other until the next collection
+            # Or this frame and an error's traceback would hold each other until the next collection.
+            del outcome, flight
 
 
 async def follow(flight: Flight, waiter: "asyncio.Future[Outcome]") -> Outcome:

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextvars
+import gc
 import pickle
 import traceback
+import weakref
 from collections.abc import Callable
 from typing import assert_type
 
@@ -47,6 +49,23 @@ class Call:
 
 
 # --- single flight ------------------------------------------------------------------------------------------------
+
+
+async def test_a_failure_waits_for_no_collection() -> None:
+    """The errors of those who wait, and all that their frames hold, are gone with the last who looks at them."""
+    flights, call = SingleFlight(), Call(lambda: NotFound("No such run.", status=404))
+    waiters = [asyncio.create_task(flights.run("run_1", call)) for _ in range(3)]
+    await turns()
+    gc.collect()
+    gc.disable()
+    try:
+        call.go.set()
+        errors = [weakref.ref(error) for error in await asyncio.gather(*waiters, return_exceptions=True) if error]
+        del waiters
+        await turns()
+        assert [None] * 3 == [error() for error in errors]
+    finally:
+        gc.enable()
 
 
 async def test_many_waiters_share_one_call() -> None:

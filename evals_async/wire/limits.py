@@ -229,8 +229,9 @@ class Gate:
             self.settle(self.succeeded.rate(now))  # granted before the cut, and missing from what was measured then
 
     def set_rate(self, rate: float) -> None:
-        if self.limits is not None and self.limits.requests.limit:
-            rate = min(rate, self.limits.requests.limit / 60)
+        limits = self.limits
+        if limits is not None and limits.requests.limit:
+            rate = min(rate, limits.requests.limit / 60)
         self.rate = max(SLOWEST, rate)
 
     @property

@@ -21,6 +21,15 @@ def part(thing: Any, name: str) -> Any:
     return getattr(thing, name) if hasattr(thing, name) else thing[name]
 
 
+async def one_by_one(client: Any, run_id: str) -> AsyncIterator[Any]:
+    """The pages of a run's output items, each asked for when the last one is done with."""
+    page = await client.evals.runs.output_items.list(run_id, eval_id=canned.EVAL_ID, limit=100)
+    yield page
+    while page.has_next_page():
+        page = await page.get_next_page()
+        yield page
+
+
 class Peer:
     """A client of the benchmark's server; made within a loop, and closed there."""
 
@@ -79,12 +88,8 @@ class OursOneByOne(Ours):
 
     name = "evals_async, page by page"
 
-    async def pages(self, run_id: str) -> AsyncIterator[Any]:
-        page = await self.client.evals.runs.output_items.list(run_id, eval_id=canned.EVAL_ID, limit=100)
-        yield page
-        while page.has_next_page():
-            page = await page.get_next_page()
-            yield page
+    def pages(self, run_id: str) -> AsyncIterator[Any]:
+        return one_by_one(self.client, run_id)
 
     def items(self, run_id: str) -> AsyncIterator[Any]:
         return Peer.items(self, run_id)
@@ -106,12 +111,8 @@ class Official(Peer):
     async def run(self, run_id: str) -> Any:
         return await self.client.evals.runs.retrieve(run_id, eval_id=canned.EVAL_ID)
 
-    async def pages(self, run_id: str) -> AsyncIterator[Any]:
-        page = await self.client.evals.runs.output_items.list(run_id, eval_id=canned.EVAL_ID, limit=100)
-        yield page
-        while page.has_next_page():
-            page = await page.get_next_page()
-            yield page
+    def pages(self, run_id: str) -> AsyncIterator[Any]:
+        return one_by_one(self.client, run_id)
 
     def items(self, run_id: str) -> AsyncIterator[Any]:
         return aiter(self.client.evals.runs.output_items.list(run_id, eval_id=canned.EVAL_ID, limit=100))

@@ -119,12 +119,10 @@ class SystemClock:
     monotonic = staticmethod(time.monotonic)
     time = staticmethod(time.time)
     random = staticmethod(random.random)
+    timeout = Deadline
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-
-    def timeout(self, seconds: float) -> "Deadline":
-        return Deadline(seconds)
 
 
 SYSTEM_CLOCK: Clock = SystemClock()

@@ -8,7 +8,6 @@ import copy
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
-from weakref import WeakKeyDictionary, ref
 
 from evals_async.errors import InvalidArgument
 
@@ -21,16 +20,10 @@ class Flight:
 
     __slots__ = ("cancelling", "leader", "waiters")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, leader: asyncio.Task[object]) -> None:
+        self.leader = leader  # the task that makes the call
+        self.cancelling = leader.cancelling()
         self.waiters: list[asyncio.Future[Outcome]] = []
-        self.lead(loop)
-
-    def lead(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The running task is the one that makes the call, from now on."""
-        task = asyncio.current_task(loop)
-        assert task is not None  # noqa: S101  # whatever awaits a call runs in a task
-        self.leader = task
-        self.cancelling = task.cancelling()
 
     @property
     def is_given_up(self) -> bool:
@@ -72,34 +65,26 @@ class SingleFlight:
     """
 
     def __init__(self) -> None:
-        self.loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Flight]] = WeakKeyDictionary()
-        self.latest: tuple[Callable[[], object], dict[Hashable, Flight]] = (lambda: None, {})
-
-    def flights_of(self, loop: asyncio.AbstractEventLoop) -> dict[Hashable, Flight]:
-        """The flights of a loop; those of the loop that asked last are found without a look into the dictionary."""
-        known, flights = self.latest
-        if known() is not loop:
-            flights = self.loops.setdefault(loop, {})
-            self.latest = (ref(loop), flights)
-        return flights
+        self.flights: dict[Hashable, Flight] = {}
 
     async def run(self, key: Hashable, call: Callable[[], Awaitable[V]]) -> V:
         """The result of the call that runs under `key`; if none does, of `call()`. Raises what it raises."""
-        loop = asyncio.get_running_loop()
-        flights = self.flights_of(loop)
+        flights, task = self.flights, asyncio.current_task()
+        assert task is not None  # noqa: S101  # whatever awaits a call runs in a task
+        key = (key, task.get_loop())
         flight = flights.get(key)
         if flight is None or flight.is_given_up:
-            flight = flights[key] = Flight(loop)
+            flight = flights[key] = Flight(task)
         else:
-            outcome = await follow(flight, loop.create_future())
+            outcome = await follow(flight, task.get_loop().create_future())
             if outcome is not TAKE_OVER:
                 try:
                     if outcome[1] is not None:
                         raise outcome[1]
                     return cast("V", outcome[0])
                 finally:
-                    del outcome, flight  # see below
-            flight.lead(loop)
+                    del outcome, flight, task  # see below
+            flight.leader, flight.cancelling = task, task.cancelling()
         outcome = TAKE_OVER
         try:
             value = await call()
@@ -116,7 +101,7 @@ class SingleFlight:
                 if flight.waiters:
                     flight.land(outcome)
             # Or this frame and an error's traceback would hold each other until the next collection.
-            del outcome, flight
+            del outcome, flight, task
 
 
 async def follow(flight: Flight, waiter: "asyncio.Future[Outcome]") -> Outcome:

@@ -7,15 +7,15 @@ import random
 import time
 from collections.abc import Iterable
 
+from multidict import CIMultiDict
+
 from evals_async.clock import Deadline
 from evals_async.wire.exchange import Reply
 
 
 def reply_of(body: bytes = b"", *, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Reply:
     """An answer with these headers."""
-    return Reply(
-        status=status, raw_headers=tuple((name.encode(), value.encode()) for name, value in headers), body=body
-    )
+    return Reply(status=status, headers=CIMultiDict(headers), body=body)
 
 
 class FakeClock:

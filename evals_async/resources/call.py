@@ -282,7 +282,8 @@ class RawCall(Call):
 def raw_response(reply: Reply, parse: Callable[[], T]) -> RawResponse[T]:
     return RawResponse(
         status=reply.status,
-        headers=dict(reversed(reply.headers)),  # of a repeated header the first one stays
+        # Of a repeated header the first one stays.
+        headers={name.lower(): value for name, value in reversed([*reply.headers.items()])},
         request_id=reply.request_id,
         content=reply.body,
         parser=parse,

@@ -5,22 +5,22 @@ Bytes and headers only. Nothing here performs I/O, and nothing here knows of mod
 
 import os
 from collections.abc import Mapping
-from functools import cached_property
 from types import MappingProxyType
-from typing import Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import attrs
 
+
+if TYPE_CHECKING:
+    from multidict import MultiMapping
 
 Kind: TypeAlias = Literal["read", "create", "update", "cancel", "delete"]
 """What a request does, which decides when it may be sent again (see `retry`)."""
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
-
-def text_of(header: bytes) -> str:
-    """The text of a header's name or value; bytes that are no UTF-8 become surrogates."""
-    return header.decode("utf-8", "surrogateescape")
+Headers: TypeAlias = "MultiMapping[str]"
+"""An answer's headers: a mapping whose keys may be asked for in any case, and may come more than once."""
 
 
 class Sink(Protocol):
@@ -48,7 +48,7 @@ class Upload:
     content_type: str = "application/octet-stream"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)  # made for each call: without slots that takes half as long
 class Request:
     """One request, before a base URL, a key and a deadline are given to it.
 
@@ -67,29 +67,21 @@ class Request:
     sink: Sink | None = attrs.field(default=None, repr=False)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Reply:
-    """One answer: its status, its headers in order, repeated ones kept, as bytes, and its decoded body."""
+    """One answer: its status, its headers, and its decoded body."""
 
     status: int
-    raw_headers: tuple[tuple[bytes, bytes], ...] = attrs.field(repr=False)
+    headers: Headers = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
 
-    @cached_property
-    def headers(self) -> tuple[tuple[str, str], ...]:
-        """The headers as text, with lower-case names. Made when they are asked for: of most answers they never are."""
-        return tuple([(text_of(name).lower(), text_of(value)) for name, value in self.raw_headers])
-
     def header(self, name: str) -> str | None:
-        """The first header of that lower-case name."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        """The first header of that name."""
+        return self.headers.get(name)
 
     def all_headers(self, name: str) -> list[str]:
-        """Every header of that lower-case name."""
-        return [value for key, value in self.headers if key == name]
+        """Every header of that name, in order."""
+        return self.headers.getall(name, [])
 
     @property
     def request_id(self) -> str | None:

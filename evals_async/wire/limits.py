@@ -12,8 +12,8 @@ import attrs
 
 from evals_async.clock import Clock
 from evals_async.errors import DeadlineExceeded
-from evals_async.wire.delays import RateLimits, Told, limits_of, nothing_left, server_delay, told_limits
-from evals_async.wire.exchange import Reply
+from evals_async.wire.delays import RateLimits, nothing_left, rate_limits, server_delay, tells_limits
+from evals_async.wire.exchange import Headers, Reply
 
 
 DEFAULT_HOLD = 1.0  # seconds that a 429 without a delay holds everyone
@@ -95,7 +95,7 @@ class Gate:
         self.next_send = float("-inf")
         self.last_cut = float("-inf")
         self.succeeded = Meter()
-        self.told: Told = ()
+        self.told: Headers | None = None  # of the last answer that told limits
         self.requests = 0
         self.throttles = 0
 
@@ -180,16 +180,17 @@ class Gate:
         long as it would wait itself, and no longer.
         """
         now = self.clock.monotonic()
-        told = told_limits(reply)
+        headers = reply.headers
+        told = tells_limits(headers)
         if told:
-            self.told = told
+            self.told = headers
         if reply.status < 400:
             if self.paced:
                 self.speed_up(now, now if sent_at is None else sent_at)
             else:
                 self.succeeded.add(now)
-            if nothing_left(told):
-                self.hold(now, min(limits_of(told).delay or 0.0, max_hold))
+            if told and nothing_left(headers) and (limits := rate_limits(headers)) is not None:
+                self.hold(now, min(limits.delay or 0.0, max_hold))
         elif reply.status == 429:
             delay = server_delay(reply, self.clock.time())
             seconds = min(DEFAULT_HOLD if delay is None else delay, max_hold)
@@ -237,7 +238,7 @@ class Gate:
     @property
     def limits(self) -> RateLimits | None:
         """The last limits that the server told."""
-        return limits_of(self.told) if self.told else None
+        return None if self.told is None else rate_limits(self.told)
 
     def hold(self, now: float, seconds: float) -> None:
         self.held_until = max(self.held_until, now + seconds)

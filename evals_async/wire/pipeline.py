@@ -165,6 +165,7 @@ class Pipeline:
                 raise
         finally:
             self.tasks.discard(task)
+            del task  # or the error that ends it, whose traceback holds this frame, would wait for a collection
         raise ClientClosed("this client was closed during the call")
 
     async def persist(self, call: Call[T], failure: RequestError, settle: Settle[T] | None) -> T:

@@ -5,9 +5,11 @@ from typing import Protocol
 
 
 class Droppable(Protocol):
-    """The end of a connection that can be told not to be used again."""
+    """The end of a connection that can be told not to be used again, and that knows what broke it."""
 
     def force_close(self) -> None: ...
+
+    def exception(self) -> BaseException | None: ...
 
 
 class Trip:

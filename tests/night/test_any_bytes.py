@@ -39,7 +39,7 @@ def test_any_delay(headers: list[tuple[str, str]]) -> None:
     """S03: whatever the headers say, the delay is a finite number above zero, or none; and one more header that asks to
     wait never makes it shorter.
     """
-    rate_limits(throttled(*headers))
+    rate_limits(throttled(*headers).headers)
     delay = server_delay(throttled(*headers), NOW)
     assert delay is None or (delay > 0 and math.isfinite(delay))
     assert (delay or 0.0) <= (server_delay(throttled(*headers, ("retry-after", "7")), NOW) or 0.0)

@@ -84,8 +84,8 @@ def test_rate_limits_are_read_and_nonsense_in_them_is_not() -> None:
         ("x-ratelimit-remaining-tokens", "0"),
         ("x-ratelimit-reset-tokens", "later"),
     )
-    limits = rate_limits(reply_of(headers=headers))
+    limits = rate_limits(reply_of(headers=headers).headers)
     assert RateLimits(Allowance(60, None, 1.0), Allowance(None, 0, None)) == limits
     assert limits is not None
     assert limits.delay is None
-    assert rate_limits(reply_of(headers=[("date", "x")])) is None
+    assert rate_limits(reply_of(headers=[("date", "x")]).headers) is None

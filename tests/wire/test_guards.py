@@ -30,7 +30,7 @@ from yarl import URL
 from evals_async.errors import EvalsError, RequestError
 from evals_async.wire import RetryPolicy, connection, pipeline
 from evals_async.wire.connection import Exchange, GuardedConnector
-from evals_async.wire.trip import Trip
+from evals_async.wire.trip import CURRENT, Trip
 
 
 def rows_of(name: str) -> ModuleType:
@@ -61,12 +61,14 @@ async def test_g1_guarded_connector(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", ["read", "delete"])
 async def test_g2_no_hidden_resend(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """Without the middleware, aiohttp sends GET and DELETE twice per attempt."""
+    """Where the connector forgets that it gave a connection, aiohttp sends GET and DELETE twice per attempt."""
+    guarded = GuardedConnector.connect
 
-    async def pass_through(request: Any, handler: Any) -> Any:
-        return await handler(request)
+    async def forgetful(self: GuardedConnector, *args: Any, **more: Any) -> Any:
+        CURRENT.get().connection = None
+        return await guarded(self, *args, **more)
 
-    monkeypatch.setattr(connection, "no_hidden_resend", pass_through)
+    monkeypatch.setattr(GuardedConnector, "connect", forgetful)
     await fails(run(TABLE[f"C04 rst before headers, {kind}"]))
 
 

@@ -114,7 +114,9 @@ def request(
 
     Raises `InvalidArgument` for what cannot be sent, and `TypeError` for an option that there is not.
     """
-    path = route.format_map({name: segment(value, name) for name, value in ids.items()}) if ids else route
+    path = route
+    for name, value in ids.items():
+        path = path.replace(f"{{{name}}}", segment(value, name))
     headers = extra_headers(options) if options else NO_HEADERS
     content: bytes | Upload | None = upload
     if body is not None:

@@ -153,14 +153,14 @@ class Exchange:
         self.max_body = max_body
         self.clock = clock
         self.latest: tuple[Mapping[str, str], CIMultiDict[str]] = (NO_HEADERS, CIMultiDict())
-        self.timeouts: dict[tuple[float | None, float | None], aiohttp.ClientTimeout] = {}
-        self.options: dict[str, Any] = {"allow_redirects": False, "raise_for_status": False}
+        self.options: dict[str, Any] = {"allow_redirects": False}
         if proxy is not None:
             self.options["proxy"] = proxy
         if not owned:
             # Middlewares of a request replace the session's, which have no public name.
             theirs: Sequence[aiohttp.ClientMiddlewareType] = getattr(session, "_middlewares", ())
-            self.options.update(auto_decompress=True, middlewares=(no_hidden_resend, *theirs))
+            self.options.update(auto_decompress=True, raise_for_status=False, middlewares=(no_hidden_resend, *theirs))
+        self.limited: tuple[tuple[float | None, float | None], dict[str, Any]] | None = None
 
     def send(
         self,
@@ -173,13 +173,16 @@ class Exchange:
         trip: Trip,
     ) -> Coroutine[Any, Any, Reply]:
         """One attempt. Raises our own errors, and what a sink or the opening of an upload's file raises."""
-        limits = self.limits(connect, silence)
+        options = self.options_for(connect, silence)
         body = request.body
         if isinstance(body, Upload):
-            return self.uploaded(request, body, headers, query, limits, trip)
-        # A large body goes out in pieces; as bytes it would hold up the loop, and aiohttp warns of that.
-        data = io.BytesIO(body) if body is not None and len(body) > LARGE_BODY else body
-        return self.guarded(request, headers, query, data, limits, trip)
+            return self.uploaded(request, body, headers, query, options, trip)
+        if body is not None:
+            # A large body goes out in pieces; as bytes it would hold up the loop, and aiohttp warns of that.
+            options = {**options, "data": io.BytesIO(body) if len(body) > LARGE_BODY else body}
+        elif request.method == "POST":
+            options = {**options, "skip_auto_headers": UNTYPED}
+        return self.guarded(request, headers, query, options, trip)
 
     async def uploaded(
         self,
@@ -187,20 +190,19 @@ class Exchange:
         body: Upload,
         headers: Mapping[str, str],
         query: Sequence[tuple[str, str]],
-        limits: aiohttp.ClientTimeout,
+        options: Mapping[str, Any],
         trip: Trip,
     ) -> Reply:
         with ExitStack() as files:
             form = multipart(body, headers.get("Idempotency-Key"), files)
-            return await self.guarded(request, headers, query, form, limits, trip)
+            return await self.guarded(request, headers, query, {**options, "data": form}, trip)
 
     async def guarded(
         self,
         request: Request,
         headers: Mapping[str, str],
         query: Sequence[tuple[str, str]],
-        data: bytes | BinaryIO | aiohttp.MultipartWriter | None,
-        limits: aiohttp.ClientTimeout,
+        options: Mapping[str, Any],
         trip: Trip,
     ) -> Reply:
         failure: Exception
@@ -208,13 +210,7 @@ class Exchange:
         trip.sent = True  # to be assumed, until our connector knows better
         try:
             response = await self.session.request(
-                request.method,
-                self.url(request.path, query),
-                headers=self.prepared(headers),
-                data=data,
-                timeout=limits,
-                skip_auto_headers=UNTYPED if data is None and request.method == "POST" else None,
-                **self.options,
+                request.method, self.url(request.path, query), headers=self.prepared(headers), **options
             )
             try:
                 return await self.reply(request, response, trip)
@@ -295,12 +291,12 @@ class Exchange:
             self.latest = (headers, CIMultiDict(headers))
         return self.latest[1]
 
-    def limits(self, connect: float | None, silence: float | None) -> aiohttp.ClientTimeout:
-        known = self.timeouts.get((connect, silence))
-        if known is None:
-            known = aiohttp.ClientTimeout(total=None, connect=connect, sock_read=silence)
-            self.timeouts[connect, silence] = known
-        return known
+    def options_for(self, connect: float | None, silence: float | None) -> dict[str, Any]:
+        """What aiohttp is told of every request with these limits, in seconds: made once for as long as they stay."""
+        if self.limited is None or self.limited[0] != (connect, silence):
+            timeout = aiohttp.ClientTimeout(total=None, connect=connect, sock_read=silence)
+            self.limited = ((connect, silence), {**self.options, "timeout": timeout})
+        return self.limited[1]
 
     @property
     def closed(self) -> bool:

@@ -151,7 +151,7 @@ class Transport:
         and `ResponseError`s, the errors of `check`, and what a sink raises.
         """
         line = self.line or self.check()
-        if line.closed:
+        if not line.owned and line.closed:
             raise ClientClosed("the session of this client is closed")
         return line.send(request, headers, query, connect=connect, silence=silence, trip=trip)
 

@@ -83,7 +83,7 @@ class Seam:
         self.answers = [answer if isinstance(answer, Answer) else Answer(answer) for answer in answers]
 
     async def answer(self, method: str, url: URL, **options: Any) -> CallbackResult:
-        self.sent.append(Sent(method, url, options["headers"], options["data"]))
+        self.sent.append(Sent(method, url, options["headers"], options.get("data")))
         await asyncio.sleep(0)  # as every network: others get their turn meanwhile
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body)

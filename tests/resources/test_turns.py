@@ -1,0 +1,78 @@
+"""Pages of many listings that come at the same time: each is used before the next one is decoded."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import pytest
+from doubles import FakeClock, reply_of
+
+from evals_async.codec import decode_page
+from evals_async.errors import DecodeError
+from evals_async.pagination import PageBody
+from evals_async.resources import call
+from evals_async.resources.output_items import OutputItems
+from evals_async.wire.exchange import Reply, Request
+
+
+T = TypeVar("T")
+
+PAGE = json.dumps({"object": "list", "data": [{"id": "i1", "run_id": "r1"}], "has_more": False}).encode()
+
+
+class Crowd:
+    """Many readers of listings, whose pages all come in the same turn of the loop; `log` tells what became of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, body: bytes = PAGE) -> None:
+        self.go = asyncio.Event()
+        self.body = body
+        self.log: list[str] = []
+        self.items = OutputItems(call.Call(self.send, FakeClock()))
+        def logged(data: bytes, shape: type[T]) -> PageBody[T]:
+            self.log.append("decoded")
+            return decode_page(data, shape)
+
+        monkeypatch.setattr(call, "decode_page", logged)
+
+    async def send(self, request: Request, read: Callable[[Reply], Awaitable[T]], **options: Any) -> T:
+        await self.go.wait()
+        return await read(reply_of(self.body))
+
+    async def reader(self) -> None:
+        async for item in self.items.list("r1", eval_id="e1"):
+            self.log.append(f"used {item.id}")
+
+    async def start(self, count: int) -> list[asyncio.Task[None]]:
+        readers = [asyncio.create_task(self.reader()) for _ in range(count)]
+        await asyncio.sleep(0)
+        self.go.set()
+        return readers
+
+
+async def test_each_page_is_used_before_the_next_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So its records are still in the processor's caches, and the loop is held for one page at a time."""
+    crowd = Crowd(monkeypatch)
+    await asyncio.gather(*await crowd.start(5))
+    assert ["decoded", "used i1"] * 5 == crowd.log
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_readers_that_leave_hold_up_nobody(monkeypatch: pytest.MonkeyPatch, turns: int) -> None:
+    """Some are cancelled while their pages wait for their turn, or in the moment it comes: the others go on."""
+    crowd = Crowd(monkeypatch)
+    readers = await crowd.start(6)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    for reader in readers[1::2]:
+        reader.cancel()
+    await asyncio.wait(readers)
+    assert [False] * 3 == [reader.cancelled() for reader in readers[::2]]
+    assert crowd.log.count("used i1") == [reader.cancelled() for reader in readers].count(False)
+
+
+async def test_a_page_that_cannot_be_read_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reader has its error."""
+    crowd = Crowd(monkeypatch, b"{}")
+    errors = await asyncio.gather(*await crowd.start(3), return_exceptions=True)
+    assert [DecodeError] * 3 == list(map(type, errors))

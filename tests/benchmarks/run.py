@@ -41,7 +41,7 @@ def tables(server: Server, *, short: bool) -> dict[str, Callable[[], cases.Table
         "stall": lambda: cases.stalls(server, 1 if short else 3),
         "retained": lambda: cases.retained(5_000 if short else 100_000),
         "start": lambda: cases.start(server, 3 if short else 7),
-        "at once": lambda: cases.at_once(server, 2_000 if short else 10_000),
+        "at once": lambda: cases.at_once(server, 2_000 if short else 10_000, 1 if short else 3),
         "uvloop": lambda: cases.with_uvloop(server, count, rounds),
     }
 

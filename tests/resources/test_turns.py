@@ -29,6 +29,7 @@ class Crowd:
         self.body = body
         self.log: list[str] = []
         self.items = OutputItems(call.Call(self.send, FakeClock()))
+
         def logged(data: bytes, shape: type[T]) -> PageBody[T]:
             self.log.append("decoded")
             return decode_page(data, shape)

@@ -127,9 +127,7 @@ def request(
             raise InvalidArgument(f"the body of {method} {route} is no JSON: {reason}") from None
     if options and (extra := options.get("extra_query")):
         query = merged(query, parameters(**extra))
-    return Request(
-        method=method, route=route, path=path, kind=kind, query=query, headers=headers, body=content, sink=sink
-    )
+    return Request(method, route, path, kind, query, headers, content, sink)
 
 
 def extra_headers(options: CallOptions) -> Mapping[str, str]:

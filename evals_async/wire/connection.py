@@ -245,7 +245,7 @@ class Exchange:
         else:
             # Small bodies are there when their headers are. That is read without a coroutine and without a list.
             body = self.bounded(content.read_nowait(), trip) if content.is_eof() else await self.body(content, trip)
-        return Reply(status=status, headers=response.headers, body=body)
+        return Reply(status, response.headers, body)
 
     async def body(self, content: aiohttp.StreamReader, trip: Trip) -> bytes:
         chunks: list[bytes] = []

@@ -53,7 +53,7 @@ class Upload:
     content_type: str = "application/octet-stream"
 
 
-@value(kw_only=True)
+@value
 class Request:
     """One request, before a base URL, a key and a deadline are given to it.
 
@@ -72,7 +72,7 @@ class Request:
     sink: Sink | None = attrs.field(default=None, repr=False)
 
 
-@value(kw_only=True)
+@value
 class Reply:
     """One answer: its status, its headers, and its decoded body."""
 

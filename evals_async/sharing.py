@@ -7,12 +7,13 @@ import asyncio
 import copy
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, TypeVarTuple, Unpack, cast
 
 from evals_async.errors import InvalidArgument
 
 
 V = TypeVar("V")
+Ts = TypeVarTuple("Ts")
 
 
 class Flight:
@@ -67,8 +68,8 @@ class SingleFlight:
     def __init__(self) -> None:
         self.flights: dict[Hashable, Flight] = {}
 
-    async def run(self, key: Hashable, call: Callable[[], Awaitable[V]]) -> V:
-        """The result of the call that runs under `key`; if none does, of `call()`. Raises what it raises."""
+    async def run(self, key: Hashable, call: Callable[[Unpack[Ts]], Awaitable[V]], *arguments: *Ts) -> V:
+        """The result of the call that runs under `key`; if none does, of `call(*arguments)`. Raises what it raises."""
         flights, task = self.flights, asyncio.current_task()
         assert task is not None  # noqa: S101  # whatever awaits a call runs in a task
         key = (key, task.get_loop())
@@ -87,7 +88,7 @@ class SingleFlight:
             flight.leader, flight.cancelling = task, task.cancelling()
         outcome = TAKE_OVER
         try:
-            value = await call()
+            value = await call(*arguments)
             outcome = (value, None)
             return value
         except BaseException as error:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from operator import attrgetter
 from types import TracebackType
-from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, TypeVarTuple, Unpack, cast
 
 import attrs
 
@@ -26,6 +26,7 @@ from evals_async.wire.exchange import Reply, Request
 
 T = TypeVar("T")
 P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 
 LARGE_PAGE = 512 * 1024  # bytes from which a page is decoded in slices, between which others get their turn
 
@@ -89,6 +90,11 @@ def object_of(body: bytes, shape: type[T], asked: Mapping[str, str]) -> T:
     value = decode(body, shape)
     same_object(value, asked)
     return value
+
+
+def alone(key: object, call: Callable[[Unpack[Ts]], Awaitable[T]], *arguments: *Ts) -> Awaitable[T]:
+    """What `SingleFlight.run` is where nothing is shared."""
+    return call(*arguments)
 
 
 async def look_at(shape: type[T], asked: Mapping[str, str], reply: Reply) -> Look[T]:
@@ -176,12 +182,10 @@ class Call:
         """
         if options:
             return self.looked(wanted, shape, asked, options)
-        fetch: Callable[[], Awaitable[Look[T]]]
+        run = alone if self.flight is None else self.flight.run
         if self.cache is None or final is None:
-            fetch = partial(self.looked, wanted, shape, asked)
-        else:
-            fetch = partial(self.cached, wanted, shape, asked, self.cache, final)
-        return fetch() if self.flight is None else self.flight.run((shape, wanted.path), fetch)
+            return run((shape, wanted.path), self.looked, wanted, shape, asked)
+        return run((shape, wanted.path), self.cached, wanted, shape, asked, self.cache, final)
 
     def looked(
         self, wanted: Request, shape: type[T], asked: Mapping[str, str], options: CallOptions = NO_OPTIONS

@@ -280,6 +280,13 @@ print(*asked_at_once(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 """
 
 
+async def all_of(peer: Any, ids: list[str], *, many: bool) -> list[Any]:
+    if many:
+        runs = peer.client.evals.runs
+        return [*await runs.retrieve_many(ids, eval_id=canned.EVAL_ID, concurrency=100, on_error="return")]
+    return await asyncio.gather(*map(peer.run, ids), return_exceptions=True)
+
+
 def asked_at_once(name: str, url: str, count: int) -> tuple[int, float]:
     """How many of so many runs were lost, and for how long the loop was held: in one call, or in one `gather`."""
 
@@ -289,11 +296,7 @@ def asked_at_once(name: str, url: str, count: int) -> tuple[int, float]:
             await peer.run(ids[0])
             gc.collect()
             async with stall_watch() as stall:
-                if name == MANY:
-                    many = peer.client.evals.runs.retrieve_many  # type: ignore[attr-defined]
-                    runs = await many(ids, eval_id=canned.EVAL_ID, concurrency=100, on_error="return")
-                else:
-                    runs = await asyncio.gather(*map(peer.run, ids), return_exceptions=True)
+                runs: list[Any] = await all_of(peer, ids, many=name == MANY)
         return sum(isinstance(run, BaseException) for run in runs), stall.longest
 
     return asyncio.run(work())

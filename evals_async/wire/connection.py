@@ -94,7 +94,7 @@ class GuardedConnector(aiohttp.TCPConnector):
                 break
             connection.close()
             if not reused:
-                raise aiohttp.ServerDisconnectedError("the server spoke before it was asked")
+                raise Carrier(ConnectionDropped("the server spoke before it was asked"))
         if not reused:
             self.used.add(protocol)
         trip.sent = True

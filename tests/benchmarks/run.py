@@ -28,7 +28,7 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 def tables(server: Server, *, short: bool) -> dict[str, Callable[[], cases.Table]]:
     """Every case, by a name that `--only` may choose."""
-    count, rounds = (600, 2) if short else (5000, 4)
+    count, rounds = (600, 2) if short else (5000, 6)
     return {
         "fan-out 50": lambda: cases.fan_out(server, count, 50, rounds),
         "fan-out 200": lambda: cases.fan_out(server, count, 200, rounds),

@@ -98,8 +98,9 @@ def alone(key: object, call: Callable[[Unpack[Ts]], Awaitable[T]], *arguments: *
 
 
 async def look_at(shape: type[T], asked: Mapping[str, str], reply: Reply) -> Look[T]:
-    body = reply.body
-    return Look(object_of(body, shape, asked), body, reply)
+    value = decode(reply.body, shape)
+    same_object(value, asked)
+    return Look(value, reply.body, reply)
 
 
 class Turnstile:

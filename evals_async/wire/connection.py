@@ -213,6 +213,10 @@ class Exchange:
                 request.method, self.url(request.path, query), headers=self.prepared(headers), **options
             )
             try:
+                content = response.content
+                if response.status < 300 and request.sink is None and content.is_eof():
+                    # All of it came with its headers, as small answers do: there is nothing to wait for.
+                    return Reply(response.status, response.headers, self.bounded(content.read_nowait(), trip))
                 return await self.reply(request, response, trip)
             finally:
                 # A body that was read to its end has given the connection back; any other takes it along.
@@ -236,15 +240,13 @@ class Exchange:
         status = response.status
         if 300 <= status < 400:
             raise redirect(status, response.headers.get("Location", ""))
-        content = response.content
         if status >= 400:
-            body = await self.error_body(content, trip)
-        elif request.sink is not None:
-            body = b""
-            await pour(content, request.sink, trip)
+            body = await self.error_body(response.content, trip)
+        elif request.sink is None:
+            body = await self.body(response.content, trip)
         else:
-            # Small bodies are there when their headers are. That is read without a coroutine and without a list.
-            body = self.bounded(content.read_nowait(), trip) if content.is_eof() else await self.body(content, trip)
+            body = b""
+            await pour(response.content, request.sink, trip)
         return Reply(status, response.headers, body)
 
     async def body(self, content: aiohttp.StreamReader, trip: Trip) -> bytes:

@@ -155,7 +155,8 @@ class Pipeline:
             except RequestError as error:
                 failed = [error]
             else:
-                self.budget.give(SUCCESS_GIVES)
+                if self.budget.spent:
+                    self.budget.give(SUCCESS_GIVES)
                 return value
             # Popped, or this frame and the error's traceback would hold each other until a collection.
             return await self.persist(call, failed.pop(), settle)

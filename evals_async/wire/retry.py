@@ -39,8 +39,7 @@ class Budget:
         return True
 
     def give(self, amount: float) -> None:
-        if self.spent:
-            self.spent = max(0.0, self.spent - amount)
+        self.spent = max(0.0, self.spent - amount)
 
 
 class Patience:

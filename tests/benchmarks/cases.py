@@ -58,7 +58,8 @@ def fan_out(server: Server, count: int, concurrency: int, rounds: int) -> Table:
             await crowd(peer.run, [canned.run_id(0)] * 2 * concurrency, concurrency)  # opens the connections
             return await server.watch(crowd(peer.run, list(map(canned.run_id, range(count))), concurrency), count)
 
-    return costs(f"{count:,} runs, {concurrency} at a time", "request", in_rounds(ALL, work, rounds))
+    title = f"{rounds * count:,} runs, {concurrency} at a time, in turns of {count:,}"
+    return costs(title, "request", in_rounds(ALL, work, rounds))
 
 
 def with_uvloop(server: Server, count: int, rounds: int) -> Table:
@@ -116,7 +117,8 @@ def tree(server: Server, runs: int, rounds: int) -> Table:
             return await server.watch(crowd(one, list(map(canned.run_id, range(runs))), 50), runs * 5)
 
     names = (OURS, OPENAI, HAND, HAND_MSGSPEC)
-    return costs(f"{runs} runs x 5 pages of 100 output items, 50 at a time", "page", in_rounds(names, work, rounds))
+    title = f"{rounds * runs} runs x 5 pages of 100 output items, 50 at a time, in turns of {runs}"
+    return costs(title, "page", in_rounds(names, work, rounds))
 
 
 def decoders(body: str) -> dict[str, Callable[[bytes], Any]]:

@@ -55,7 +55,8 @@ def costs(title: str, unit: str, measured: dict[str, Measured], *, note: str = "
 def fan_out(server: Server, count: int, concurrency: int, rounds: int) -> Table:
     async def work(name: str) -> Measured:
         async with PEERS[name](server.url()) as peer:
-            await crowd(peer.run, [canned.run_id(0)] * 2 * concurrency, concurrency)  # opens the connections
+            # Opens the connections, by ids that differ: reads of one run would share a request, and so a connection.
+            await crowd(peer.run, list(map(canned.run_id, range(2 * concurrency))), concurrency)
             return await server.watch(crowd(peer.run, list(map(canned.run_id, range(count))), concurrency), count)
 
     title = f"{rounds * count:,} runs, {concurrency} at a time, in turns of {count:,}"
@@ -67,7 +68,7 @@ def with_uvloop(server: Server, count: int, rounds: int) -> Table:
 
     async def work(name: str) -> Measured:
         async with PEERS[name](server.url()) as peer:
-            await crowd(peer.run, [canned.run_id(0)] * 100, 50)
+            await crowd(peer.run, list(map(canned.run_id, range(100))), 50)
             return await server.watch(crowd(peer.run, list(map(canned.run_id, range(count))), 50), count)
 
     plain = in_rounds((OURS, HAND), work, rounds)

@@ -18,7 +18,7 @@ def runs_and_concurrency(server: Server, most: int) -> list[Plot]:
 
     async def fan(name: str, count: int, concurrency: int) -> tuple[float, float]:
         async with PEERS[name](server.url()) as peer:
-            await crowd(peer.run, [canned.run_id(0)] * concurrency, concurrency)
+            await crowd(peer.run, list(map(canned.run_id, range(concurrency))), concurrency)
             measured = await server.watch(crowd(peer.run, list(map(canned.run_id, range(count))), concurrency), 1)
             return measured.cpu, count / measured.wall
 

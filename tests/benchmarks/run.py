@@ -28,13 +28,13 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 def tables(server: Server, *, short: bool) -> dict[str, Callable[[], cases.Table]]:
     """Every case, by a name that `--only` may choose."""
-    count, rounds = (300, 4) if short else (1000, 30)  # short turns: whatever else the machine does hits all alike
+    count, rounds = (300, 4) if short else (1000, 10)  # short turns: whatever else the machine does hits all alike
     return {
         "fan-out 50": lambda: cases.fan_out(server, count, 50, rounds),
         "fan-out 200": lambda: cases.fan_out(server, count, 200, rounds),
         "layers": lambda: layers.layers(server, 400 if short else 1500, 3 if short else 12),
-        "tree": lambda: cases.tree(server, 12 if short else 50, 2 if short else 12),
-        "walk 0": lambda: cases.walk(server, 20 if short else 100, 0, 2 if short else 5),
+        "tree": lambda: cases.tree(server, 12 if short else 50, 2 if short else 6),
+        "walk 0": lambda: cases.walk(server, 20 if short else 100, 0, 2 if short else 3),
         "walk 20": lambda: cases.walk(server, 20 if short else 100, 20, 1),
         "walk 50": lambda: cases.walk(server, 20 if short else 100, 50, 1),
         "decoding": lambda: cases.decoding(5 if short else 15),
@@ -42,7 +42,7 @@ def tables(server: Server, *, short: bool) -> dict[str, Callable[[], cases.Table
         "retained": lambda: cases.retained(5_000 if short else 100_000),
         "start": lambda: cases.start(server, 3 if short else 7),
         "at once": lambda: cases.at_once(server, 2_000 if short else 10_000, 1 if short else 3),
-        "uvloop": lambda: cases.with_uvloop(server, count, 4 if short else 15),
+        "uvloop": lambda: cases.with_uvloop(server, count, 4 if short else 10),
     }
 
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from attrs import frozen as value
     from multidict import MultiMapping
 else:
-    # Frozen for who checks types. At run time, to make a frozen object takes half as long again, and of these two each
-    # call makes one.
+    # Frozen for who checks types. At run time, to make a frozen object takes twice as long, and of these two each call
+    # makes one.
     from attrs import define as value
 
 Kind: TypeAlias = Literal["read", "create", "update", "cancel", "delete"]

@@ -1,4 +1,4 @@
-"""Pages of many listings that come at the same time: each is used before the next one is decoded."""
+"""Pages ahead, of many listings, that come at the same time: each is used before the next one is decoded."""
 
 import asyncio
 import json
@@ -18,35 +18,48 @@ from evals_async.wire.exchange import Reply, Request
 
 T = TypeVar("T")
 
-PAGE = json.dumps({"object": "list", "data": [{"id": "i1", "run_id": "r1"}], "has_more": False}).encode()
+
+def page(item: str, *, has_more: bool) -> bytes:
+    return json.dumps({"object": "list", "data": [{"id": item, "run_id": "r1"}], "has_more": has_more}).encode()
+
+
+FIRST, LAST = page("i1", has_more=True), page("i2", has_more=False)
 
 
 class Crowd:
-    """Many readers of listings, whose pages all come in the same turn of the loop; `log` tells what became of them."""
+    """Many readers of listings of two pages. The second ones, which are asked for ahead, all come in the same turn of
+    the loop; `log` tells what became of them.
+    """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, body: bytes = PAGE) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, last: bytes = LAST) -> None:
         self.go = asyncio.Event()
-        self.body = body
+        self.last = last
         self.log: list[str] = []
         self.items = OutputItems(call.Call(self.send, FakeClock()))
 
         def logged(data: bytes, shape: type[T]) -> PageBody[T]:
-            self.log.append("decoded")
+            if data is self.last:
+                self.log.append("decoded")
             return decode_page(data, shape)
 
         monkeypatch.setattr(call, "decode_page", logged)
 
     async def send(self, request: Request, read: Callable[[Reply], Awaitable[T]], **options: Any) -> T:
+        if dict(request.query).get("after") is None:
+            return await read(reply_of(FIRST))
         await self.go.wait()
-        return await read(reply_of(self.body))
+        return await read(reply_of(self.last))
 
     async def reader(self) -> None:
         async for item in self.items.list("r1", eval_id="e1"):
-            self.log.append(f"used {item.id}")
+            if item.id == "i2":
+                self.log.append("used")
 
     async def start(self, count: int) -> list[asyncio.Task[None]]:
         readers = [asyncio.create_task(self.reader()) for _ in range(count)]
-        await asyncio.sleep(0)
+        for _ in range(10 * count):  # until all wait for their second pages
+            await asyncio.sleep(0)
+        assert [] == self.log
         self.go.set()
         return readers
 
@@ -55,7 +68,7 @@ async def test_each_page_is_used_before_the_next_is_decoded(monkeypatch: pytest.
     """So its records are still in the processor's caches, and the loop is held for one page at a time."""
     crowd = Crowd(monkeypatch)
     await asyncio.gather(*await crowd.start(5))
-    assert ["decoded", "used i1"] * 5 == crowd.log
+    assert ["decoded", "used"] * 5 == crowd.log
 
 
 @pytest.mark.parametrize("turns", range(5))
@@ -69,7 +82,7 @@ async def test_readers_that_leave_hold_up_nobody(monkeypatch: pytest.MonkeyPatch
         reader.cancel()
     await asyncio.wait(readers)
     assert [False] * 3 == [reader.cancelled() for reader in readers[::2]]
-    assert crowd.log.count("used i1") == [reader.cancelled() for reader in readers].count(False)
+    assert crowd.log.count("used") == [reader.cancelled() for reader in readers].count(False)
 
 
 async def test_a_page_that_cannot_be_read_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

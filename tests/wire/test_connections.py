@@ -16,6 +16,7 @@ from wire.harness import POLICY, TIMES, assert_plain, body_of, pipeline_for, req
 from evals_async.errors import ClientClosed, ConnectFailed, DeadlineExceeded, ResponseMismatch
 from evals_async.wire import Pipeline, Reply, RetryPolicy, Timeouts
 from evals_async.wire.call import usual_headers
+from evals_async.wire.exchange import Kind
 
 
 SOON = 0.05  # real seconds within which a cancelled call is over
@@ -139,8 +140,9 @@ async def test_a_late_answer_is_not_the_next_ones() -> None:
         assert 3 == len(server.seen)
 
 
-async def test_a_server_that_speaks_before_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fresh connection with bytes on it already is refused, and nothing was sent."""
+@pytest.mark.parametrize("kind", ["read", "create"])
+async def test_a_server_that_speaks_before_it_is_asked(monkeypatch: pytest.MonkeyPatch, kind: Kind) -> None:
+    """A fresh connection with bytes on it already is refused, and nothing was sent: one connection an attempt."""
     connect = aiohttp.TCPConnector.connect
 
     async def slowly(self: aiohttp.TCPConnector, *args: Any) -> Any:
@@ -151,7 +153,7 @@ async def test_a_server_that_speaks_before_it_is_asked(monkeypatch: pytest.Monke
     monkeypatch.setattr(aiohttp.TCPConnector, "connect", slowly)
     async with serving(answer(), greeting=message()) as (server, pipeline):
         with pytest.raises(Exception, match="spoke before it was asked") as caught:
-            await pipeline.send(request("create"), body_of, timeouts=TIMES, policy=POLICY)
+            await pipeline.send(request(kind), body_of, timeouts=TIMES, policy=POLICY)
         assert 0 == len(server.seen)
         assert 3 == server.accepted
         assert_plain(caught.value)

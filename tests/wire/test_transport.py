@@ -513,7 +513,7 @@ async def test_paths_that_would_be_something_else(path: str) -> None:
 
 
 async def test_errors_are_freed_without_the_collector() -> None:
-    """An error that nobody keeps is gone at once, and with it the body that it holds."""
+    """An error that nobody keeps is gone at once, and with it the body that it holds; also one that ended a task."""
     async with serving(answer(200, b"x")) as (_, pipeline):
 
         async def refuse(reply: Reply) -> bytes:
@@ -522,12 +522,16 @@ async def test_errors_are_freed_without_the_collector() -> None:
         gc.collect()
         gc.disable()
         try:
-            kept: list[weakref.ref[Exception]] = []
+            kept: list[weakref.ref[BaseException]] = []
             for _ in range(3):
                 try:
                     await pipeline.send(request(), refuse, timeouts=TIMES, policy=POLICY)
                 except DecodeError as error:
                     kept.append(weakref.ref(error))
-            assert [None] * 3 == [ref() for ref in kept]
+            task = asyncio.create_task(pipeline.send(request(), refuse, timeouts=TIMES, policy=POLICY))
+            await asyncio.wait([task])
+            kept.extend(map(weakref.ref, filter(None, [task.exception()])))
+            del task
+            assert [None] * 4 == [ref() for ref in kept]
         finally:
             gc.enable()

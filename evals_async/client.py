@@ -10,7 +10,7 @@ import attrs
 from evals_async.clock import SYSTEM_CLOCK, Clock
 from evals_async.errors import ConfigurationError, RequestError
 from evals_async.resources import OMIT, Call, Evals, Files, Graders, Omit
-from evals_async.resources.base import merged, parameters
+from evals_async.resources.base import checked_path, merged, parameters
 from evals_async.settings import Settings, azure_from_environment, checked_headers, from_environment
 from evals_async.sharing import Cache, SingleFlight
 from evals_async.webhooks import Webhooks
@@ -228,7 +228,7 @@ class EvalsClient:
         self.clock = clock
         self.flight = flight
         self.cache = cache
-        call = Call(self.send, clock, flight=flight, cache=cache, scope=scope_of(settings, terms))
+        call = Call(self.dispatch, clock, flight=flight, cache=cache, scope=scope_of(settings, terms))
         self.evals: Evals = Evals(call)
         self.files: Files = Files(call)
         self.graders: Graders = Graders(call)
@@ -242,7 +242,22 @@ class EvalsClient:
         timeout: float | Timeouts | Omit | None = OMIT,
         settle: Callable[[], Awaitable[T | None]] | None = None,
     ) -> Coroutine[Any, Any, T]:
-        """What `read` makes of the answer to `request`, on this client's terms. For endpoints that no resource has."""
+        """What `read` makes of the answer to `request`, on this client's terms. For endpoints that no resource has.
+
+        Raises `InvalidArgument`, at once, for a path that is not percent-encoded.
+        """
+        checked_path(request.path)
+        return self.dispatch(request, read, timeout=timeout, settle=settle)
+
+    def dispatch(
+        self,
+        request: Request,
+        read: Callable[[Reply], Awaitable[T]],
+        *,
+        timeout: float | Timeouts | Omit | None = OMIT,
+        settle: Callable[[], Awaitable[T | None]] | None = None,
+    ) -> Coroutine[Any, Any, T]:
+        """`send`, for a path that was made of a route and quoted ids: the resources'."""
         terms = self.terms
         return self.pipeline.send(
             request,

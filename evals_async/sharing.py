@@ -6,47 +6,13 @@ What is worth sharing, and under which key, is decided above. Nothing here knows
 import asyncio
 import copy
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, Protocol, TypeAlias, TypeVar, TypeVarTuple, Unpack, cast
+from collections.abc import Coroutine, Hashable
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 from evals_async.errors import InvalidArgument
 
 
 V = TypeVar("V")
-Ts = TypeVarTuple("Ts")
-
-
-class Flight:
-    """A call that runs in the task of who asked first, and the futures of those who wait for it."""
-
-    __slots__ = ("cancelling", "leader", "waiters")
-
-    def __init__(self, leader: asyncio.Task[object]) -> None:
-        self.leader = leader  # the task that makes the call
-        self.cancelling = leader.cancelling()
-        self.waiters: list[asyncio.Future[Outcome]] = []
-
-    @property
-    def is_given_up(self) -> bool:
-        """Was the task that makes the call told to end?"""
-        return self.leader.cancelling() > self.cancelling
-
-    def hand_over(self) -> bool:
-        """Let the first who still waits make the call anew; false if nobody does."""
-        while self.waiters:
-            waiter = self.waiters.pop(0)
-            if not waiter.done():
-                waiter.set_result(TAKE_OVER)
-                return True
-        return False
-
-    def land(self, outcome: "Outcome") -> None:
-        value, error = outcome
-        # Emptied, for the frames of those who wait hold it, and their errors hold the frames.
-        waiters, self.waiters = self.waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result((value, None if error is None else twin_of(error)))
 
 
 Outcome: TypeAlias = tuple[Any, BaseException | None]
@@ -62,58 +28,81 @@ class SingleFlight:
     The call runs in the task of the first who asked, so that one that nobody shares costs next to nothing. A waiter
     that is cancelled leaves alone; when the one who makes the call is cancelled, the next one makes it anew; when the
     last one leaves, it is over. A failure reaches everyone who waits, as an exception object of his own, and is
-    forgotten: the next to ask calls anew. Each event loop has its own flights.
+    forgotten: the next to ask calls anew. Only calls of one event loop share.
     """
 
     def __init__(self) -> None:
-        self.flights: dict[Hashable, Flight] = {}
+        self.leaders: dict[Hashable, asyncio.Task[object]] = {}  # who makes the calls
+        self.waiters: dict[Hashable, list[tuple[asyncio.Future[Outcome], asyncio.Task[object]]]] = {}
 
-    async def run(self, key: Hashable, call: Callable[[Unpack[Ts]], Awaitable[V]], *arguments: *Ts) -> V:
-        """The result of the call that runs under `key`; if none does, of `call(*arguments)`. Raises what it raises."""
-        flights, task = self.flights, asyncio.current_task()
+    async def run(self, key: Hashable, call: Coroutine[Any, Any, V]) -> V:
+        """The result of the call that runs under `key`; if none does, of `call`, which is closed where it is not
+        needed. Raises what the call raises.
+        """
+        task = asyncio.current_task()
         assert task is not None  # noqa: S101  # whatever awaits a call runs in a task
-        key = (key, task.get_loop())
-        flight = flights.get(key)
-        if flight is None or flight.is_given_up:
-            flight = flights[key] = Flight(task)
-        else:
-            outcome = await follow(flight, task.get_loop().create_future())
+        leader = self.leaders.get(key)
+        if leader is not None and leader.get_loop() is not task.get_loop():
+            return await call
+        if leader is not None and not leader.cancelling():  # one that was told to end is followed no more
+            outcome = await self.follow(key, task, call)
             if outcome is not TAKE_OVER:
                 try:
                     if outcome[1] is not None:
                         raise outcome[1]
                     return cast("V", outcome[0])
                 finally:
-                    del outcome, flight, task  # see below
-            flight.leader, flight.cancelling = task, task.cancelling()
+                    del outcome, leader, task  # see below
+        self.leaders[key] = task
         outcome = TAKE_OVER
         try:
-            value = await call(*arguments)
+            value = await call
             outcome = (value, None)
             return value
         except BaseException as error:
-            if not (isinstance(error, asyncio.CancelledError) and flight.is_given_up):
+            if not (isinstance(error, asyncio.CancelledError) and task.cancelling()):
                 outcome = (None, error)
             raise
         finally:
-            if outcome is not TAKE_OVER or not flight.hand_over():
-                if flights.get(key) is flight:
-                    del flights[key]
-                if flight.waiters:
-                    flight.land(outcome)
+            self.leave(key, task, outcome)
             # Or this frame and an error's traceback would hold each other until the next collection.
-            del outcome, flight, task
+            del outcome, leader, task
 
+    async def follow(self, key: Hashable, task: asyncio.Task[object], instead: Coroutine[Any, Any, object]) -> Outcome:
+        """What became of the call that runs; or `TAKE_OVER`, and only then the one `instead` is not closed."""
+        waiter: asyncio.Future[Outcome] = task.get_loop().create_future()
+        self.waiters.setdefault(key, []).append((waiter, task))
+        outcome: Outcome | None = None
+        try:
+            outcome = await waiter
+            return outcome
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.result() is TAKE_OVER:
+                self.leave(key, task, TAKE_OVER)  # the turn had come, at the same moment
+            raise
+        finally:
+            if outcome is not TAKE_OVER:
+                instead.close()
 
-async def follow(flight: Flight, waiter: "asyncio.Future[Outcome]") -> Outcome:
-    """What became of the call, or `TAKE_OVER`."""
-    flight.waiters.append(waiter)
-    try:
-        return await waiter
-    except asyncio.CancelledError:
-        if waiter.done() and not waiter.cancelled() and waiter.result() is TAKE_OVER:
-            flight.hand_over()  # the turn had come, at the same moment
-        raise
+    def leave(self, key: Hashable, task: asyncio.Task[object], outcome: Outcome) -> None:
+        """Tell those who wait what became of the call that `task` made; or let the first of them make it anew."""
+        if self.leaders.get(key) is not task:
+            return  # another leads, and those who wait are his
+        waiters = self.waiters.get(key)
+        while waiters and outcome is TAKE_OVER:
+            waiter, leader = waiters.pop(0)
+            if not waiter.done():
+                self.leaders[key] = leader
+                waiter.set_result(TAKE_OVER)
+                return
+        del self.leaders[key]
+        if waiters is None:
+            return
+        value, error = outcome
+        # Emptied, for the frames of those who wait hold it, and their errors hold the frames.
+        for waiter, _ in self.waiters.pop(key):
+            if not waiter.done():
+                waiter.set_result((value, None if error is None else twin_of(error)))
 
 
 def twin_of(error: BaseException) -> BaseException:

@@ -3,7 +3,7 @@
 import pytest
 import soak
 
-from evals_async.resources import call
+from evals_async.resources.call import Identity
 from evals_async.wire.policy import RETRIES
 
 
@@ -19,10 +19,10 @@ async def test_five_seconds_of_every_fault_at_once() -> None:
 async def test_it_sees_answers_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where ids are not compared, a stale answer reaches a reader, and the soak says so."""
 
-    def believe(value: object, asked: object) -> None:
+    def believe(self: Identity, value: object, ids: object) -> None:
         """Compare nothing."""
 
-    monkeypatch.setattr(call, "same_object", believe)
+    monkeypatch.setattr(Identity, "check", believe)
     report = await soak.soak(2.0, seed=5)
     assert [line for line in report.wrong if line.startswith("asked for")]
 

@@ -203,9 +203,9 @@ class Exporter:
 
     async def is_gone(self, work: Work) -> bool:
         """A second look, because some servers lack whole routes: does the parent itself exist no more?"""
-        ids = {"eval_id": work.eval_id, **({"run_id": work.run_id} if work.run_id else {})}
+        ids = (work.eval_id, work.run_id) if work.run_id else (work.eval_id,)
         try:
-            await self.fetcher.object("run" if work.run_id else "eval", **ids)
+            await self.fetcher.object("run" if work.run_id else "eval", *ids)
         except NotFound:
             return True
         except RequestError as error:
@@ -241,7 +241,7 @@ class Exporter:
     async def copy_eval(self, work: Work) -> None:
         """Copy one eval that was asked for by id."""
         try:
-            text = await self.weather.endure(self.fetcher.object, "eval", eval_id=work.eval_id)
+            text = await self.weather.endure(self.fetcher.object, "eval", work.eval_id)
         except NotFound as error:
             if not await self.database.call(rows.exists, "evals", (work.eval_id,)):
                 raise
@@ -284,7 +284,7 @@ class Exporter:
 
     async def describe(self, work: Work) -> bool:
         """Copy what is known of a file; whether it was of any use."""
-        text = await self.weather.endure(self.fetcher.object, "file", file_id=work.id)
+        text = await self.weather.endure(self.fetcher.object, "file", work.id)
         found = arrival(text, "files", ())
         if isinstance(found, Damaged):
             await self.database.atomic(ledger.keep_damaged, "files", (), self.number, [found])

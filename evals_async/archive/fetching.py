@@ -17,7 +17,7 @@ from evals_async.client import EvalsClient
 from evals_async.errors import RequestError
 from evals_async.listing import too_heavy
 from evals_async.resources.base import parameters, request
-from evals_async.store import TABLES, Kind
+from evals_async.store import Kind
 from evals_async.wire import Reply, RetryPolicy, Timeouts
 
 
@@ -82,13 +82,12 @@ class Fetcher:
             self.received += len(reply.body)
             return page_of(reply.body, kind, parents)
 
-        ids: Mapping[str, str] = dict(zip(TABLES[kind].parents, parents, strict=True))
         purpose = "evals" if kind == "files" else None
         while True:
             query = parameters(after=place.after, limit=place.limit, order="asc", purpose=purpose)
             self.requests += 1
             try:
-                arrivals = await self.client.send(request("GET", ROUTES[kind], "read", {}, ids=ids, query=query), read)
+                arrivals = await self.client.send(request("GET", ROUTES[kind], "read", {}, parents, query=query), read)
             except RequestError as error:
                 if place.limit == 1 or not too_heavy(error):
                     raise
@@ -96,7 +95,7 @@ class Fetcher:
             else:
                 return arrivals, smaller(place, len(arrivals.ids)) if arrivals.size > LARGE_PAGE else place
 
-    async def object(self, kind: str, **ids: str) -> bytes:
+    async def object(self, kind: str, *ids: str) -> bytes:
         """The exact JSON text of one object."""
 
         async def read(reply: Reply) -> bytes:
@@ -104,7 +103,7 @@ class Fetcher:
             return reply.body
 
         self.requests += 1
-        return await self.client.send(request("GET", OBJECTS[kind], "read", {}, ids=ids), read)
+        return await self.client.send(request("GET", OBJECTS[kind], "read", {}, ids), read)
 
     async def content(self, file_id: str, spool: Spool) -> None:
         """Put a file's content into `spool`."""
@@ -114,5 +113,5 @@ class Fetcher:
 
         self.requests += 1
         route = "/files/{file_id}/content"
-        await self.client.send(request("GET", route, "read", {}, ids={"file_id": file_id}, sink=spool), read)
+        await self.client.send(request("GET", route, "read", {}, (file_id,), sink=spool), read)
         spool.file.seek(0)

@@ -3,8 +3,10 @@
 All of it is checked before any I/O. Nothing here knows an endpoint, and nothing sends.
 """
 
+import re
 from collections.abc import Mapping
 from enum import Enum
+from functools import cache
 from typing import Final, Literal, NotRequired, TypeAlias, TypedDict
 from urllib.parse import quote
 
@@ -21,6 +23,9 @@ Query: TypeAlias = tuple[tuple[str, str], ...]
 
 LONGEST_ID = 256  # characters; the longest seen, an Azure dataset URI, has 180
 SHOWN_OF_AN_ID = 40
+
+NAME = re.compile(r"{(\w+)}")  # of an id, in a route
+PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*")  # percent-encoded (RFC 3986, 3.3)
 
 
 class Omit(Enum):
@@ -98,25 +103,30 @@ def json_body(**fields: object) -> dict[str, JSONValue]:
     return body
 
 
+@cache
+def template_of(route: str) -> tuple[str, tuple[str, ...]]:
+    """A route (`/evals/{eval_id}`) as a format (`/evals/%s`), and the names in it."""
+    return NAME.sub("%s", route), tuple(NAME.findall(route))
+
+
 def request(
     method: Literal["GET", "POST", "DELETE"],
     route: str,
     kind: Kind,
     options: CallOptions,
+    ids: tuple[object, ...] = (),
     *,
-    ids: Mapping[str, object] = {},
     query: Query = (),
     body: dict[str, JSONValue] | None = None,
     upload: Upload | None = None,
     sink: Sink | None = None,
 ) -> Request:
-    """The request for a route whose `{names}` are `ids`, with a call's options in it.
+    """The request for a route whose `{names}` are `ids`, in their order, with a call's options in it.
 
     Raises `InvalidArgument` for what cannot be sent, and `TypeError` for an option that there is not.
     """
-    path = route
-    for name, value in ids.items():
-        path = path.replace(f"{{{name}}}", segment(value, name))
+    template, names = template_of(route)
+    path = template % tuple(map(segment, ids, names))
     headers = extra_headers(options) if options else NO_HEADERS
     content: bytes | Upload | None = upload
     if body is not None:
@@ -128,6 +138,13 @@ def request(
     if options and (extra := options.get("extra_query")):
         query = merged(query, parameters(**extra))
     return Request(method, route, path, kind, query, headers, content, sink)
+
+
+def checked_path(path: str) -> str:
+    """A path that no `request` made. Raises `InvalidArgument` for one that would be another line, query or header."""
+    if not PATH.fullmatch(path):
+        raise InvalidArgument(f"the path {ascii(path)[:60]} must begin with a slash and be percent-encoded")
+    return path
 
 
 def extra_headers(options: CallOptions) -> Mapping[str, str]:

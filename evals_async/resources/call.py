@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from operator import attrgetter
 from types import TracebackType
-from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, TypeVarTuple, Unpack, cast
+from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -26,7 +26,8 @@ from evals_async.wire.exchange import Reply, Request
 
 T = TypeVar("T")
 P = ParamSpec("P")
-Ts = TypeVarTuple("Ts")
+
+Ids: TypeAlias = tuple[str, ...]
 
 LARGE_PAGE = 512 * 1024  # bytes from which a page is decoded in slices, between which others get their turn
 
@@ -61,46 +62,51 @@ class RawResponse(Generic[T]):
         return self.parser()
 
 
-class Look(NamedTuple, Generic[T]):
-    """An object that was read, its body, and the reply that brought it; `None` when it came from the cache."""
-
-    value: T
-    body: bytes
-    reply: Reply | None
+Look: TypeAlias = tuple[T, Reply | None]
+"""An object that was read, and the reply that brought it; `None` when it came from the cache."""
 
 
-def same_object(value: object, asked: Mapping[str, str]) -> None:
-    """Raise `ResponseMismatch` when an id is not the one asked for: pools have delivered others' answers."""
-    for name, expected in asked.items():
-        got = getattr(value, name, None)
-        if got is not None and got != expected:
-            raise ResponseMismatch(f"asked for {name} {expected!r}, got {got!r}", asked=expected, got=str(got))
+class Identity:
+    """The attributes in which an object tells which one it is: the ids of what it belongs to, and its own."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        only = names[0]
+        self.of: Callable[[object], object] = (
+            attrgetter(*names) if len(names) > 1 else lambda value: (getattr(value, only),)
+        )
+
+    def check(self, value: object, ids: Ids) -> None:
+        """Raise `ResponseMismatch` when an id is not the one asked for: pools have delivered others' answers."""
+        if self.of(value) == ids:
+            return
+        for name, asked in zip(self.names, ids, strict=True):
+            got = getattr(value, name)
+            if got is not None and got != asked:
+                raise ResponseMismatch(f"asked for {name} {asked!r}, got {got!r}", asked=asked, got=str(got))
+
+    def is_of_all(self, values: Sequence[object], ids: Ids) -> bool:
+        """Do all objects have these ids? A look at each in Python would be a twentieth of a page's time."""
+        return [*map(self.of, values)].count(ids) == len(values)
 
 
-def all_named(values: Sequence[object], asked: Mapping[str, str]) -> bool:
-    """Have all objects the ids that were asked for? A look at each in Python would be a twentieth of a page's time."""
-    try:
-        return all([*map(attrgetter(name), values)].count(expected) == len(values) for name, expected in asked.items())
-    except AttributeError:
-        return False
+Asked: TypeAlias = tuple[Identity, Ids]
+"""Which object an answer must be, or which ones the objects of a listing must belong to."""
 
 
-def object_of(body: bytes, shape: type[T], asked: Mapping[str, str]) -> T:
-    """The object that a body describes, if its ids are the ones `asked` for."""
+def object_of(body: bytes, shape: type[T], asked: Asked | None) -> T:
+    """The object that a body describes, if it is the one `asked` for."""
     value = decode(body, shape)
-    same_object(value, asked)
+    if asked is not None:
+        identity, ids = asked
+        identity.check(value, ids)
     return value
 
 
-def alone(key: object, call: Callable[[Unpack[Ts]], Awaitable[T]], *arguments: *Ts) -> Awaitable[T]:
-    """What `SingleFlight.run` is where nothing is shared."""
-    return call(*arguments)
-
-
-async def look_at(shape: type[T], asked: Mapping[str, str], reply: Reply) -> Look[T]:
+async def look_at(shape: type[T], identity: Identity, ids: Ids, reply: Reply) -> Look[T]:
     value = decode(reply.body, shape)
-    same_object(value, asked)
-    return Look(value, reply.body, reply)
+    identity.check(value, ids)
+    return value, reply
 
 
 class Turnstile:
@@ -157,7 +163,7 @@ class Call:
         shape: type[T],
         options: CallOptions = NO_OPTIONS,
         *,
-        asked: Mapping[str, str] = {},
+        asked: Asked | None = None,
         settle: Callable[[], Awaitable[T | None]] | None = None,
     ) -> T:
         """The object that answers `wanted`; its ids must be the ones `asked` for."""
@@ -173,9 +179,9 @@ class Call:
         shape: type[T],
         options: CallOptions = NO_OPTIONS,
         *,
-        asked: Mapping[str, str],
+        asked: Asked,
         final: Callable[[T], bool] | None = None,
-    ) -> Awaitable[Look[T]]:
+    ) -> Coroutine[Any, Any, Look[T]]:
         """`one`, for a read, with the reply that brought it: concurrent calls for the same thing share a request, and
         what is `final` comes from the cache.
 
@@ -183,18 +189,19 @@ class Call:
         """
         if options:
             return self.looked(wanted, shape, asked, options)
-        run = alone if self.flight is None else self.flight.run
         if self.cache is None or final is None:
-            return run((shape, wanted.path), self.looked, wanted, shape, asked)
-        return run((shape, wanted.path), self.cached, wanted, shape, asked, self.cache, final)
+            look = self.looked(wanted, shape, asked)
+        else:
+            look = self.cached(wanted, shape, asked, self.cache, final)
+        return look if self.flight is None else self.flight.run(wanted.path, look)
 
     def looked(
-        self, wanted: Request, shape: type[T], asked: Mapping[str, str], options: CallOptions = NO_OPTIONS
-    ) -> Awaitable[Look[T]]:
-        return self.send(wanted, partial(look_at, shape, asked), timeout=options.get("timeout", OMIT))
+        self, wanted: Request, shape: type[T], asked: Asked, options: CallOptions = NO_OPTIONS
+    ) -> Coroutine[Any, Any, Look[T]]:
+        return self.send(wanted, partial(look_at, shape, *asked), timeout=options.get("timeout", OMIT))
 
     async def cached(
-        self, wanted: Request, shape: type[T], asked: Mapping[str, str], cache: Cache, final: Callable[[T], bool]
+        self, wanted: Request, shape: type[T], asked: Asked, cache: Cache, final: Callable[[T], bool]
     ) -> Look[T]:
         """The object from the cache, or from the server and then, if `final`, into the cache, as it came.
 
@@ -203,11 +210,11 @@ class Call:
         key = self.scope + wanted.path
         if (kept := await cache.get(key)) is not None:
             with suppress(ResponseError):
-                return Look(object_of(kept, shape, asked), kept, None)
-        look = await self.looked(wanted, shape, asked)
-        if final(look.value):
-            await cache.put(key, look.body)
-        return look
+                return object_of(kept, shape, asked), None
+        value, reply = await self.looked(wanted, shape, asked)
+        if reply is not None and final(value):
+            await cache.put(key, reply.body)
+        return value, reply
 
     def listing(
         self,
@@ -218,7 +225,7 @@ class Call:
         after: str | None,
         limit: int | None,
         max_limit: int = 100,
-        asked: Mapping[str, str] = {},
+        asked: Asked | None = None,
         shrink: Callable[[Exception], bool] | None = None,
     ) -> Pager[T]:
         """A listing of objects whose ids agree with `asked`."""
@@ -229,9 +236,11 @@ class Call:
                     body = decode_page(reply.body, shape)
             else:
                 body = await decode_large_page(reply.body, shape)
-            if not all_named(body.entries, asked):
-                for item in body:
-                    same_object(item, asked)
+            if asked is not None:
+                identity, ids = asked
+                if not identity.is_of_all(body.entries, ids):
+                    for item in body:
+                        identity.check(item, ids)
             return body
 
         async def fetch(after: str | None, limit: int | None) -> PageBody[T]:
@@ -256,7 +265,7 @@ class RawCall(Call):
         shape: type[T],
         options: CallOptions = NO_OPTIONS,
         *,
-        asked: Mapping[str, str] = {},
+        asked: Asked | None = None,
         settle: Callable[[], Awaitable[T | None]] | None = None,
     ) -> T:
         async def read(reply: Reply) -> Any:
@@ -265,12 +274,12 @@ class RawCall(Call):
         return cast("T", await self.send(wanted, read, timeout=options.get("timeout", OMIT)))
 
     def looked(
-        self, wanted: Request, shape: type[T], asked: Mapping[str, str], options: CallOptions = NO_OPTIONS
-    ) -> Awaitable[Look[T]]:
+        self, wanted: Request, shape: type[T], asked: Asked, options: CallOptions = NO_OPTIONS
+    ) -> Coroutine[Any, Any, Look[T]]:
         async def read(reply: Reply) -> Any:
-            return Look(raw_response(reply, lambda: object_of(reply.body, shape, asked)), reply.body, reply)
+            return raw_response(reply, lambda: object_of(reply.body, shape, asked)), reply
 
-        return cast("Awaitable[Look[T]]", self.send(wanted, read, timeout=options.get("timeout", OMIT)))
+        return cast("Coroutine[Any, Any, Look[T]]", self.send(wanted, read, timeout=options.get("timeout", OMIT)))
 
     def listing(
         self,
@@ -281,7 +290,7 @@ class RawCall(Call):
         after: str | None,
         limit: int | None,
         max_limit: int = 100,
-        asked: Mapping[str, str] = {},
+        asked: Asked | None = None,
         shrink: Callable[[Exception], bool] | None = None,
     ) -> Pager[T]:
         replies: list[Reply] = []

@@ -12,8 +12,12 @@ from evals_async.models.evals import Eval, EvalDeleted
 from evals_async.models.params import DataSourceConfigInput, GraderInput, Metadata
 from evals_async.pagination import Pager
 from evals_async.resources.base import OMIT, CallOptions, Omit, Order, json_body, parameters, request
-from evals_async.resources.call import Call, raw
+from evals_async.resources.call import Call, Identity, raw
 from evals_async.resources.runs import Runs, RunsWithRawResponse
+
+
+EVAL_ID = Identity("id")
+DELETED_ID = Identity("eval_id")
 
 
 class Evals:
@@ -48,9 +52,9 @@ class Evals:
 
     async def retrieve(self, eval_id: str, **options: Unpack[CallOptions]) -> Eval:
         """The eval of that id: GET /evals/{eval_id}. Raises `NotFound`."""
-        wanted = request("GET", "/evals/{eval_id}", "read", options, ids={"eval_id": eval_id})
-        look = await self.call.look(wanted, Eval, options, asked={"id": eval_id})
-        return look.value
+        wanted = request("GET", "/evals/{eval_id}", "read", options, (eval_id,))
+        found, _ = await self.call.look(wanted, Eval, options, asked=(EVAL_ID, (eval_id,)))
+        return found
 
     async def update(
         self,
@@ -62,8 +66,8 @@ class Evals:
     ) -> Eval:
         """Change an eval's name or metadata, all that the API lets change: POST /evals/{eval_id}."""
         body = json_body(name=name, metadata=metadata)
-        wanted = request("POST", "/evals/{eval_id}", "update", options, ids={"eval_id": eval_id}, body=body)
-        return await self.call.one(wanted, Eval, options, asked={"id": eval_id})
+        wanted = request("POST", "/evals/{eval_id}", "update", options, (eval_id,), body=body)
+        return await self.call.one(wanted, Eval, options, asked=(EVAL_ID, (eval_id,)))
 
     def list(
         self,
@@ -84,12 +88,12 @@ class Evals:
 
     async def delete(self, eval_id: str, **options: Unpack[CallOptions]) -> EvalDeleted:
         """Delete an eval with its runs: DELETE /evals/{eval_id}."""
-        wanted = request("DELETE", "/evals/{eval_id}", "delete", options, ids={"eval_id": eval_id})
+        wanted = request("DELETE", "/evals/{eval_id}", "delete", options, (eval_id,))
 
         async def gone() -> EvalDeleted:
             return EvalDeleted(object="eval.deleted", deleted=True, eval_id=eval_id, assumed=True)
 
-        return await self.call.one(wanted, EvalDeleted, options, asked={"eval_id": eval_id}, settle=gone)
+        return await self.call.one(wanted, EvalDeleted, options, asked=(DELETED_ID, (eval_id,)), settle=gone)
 
     @overload
     async def retrieve_many(

@@ -15,7 +15,7 @@ from evals_async.jsontext import JSONValue
 from evals_async.models.files import File, FileDeleted
 from evals_async.pagination import Pager
 from evals_async.resources.base import OMIT, CallOptions, Order, parameters, request, text_of
-from evals_async.resources.call import Call, raw
+from evals_async.resources.call import Call, Identity, raw
 from evals_async.wire.exchange import Reply, Upload
 
 
@@ -25,6 +25,8 @@ FileInput: TypeAlias = FileSource | tuple[str | None, FileSource] | tuple[str | 
 """
 
 MAX_FILES_PER_PAGE = 10_000
+
+FILE_ID = Identity("id")
 
 
 @runtime_checkable
@@ -119,9 +121,9 @@ class Files:
 
     async def retrieve(self, file_id: str, **options: Unpack[CallOptions]) -> File:
         """What is known of a file: GET /files/{file_id}. Raises `NotFound`."""
-        wanted = request("GET", "/files/{file_id}", "read", options, ids={"file_id": file_id})
-        look = await self.call.look(wanted, File, options, asked={"id": file_id})
-        return look.value
+        wanted = request("GET", "/files/{file_id}", "read", options, (file_id,))
+        found, _ = await self.call.look(wanted, File, options, asked=(FILE_ID, (file_id,)))
+        return found
 
     def list(
         self,
@@ -151,12 +153,11 @@ class Files:
         path, in constant memory; the path appears only when it is whole. Raises `BadRequest` for files whose purpose
         cannot be downloaded.
         """
-        ids = {"file_id": file_id}
         if to is None:
-            wanted = request("GET", "/files/{file_id}/content", "read", options, ids=ids)
+            wanted = request("GET", "/files/{file_id}/content", "read", options, (file_id,))
             return await self.call.send(wanted, file_bytes, timeout=options.get("timeout", OMIT))
         sink = PartFile(Path(to))
-        wanted = request("GET", "/files/{file_id}/content", "read", options, ids=ids, sink=sink)
+        wanted = request("GET", "/files/{file_id}/content", "read", options, (file_id,), sink=sink)
         try:
             await self.call.send(wanted, file_bytes, timeout=options.get("timeout", OMIT))
             sink.keep()
@@ -171,8 +172,8 @@ class Files:
         async def gone() -> FileDeleted:
             return FileDeleted(object="file", id=file_id, deleted=True, assumed=True)
 
-        wanted = request("DELETE", "/files/{file_id}", "delete", options, ids={"file_id": file_id})
-        return await self.call.one(wanted, FileDeleted, options, asked={"id": file_id}, settle=gone)
+        wanted = request("DELETE", "/files/{file_id}", "delete", options, (file_id,))
+        return await self.call.one(wanted, FileDeleted, options, asked=(FILE_ID, (file_id,)), settle=gone)
 
     @overload
     async def retrieve_many(

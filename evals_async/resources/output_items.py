@@ -12,7 +12,7 @@ from evals_async.models.output_items import OutputItem
 from evals_async.models.runs import EvalRun
 from evals_async.pagination import Pager, too_heavy
 from evals_async.resources.base import CallOptions, Order, parameters, request
-from evals_async.resources.call import Call, raw
+from evals_async.resources.call import Call, Identity, raw
 
 
 RunKey: TypeAlias = str | tuple[str, str] | EvalRun
@@ -21,10 +21,14 @@ RunKey: TypeAlias = str | tuple[str, str] | EvalRun
 R = TypeVar("R", bound=RunKey)
 
 ITEMS = "/evals/{eval_id}/runs/{run_id}/output_items"
+ITEM = ITEMS + "/{output_item_id}"
+
+ITEM_IDS = Identity("eval_id", "run_id", "id")
+RUN_OF_ITEM = Identity("eval_id", "run_id")
 
 
-def ids_of(run: RunKey, eval_id: str | None) -> dict[str, str]:
-    """The ids of a run, however it is named.
+def ids_of(run: RunKey, eval_id: str | None) -> tuple[str, str]:
+    """The ids of a run's eval and of the run, however it is named.
 
     Raises `InvalidArgument` when the eval's is unknown, or named twice and differently.
     """
@@ -43,7 +47,7 @@ def ids_of(run: RunKey, eval_id: str | None) -> dict[str, str]:
         raise InvalidArgument(
             f"the eval of the run {run_id!r:.40} is not known: pass eval_id=, or name it (eval_id, run_id)"
         )
-    return {"eval_id": found, "run_id": run_id}
+    return found, run_id
 
 
 class OutputItems:
@@ -61,12 +65,10 @@ class OutputItems:
         self, output_item_id: str, *, run_id: RunKey, eval_id: str | None = None, **options: Unpack[CallOptions]
     ) -> OutputItem:
         """One output item: GET /evals/{eval_id}/runs/{run_id}/output_items/{output_item_id}. Raises `NotFound`."""
-        ids = ids_of(run_id, eval_id)
-        wanted = request(
-            "GET", ITEMS + "/{output_item_id}", "read", options, ids=ids | {"output_item_id": output_item_id}
-        )
-        look = await self.call.look(wanted, OutputItem, options, asked={"id": output_item_id} | ids)
-        return look.value
+        ids = (*ids_of(run_id, eval_id), output_item_id)
+        wanted = request("GET", ITEM, "read", options, ids)
+        found, _ = await self.call.look(wanted, OutputItem, options, asked=(ITEM_IDS, ids))
+        return found
 
     def list(
         self,
@@ -86,8 +88,10 @@ class OutputItems:
         server is asked for again at half its size.
         """
         ids = ids_of(run_id, eval_id)
-        wanted = request("GET", ITEMS, "read", options, ids=ids, query=parameters(order=order, status=status))
-        return self.call.listing(wanted, OutputItem, options, after=after, limit=limit, asked=ids, shrink=too_heavy)
+        wanted = request("GET", ITEMS, "read", options, ids, query=parameters(order=order, status=status))
+        return self.call.listing(
+            wanted, OutputItem, options, after=after, limit=limit, asked=(RUN_OF_ITEM, ids), shrink=too_heavy
+        )
 
     @overload
     async def retrieve_many(
@@ -124,9 +128,9 @@ class OutputItems:
         on_progress: OnProgress | None = None,
     ) -> tuple[OutputItem | Exception, ...]:
         """Those output items of one run, in their order, at most `concurrency` requests at once; see `gather_many`."""
-        run = tuple(ids_of(run_id, eval_id).values())
+        run = ids_of(run_id, eval_id)
         return await gather_many(
-            lambda output_item_id: self.retrieve(output_item_id, run_id=(run[0], run[1])),
+            lambda output_item_id: self.retrieve(output_item_id, run_id=run),
             output_item_ids,
             concurrency=concurrency,
             on_error=on_error,

@@ -15,7 +15,7 @@ from evals_async.models.runs import EvalRun, RunDeleted
 from evals_async.pagination import Pager
 from evals_async.polling import POLL_CONCURRENCY, STEADY, Pace, poll_many, poll_until
 from evals_async.resources.base import NO_OPTIONS, OMIT, CallOptions, Order, json_body, parameters, request
-from evals_async.resources.call import Call, raw
+from evals_async.resources.call import Call, Identity, raw
 from evals_async.resources.output_items import OutputItems, OutputItemsWithRawResponse, R, RunKey, ids_of
 from evals_async.wire.delays import poll_delay
 
@@ -29,6 +29,10 @@ CANCELED = ("canceled", "cancelled")
 
 RUNS = "/evals/{eval_id}/runs"
 RUN = "/evals/{eval_id}/runs/{run_id}"
+
+RUN_IDS = Identity("eval_id", "id")
+EVAL_OF_RUN = Identity("eval_id")
+DELETED_ID = Identity("run_id")
 
 
 class Runs:
@@ -61,15 +65,15 @@ class Runs:
             name=OMIT if name is None else name,
             metadata=OMIT if metadata is None else metadata,
         )
-        wanted = request("POST", RUNS, "create", options, ids={"eval_id": eval_id}, body=body)
-        return await self.call.one(wanted, EvalRun, options, asked={"eval_id": eval_id})
+        wanted = request("POST", RUNS, "create", options, (eval_id,), body=body)
+        return await self.call.one(wanted, EvalRun, options, asked=(EVAL_OF_RUN, (eval_id,)))
 
     async def retrieve(self, run_id: RunKey, *, eval_id: str | None = None, **options: Unpack[CallOptions]) -> EvalRun:
         """A run as it is now: GET /evals/{eval_id}/runs/{run_id}. Raises `NotFound`."""
         ids = ids_of(run_id, eval_id)
-        wanted = request("GET", RUN, "read", options, ids=ids)
-        look = await self.call.look(wanted, EvalRun, options, asked=asked_of(ids), final=is_terminal)
-        return look.value
+        wanted = request("GET", RUN, "read", options, ids)
+        run, _ = await self.call.look(wanted, EvalRun, options, asked=(RUN_IDS, ids), final=is_terminal)
+        return run
 
     def list(
         self,
@@ -86,9 +90,10 @@ class Runs:
         `after` is the id to go on from, `limit` the page size, 1 to 100. Await the result for one page, iterate over it
         for all.
         """
-        ids = {"eval_id": eval_id}
-        wanted = request("GET", RUNS, "read", options, ids=ids, query=parameters(order=order, status=status))
-        return self.call.listing(wanted, EvalRun, options, after=after, limit=limit, asked=ids, shrink=body_too_large)
+        wanted = request("GET", RUNS, "read", options, (eval_id,), query=parameters(order=order, status=status))
+        return self.call.listing(
+            wanted, EvalRun, options, after=after, limit=limit, asked=(EVAL_OF_RUN, (eval_id,)), shrink=body_too_large
+        )
 
     async def cancel(self, run_id: RunKey, *, eval_id: str | None = None, **options: Unpack[CallOptions]) -> EvalRun:
         """Cancel a run that is not over: POST /evals/{eval_id}/runs/{run_id}/cancel, or without `/cancel`.
@@ -100,12 +105,12 @@ class Runs:
         ids = ids_of(run_id, eval_id)
 
         async def look() -> EvalRun | None:
-            run = await self.call.one(request("GET", RUN, "read", options, ids=ids), EvalRun, asked=asked_of(ids))
+            run = await self.call.one(request("GET", RUN, "read", options, ids), EvalRun, asked=(RUN_IDS, ids))
             return run if run.status in CANCELED else None
 
         async def post(route: str) -> EvalRun:
-            wanted = request("POST", route, "cancel", options, ids=ids)
-            return await self.call.one(wanted, EvalRun, options, asked=asked_of(ids), settle=look)
+            wanted = request("POST", route, "cancel", options, ids)
+            return await self.call.one(wanted, EvalRun, options, asked=(RUN_IDS, ids), settle=look)
 
         try:
             return await post(RUN + "/cancel")
@@ -125,10 +130,10 @@ class Runs:
         ids = ids_of(run_id, eval_id)
 
         async def gone() -> RunDeleted:
-            return RunDeleted(object="eval.run.deleted", deleted=True, run_id=ids["run_id"], assumed=True)
+            return RunDeleted(object="eval.run.deleted", deleted=True, run_id=ids[1], assumed=True)
 
-        wanted = request("DELETE", RUN, "delete", options, ids=ids)
-        return await self.call.one(wanted, RunDeleted, options, asked={"run_id": ids["run_id"]}, settle=gone)
+        wanted = request("DELETE", RUN, "delete", options, ids)
+        return await self.call.one(wanted, RunDeleted, options, asked=(DELETED_ID, ids[1:]), settle=gone)
 
     async def wait(
         self,
@@ -148,10 +153,10 @@ class Runs:
         Raises `WaitTimeout`, with the run as last seen in `.last`; and with `raise_on_failure` a `RunFailed` for any
         end but `completed`.
         """
-        key = tuple(ids_of(run_id, eval_id).values())
+        key = ids_of(run_id, eval_id)
         watch = Watch(self.call, raise_on_failure)
         return await poll_until(
-            lambda: watch.look((key[0], key[1])),
+            lambda: watch.look(key),
             watch.is_over,
             clock=self.call.clock,
             timeout=timeout,
@@ -303,10 +308,10 @@ class Watch:
 
     async def look(self, run_id: RunKey, eval_id: str | None = None) -> EvalRun:
         ids = ids_of(run_id, eval_id)
-        wanted = request("GET", RUN, "read", NO_OPTIONS, ids=ids)
-        look = await self.call.look(wanted, EvalRun, asked=asked_of(ids), final=is_terminal)
-        self.delays[look.value.id] = poll_delay(look.reply, self.call.clock.time()) if look.reply is not None else None
-        return look.value
+        wanted = request("GET", RUN, "read", NO_OPTIONS, ids)
+        run, reply = await self.call.look(wanted, EvalRun, asked=(RUN_IDS, ids), final=is_terminal)
+        self.delays[run.id] = poll_delay(reply, self.call.clock.time()) if reply is not None else None
+        return run
 
     def delay(self, run: EvalRun) -> float | None:
         return self.delays.get(run.id)
@@ -323,11 +328,6 @@ class Watch:
 def run_failed(run: EvalRun) -> RunFailed:
     reason = run.failure.message if run.failure is not None else None
     return RunFailed(f"the run {run.id} ended as {run.status}" + (f": {reason:.200}" if reason else ""), run=run)
-
-
-def asked_of(ids: dict[str, str]) -> dict[str, str]:
-    """The ids that a run must have, by their names on the run."""
-    return {"id": ids["run_id"], "eval_id": ids["eval_id"]}
 
 
 def is_terminal(run: EvalRun) -> bool:

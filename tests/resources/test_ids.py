@@ -14,6 +14,7 @@ from evals_async import EvalsClient
 from evals_async.errors import InvalidArgument, NotFound
 from evals_async.resources.base import segment
 from evals_async.server import LocalServer
+from evals_async.wire import Reply, Request
 
 
 ODD_IDS = [
@@ -143,3 +144,15 @@ async def test_no_file_is_made_for_a_bad_id(client: EvalsClient, seam: Seam, tmp
     with pytest.raises(InvalidArgument):
         await client.files.content("..", to=tmp_path / "a")
     assert ([], []) == (list(tmp_path.iterdir()), seam.sent)
+
+
+@pytest.mark.parametrize("path", ["", "evals", "/a b", "/a\r\nX: y", "/a?b=c", "/a#b", "/é", "/a\x7f", "/<a>"])
+async def test_paths_that_would_be_something_else(client: EvalsClient, seam: Seam, path: str) -> None:
+    """Also the path of a request that no resource made is refused at once, unless it is percent-encoded."""
+
+    async def read(reply: Reply) -> bytes:
+        return reply.body
+
+    with pytest.raises(InvalidArgument, match="percent-encoded"):
+        await client.send(Request("GET", "/evals", path, "read"), read)
+    assert [] == seam.sent

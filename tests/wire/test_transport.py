@@ -502,16 +502,6 @@ async def test_headers_that_would_be_others(name: str, value: str) -> None:
         assert "v1" not in str(caught.value)
 
 
-@pytest.mark.parametrize("path", ["", "evals", "/a b", "/a\r\nX: y", "/a?b=c", "/a#b", "/é", "/a\x7f", "/<a>"])
-async def test_paths_that_would_be_something_else(path: str) -> None:
-    """G3: what is not percent-encoded is refused before anything is sent, and takes no slot."""
-    async with serving(answer()) as (server, pipeline):
-        with pytest.raises(InvalidArgument, match="percent-encoded"):
-            await get(pipeline, path=path)
-        assert not server.seen
-        assert 0 == pipeline.statistics().in_flight
-
-
 async def test_errors_are_freed_without_the_collector() -> None:
     """An error that nobody keeps is gone at once, and with it the body that it holds; also one that ended a task."""
     async with serving(answer(200, b"x")) as (_, pipeline):

@@ -62,9 +62,13 @@ def thawed(model: type[Model]) -> type:
     (`__class__` assignment between classes of equal `__slots__` and bases); a test holds every model to it.
     """
     slots = [name for name in model.__dict__["__slots__"] if name != "__weakref__"]
-    # Both, or CPython goes through Python for every assignment: the two share one slot of the type.
-    assignable = {"__setattr__": object.__setattr__, "__delattr__": object.__delattr__}
-    return type(model.__name__, model.__bases__, {"__slots__": slots, **assignable})
+    plain = {
+        # Both, or CPython goes through Python for every assignment: the two share one slot of the type.
+        "__setattr__": object.__setattr__,
+        "__delattr__": object.__delattr__,
+        "__init__": object.__init__,
+    }
+    return type(model.__name__, model.__bases__, {"__slots__": slots, **plain})
 
 
 def without_none(shape: Any) -> Any:
@@ -145,7 +149,6 @@ def model_hook(model: type[Model], converter: cattrs.BaseConverter) -> Hook:
         "required": required,
         "wrong": wrong,
         "model": model,
-        "new": object.__new__,
         "Thawed": thawed(model),
         "NO_NULLS": NO_NULLS,
         "NOTHING_EXTRA": NOTHING_EXTRA,
@@ -155,7 +158,7 @@ def model_hook(model: type[Model], converter: cattrs.BaseConverter) -> Hook:
     name = f"structure_{model.__name__}"
     source.add(f"def {name}(d, _):", indent=0)
     source.add("if type(d) is not dict: raise Mismatch('object', json_type(d))")
-    source.add("o = new(Thawed)\nget = d.get\nnones = 0")
+    source.add("o = Thawed()\nget = d.get\nnones = 0")
     for position, field in enumerate(fields):
         write_field(field, 1 << position, source, converter)
     source.add(f"if len(d) + len(absent[nones]) == {len(fields)}: o.extra = NOTHING_EXTRA; o.nulls = NO_NULLS")

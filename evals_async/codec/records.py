@@ -302,7 +302,6 @@ class Filler:
             "NOTHING_EXTRA": NOTHING_EXTRA,
             "Thawed": thawed(self.model),
             "model": self.model,
-            "new": object.__new__,
             "nulls": nulls.known,
             "nulls_of": nulls,
         }
@@ -316,7 +315,7 @@ class Filler:
             # An error that is not one has two nulls, and a page of items hundreds of them: all are one object.
             source.names["empty"] = self.model(nulls=frozenset(nulls.names))
             source.add(f"if {' is '.join(f'record.{field.name}' for field in self.columns)} is None: return empty")
-        source.add("o = new(Thawed)\nbits = 0")
+        source.add("o = Thawed()\nbits = 0")
         for position, (field, make) in enumerate(zip(self.columns, self.makers, strict=True)):
             write_column(field, make, 1 << position, source)
         if self.tag is not None:

@@ -37,6 +37,10 @@ class Clock(Protocol):
         """A block that ends in `TimeoutError` after `seconds`, which may be infinite."""
         ...
 
+    def loop_seconds(self, seconds: float, /) -> float:
+        """So many seconds as the event loop counts them: the same, unless this clock is quicker than the loop's."""
+        ...
+
 
 class Alarm:
     """One timer of a loop for all its deadlines: it is set to the earliest, and looks for the next when it rings.
@@ -86,10 +90,10 @@ class Deadline:
     __slots__ = ("alarm", "cancelling", "end", "passed", "seconds", "task")
 
     def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.passed = False
+        self.seconds = seconds  # as the loop counts them
 
     def __enter__(self) -> None:
+        self.passed = False
         loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         if task is None:
@@ -109,7 +113,9 @@ class Deadline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.alarm.waiting.discard(self)
-        if self.passed and self.task.uncancel() <= self.cancelling and kind is asyncio.CancelledError:
+        task = self.task
+        del self.task  # or an error that ends the task, and knows of this, would wait for a collection
+        if self.passed and task.uncancel() <= self.cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
 
@@ -120,6 +126,7 @@ class SystemClock:
     time = staticmethod(time.time)
     random = staticmethod(random.random)
     timeout = Deadline
+    loop_seconds = staticmethod(float)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

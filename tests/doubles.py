@@ -49,6 +49,9 @@ class FakeClock:
     def timeout(self, seconds: float) -> Deadline:
         return Deadline(seconds)
 
+    def loop_seconds(self, seconds: float, /) -> float:
+        return seconds
+
 
 class ScaledClock:
     """Real time, `speed` times as fast: sixty seconds at speed 100 are 0.6.
@@ -74,4 +77,7 @@ class ScaledClock:
         await asyncio.sleep(seconds / self.speed)
 
     def timeout(self, seconds: float) -> Deadline:
-        return Deadline(seconds / self.speed)
+        return Deadline(self.loop_seconds(seconds))
+
+    def loop_seconds(self, seconds: float, /) -> float:
+        return seconds / self.speed

@@ -12,7 +12,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from evals_async.errors import Attempt, ConnectFailed, DeadlineExceeded, InvalidArgument, RequestError
 from evals_async.wire.auth import SecretHeaders, redacted, secrets_in
-from evals_async.wire.exchange import NO_HEADERS, Reply, Request, Upload
+from evals_async.wire.exchange import NO_HEADERS, USUAL, Reply, Request, Upload
 from evals_async.wire.policy import RetryPolicy, Timeouts
 from evals_async.wire.trip import Trip
 
@@ -21,12 +21,6 @@ T = TypeVar("T")
 
 Read: TypeAlias = Callable[[Reply], Awaitable[T]]
 """Turns a successful reply into a value; may raise `DecodeError` and `ResponseMismatch`, which the table knows."""
-
-ACCEPTED: Mapping[str, str] = {
-    "Accept": "application/json",
-    "Accept-Encoding": "gzip, deflate",
-    "User-Agent": "evals-async",
-}
 
 HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
@@ -83,7 +77,7 @@ class Call(Generic[T]):
         self.reply: Reply | None = None
         self.began = start
         self.given: Mapping[str, str] = NO_HEADERS  # the credentials of the attempt
-        self.history: list[Attempt] = []
+        self.history: tuple[Attempt, ...] = ()
         self.answered: RequestError | None = None  # the failure that tells most, so far
 
     @property
@@ -94,7 +88,7 @@ class Call(Generic[T]):
 
 def usual_headers(headers: Mapping[str, str]) -> SecretHeaders:
     """What calls send that have no headers of their own: made once for all of them."""
-    return SecretHeaders({**ACCEPTED, **headers})
+    return SecretHeaders({**USUAL, **headers})
 
 
 def call_headers(request: Request, usual: SecretHeaders) -> SecretHeaders:

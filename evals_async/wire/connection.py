@@ -6,16 +6,15 @@ rest of the package together. No object of aiohttp leaves it: its errors hold th
 
 import asyncio
 import io
-import re
 import socket
 import ssl
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import ExitStack
+from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
-from weakref import WeakSet
 
 import aiohttp
 from aiohttp.connector import Connection
@@ -29,14 +28,13 @@ from evals_async.errors import (
     ConnectFailed,
     ConnectionDropped,
     DeadlineExceeded,
-    InvalidArgument,
     ProtocolError,
     RequestError,
     ResponseTruncated,
     TlsError,
     UnexpectedRedirect,
 )
-from evals_async.wire.exchange import NO_HEADERS, Reply, Request, Sink, Upload
+from evals_async.wire.exchange import NO_HEADERS, USUAL, Reply, Request, Sink, Upload
 from evals_async.wire.trip import CURRENT, Trip
 
 
@@ -44,9 +42,9 @@ KEEPALIVE = 15.0  # seconds that an idle connection is kept: less than servers a
 LARGE_BODY = 1024 * 1024  # bytes
 ERROR_BODY = 64 * 1024  # bytes that are read of an error's body
 ERROR_BODY_TIME = 2.0  # seconds that an error's body may take: the status is known already
+TURN = 1024 * 1024  # bytes of a body after which the loop gets its turn
 REASON_SHOWN = 200  # characters of a parser's words, which can quote what the server sent
 
-ENCODED_PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*")  # RFC 3986, 3.3
 NO_SUCH_HOST = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
 UNTYPED = ("Content-Type",)  # aiohttp would say application/octet-stream of a POST without a body
@@ -62,6 +60,12 @@ class Carrier(Exception):
         self.error = error
 
 
+def new_socket(address: tuple[Any, ...]) -> socket.socket:
+    """A socket for a connection that has served no other request; `address` is what getaddrinfo says of one."""
+    CURRENT.get().reused = False
+    return socket.socket(*address[:3])
+
+
 class GuardedConnector(aiohttp.TCPConnector):
     """A pool that hands out no connection with bytes on it that nobody asked for: they would pass for the next answer.
 
@@ -72,9 +76,8 @@ class GuardedConnector(aiohttp.TCPConnector):
     def __init__(self, *, limit: int, ssl: ssl.SSLContext | bool) -> None:
         # aiohttp's own annotation of `socket_factory` leaves a type open.
         super().__init__(  # pyright: ignore[reportUnknownMemberType]
-            limit=limit, limit_per_host=0, keepalive_timeout=KEEPALIVE, ssl=ssl
+            limit=limit, limit_per_host=0, keepalive_timeout=KEEPALIVE, ssl=ssl, socket_factory=new_socket
         )
-        self.used: WeakSet[object] = WeakSet()
 
     async def connect(
         self,
@@ -87,18 +90,15 @@ class GuardedConnector(aiohttp.TCPConnector):
             raise Carrier(failure_for(trip.connection.exception() or aiohttp.ServerDisconnectedError()))
         trip.sent = False
         while True:
+            trip.reused = True
             connection = await super().connect(req, traces, timeout)
             protocol = connection.protocol
-            reused = protocol in self.used
             if protocol is not None and not protocol.should_close:
                 break
             connection.close()
-            if not reused:
+            if not trip.reused:
                 raise Carrier(ConnectionDropped("the server spoke before it was asked"))
-        if not reused:
-            self.used.add(protocol)
         trip.sent = True
-        trip.reused = reused
         trip.connection = protocol
         return connection
 
@@ -120,13 +120,26 @@ async def no_hidden_resend(
     raise Carrier(failure)
 
 
+class NoCookies(aiohttp.DummyCookieJar):
+    """Takes no cookies, and makes no empty set of them for each request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.none: SimpleCookie = SimpleCookie()
+
+    def filter_cookies(self, request_url: URL) -> SimpleCookie:
+        """The cookies for that URL: none, ever."""
+        return self.none
+
+
 def open_session(
     *, connections: int, ssl: ssl.SSLContext | bool, trace_configs: Sequence[aiohttp.TraceConfig]
 ) -> aiohttp.ClientSession:
     """Our own session: no cookies, no environment, no time limits but those of each request."""
     return aiohttp.ClientSession(
         connector=GuardedConnector(limit=connections, ssl=ssl),
-        cookie_jar=aiohttp.DummyCookieJar(),
+        headers=USUAL,
+        cookie_jar=NoCookies(),
         timeout=aiohttp.ClientTimeout(total=None),
         trust_env=False,
         trace_configs=list(trace_configs),
@@ -251,10 +264,15 @@ class Exchange:
 
     async def body(self, content: aiohttp.StreamReader, trip: Trip) -> bytes:
         chunks: list[bytes] = []
+        turn = TURN
         while chunk := await content.readany():
             chunks.append(self.bounded(chunk, trip))
             if content.at_eof():
                 break
+            if trip.received >= turn:
+                # Bytes that are there, or only need be decompressed, are not waited for: others would get no turn.
+                turn = trip.received + TURN
+                await asyncio.sleep(0)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def bounded(self, chunk: bytes, trip: Trip) -> bytes:
@@ -280,17 +298,17 @@ class Exchange:
     def url(self, path: str, query: Sequence[tuple[str, str]]) -> URL:
         """The base URL with `path` after its own path, and `query` merged into its own query, where it wins.
 
-        `path` is sent as it is. Raises `InvalidArgument` for one that would be another line, query or header there.
+        `path` is sent as it is.
         """
-        if not ENCODED_PATH.fullmatch(path):
-            raise InvalidArgument(f"the path {ascii(path)[:60]} must begin with a slash and be percent-encoded")
         url = self.base.with_path(self.prefix + path, encoded=True, keep_query=True)
         return url.update_query(query) if query else url
 
     def prepared(self, headers: Mapping[str, str]) -> CIMultiDict[str]:
         """The headers as aiohttp wants them: made once for as long as the same are sent."""
         if self.latest[0] is not headers:
-            self.latest = (headers, CIMultiDict(headers))
+            # What our session sends anyway is left out: aiohttp goes through the others one by one for each request.
+            usual = USUAL.items() if self.owned else ()
+            self.latest = (headers, CIMultiDict(header for header in headers.items() if header not in usual))
         return self.latest[1]
 
     def options_for(self, connect: float | None, silence: float | None) -> dict[str, Any]:
@@ -323,6 +341,7 @@ async def pour(content: aiohttp.StreamReader, sink: Sink, trip: Trip) -> None:
         while chunk := await next_of(content):
             trip.received += len(chunk)
             sink.write(chunk)
+            await asyncio.sleep(0)  # see `body`
         return
     except Carrier as carrier:
         failure = carrier.error

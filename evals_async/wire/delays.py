@@ -12,8 +12,6 @@ from evals_async.wire.exchange import Headers, Reply
 DECIMAL = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
 GO_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ns|us|µs|ms|s|m|h))+")
 GO_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|µs|ms|s|m|h)")
-REMAINING = ("x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens")
-LIMITS = (*REMAINING, "x-ratelimit-limit-requests", "x-ratelimit-limit-tokens")
 UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -75,23 +73,22 @@ def http_date(text: str) -> float | None:
         return None
 
 
-def tells_limits(headers: Headers) -> bool:
-    """Are `x-ratelimit-*` headers among them? Answers of management endpoints have none."""
-    for name in LIMITS:  # noqa: SIM110  # asked of every answer: no generator for that
-        if name in headers:
-            return True
-    return False
+def something_left(headers: Headers) -> bool | None:
+    """Does something remain of what the server grants? `None` where it tells no limits, as management endpoints do.
 
-
-def nothing_left(headers: Headers) -> bool:
-    """May they say that nothing remains? A look at few characters, for every answer that tells limits."""
-    requests, tokens = REMAINING
-    return headers.get(requests, "").startswith("0") or headers.get(tokens, "").startswith("0")
+    False is to be verified: this is asked of every answer, and looks at few characters.
+    """
+    requests, tokens = headers.get("x-ratelimit-remaining-requests"), headers.get("x-ratelimit-remaining-tokens")
+    if requests is None and tokens is None:
+        return True if "x-ratelimit-limit-requests" in headers or "x-ratelimit-limit-tokens" in headers else None
+    return (requests or "")[:1] != "0" and (tokens or "")[:1] != "0"
 
 
 def rate_limits(headers: Headers) -> RateLimits | None:
     """The rate limits that an answer tells; `None` if it tells none."""
-    return RateLimits(allowance(headers, "requests"), allowance(headers, "tokens")) if tells_limits(headers) else None
+    if something_left(headers) is None:
+        return None
+    return RateLimits(allowance(headers, "requests"), allowance(headers, "tokens"))
 
 
 def allowance(headers: Headers, what: str) -> Allowance:

@@ -23,6 +23,10 @@ Kind: TypeAlias = Literal["read", "create", "update", "cancel", "delete"]
 """What a request does, which decides when it may be sent again (see `retry`)."""
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+USUAL: Mapping[str, str] = MappingProxyType(
+    {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": "evals-async"}
+)
+"""What every request says, unless it says otherwise."""
 
 Headers: TypeAlias = "MultiMapping[str]"
 """An answer's headers: a mapping whose keys may be asked for in any case, and may come more than once."""

@@ -12,7 +12,7 @@ import attrs
 
 from evals_async.clock import Clock
 from evals_async.errors import DeadlineExceeded
-from evals_async.wire.delays import RateLimits, nothing_left, rate_limits, server_delay, tells_limits
+from evals_async.wire.delays import RateLimits, rate_limits, server_delay, something_left
 from evals_async.wire.exchange import Headers, Reply
 
 
@@ -99,9 +99,9 @@ class Gate:
         self.requests = 0
         self.throttles = 0
 
-    def try_enter(self) -> bool:
+    def try_enter(self, now: float) -> bool:
         """Take a slot if that needs no waiting: the usual case, for which nothing is awaited."""
-        if self.paced or not self.free or self.clock.monotonic() < self.held_until:
+        if self.paced or not self.free or now < self.held_until:
             return False
         self.free -= 1
         self.requests += 1
@@ -181,15 +181,15 @@ class Gate:
         """
         now = self.clock.monotonic()
         headers = reply.headers
-        told = tells_limits(headers)
-        if told:
+        left = something_left(headers)
+        if left is not None:
             self.told = headers
         if reply.status < 400:
             if self.paced:
                 self.speed_up(now, now if sent_at is None else sent_at)
             else:
                 self.succeeded.add(now)
-            if told and nothing_left(headers) and (limits := rate_limits(headers)) is not None:
+            if left is False and (limits := rate_limits(headers)) is not None:
                 self.hold(now, min(limits.delay or 0.0, max_hold))
         elif reply.status == 429:
             delay = server_delay(reply, self.clock.time())

@@ -53,7 +53,6 @@ server then answers 404, so that the object is gone.
 NO_QUERY: Sequence[tuple[str, str]] = ()
 USUAL_HEADERS = usual_headers({})
 SUCCESS_GIVES = 1.0  # units of the retry budget that a success gives back
-CLOCK_STEP = 0.01  # seconds by which timers may be early
 
 
 class Pipeline:
@@ -93,14 +92,19 @@ class Pipeline:
         """One attempt: the onion, from the outside in."""
         gate, clock, request = self.gate, self.clock, call.request
         call.trip = call.reply = None
-        if not gate.try_enter():
+        now = clock.monotonic()
+        if not gate.try_enter(now):
             await gate.enter(call.end)
+            now = clock.monotonic()
         # The attempt's time begins here: waiting for a turn is charged to the call alone.
-        call.began = clock.monotonic()
-        trip = call.trip = Trip(min(call.end, call.began + call.longest))
+        call.began = now
+        ends = now + call.longest
+        if ends > call.end:  # noqa: PLR1730  # a call of `min` takes the four hundredth part of a request
+            ends = call.end
+        trip = call.trip = Trip(clock.loop_seconds(ends - now), ends)
         reply = None
         try:
-            with clock.timeout(trip.ends - call.began):
+            with trip:
                 call.given = await self.auth.headers()
                 headers = self.complete_headers(call)
                 if self.on_request is not None:
@@ -109,7 +113,7 @@ class Pipeline:
                     request, headers, call.query, trip=trip, connect=call.timeouts.connect, silence=call.silence
                 )
         except TimeoutError:
-            if clock.monotonic() < trip.ends - CLOCK_STEP:
+            if not trip.passed:
                 raise  # not ours: a token provider's, a hook's
         finally:
             gate.leave()
@@ -209,7 +213,7 @@ class Pipeline:
         if trip is not None:
             seconds = self.clock.monotonic() - call.began
             status = getattr(error, "status", None) if reply is None else reply.status
-            call.history.append(Attempt(type(error).__name__, status, seconds))
+            call.history += (Attempt(type(error).__name__, status, seconds),)
             if reply is None:
                 log(call, "failed", error=type(error).__name__, seconds=seconds)
             if isinstance(error, ResponseError):
@@ -248,7 +252,7 @@ class Pipeline:
         error.about(call.request.method, call.request.path)
         error.attempts = len(call.history)
         error.elapsed = self.clock.monotonic() - call.start
-        error.history = tuple(call.history)
+        error.history = call.history
         error.note = patience.note or None
         error.maybe_executed = patience.ambiguous
         return error

@@ -3,6 +3,8 @@
 from contextvars import ContextVar
 from typing import Protocol
 
+from evals_async.clock import Deadline
+
 
 class Droppable(Protocol):
     """The end of a connection that can be told not to be used again, and that knows what broke it."""
@@ -12,17 +14,18 @@ class Droppable(Protocol):
     def exception(self) -> BaseException | None: ...
 
 
-class Trip:
-    """One attempt of a request.
+class Trip(Deadline):
+    """One attempt of a request, while its time lasts: a deadline that is entered once.
 
     `sent` is false as long as it is certain that no byte of the request left; `reused` tells that its connection had
     served another request before; `received` counts the decoded bytes of the body. `ends` is the monotonic time at
-    which it is given up.
+    which it is given up, by the client's clock; `seconds` is how long that is, by the loop's.
     """
 
     __slots__ = ("connection", "ends", "received", "reused", "sent")
 
-    def __init__(self, ends: float) -> None:
+    def __init__(self, seconds: float, ends: float) -> None:
+        self.seconds = seconds  # and no call of the base's: of these, each attempt makes one
         self.ends = ends
         self.sent = False
         self.reused = False

@@ -1,5 +1,6 @@
 """What each layer of a call costs: the same request over more and more of the package, with the same decoding."""
 
+import math
 from typing import Any
 
 import aiohttp
@@ -58,7 +59,7 @@ class OverExchange(Peer):
         self.headers = usual_headers(BEARER)
 
     async def run(self, run_id: str) -> Any:
-        trip = Trip(float("inf"))
+        trip = Trip(math.inf, math.inf)
         reply = await self.exchange.send(wanted(run_id), self.headers, (), connect=None, silence=None, trip=trip)
         return decode(reply.body, EvalRun)
 

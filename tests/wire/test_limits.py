@@ -158,6 +158,9 @@ class VirtualClock:
     def timeout(self, seconds: float) -> Deadline:
         return Deadline(seconds)
 
+    def loop_seconds(self, seconds: float, /) -> float:
+        return seconds
+
 
 def seconds_of(job: Callable[[Clock], Awaitable[None]]) -> float:
     """How long a job takes in virtual time."""
@@ -241,7 +244,7 @@ def test_a_limited_server_is_used_well_however_it_answers(
         async def call() -> None:
             status = 0
             while status != 200:
-                if not gate.try_enter():
+                if not gate.try_enter(gate.clock.monotonic()):
                     await gate.enter(float("inf"))
                 began = clock.monotonic()
                 answer = serve()
@@ -329,7 +332,7 @@ async def test_all_slots_taken_until_the_deadline() -> None:
 async def test_a_slot_goes_to_who_has_waited_longest() -> None:
     """The queue at the gate is fair, and a slot that a cancelled waiter was just given is passed on."""
     gate = Gate(slots=1, clock=ScaledClock(1.0))
-    assert gate.try_enter()
+    assert gate.try_enter(gate.clock.monotonic())
     order: list[int] = []
 
     async def one(number: int) -> None:
@@ -349,9 +352,13 @@ async def test_a_slot_goes_to_who_has_waited_longest() -> None:
 def test_the_gate_lets_through_without_awaiting() -> None:
     """The usual case needs no coroutine."""
     gate = Gate(slots=2, clock=FakeClock())
-    assert [True, True, False] == [gate.try_enter(), gate.try_enter(), gate.try_enter()]
+    assert [True, True, False] == [
+        gate.try_enter(gate.clock.monotonic()),
+        gate.try_enter(gate.clock.monotonic()),
+        gate.try_enter(gate.clock.monotonic()),
+    ]
     gate.leave()
-    assert gate.try_enter()
+    assert gate.try_enter(gate.clock.monotonic())
 
 
 def test_the_pace_is_cut_once_a_second_grows_by_a_tenth_and_ends_after_a_minute() -> None:
@@ -530,7 +537,7 @@ def test_without_any_success_the_pace_is_half_of_what_was_sent() -> None:
     clock = FakeClock()
     gate = Gate(slots=100, clock=clock)
     for _ in range(40):
-        assert gate.try_enter()
+        assert gate.try_enter(gate.clock.monotonic())
     gate.learn(reply(429))
     assert gate.statistics(retries=0, bytes_received=0).rate == pytest.approx(20.0)
     lone = Gate(slots=1, clock=clock)
@@ -564,7 +571,7 @@ def test_a_success_that_was_the_last_one_allowed_closes_the_gate(headers: dict[s
     gate = Gate(slots=1, clock=FakeClock())
     gate.learn(reply(200, **headers))
     assert held == gate.statistics(retries=0, bytes_received=0).held_for
-    assert gate.try_enter() == (held == 0.0)
+    assert gate.try_enter(gate.clock.monotonic()) == (held == 0.0)
 
 
 async def test_credentials_are_asked_for_anew_on_each_attempt_and_their_failure_is_theirs() -> None:

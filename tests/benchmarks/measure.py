@@ -1,7 +1,8 @@
 """Stop watches: CPU time of this process, wall time, and how busy the server was meanwhile; in rounds, A B A B.
 
 CPU time is what counts: other work on the machine stretches the wall time of whoever is measured at that moment, and
-hardly the CPU time. Of several rounds the best is taken for every client, and ratios are made of those.
+the CPU time less. Of several rounds the median is shown, and a ratio is the median of the ratios within the rounds:
+clients that take their turns one right after the other meet the same weather.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import contextlib
 import gc
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -69,18 +71,42 @@ class Server:
         return Measured(cpu / units, wall / units, busy / wall)
 
 
+@attrs.frozen
+class Rounds:
+    """What a client took in each round."""
+
+    measured: tuple[Measured, ...]
+
+    @property
+    def cpu(self) -> float:
+        return statistics.median(m.cpu for m in self.measured)
+
+    @property
+    def wall(self) -> float:
+        return statistics.median(m.wall for m in self.measured)
+
+    @property
+    def server(self) -> float:
+        return max(m.server for m in self.measured)
+
+    def times(self, other: Self, what: Callable[[Measured], float]) -> float:
+        """How many times as quick as the other one, in the same round."""
+        pairs = zip(self.measured, other.measured, strict=True)
+        return statistics.median(what(theirs) / what(ours) for ours, theirs in pairs)
+
+
 def in_rounds(
-    names: Iterable[str], work: Callable[[str], Coroutine[Any, Any, Measured]], rounds: int
-) -> dict[str, Measured]:
-    """The best of every client, measured in turns, each time in an event loop of its own."""
+    names: Iterable[str],
+    work: Callable[[str], Coroutine[Any, Any, Measured]],
+    rounds: int,
+    run: Callable[[Coroutine[Any, Any, Measured]], Measured] = asyncio.run,
+) -> dict[str, Rounds]:
+    """Every client, measured in turns (A B C, C B A, ...), each time in an event loop of its own."""
     seen: dict[str, list[Measured]] = {name: [] for name in names}
-    for _ in range(rounds):
-        for name, measured in seen.items():
-            measured.append(asyncio.run(work(name)))
-    return {
-        name: Measured(min(m.cpu for m in all_), min(m.wall for m in all_), max(m.server for m in all_))
-        for name, all_ in seen.items()
-    }
+    for number in range(rounds):
+        for name in reversed(seen) if number % 2 else seen:
+            seen[name].append(run(work(name)))
+    return {name: Rounds(tuple(all_)) for name, all_ in seen.items()}
 
 
 async def crowd(one: Callable[[str], Awaitable[object]], names: Sequence[str], concurrency: int) -> None:

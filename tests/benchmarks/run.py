@@ -28,7 +28,7 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 def tables(server: Server, *, short: bool) -> dict[str, Callable[[], cases.Table]]:
     """Every case, by a name that `--only` may choose."""
-    count, rounds = (300, 4) if short else (1000, 16)  # short turns: whatever else the machine does hits all alike
+    count, rounds = (300, 4) if short else (1000, 24)  # short turns: whatever else the machine does hits all alike
     return {
         "fan-out 50": lambda: cases.fan_out(server, count, 50, rounds),
         "fan-out 200": lambda: cases.fan_out(server, count, 200, rounds),

@@ -4,7 +4,8 @@ import asyncio
 import gc
 import json
 from collections.abc import Callable, Sequence
-from operator import attrgetter
+from operator import attrgetter, truediv
+from statistics import median
 from typing import Any
 
 import attrs
@@ -225,24 +226,29 @@ FIRST_ANSWER = {
 }
 
 
-def start(server: Server, repeat: int) -> Table:
+def start(server: Server, rounds: int) -> Table:
     """CPU times of whole processes, less that of one that does nothing."""
-    nothing, _ = child("pass", repeat=2 * repeat)
     imports = {OURS: "import evals_async", OPENAI: "import openai", HAND: "import aiohttp"}
-    rows: list[tuple[str, ...]] = []
-    times: dict[str, tuple[float, float]] = {}
-    for name, program in FIRST_ANSWER.items():
-        imported, _ = child(imports[name], repeat=2 * repeat)
-        lines = "\n".join(line[8:] for line in program.splitlines())
-        code = f"import asyncio, sys\nurl, run, eval_id = sys.argv[1:]{lines}\nasyncio.run(main())"
-        answered, _ = child(code, server.url(), canned.run_id(1), canned.EVAL_ID, repeat=repeat)
-        times[name] = (max(imported - nothing, 1e-5), answered - nothing)
-    for name, (imported, answered) in times.items():
-        base = times[OPENAI]
-        row = (f"{imported * 1e3:,.1f}", ratio(imported, base[0]), f"{answered * 1e3:,.0f}", ratio(answered, base[1]))
-        rows.append((name, *row))
-    shown, _ = child("import sys; sys.argv[1:] = ['--help']; from evals_async.cli import main; main()", repeat=repeat)
-    note = f"`evals-async --help`: {(shown - nothing) * 1e3:,.0f} ms. The bare interpreter: {nothing * 1e3:,.0f} ms."
+    nothing: list[float] = []
+    imported: dict[str, list[float]] = {name: [] for name in imports}
+    answered: dict[str, list[float]] = {name: [] for name in imports}
+    for _ in range(rounds):
+        nothing.append(child("pass", repeat=2)[0])
+        for name, program in FIRST_ANSWER.items():
+            imported[name].append(max(child(imports[name], repeat=2)[0] - nothing[-1], 1e-4))
+            lines = "\n".join(line[8:] for line in program.splitlines())
+            code = f"import asyncio, sys\nurl, run, eval_id = sys.argv[1:]{lines}\nasyncio.run(main())"
+            taken, _ = child(code, server.url(), canned.run_id(1), canned.EVAL_ID)
+            answered[name].append(taken - nothing[-1])
+
+    def cells(times: dict[str, list[float]], name: str, digits: int) -> tuple[str, str]:
+        ratios = map(truediv, times[OPENAI], times[name])
+        return f"{median(times[name]) * 1e3:,.{digits}f}", f"{median(ratios):,.1f}"
+
+    rows = [(name, *cells(imported, name, 1), *cells(answered, name, 0)) for name in imports]
+    shown, _ = child("import sys; sys.argv[1:] = ['--help']; from evals_async.cli import main; main()", repeat=rounds)
+    bare = min(nothing)
+    note = f"`evals-async --help`: {(shown - bare) * 1e3:,.0f} ms. The bare interpreter: {bare * 1e3:,.0f} ms."
     heads = ("client", "import, ms", "x openai", "import and first answer, ms", "x openai")
     return Table("Start: CPU time over the bare interpreter", heads, rows, note)
 

@@ -40,7 +40,7 @@ def tables(server: Server, *, short: bool) -> dict[str, Callable[[], cases.Table
         "decoding": lambda: cases.decoding(5 if short else 15),
         "stall": lambda: cases.stalls(server, 1 if short else 3),
         "retained": lambda: cases.retained(5_000 if short else 100_000),
-        "start": lambda: cases.start(server, 3 if short else 7),
+        "start": lambda: cases.start(server, 2 if short else 12),
         "at once": lambda: cases.at_once(server, 2_000 if short else 10_000, 1 if short else 3),
         "uvloop": lambda: cases.with_uvloop(server, count, 4 if short else 10),
     }

@@ -28,7 +28,7 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 def tables(server: Server, *, short: bool) -> dict[str, Callable[[], cases.Table]]:
     """Every case, by a name that `--only` may choose."""
-    count, rounds = (300, 4) if short else (1000, 24)  # short turns: whatever else the machine does hits all alike
+    count, rounds = (300, 4) if short else (1000, 16)  # short turns: whatever else the machine does hits all alike
     return {
         "fan-out 50": lambda: cases.fan_out(server, count, 50, rounds),
         "fan-out 200": lambda: cases.fan_out(server, count, 200, rounds),
@@ -40,7 +40,7 @@ def tables(server: Server, *, short: bool) -> dict[str, Callable[[], cases.Table
         "decoding": lambda: cases.decoding(5 if short else 15),
         "stall": lambda: cases.stalls(server, 1 if short else 3),
         "retained": lambda: cases.retained(5_000 if short else 100_000),
-        "start": lambda: cases.start(server, 2 if short else 12),
+        "start": lambda: cases.start(server, 2 if short else 8),
         "at once": lambda: cases.at_once(server, 2_000 if short else 10_000, 1 if short else 3),
         "uvloop": lambda: cases.with_uvloop(server, count, 4 if short else 10),
     }

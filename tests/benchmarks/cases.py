@@ -4,7 +4,7 @@ import asyncio
 import gc
 import json
 from collections.abc import Callable, Sequence
-from operator import attrgetter, truediv
+from operator import attrgetter
 from statistics import median
 from typing import Any
 
@@ -33,6 +33,11 @@ class Table:
 
 def ratio(of: float, to: float) -> str:
     return f"{to / of:.1f}" if of else "-"
+
+
+def middle_ratio(of: Sequence[float], to: Sequence[float]) -> float:
+    """The median of the ratios within the rounds."""
+    return median(one / other for one, other in zip(of, to, strict=True))
 
 
 def costs(title: str, unit: str, measured: dict[str, Rounds], *, note: str = "") -> Table:
@@ -76,17 +81,16 @@ def with_uvloop(server: Server, count: int, rounds: int) -> Table:
             await crowd(peer.run, list(map(canned.run_id, range(100))), 50)
             return await server.watch(crowd(peer.run, list(map(canned.run_id, range(count))), 50), count)
 
-    plain = in_rounds((OURS, HAND), work, rounds)
-    quick = in_rounds((OURS, HAND), work, rounds, uvloop.run)
-    rows = [
-        (
-            name,
-            f"{plain[name].cpu * 1e6:,.0f}",
-            f"{quick[name].cpu * 1e6:,.0f}",
-            ratio(quick[name].cpu, plain[name].cpu),
-        )
-        for name in plain
-    ]
+    plain: list[dict[str, Rounds]] = []
+    quick: list[dict[str, Rounds]] = []
+    for _ in range(rounds):
+        plain.append(in_rounds((OURS, HAND), work, 1))
+        quick.append(in_rounds((OURS, HAND), work, 1, uvloop.run))
+    rows: list[tuple[str, ...]] = []
+    for name in (OURS, HAND):
+        before, after = [found[name].cpu for found in plain], [found[name].cpu for found in quick]
+        faster = middle_ratio(before, after)
+        rows.append((name, f"{median(before) * 1e6:,.0f}", f"{median(after) * 1e6:,.0f}", f"{faster:.1f}"))
     return Table("uvloop: runs, 50 at a time", ("client", "asyncio, us per request", "uvloop, us", "faster"), rows)
 
 
@@ -242,8 +246,7 @@ def start(server: Server, rounds: int) -> Table:
             answered[name].append(taken - nothing[-1])
 
     def cells(times: dict[str, list[float]], name: str, digits: int) -> tuple[str, str]:
-        ratios = map(truediv, times[OPENAI], times[name])
-        return f"{median(times[name]) * 1e3:,.{digits}f}", f"{median(ratios):,.1f}"
+        return f"{median(times[name]) * 1e3:,.{digits}f}", f"{middle_ratio(times[OPENAI], times[name]):,.1f}"
 
     rows = [(name, *cells(imported, name, 1), *cells(answered, name, 0)) for name in imports]
     shown, _ = child("import sys; sys.argv[1:] = ['--help']; from evals_async.cli import main; main()", repeat=rounds)

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import msgspec
 from benchmarks import canned, shapes
-from benchmarks.measure import Measured, Rounds, Server, best_of, child, crowd, in_rounds, stall_watch
+from benchmarks.measure import Measured, Rounds, Server, best_of, child, crowd, in_rounds, middle_ratio, stall_watch
 from benchmarks.peers import PEERS
 
 
@@ -33,11 +33,6 @@ class Table:
 
 def ratio(of: float, to: float) -> str:
     return f"{to / of:.1f}" if of else "-"
-
-
-def middle_ratio(of: Sequence[float], to: Sequence[float]) -> float:
-    """The median of the ratios within the rounds."""
-    return median(one / other for one, other in zip(of, to, strict=True))
 
 
 def costs(title: str, unit: str, measured: dict[str, Rounds], *, note: str = "") -> Table:

@@ -71,6 +71,11 @@ class Server:
         return Measured(cpu / units, wall / units, busy / wall)
 
 
+def middle_ratio(of: Iterable[float], to: Iterable[float]) -> float:
+    """The median of the ratios within the rounds."""
+    return statistics.median(one / other for one, other in zip(of, to, strict=True))
+
+
 @attrs.frozen
 class Rounds:
     """What a client took in each round."""
@@ -91,8 +96,7 @@ class Rounds:
 
     def times(self, other: Self, what: Callable[[Measured], float]) -> float:
         """How many times as quick as the other one, in the same round."""
-        pairs = zip(self.measured, other.measured, strict=True)
-        return statistics.median(what(theirs) / what(ours) for ours, theirs in pairs)
+        return middle_ratio(map(what, other.measured), map(what, self.measured))
 
 
 def in_rounds(

@@ -4,6 +4,7 @@ import asyncio
 import copy
 import datetime
 import gc
+import gzip
 import pickle
 import re
 import ssl
@@ -330,6 +331,31 @@ async def test_a_download_goes_to_its_sink_whole_and_begins_again_after_a_break(
         assert (content, 2) == (sink.data, sink.restarts)
         assert ["identity"] * 2 == [seen.header("accept-encoding") for seen in server.seen]
         assert pipeline.statistics().bytes_received >= len(content)
+
+
+async def test_a_download_that_only_needs_unpacking_lets_others_go_on() -> None:
+    """Also a server that compresses unasked does not hold the loop: it goes round between any two megabytes."""
+    content = bytes(16 * 2**20)
+    rounds = 0
+
+    async def go_round() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    class Watchful(Kept):
+        def write(self, chunk: bytes, /) -> None:
+            taken[rounds] = taken.get(rounds, 0) + len(chunk)
+
+    taken: dict[int, int] = {}
+    packed = answer(200, gzip.compress(content), ("Content-Encoding", "gzip"))
+    async with serving(packed) as (_, pipeline):
+        others = asyncio.create_task(go_round())
+        await pipeline.send(download(Watchful()), body_of, timeouts=TIMES, policy=POLICY)
+        others.cancel()
+    assert len(content) == sum(taken.values())
+    assert max(taken.values()) <= 2 * 2**20
 
 
 async def test_an_error_does_not_go_to_the_sink() -> None:

@@ -8,7 +8,7 @@ import asyncio
 import io
 import socket
 import ssl
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -19,7 +19,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
-from multidict import CIMultiDict
+from multidict import CIMultiDict, istr
 from yarl import URL
 
 from evals_async.clock import Clock
@@ -138,7 +138,7 @@ def open_session(
     """Our own session: no cookies, no environment, no time limits but those of each request."""
     return aiohttp.ClientSession(
         connector=GuardedConnector(limit=connections, ssl=ssl),
-        headers=USUAL,
+        headers=header_fields(USUAL.items()),
         cookie_jar=NoCookies(),
         timeout=aiohttp.ClientTimeout(total=None),
         trust_env=False,
@@ -308,7 +308,7 @@ class Exchange:
         if self.latest[0] is not headers:
             # What our session sends anyway is left out: aiohttp goes through the others one by one for each request.
             usual = USUAL.items() if self.owned else ()
-            self.latest = (headers, CIMultiDict(header for header in headers.items() if header not in usual))
+            self.latest = (headers, header_fields(header for header in headers.items() if header not in usual))
         return self.latest[1]
 
     def options_for(self, connect: float | None, silence: float | None) -> dict[str, Any]:
@@ -357,6 +357,13 @@ async def next_of(content: aiohttp.StreamReader) -> bytes:
     except (aiohttp.ClientError, OSError) as error:
         failure = failure_for(error)
     raise Carrier(failure)
+
+
+def header_fields(headers: Iterable[tuple[str, str]]) -> CIMultiDict[str]:
+    """Headers as aiohttp wants them, with names as it compares them, which each request would make anew otherwise: a
+    hundredth of its time.
+    """
+    return CIMultiDict((istr(name), value) for name, value in headers)
 
 
 def multipart(upload: Upload, boundary: str | None, files: ExitStack) -> aiohttp.MultipartWriter:

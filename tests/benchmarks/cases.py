@@ -4,6 +4,8 @@ import asyncio
 import gc
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain
 from operator import attrgetter
 from statistics import median
 from typing import Any
@@ -11,7 +13,18 @@ from typing import Any
 import attrs
 import msgspec
 from benchmarks import canned, shapes
-from benchmarks.measure import Measured, Rounds, Server, best_of, child, crowd, in_rounds, middle_ratio, stall_watch
+from benchmarks.measure import (
+    Measured,
+    Rounds,
+    Server,
+    child,
+    cpu_of,
+    crowd,
+    in_rounds,
+    in_turns,
+    middle_ratio,
+    stall_watch,
+)
 from benchmarks.peers import PEERS
 
 
@@ -31,8 +44,9 @@ class Table:
     note: str = ""
 
 
-def ratio(of: float, to: float) -> str:
-    return f"{to / of:.1f}" if of else "-"
+def middle(times: dict[str, list[float]], name: str, *, unit: float = 1e-3, digits: int = 1) -> tuple[str, str]:
+    """A client's median, and how many times as quick as the official client it was in the same round."""
+    return f"{median(times[name]) / unit:,.{digits}f}", f"{middle_ratio(times[OPENAI], times[name]):,.1f}"
 
 
 def costs(title: str, unit: str, measured: dict[str, Rounds], *, note: str = "") -> Table:
@@ -76,16 +90,18 @@ def with_uvloop(server: Server, count: int, rounds: int) -> Table:
             await crowd(peer.run, list(map(canned.run_id, range(100))), 50)
             return await server.watch(crowd(peer.run, list(map(canned.run_id, range(count))), 50), count)
 
-    plain: list[dict[str, Rounds]] = []
-    quick: list[dict[str, Rounds]] = []
-    for _ in range(rounds):
-        plain.append(in_rounds((OURS, HAND), work, 1))
-        quick.append(in_rounds((OURS, HAND), work, 1, uvloop.run))
+    def cpu_in(client: tuple[str, Callable[[], asyncio.AbstractEventLoop]]) -> float:
+        name, new_loop = client
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            return runner.run(work(name)).cpu
+
+    loops = (asyncio.new_event_loop, uvloop.new_event_loop)
+    cpu = in_turns([(name, new_loop) for new_loop in loops for name in (OURS, HAND)], cpu_in, rounds)
     rows: list[tuple[str, ...]] = []
     for name in (OURS, HAND):
-        before, after = [found[name].cpu for found in plain], [found[name].cpu for found in quick]
-        faster = middle_ratio(before, after)
-        rows.append((name, f"{median(before) * 1e6:,.0f}", f"{median(after) * 1e6:,.0f}", f"{faster:.1f}"))
+        plain, quick = (cpu[name, new_loop] for new_loop in loops)
+        medians = (f"{median(times) * 1e6:,.0f}" for times in (plain, quick))
+        rows.append((name, *medians, f"{middle_ratio(plain, quick):.1f}"))
     return Table("uvloop: runs, 50 at a time", ("client", "asyncio, us per request", "uvloop, us", "faster"), rows)
 
 
@@ -156,24 +172,22 @@ def decoders(body: str) -> dict[str, Callable[[bytes], Any]]:
 
 def decoding(rounds: int) -> Table:
     bodies = {"run": (canned.SMALL, 200), "large run": (canned.LARGE, 10), "page": (canned.PAGE, 20)}
-    rows: dict[str, list[str]] = {}
-    heads = ["client"]
-    for body, (data, repeat) in bodies.items():
-        kinds = decoders(body)
-        for decode in kinds.values():
-            decode(data)
-        best = dict.fromkeys(kinds, float("inf"))
-        for _ in range(rounds):
-            for name, decode in kinds.items():
-                best[name] = min(best[name], best_of(lambda decode=decode, data=data: decode(data), repeat, 1))  # type: ignore[misc]
-        heads += [f"{body}, {len(data) / 1000:,.1f} KB, us", "x openai"]
-        for name, seconds in best.items():
-            rows.setdefault(name, [name]).extend((f"{seconds * 1e6:,.1f}", ratio(seconds, best[OPENAI])))
-    return Table("Decoding: bytes to objects", tuple(heads), [tuple(row) for row in rows.values()])
+
+    def times_of(body: str) -> dict[str, list[float]]:
+        data, repeat = bodies[body]
+        decode = decoders(body)
+        for first in decode.values():
+            first(data)  # functions are made at first use
+        return in_turns(decode, lambda name: cpu_of(partial(decode[name], data), repeat), rounds)
+
+    times = [times_of(body) for body in bodies]
+    rows = [(name, *(cell for of in times for cell in middle(of, name, unit=1e-6))) for name in times[0]]
+    heads = [(f"{body}, {len(data) / 1000:,.1f} KB, us", "x openai") for body, (data, _) in bodies.items()]
+    return Table("Decoding: bytes to objects", ("client", *chain.from_iterable(heads)), rows)
 
 
 RETAIN = """
-import gc, resource, sys, time
+import gc, re, resource, sys, time
 from benchmarks import canned
 from benchmarks.cases import decoders
 name, count = sys.argv[1], int(sys.argv[2])
@@ -189,7 +203,9 @@ gc.collect()
 after = resident()
 began = time.process_time()
 gc.collect()
-print((after - before) / count, time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+taken = time.process_time() - began
+peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]  # ru_maxrss begins with the parent's
+print((after - before) / count, taken, peak)
 """
 
 
@@ -225,28 +241,29 @@ FIRST_ANSWER = {
 }
 
 
+HELP = "import sys; sys.argv[1:] = ['--help']; from evals_async.cli import main; main()"
+
+
+def first_answer(name: str) -> str:
+    lines = "\n".join(line[8:] for line in FIRST_ANSWER[name].splitlines())
+    return f"import asyncio, sys\nurl, run, eval_id = sys.argv[1:]{lines}\nasyncio.run(main())"
+
+
 def start(server: Server, rounds: int) -> Table:
     """CPU times of whole processes, less that of one that does nothing."""
-    imports = {OURS: "import evals_async", OPENAI: "import openai", HAND: "import aiohttp"}
-    nothing: list[float] = []
-    imported: dict[str, list[float]] = {name: [] for name in imports}
-    answered: dict[str, list[float]] = {name: [] for name in imports}
-    for _ in range(rounds):
-        nothing.append(child("pass", repeat=2)[0])
-        for name, program in FIRST_ANSWER.items():
-            imported[name].append(max(child(imports[name], repeat=2)[0] - nothing[-1], 1e-4))
-            lines = "\n".join(line[8:] for line in program.splitlines())
-            code = f"import asyncio, sys\nurl, run, eval_id = sys.argv[1:]{lines}\nasyncio.run(main())"
-            taken, _ = child(code, server.url(), canned.run_id(1), canned.EVAL_ID)
-            answered[name].append(taken - nothing[-1])
+    clients = {OURS: "import evals_async", OPENAI: "import openai", HAND: "import aiohttp"}
+    programs = ["pass", HELP, *clients.values(), *map(first_answer, clients)]
+    arguments = (server.url(), canned.run_id(1), canned.EVAL_ID)
+    taken = in_turns(programs, lambda program: child(program, *arguments)[0], rounds)
 
-    def cells(times: dict[str, list[float]], name: str, digits: int) -> tuple[str, str]:
-        return f"{median(times[name]) * 1e3:,.{digits}f}", f"{middle_ratio(times[OPENAI], times[name]):,.1f}"
+    def over_nothing(program: str) -> list[float]:
+        return [max(of - nothing, 1e-4) for of, nothing in zip(taken[program], taken["pass"], strict=True)]
 
-    rows = [(name, *cells(imported, name, 1), *cells(answered, name, 0)) for name in imports]
-    shown, _ = child("import sys; sys.argv[1:] = ['--help']; from evals_async.cli import main; main()", repeat=rounds)
-    bare = min(nothing)
-    note = f"`evals-async --help`: {(shown - bare) * 1e3:,.0f} ms. The bare interpreter: {bare * 1e3:,.0f} ms."
+    imported = {name: over_nothing(program) for name, program in clients.items()}
+    answered = {name: over_nothing(first_answer(name)) for name in clients}
+    rows = [(name, *middle(imported, name), *middle(answered, name, digits=0)) for name in clients]
+    shown, bare = median(over_nothing(HELP)), median(taken["pass"])
+    note = f"`evals-async --help`: {shown * 1e3:,.0f} ms. The bare interpreter: {bare * 1e3:,.0f} ms."
     heads = ("client", "import, ms", "x openai", "import and first answer, ms", "x openai")
     return Table("Start: CPU time over the bare interpreter", heads, rows, note)
 
@@ -266,19 +283,12 @@ def stalls(server: Server, rounds: int) -> Table:
                 gc.unfreeze()
             return stall.longest
 
-    names = (OURS, OPENAI, HAND, HAND_MSGSPEC)
-    worst = {(name, body): float("inf") for name in names for body in ("5mb", "10mb")}
-    for _ in range(rounds):
-        for (name, body), least in worst.items():
-            worst[name, body] = min(least, asyncio.run(longest(name, body)))
-    rows = [
-        (
-            name,
-            *(f"{worst[name, '5mb'] * 1e3:,.1f}", ratio(worst[name, "5mb"], worst[OPENAI, "5mb"])),
-            *(f"{worst[name, '10mb'] * 1e3:,.1f}", ratio(worst[name, "10mb"], worst[OPENAI, "10mb"])),
-        )
-        for name in names
-    ]
+    def held(body: str) -> dict[str, list[float]]:
+        return in_turns(names, lambda name: asyncio.run(longest(name, body)), rounds)
+
+    names: tuple[str, ...] = (OURS, OPENAI, HAND, HAND_MSGSPEC)
+    small, large = held("5mb"), held("10mb")
+    rows = [(name, *middle(small, name), *middle(large, name)) for name in names]
     heads = ("client", "5 MB, ms", "x openai", "10 MB, ms", "x openai")
     note = "After `gc.freeze()`, so that a collection of everything else is not counted."
     return Table("How long the loop is held while one large page is read and decoded", heads, rows, note)
@@ -317,13 +327,14 @@ def asked_at_once(name: str, url: str, count: int) -> tuple[int, float]:
 
 def at_once(server: Server, count: int, rounds: int) -> Table:
     """All of them asked for at the same time, by each client in a process of its own."""
-    found: dict[str, list[tuple[int, float]]] = {name: [] for name in (MANY, OURS + GATHER, HAND + GATHER)}
-    for _ in range(rounds):
-        for name, seen in found.items():
-            lost, held = child(AT_ONCE, name, server.url(), str(count))[1].split()
-            seen.append((int(lost), float(held)))
+
+    def work(name: str) -> tuple[int, float]:
+        lost, held = child(AT_ONCE, name, server.url(), str(count))[1].split()
+        return int(lost), float(held)
+
+    found = in_turns((MANY, OURS + GATHER, HAND + GATHER), work, rounds)
     rows = [
-        (name, f"{max(lost for lost, _ in seen):,}", f"{min(held for _, held in seen) * 1e3:,.0f}")
+        (name, f"{max(lost for lost, _ in seen):,}", f"{median(held for _, held in seen) * 1e3:,.0f}")
         for name, seen in found.items()
     ]
     heads = ("client", "lost", "longest hold of the loop, ms")

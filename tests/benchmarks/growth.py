@@ -1,15 +1,18 @@
 """How cost grows: with runs, with pages, with concurrency, with the size of a body. Series for a plot."""
 
 import asyncio
+from functools import partial
+from statistics import median
 
 from benchmarks import canned
 from benchmarks.cases import HAND, OPENAI, OURS, decoders
-from benchmarks.measure import Server, best_of, crowd
+from benchmarks.measure import Server, cpu_of, crowd
 from benchmarks.peers import PEERS
 from benchmarks.report import Plot, Series
 
 
 NAMES = (OURS, OPENAI, HAND)
+ROUNDS = range(3)
 
 
 def runs_and_concurrency(server: Server, most: int) -> list[Plot]:
@@ -25,11 +28,11 @@ def runs_and_concurrency(server: Server, most: int) -> list[Plot]:
     for name in NAMES:
         count = 10
         while count <= (most if name != OPENAI else most // 10):
-            seconds[name].append((count, min(asyncio.run(fan(name, count, 50))[0] for _ in range(2))))
+            seconds[name].append((count, median(asyncio.run(fan(name, count, 50))[0] for _ in ROUNDS)))
             count *= 10
         for concurrency in (1, 4, 16, 64, 200):
             enough = 1000 if name != OPENAI else 200
-            pace[name].append((concurrency, max(asyncio.run(fan(name, enough, concurrency))[1] for _ in range(2))))
+            pace[name].append((concurrency, median(asyncio.run(fan(name, enough, concurrency))[1] for _ in ROUNDS)))
     return [
         Plot("Runs, 50 at a time", "runs", "CPU seconds", seconds),
         Plot("Concurrency", "requests at once", "requests per second", pace),
@@ -53,7 +56,7 @@ def pages(server: Server, most: int) -> Plot:
     for name in NAMES:
         for count in (1, 3, 10, 30, 100):
             if count <= most:
-                seconds[name].append((count, min(asyncio.run(go(name, count)) for _ in range(2))))
+                seconds[name].append((count, median(asyncio.run(go(name, count)) for _ in ROUNDS)))
     return Plot("Pages of 100 output items", "pages", "CPU seconds", seconds)
 
 
@@ -67,6 +70,6 @@ def body_size(most: int) -> Plot:
         size = 1
         while size <= most:
             body = canned.text(canned.page(0, size, has_more=False))
-            points.append((len(body), best_of(lambda decode=decode, body=body: decode(body), 1, 3) * 1e3))  # type: ignore[misc]
+            points.append((len(body), median(cpu_of(partial(decode, body)) for _ in ROUNDS) * 1e3))
             size *= 4
     return Plot("Decoding a page (by hand: json.loads alone)", "bytes", "CPU milliseconds", milliseconds)

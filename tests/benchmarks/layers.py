@@ -94,10 +94,9 @@ def layers(server: Server, count: int, rounds: int) -> Table:
             return await server.watch(crowd(peer.run, list(map(canned.run_id, range(count))), 50), count)
 
     measured = in_rounds(LAYERS, work, rounds)
-    shown = {OURS: "+ checked ids, shared reads: the client"}
-    before = [measured[Tuned.name].cpu, *(measured[name].cpu for name in LAYERS[1:-1])]
-    rows = [(HAND, f"{measured[HAND].cpu * 1e6:,.0f}", "")]
-    for name, base in zip(LAYERS[1:], before, strict=True):
-        cpu = measured[name].cpu
-        rows.append((shown.get(name, name), f"{cpu * 1e6:,.0f}", f"{(cpu - base) * 1e6:+,.0f}" if cpu != base else ""))
+    names = {OURS: "+ checked ids, shared reads: the client"}
+    rows: list[tuple[str, ...]] = []
+    for place, name in enumerate(LAYERS):
+        adds = f"{measured[name].more_than(measured[LAYERS[place - 1]]) * 1e6:+,.0f}" if place > 1 else ""
+        rows.append((names.get(name, name), f"{measured[name].cpu * 1e6:,.0f}", adds))
     return Table("Where the time of a request goes: 50 at a time", ("layer", "CPU, us per request", "adds"), rows)

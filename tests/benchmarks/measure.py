@@ -16,10 +16,13 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import attrs
 
+
+K = TypeVar("K")
+T = TypeVar("T")
 
 TESTS = Path(__file__).resolve().parent.parent
 TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
@@ -98,19 +101,26 @@ class Rounds:
         """How many times as quick as the other one, in the same round."""
         return middle_ratio(map(what, other.measured), map(what, self.measured))
 
+    def more_than(self, other: Self) -> float:
+        """How much more CPU time than the other one, in the same round."""
+        return statistics.median(one.cpu - less.cpu for one, less in zip(self.measured, other.measured, strict=True))
 
-def in_rounds(
-    names: Iterable[str],
-    work: Callable[[str], Coroutine[Any, Any, Measured]],
-    rounds: int,
-    run: Callable[[Coroutine[Any, Any, Measured]], Measured] = asyncio.run,
-) -> dict[str, Rounds]:
-    """Every client, measured in turns (A B C, C B A, ...), each time in an event loop of its own."""
-    seen: dict[str, list[Measured]] = {name: [] for name in names}
+
+def in_turns(names: Iterable[K], work: Callable[[K], T], rounds: int) -> dict[K, list[T]]:
+    """What the work of each gave in every round; they take turns: A B C, C B A, ..."""
+    seen: dict[K, list[T]] = {name: [] for name in names}
     for number in range(rounds):
         for name in reversed(seen) if number % 2 else seen:
-            seen[name].append(run(work(name)))
-    return {name: Rounds(tuple(all_)) for name, all_ in seen.items()}
+            seen[name].append(work(name))
+    return seen
+
+
+def in_rounds(
+    names: Iterable[str], work: Callable[[str], Coroutine[Any, Any, Measured]], rounds: int
+) -> dict[str, Rounds]:
+    """Every client, measured in turns, each time in an event loop of its own."""
+    seen = in_turns(names, lambda name: asyncio.run(work(name)), rounds)
+    return {name: Rounds(tuple(measured)) for name, measured in seen.items()}
 
 
 async def crowd(one: Callable[[str], Awaitable[object]], names: Sequence[str], concurrency: int) -> None:
@@ -124,15 +134,12 @@ async def crowd(one: Callable[[str], Awaitable[object]], names: Sequence[str], c
     await asyncio.gather(*(worker() for _ in range(concurrency)))
 
 
-def best_of(work: Callable[[], object], repeat: int, rounds: int) -> float:
-    """CPU seconds of one call, at best."""
-    times: list[float] = []
-    for _ in range(rounds):
-        began = time.process_time()
-        for _ in range(repeat):
-            work()
-        times.append((time.process_time() - began) / repeat)
-    return min(times)
+def cpu_of(work: Callable[[], object], repeat: int = 1) -> float:
+    """CPU seconds of one call, of so many in a row."""
+    began = time.process_time()
+    for _ in range(repeat):
+        work()
+    return (time.process_time() - began) / repeat
 
 
 class Stall:
@@ -169,15 +176,10 @@ def environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(TESTS)}
 
 
-def child(code: str, *arguments: str, repeat: int = 1) -> tuple[float, str]:
-    """The least CPU time of a Python process that runs `code`, in seconds, and what it printed."""
-    times: list[float] = []
-    printed = ""
+def child(code: str, *arguments: str) -> tuple[float, str]:
+    """The CPU time of a Python process that runs `code`, in seconds, and what it printed."""
     command = [sys.executable, "-c", code, *arguments]
-    for _ in range(repeat):
-        began = resource.getrusage(resource.RUSAGE_CHILDREN)
-        ended = subprocess.run(command, check=True, capture_output=True, text=True, env=environment())
-        printed = ended.stdout
-        now = resource.getrusage(resource.RUSAGE_CHILDREN)
-        times.append(now.ru_utime + now.ru_stime - began.ru_utime - began.ru_stime)
-    return min(times), printed.strip()
+    began = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ended = subprocess.run(command, check=True, capture_output=True, text=True, env=environment())
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return now.ru_utime + now.ru_stime - began.ru_utime - began.ru_stime, ended.stdout.strip()

@@ -184,27 +184,28 @@ HAS_RECORDS = parse_fast is not parse_with_stdlib
 
 
 class RecordField(NamedTuple):
-    """A field of a record: its name, its name in JSON, its type, and whether it may be missing."""
+    """A field of a record: its name, its name in JSON, its type; may it be missing, may it be null?"""
 
     name: str
     wire: str
     shape: Any
-    optional: bool
+    optional: bool = False
+    nullable: bool = False
 
 
 def record(name: str, fields: Sequence[RecordField], tag: str | None = None) -> type:
     """A class that objects with those fields, and no others, can be read into; see `reader`.
 
-    Its fields are attributes; see `missing_value`.
+    Its fields are attributes. One that is missing is `None`, or `missing_value()` where null may come as well.
 
     With a `tag` an object must also have it as its `type`, which tells records of a union apart.
     """
     import msgspec
 
     columns: list[Any] = [
-        (field.name, field.shape | None | msgspec.UnsetType, msgspec.UNSET)
-        if field.optional and field.shape is not Any
-        else (field.name, Any, msgspec.UNSET)
+        (field.name, Any if field.shape is Any else field.shape | None | msgspec.UnsetType, msgspec.UNSET)
+        if field.nullable
+        else (field.name, field.shape, None)
         if field.optional
         else (field.name, field.shape)
         for field in fields
@@ -222,7 +223,7 @@ def record(name: str, fields: Sequence[RecordField], tag: str | None = None) -> 
 
 
 def missing_value() -> object:
-    """What a record has for an optional field that was not there."""
+    """What a record has for a field that may be null, and was not there."""
     import msgspec
 
     return msgspec.UNSET

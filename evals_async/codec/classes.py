@@ -140,7 +140,7 @@ def model_hook(model: type[Model], converter: cattrs.BaseConverter) -> Hook:
     Written, and compiled, on the first use of the class.
     """
     fields = wire_fields(model)
-    rest = Rest(list(map(wire_name, fields)))
+    rest = Rest(model, list(map(wire_name, fields)))
     source = Source()
     source.names |= {
         "Mismatch": Mismatch,
@@ -180,17 +180,21 @@ class Absent(dict[int, tuple[str, ...]]):
 
 
 SHARED_NAMES: dict[frozenset[str], frozenset[str]] = {NO_NULLS: NO_NULLS}
+BEEN_NULL: dict[type[Model], set[str]] = {}
+"""Fields that have been null, by their names in JSON: servers send a handful of them so, and always the same."""
 
 
-def shared_names(names: frozenset[str]) -> frozenset[str]:
-    """The one set of those names: a hundred thousand runs share a handful."""
+def note_nulls(model: type[Model], names: frozenset[str]) -> frozenset[str]:
+    """The one set of those names, which are null in an object of the class: a hundred thousand runs share a handful."""
+    BEEN_NULL.setdefault(model, set()).update(names)
     return SHARED_NAMES.setdefault(names, names)
 
 
 class Rest:
     """What an object holds beside the values of known fields: nulls, and fields that the class does not know."""
 
-    def __init__(self, names: list[str]) -> None:
+    def __init__(self, model: type[Model], names: list[str]) -> None:
+        self.model = model
         self.known = frozenset(names)
         self.absent = Absent(names)
         self.shared: dict[tuple[str, ...], frozenset[str]] = {}
@@ -203,7 +207,7 @@ class Rest:
         names = tuple([name for name in absent if name in value])
         nulls = self.shared.get(names)
         if nulls is None:
-            nulls = self.shared[names] = shared_names(frozenset(names))
+            nulls = self.shared[names] = note_nulls(self.model, frozenset(names))
         if len(value) == len(self.known) - len(absent) + len(names):
             return NOTHING_EXTRA, nulls
         return {name: value[name] for name in value if name not in self.known}, nulls

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from evals_async import codec
 from evals_async.codec import decode, decode_large_page, decode_page, encode, records, source_of, structure
-from evals_async.codec.records import GENERAL_TURNS, Filler, Reader
+from evals_async.codec.records import GENERAL_TURNS, LEARNING, Filler, Reader, Records
 from evals_async.errors import DecodeError
+from evals_async.jsontext import JSONValue
 from evals_async.models import Eval, EvalRun, Model, OutputItem, TokenUsage
 from evals_async.models.runs import ErrorInfo
 from evals_async.pagination import PageBody
@@ -61,6 +62,64 @@ def test_records_give_what_hooks_give(model: Any, data: st.DataObject) -> None:
         assert same(found, *listed)
 
 
+def nulls_in(value: object, found: dict[type[Model], frozenset[str]]) -> dict[type[Model], frozenset[str]]:
+    """Which fields of which models are null, anywhere in it."""
+    if isinstance(value, Model):
+        found[type(value)] = found.get(type(value), frozenset()) | value.nulls
+        for field in attrs.fields(type(value)):
+            nulls_in(getattr(value, field.name), found)
+    elif isinstance(value, tuple):
+        for one in cast("tuple[object, ...]", value):
+            nulls_in(one, found)
+    return found
+
+
+@pytest.mark.parametrize("model", CLASSES, ids=lambda model: str(model.__name__))
+@settings(max_examples=10)
+@given(data=st.data())
+def test_nulls_where_they_are_expected(model: Any, data: st.DataObject) -> None:
+    """Records that expect the nulls of a body take it as those do that expect null everywhere, and make the same of it;
+    what records take that expect none is the same, too.
+    """
+    body = json.dumps(data.draw(bodies(model))).encode()
+    found = records.reader(model)(body)
+    if found is not None:
+        expected = nulls_in(found, {})
+        assert same(found, Records(codec.converter, expected).reader(model)(body))
+        without = Records(codec.converter, {}).reader(model)(body)
+        assert same(found, without) if not any(expected.values()) else without is None or same(found, without)
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class Probe(Model):
+    """A class that no other test has ever read."""
+
+    id: str
+    note: str | None = None
+    size: int | None = None
+    free: JSONValue = None
+
+
+def test_nulls_are_learnt() -> None:
+    """After some documents null is expected where it has come; a null elsewhere goes to the hooks, and is then expected
+    too.
+    """
+    reader = records.reader(Probe)
+    noted, sized = b'{"id": "p", "note": null}', b'{"id": "p", "size": null}'
+    assert [("note",)] * LEARNING == [tuple(reader(noted).nulls) for _ in range(LEARNING)]
+    assert "o.size = record.size\n" in source_of(Probe, "fill")
+    assert {"free"} == reader(b'{"id": "p", "free": null}').nulls  # JSON of any kind may be null
+    assert reader(sized) is None
+    hooked = structure(json.loads(sized), Probe)
+    assert [None] * GENERAL_TURNS == [reader(sized) for _ in range(GENERAL_TURNS)]
+    assert same(hooked, reader(sized))
+    assert [{"note"}, set(), 3] == [
+        reader(noted).nulls,
+        reader(b'{"id": "p"}').nulls,
+        reader(b'{"id": "p", "size": 3}').size,
+    ]
+
+
 def test_usual_bodies_are_taken() -> None:
     """A body as the service sends it goes the quick way: otherwise nothing would show that it is gone."""
     assert quick(OutputItem, item(1)) is not None
@@ -101,7 +160,7 @@ def test_empty_errors_are_one_object() -> None:
 
 def test_source_can_be_read() -> None:
     """The function that fills a class is source that can be shown."""
-    decode(b'{"total_tokens": 3}', TokenUsage)
+    Records(codec.converter).reader(TokenUsage)
     shown = source_of(TokenUsage, "fill")
     assert "def fill_TokenUsage(record):" in shown
     assert "v = record.total_tokens\n    if v is None: bits |= 4\n    elif v is MISSING: v = None" in shown
@@ -109,16 +168,16 @@ def test_source_can_be_read() -> None:
 
 def test_vain_attempts_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a body with surprises the next ones go straight to the hooks, and one in a while is tried."""
-    reader = Reader(int, lambda value: value)
+    reader = Reader((int, lambda value: value))
     tried: list[bytes | memoryview] = []
-    read = reader.read
-    assert read is not None
+    assert reader.functions is not None
+    read, make = reader.functions
 
     def noted(data: bytes | memoryview) -> Any:
         tried.append(data)
         return read(data)
 
-    monkeypatch.setattr(reader, "read", noted)
+    monkeypatch.setattr(reader, "functions", (noted, make))
     assert [reader(b"1"), reader(b"'")] == [1, None]
     assert [reader(b"1") for _ in range(GENERAL_TURNS + 1)] == [None] * GENERAL_TURNS + [1]
     assert len(tried) == 3
@@ -147,7 +206,7 @@ async def test_all_ways_to_a_page_are_one(body: bytes, monkeypatch: pytest.Monke
     monkeypatch.setattr(codec.splitter, "skip", 0)
     monkeypatch.setitem(codec.page_readers, OutputItem, records.page_reader(OutputItem))
     by_records = decode_page(body, OutputItem)
-    monkeypatch.setitem(codec.page_readers, OutputItem, Reader(Any, None))
+    monkeypatch.setitem(codec.page_readers, OutputItem, Reader((Any, None)))
     by_hooks = decode_page(body, OutputItem)
     in_slices = await decode_large_page(body, OutputItem)
     for other in (by_records, in_slices):
@@ -155,8 +214,9 @@ async def test_all_ways_to_a_page_are_one(body: bytes, monkeypatch: pytest.Monke
         assert envelope_of(by_hooks) == envelope_of(other)
 
 
-def test_items_are_made_when_asked_for() -> None:
+def test_items_are_made_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page holds what was read; an object is made of it for whoever asks, and is his."""
+    monkeypatch.setitem(codec.page_readers, OutputItem, records.page_reader(OutputItem))
     body = decode_page(page([item(1), item(2)]), OutputItem)
     assert not any(isinstance(entry, Model) for entry in body.entries)
     first, again = next(iter(body)), next(iter(body))

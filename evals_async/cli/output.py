@@ -14,9 +14,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, Protocol, TextIO
 
 import evals_async
-from evals_async import jsontext
 from evals_async.cli.text import Column, fitting, human_seconds, plain, printable
-from evals_async.jsontext import JSONValue
 
 
 GAP = 2  # between two columns
@@ -158,27 +156,32 @@ def say(line: str = "") -> None:
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 
-def write_json(value: JSONValue, *, line: bool = False) -> None:
-    """One JSON document on stdout, indented or on one `line`, in UTF-8 whatever the terminal's encoding."""
-    if line:
-        write_bytes(jsontext.dump(value) + b"\n")
-        return
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+def json_bytes(value: object, *, indent: int | None = None) -> bytes:
+    """One JSON document, on one line or indented, in UTF-8 whatever the terminal's encoding.
+
+    The standard library's: to import `jsontext`, and msgspec with it, took a quarter of `--help`.
+    """
+    separators = (",", ":") if indent is None else None
+    text = json.dumps(value, indent=indent, separators=separators, ensure_ascii=False, allow_nan=False)
     try:
-        data = text.encode()
+        return text.encode()
     except UnicodeEncodeError:  # a lone surrogate: only its escape can be written
-        data = json.dumps(value, indent=2, allow_nan=False).encode()
-    write_bytes(data + b"\n")
+        return json.dumps(value, indent=indent, separators=separators, allow_nan=False).encode()
 
 
-async def stream_json(values: AsyncIterable[JSONValue], *, lines: bool) -> None:
+def write_json(value: object, *, line: bool = False) -> None:
+    """One JSON document on stdout, indented or on one `line`."""
+    write_bytes(json_bytes(value, indent=None if line else 2) + b"\n")
+
+
+async def stream_json(values: AsyncIterable[object], *, lines: bool) -> None:
     """One JSON array on stdout, an element to a line, or JSON lines, written as the values come.
 
     An array whose values end in an error stays open, so that nobody takes it for the whole.
     """
     before = b"" if lines else b"[\n"
     async for value in values:
-        write_bytes(before + jsontext.dump(value) + (b"\n" if lines else b""))
+        write_bytes(before + json_bytes(value) + (b"\n" if lines else b""))
         before = b"" if lines else b",\n"
     if not lines:
         write_bytes(b"[]\n" if before == b"[\n" else b"\n]\n")

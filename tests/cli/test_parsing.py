@@ -39,6 +39,7 @@ HEAVY = (
     "aiohttp",
     "asyncio",
     "cattrs",
+    "msgspec",
     "rich",
     "rich.progress",
     "tenacity",

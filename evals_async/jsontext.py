@@ -154,19 +154,22 @@ def elements(data: bytes) -> list[bytes]:
         return elements_by_hand(data)
 
 
-def text_of(value: JSONValue, *, ascii_only: bool, sort_keys: bool = False) -> str:
+def text_of(value: JSONValue, *, ascii_only: bool, sort_keys: bool = False, indent: int | None = None) -> str:
+    form: dict[str, Any] = {"indent": indent, "separators": (",", ":") if indent is None else None}
     try:
-        return json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, separators=(",", ":"), sort_keys=sort_keys)
+        return json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, sort_keys=sort_keys, **form)
     except (TypeError, ValueError, RecursionError) as error:
         raise NotJSON(str(error)) from None
 
 
-def dump(value: JSONValue) -> bytes:
-    """The compact UTF-8 text of a value. Raises `NotJSON` for what has none: NaN, an object that is no JSON value."""
+def dump(value: JSONValue, *, indent: int | None = None) -> bytes:
+    """The UTF-8 text of a value, on one line or indented. Raises `NotJSON` for what has none: NaN, an object
+    that is no JSON value.
+    """
     try:
-        return text_of(value, ascii_only=False).encode()
+        return text_of(value, ascii_only=False, indent=indent).encode()
     except UnicodeEncodeError:  # a lone surrogate: only its escape can be sent
-        return text_of(value, ascii_only=True).encode()
+        return text_of(value, ascii_only=True, indent=indent).encode()
 
 
 def canonical(value: JSONValue) -> bytes:

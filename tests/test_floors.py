@@ -43,7 +43,7 @@ ORDER: dict[str, tuple[str, ...]] = {
         *("base", "messages", "sources", "graders", "evals", "runs", "output_items"),
         *("files", "grader_runs", "events", "params"),
     ),
-    "codec": ("mismatch", "leaves", "unions", "classes"),
+    "codec": ("mismatch", "leaves", "unions", "classes", "makers", "records"),
     "wire": (
         *("exchange", "auth", "trip", "delays", "failures"),
         *("retry", "limits", "connection", "transport", "pipeline"),

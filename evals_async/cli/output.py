@@ -5,13 +5,12 @@ tab-separated with full values and a header line everywhere else. How values bec
 `text`. The only module that prints; it knows no command and no endpoint, and imports rich only when something is drawn.
 """
 
-import json
 import logging
 import shlex
 import sys
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol, TextIO
+from typing import Any, Literal, Protocol, TextIO, cast
 
 import evals_async
 from evals_async.cli.text import Column, fitting, human_seconds, plain, printable
@@ -157,16 +156,10 @@ def say(line: str = "") -> None:
 
 
 def json_bytes(value: object, *, indent: int | None = None) -> bytes:
-    """One JSON document, on one line or indented, in UTF-8 whatever the terminal's encoding.
+    """One JSON document, on one line or indented, in UTF-8 whatever the terminal's encoding."""
+    from evals_async import jsontext  # here, because msgspec comes with it, which took a quarter of `--help`
 
-    The standard library's: to import `jsontext`, and msgspec with it, took a quarter of `--help`.
-    """
-    separators = (",", ":") if indent is None else None
-    text = json.dumps(value, indent=indent, separators=separators, ensure_ascii=False, allow_nan=False)
-    try:
-        return text.encode()
-    except UnicodeEncodeError:  # a lone surrogate: only its escape can be written
-        return json.dumps(value, indent=indent, separators=separators, allow_nan=False).encode()
+    return jsontext.dump(cast("jsontext.JSONValue", value), indent=indent)
 
 
 def write_json(value: object, *, line: bool = False) -> None:

@@ -1,5 +1,5 @@
 """Bodies without surprises, read in half of the time: `Records` makes, for each model, a record that the JSON library
-reads objects into, and the source of a function that fills a model from such a record.
+reads objects into, and picks what makes the model's values of it (see `makers`). A `Reader` goes that way, or says no.
 
 The JSON library checks types and refuses unknown fields in C; what is left to do here is to move values, to tell null
 from missing, and to choose among the members of unions. Whatever it refuses (an unknown field, an unknown variant, a
@@ -13,21 +13,19 @@ items.
 
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import cattrs
 
-from evals_async.codec.classes import BEEN_NULL, Source, note_nulls, thawed, wire_fields, wire_name, without_none
-from evals_async.codec.leaves import PRIMITIVES, Hook, is_array, is_literal, is_model, is_union, literals
+from evals_async.codec.classes import BEEN_NULL, wire_fields, wire_name, without_none
+from evals_async.codec.leaves import PRIMITIVES, is_array, is_literal, is_model, is_union, literals
+from evals_async.codec.makers import Choice, Each, Filler, General, Maker, Shared, may_refuse
 from evals_async.codec.mismatch import Mismatch
 from evals_async.codec.unions import tags_of
 from evals_async.jsontext import HAS_RECORDS, JSONObject, JSONValue, RecordField, missing_value, reader, record, unread
 from evals_async.models.base import NO_NULLS, NOTHING_EXTRA, Model, Unknown
 from evals_async.pagination import PageBody
 
-
-Maker: TypeAlias = Callable[[Any], Any]
-"""Makes the value of a model's field of what stands in the record."""
 
 REFUSED = (Mismatch, ValueError, RecursionError)
 """What reading and filling raise for a body that is not for records."""
@@ -38,23 +36,8 @@ ENVELOPE = tuple(
 )
 """What a page has beside its items."""
 
-LONGEST_SHARED = 2  # fields of a class whose empty object is shared
 GENERAL_TURNS = 16  # documents of a shape that are not tried as records after one that was refused
 LEARNING = 16  # documents of a shape until records of it expect null only where it has come
-
-
-class Nulls:
-    """The set of names whose bits are set, made once for each set of bits that comes: most runs share a handful."""
-
-    def __init__(self, model: type[Model], names: list[str]) -> None:
-        self.model = model
-        self.names = names
-        self.known: dict[int, frozenset[str]] = {0: NO_NULLS}
-
-    def __call__(self, bits: int) -> frozenset[str]:
-        names = frozenset(name for position, name in enumerate(self.names) if bits >> position & 1)
-        self.known[bits] = note_nulls(self.model, names)
-        return self.known[bits]
 
 
 Way: TypeAlias = tuple[Any, Maker | None]
@@ -69,11 +52,11 @@ def functions_of(way: Way) -> tuple[Callable[[bytes | memoryview], Any], Maker] 
 class Reader:
     """Reads documents of one shape, as long as they are without surprises; by a `better` way once there is one."""
 
-    def __init__(self, way: Way, better: Callable[[], Way | None] | None = None) -> None:
+    def __init__(self, way: Way, better: Callable[[], Way | None] = lambda: None) -> None:
         self.functions = functions_of(way)
         self.better = better
-        self.learning = 0 if better is None else LEARNING
-        self.skip = 0
+        self.learning = LEARNING  # documents until it asks for a better way
+        self.skip = 0  # documents that are not tried
 
     def __call__(self, data: bytes | memoryview) -> Any:
         """What `data` describes, or `None` if that is for the hooks to say.
@@ -94,9 +77,9 @@ class Reader:
             return None
 
     def learn(self) -> None:
-        self.learning -= 1
-        if not self.learning and self.better is not None and (way := self.better()) is not None:
-            self.functions = functions_of(way)  # both at once, for other threads
+        self.learning = max(0, self.learning - 1)  # other threads may be here too
+        if not self.learning and (way := self.better()) is not None:
+            self.functions = functions_of(way)  # both at once, for those
 
 
 class Records:
@@ -237,12 +220,6 @@ def page_around(entries: tuple[Any, ...], page: Any, make: Maker | None = None) 
     return PageBody(entries, first_id, last_id, has_more, NOTHING_EXTRA, make)
 
 
-def may_refuse(make: object, *within: object) -> bool:
-    """May it raise a `Mismatch`, because hooks have a part in it?"""
-    inner = make.makers if isinstance(make, Choice | Filler) else (make.make,) if isinstance(make, Each) else ()
-    return isinstance(make, General) or (make not in within and any(may_refuse(one, make, *within) for one in inner))
-
-
 def split_page(page: Any) -> PageBody[bytes]:
     return page_around(tuple(map(bytes, page.data)), page)
 
@@ -276,156 +253,3 @@ def array_of(kind: Any) -> Any:
 
 def is_map_like(shape: Any) -> bool:
     return not (is_model(shape) or shape in PRIMITIVES or is_literal(shape) or is_array(shape))
-
-
-class General:
-    """Makes values by the hooks of `classes` and `unions`, looked up on the first use."""
-
-    def __init__(self, shape: Any, converter: cattrs.BaseConverter) -> None:
-        self.shape = shape
-        self.converter = converter
-        self.hook: Hook | None = None
-
-    def __call__(self, value: Any) -> Any:
-        if self.hook is None:
-            self.hook = self.converter.get_structure_hook(self.shape)
-        return self.hook(value, None)
-
-
-class Shared:
-    """Makes one object of equal strings that are known: they repeat in every run that is kept."""
-
-    def __init__(self, known: dict[str, str]) -> None:
-        self.known = known
-
-    def __call__(self, value: str) -> str:
-        return self.known.get(value, value)
-
-
-class Each:
-    """Makes tuples of lists, and of each element what `make` makes of it."""
-
-    def __init__(self, make: Maker | None) -> None:
-        self.make = make
-
-    def __call__(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        return values if self.make is None else tuple(map(self.make, values))
-
-
-class Choice:
-    """Makes values of the kinds of records that have a function in its table, and leaves all others."""
-
-    def __init__(self, table: dict[type, Maker]) -> None:
-        self.table = table
-        self.makers = tuple(table.values())  # the table's own are replaced by functions as those are written
-        for make in table.values():
-            if isinstance(make, Filler):
-                make.tables.append(table)
-
-    def __call__(self, value: Any) -> Any:
-        make = self.table.get(cast("type[object]", type(value)))
-        return value if make is None else make(value)
-
-
-class Filler:
-    """Fills a model from its record, by a function that is written on the first use."""
-
-    def __init__(
-        self, model: type[Model], columns: list[RecordField], makers: list[Maker | None], tag: str | None
-    ) -> None:
-        self.model = model
-        self.columns = columns
-        self.makers = makers
-        self.tag = tag
-        self.function: Maker | None = None
-        self.tables: list[dict[type, Maker]] = []  # where it stands until then
-
-    def __call__(self, value: Any) -> Any:
-        return self.written()(value)
-
-    def written(self) -> Maker:
-        if self.function is None:
-            self.function = self.write()
-            for table in self.tables:
-                table.update((kind, self.function) for kind, make in table.items() if make is self)
-        return self.function
-
-    def write(self) -> Maker:
-        source = Source()
-        nulls = Nulls(self.model, [field.wire for field in self.columns])
-        source.names |= {
-            "MISSING": missing_value(),
-            "NOTHING_EXTRA": NOTHING_EXTRA,
-            "NO_NULLS": NO_NULLS,
-            "Thawed": thawed(self.model),
-            "model": self.model,
-            "nulls": nulls.known,
-            "nulls_of": nulls,
-        }
-        name = f"fill_{'' if self.tag is None else 'tagged_'}{self.model.__name__}"
-        source.add(f"def {name}(record):", indent=0)
-        if (
-            len(self.columns) <= LONGEST_SHARED
-            and not any(self.makers)
-            and all(field.nullable for field in self.columns)
-        ):
-            # An error that is not one has two nulls, and a page of items hundreds of them: all are one object.
-            source.names["empty"] = self.model(nulls=note_nulls(self.model, frozenset(nulls.names)))
-            source.add(f"if {' is '.join(f'record.{field.name}' for field in self.columns)} is None: return empty")
-        may_be_null = any(field.nullable for field in self.columns)
-        source.add("o = Thawed()\nbits = 0" if may_be_null else "o = Thawed()")
-        for position, (field, make) in enumerate(zip(self.columns, self.makers, strict=True)):
-            write_column(field, make, 1 << position, source)
-        if self.tag is not None:
-            source.add(f"o.type = {self.tag!r}")
-        source.add("o.extra = NOTHING_EXTRA")
-        if may_be_null:
-            source.add("try: o.nulls = nulls[bits]\nexcept KeyError: o.nulls = nulls_of(bits)")
-        else:
-            source.add("o.nulls = NO_NULLS")
-        source.add("o.__class__ = model\nreturn o")
-        return source.compile(name)
-
-
-def write_column(field: RecordField, make: Maker | None, bit: int, source: Source) -> None:
-    """Add the lines that move one value from the record into the model."""
-    lines = made_by(make, field.name, source)
-    if not (lines or field.nullable):
-        source.add(f"o.{field.name} = record.{field.name}")
-        return
-    source.add(f"v = record.{field.name}")
-    if field.nullable:
-        source.add(f"if v is None: bits |= {bit}\nelif v is MISSING: v = None")
-    if lines and field.optional:
-        source.add("else:" if field.nullable else "if v is not None:")
-    for line in lines:
-        source.add(line, indent=2 if field.optional else 1)
-    source.add(f"o.{field.name} = v")
-
-
-def made_by(make: Maker | None, name: str, source: Source) -> list[str]:
-    """The lines that make a field's value `v` of what the record has, with as few calls as there can be."""
-    if make is None:
-        return []
-    if isinstance(make, Choice):
-        source.names[f"table_{name}"] = make.table
-        choose = [f"make = table_{name}.get(type(v))", "if make is not None: v = make(v)"]
-        # Text is by far the commonest of what may also be something else.
-        return ["if type(v) is not str:", *("    " + line for line in choose)]
-    if isinstance(make, Shared):
-        source.names[f"known_{name}"] = make.known.get
-        return [f"v = known_{name}(v, v)"]
-    inner = make.make if isinstance(make, Each) else make
-    if inner is None:
-        return []
-    function = f"make_{name}"
-    source.names[function] = inner.written() if isinstance(inner, Filler) else inner
-    if not isinstance(make, Each):
-        return [f"v = {function}(v)"]
-    # Most arrays are short: spelled out, a page of output items takes a twentieth less time.
-    return [
-        "n = len(v)",
-        f"if n == 1: v = ({function}(v[0]),)",
-        f"elif n == 2: v = ({function}(v[0]), {function}(v[1]))",
-        f"else: v = tuple(map({function}, v))",
-    ]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from evals_async import codec
 from evals_async.codec import decode, decode_large_page, decode_page, encode, records, source_of, structure
-from evals_async.codec.records import GENERAL_TURNS, LEARNING, Filler, Reader, Records
+from evals_async.codec.makers import Filler
+from evals_async.codec.records import GENERAL_TURNS, LEARNING, Reader, Records
 from evals_async.errors import DecodeError
 from evals_async.jsontext import JSONValue
 from evals_async.models import Eval, EvalRun, Model, OutputItem, TokenUsage

@@ -7,20 +7,16 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict, TypeVar, Unpac
 
 import attrs
 
-from evals_async.clock import SYSTEM_CLOCK, Clock
-from evals_async.errors import ConfigurationError, RequestError
-from evals_async.resources import OMIT, Call, Evals, Files, Graders, Omit
-from evals_async.resources.base import checked_path, merged, parameters
-from evals_async.settings import Settings, azure_from_environment, checked_headers, from_environment
-from evals_async.sharing import Cache, SingleFlight
-from evals_async.webhooks import Webhooks
-from evals_async.wire import (
+from evals_async._clock import SYSTEM_CLOCK, Clock
+from evals_async._concurrency.sharing import Cache, SingleFlight
+from evals_async._settings import Settings, azure_from_environment, checked_headers, from_environment
+from evals_async._transport import (
     Auth,
     AzureKey,
     BearerTokens,
     Pipeline,
-    Reply,
     Request,
+    Response,
     RetryPolicy,
     StaticKey,
     Statistics,
@@ -28,9 +24,13 @@ from evals_async.wire import (
     TokenProvider,
     Transport,
 )
-from evals_async.wire.auth import SecretHeaders
-from evals_async.wire.call import usual_headers
-from evals_async.wire.transport import MAX_BODY
+from evals_async._transport.auth import SecretHeaders
+from evals_async._transport.call import usual_headers
+from evals_async._transport.transport import MAX_BODY
+from evals_async.errors import ConfigurationError, RequestError
+from evals_async.resources import OMIT, Caller, Evals, Files, Graders, Omit
+from evals_async.resources._requests import checked_path, merged, parameters
+from evals_async.webhooks import Webhooks
 
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class ClientOptions(TypedDict, total=False):
     """
     on_request: Callable[[Request], None]
     """Called before each attempt."""
-    on_response: Callable[[Request, Reply, float], None]
+    on_response: Callable[[Request, Response, float], None]
     """Called after each answer, with the seconds it took."""
     on_retry: Callable[[Request, RequestError, float], None]
     """Called before each pause, with what failed and the seconds until the next attempt."""
@@ -98,7 +98,7 @@ class NoKey(Auth):
 
 
 @attrs.frozen(kw_only=True)
-class Terms:
+class ConnectionOptions:
     """What a client and its `with_options` copies differ in."""
 
     timeouts: Timeouts
@@ -202,7 +202,7 @@ class EvalsClient:
             on_retry=options.get("on_retry"),
         )
         named = {"OpenAI-Organization": settings.organization, "OpenAI-Project": settings.project}
-        terms = Terms(
+        terms = ConnectionOptions(
             timeouts=timeouts_of(options.get("timeout", 60.0)),
             retry=options.get("retry") or RetryPolicy(attempts=retries(options.get("max_retries", 2)) + 1),
             headers={name: value for name, value in named.items() if value}
@@ -216,7 +216,7 @@ class EvalsClient:
         self,
         settings: Settings,
         pipeline: Pipeline,
-        terms: Terms,
+        terms: ConnectionOptions,
         clock: Clock,
         flight: SingleFlight | None,
         cache: Cache | None,
@@ -228,7 +228,7 @@ class EvalsClient:
         self.clock = clock
         self.flight = flight
         self.cache = cache
-        call = Call(self.dispatch, clock, flight=flight, cache=cache, scope=scope_of(settings, terms))
+        call = Caller(self.dispatch, clock, flight=flight, cache=cache, scope=scope_of(settings, terms))
         self.evals: Evals = Evals(call)
         self.files: Files = Files(call)
         self.graders: Graders = Graders(call)
@@ -237,7 +237,7 @@ class EvalsClient:
     def send(
         self,
         request: Request,
-        read: Callable[[Reply], Awaitable[T]],
+        read: Callable[[Response], Awaitable[T]],
         *,
         timeout: float | Timeouts | Omit | None = OMIT,
         settle: Callable[[], Awaitable[T | None]] | None = None,
@@ -252,7 +252,7 @@ class EvalsClient:
     def dispatch(
         self,
         request: Request,
-        read: Callable[[Reply], Awaitable[T]],
+        read: Callable[[Response], Awaitable[T]],
         *,
         timeout: float | Timeouts | Omit | None = OMIT,
         settle: Callable[[], Awaitable[T | None]] | None = None,
@@ -290,7 +290,7 @@ class EvalsClient:
         query = {**(default_query or {}), **(query or {})}
         if max_retries is not None:
             retry = retry or attrs.evolve(terms.retry, attempts=retries(max_retries) + 1)
-        changed = Terms(
+        changed = ConnectionOptions(
             timeouts=terms.timeouts if timeout is OMIT else timeouts_of(timeout),
             retry=retry or terms.retry,
             headers={**terms.headers, **checked_headers(headers)},
@@ -348,7 +348,7 @@ def auth_of(
     return NoKey() if settings.api_key is None else key_kind(settings.api_key.reveal())
 
 
-def scope_of(settings: Settings, terms: Terms) -> str:
+def scope_of(settings: Settings, terms: ConnectionOptions) -> str:
     """What the keys of a cache begin with: the base URL, and a digest of the headers and the query that are sent
     everywhere, since others may mean another answer. A digest, because a header may be secret.
     """

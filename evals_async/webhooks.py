@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, cast
 
-from evals_async.clock import SYSTEM_CLOCK, Clock
-from evals_async.codec import parse, structure
+from evals_async._clock import SYSTEM_CLOCK, Clock
+from evals_async._codec import parse, structure
+from evals_async._settings import Secret
 from evals_async.errors import BadSignature, ConfigurationError, DecodeError, TimestampOutOfRange, WebhookError
 from evals_async.models.events import WebhookEvent
-from evals_async.settings import Secret
 
 
 TOLERANCE = 300.0  # seconds that a time stamp may be off, either way; as Standard Webhooks recommends

@@ -15,7 +15,7 @@ import attrs
 from hypothesis import strategies as st
 
 from evals_async import models
-from evals_async.jsontext import JSONObject, JSONValue
+from evals_async._json import JSONObject, JSONValue
 from evals_async.models import Model, Unknown
 
 

@@ -24,9 +24,10 @@ import attrs
 from doubles import ScaledClock
 
 from evals_async import EvalsClient
-from evals_async.archive import Archive, export, paging
+from evals_async._store import Connection, Database
+from evals_async.archive import Archive
+from evals_async.archive.export import cursor, export
 from evals_async.server import LocalServer
-from evals_async.store import Connection, Database
 
 
 IMPORTED = (LocalServer,)  # what is imported before the fork is not imported after it
@@ -90,9 +91,9 @@ def break_exporter(kind: str) -> None:
 
         Database.atomic = no_transaction  # type: ignore[method-assign]  # it takes and gives the same
     elif kind == "stop_on_empty":
-        following = paging.following
+        following = cursor.following
 
-        def stop_on_empty(place: paging.Place, ids: Any, known: Any, **rest: Any) -> paging.Place | None:
+        def stop_on_empty(place: cursor.StoredCursor, ids: Any, known: Any, **rest: Any) -> cursor.StoredCursor | None:
             return following(place, ids, known, **rest) if ids else None
 
         export.__dict__["following"] = stop_on_empty

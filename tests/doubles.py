@@ -9,13 +9,13 @@ from collections.abc import Iterable
 
 from multidict import CIMultiDict
 
-from evals_async.clock import Deadline
-from evals_async.wire.exchange import Reply
+from evals_async._clock import Deadline
+from evals_async._transport.messages import Response
 
 
-def reply_of(body: bytes = b"", *, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Reply:
+def reply_of(body: bytes = b"", *, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Response:
     """An answer with these headers."""
-    return Reply(status=status, headers=CIMultiDict(headers), body=body)
+    return Response(status=status, headers=CIMultiDict(headers), body=body)
 
 
 class FakeClock:

@@ -18,7 +18,7 @@ import attrs
 
 sys.path.insert(0, str(Path(__file__).parent))  # it is run by its path, and may be in safe mode
 
-from crowd import Watchdog, key_of
+from large_server import Watchdog, key_of
 
 from evals_async import EvalRun, EvalsClient, NotFound, Outcome
 

@@ -33,7 +33,7 @@ import attrs
 sys.path.insert(0, str(Path(__file__).parent))  # it is run by its path, and may be in safe mode
 
 from doubles import ScaledClock
-from wire.faultserver import FaultServer, Peer, message
+from transport.faultserver import FaultServer, Peer, message
 
 from evals_async import EvalsClient, EvalsError, NotFound, RequestError, Statistics, Timeouts
 

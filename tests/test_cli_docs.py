@@ -7,7 +7,7 @@ import click
 import pytest
 
 from evals_async import cli
-from evals_async.cli.groups import Terms, root
+from evals_async.cli.groups import ConnectionOptions, root
 
 
 GUIDE = (Path(__file__).parent.parent / "docs" / "guides" / "command-line.md").read_text()
@@ -53,11 +53,11 @@ def test_sections_mention_no_option_that_is_not_there(name: str) -> None:
 
 
 def test_global_options_are_in_the_guide() -> None:
-    """The section on the options of every command has all of them, and each is written down in `Terms`."""
+    """The section on the options of every command has all of them, and each is written down in `ConnectionOptions`."""
     section = SECTIONS["Options of every command"]
     everywhere = option_names(root, hidden=False)
     assert set() == everywhere - set(re.findall(r"(?<![\w-])--?[a-z-]+", section))
-    fields = {f"--{name.replace('_', '-')}" for name in Terms.__annotations__}
+    fields = {f"--{name.replace('_', '-')}" for name in ConnectionOptions.__annotations__}
     assert {name for name in everywhere if name.startswith("--")} - fields == {"--version"}
 
 

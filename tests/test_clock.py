@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from evals_async.clock import ALARMS, SYSTEM_CLOCK, Alarm, Deadline
+from evals_async._clock import ALARMS, SYSTEM_CLOCK, Alarm, Deadline
 
 
 SOON = 0.01  # seconds

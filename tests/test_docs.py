@@ -24,8 +24,8 @@ import evals_async.archive
 import evals_async.models
 import evals_async.server
 from evals_async import EvalsClient
+from evals_async._settings import VARIABLES
 from evals_async.server import LocalServer, SampleTree, sample_tree
-from evals_async.settings import VARIABLES
 
 
 ROOT = Path(__file__).parent.parent

@@ -39,7 +39,7 @@ def test_names_are_loaded_when_they_are_used() -> None:
         "import evals_async.client",
         "from evals_async import EvalsClient; EvalsClient(api_key='sk-none').with_options(timeout=3)",
         "from evals_async import *",
-        "import evals_async.models, evals_async.webhooks, evals_async.codec",
+        "import evals_async.models, evals_async.webhooks, evals_async._codec",
     ],
 )
 def test_clients_are_made_without_the_network_libraries(program: str) -> None:

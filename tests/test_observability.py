@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from evals_async import ClientOptions, EvalsClient, NotFound, RequestError, ServerError
+from evals_async._transport import Request, Response
 from evals_async.server import Fault, LocalServer, SampleTree, sample_tree
-from evals_async.wire import Reply, Request
 
 
 KEY = "sk-recognisable-0b5e"
@@ -55,7 +55,7 @@ async def test_hooks_tell_the_story_of_a_call(server: LocalServer, tree: SampleT
     def on_request(request: Request) -> None:
         story.append(("request", request.method, request.route, request.kind))
 
-    def on_response(request: Request, reply: Reply, seconds: float) -> None:
+    def on_response(request: Request, reply: Response, seconds: float) -> None:
         story.append(("response", reply.status, reply.request_id is not None, 0 < seconds < 20))
 
     def on_retry(request: Request, error: RequestError, wait: float) -> None:

@@ -13,7 +13,7 @@ import pytest
 import evals_async
 
 
-MODULES = ["evals_async", "evals_async.models", "evals_async.server", "evals_async.resources", "evals_async.wire"]
+MODULES = ["evals_async", "evals_async.models", "evals_async.server", "evals_async.resources", "evals_async._transport"]
 SHOWN = ["evals_async", "evals_async.models", "evals_async.server"]
 EACH_MODULE = pytest.mark.parametrize("name", MODULES)
 

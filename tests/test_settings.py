@@ -5,14 +5,11 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
+from hypothesis import given, settings as hypothesis_settings, strategies as st
 from yarl import URL
 
 from evals_async import EvalsClient
-from evals_async.errors import ConfigurationError
-from evals_async.settings import (
+from evals_async._settings import (
     OPENAI_BASE_URL,
     VARIABLES,
     Secret,
@@ -21,6 +18,7 @@ from evals_async.settings import (
     checked_headers,
     from_environment,
 )
+from evals_async.errors import ConfigurationError
 
 
 FULL = {

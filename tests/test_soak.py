@@ -3,8 +3,8 @@
 import pytest
 import soak
 
-from evals_async.resources.call import Identity
-from evals_async.wire.policy import RETRIES
+from evals_async._transport.policy import RETRIES
+from evals_async.resources._caller import Identity
 
 
 async def test_five_seconds_of_every_fault_at_once() -> None:

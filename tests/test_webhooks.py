@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 import standardwebhooks
 from doubles import FakeClock
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from evals_async import EvalsClient
+from evals_async._settings import Secret
 from evals_async.errors import BadSignature, ConfigurationError, TimestampOutOfRange, WebhookError
 from evals_async.models import RunCanceledEvent, RunFailedEvent, RunSucceededEvent, Unknown
-from evals_async.settings import Secret
 from evals_async.webhooks import Webhooks, event_of, sign, verify
 
 

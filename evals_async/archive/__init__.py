@@ -4,17 +4,18 @@ It is made resumably, proved complete, and of use afterwards.
 """
 
 from evals_async.archive.archive import Archive, is_archive
-from evals_async.archive.conversion import ConversionReport, Remark
-from evals_async.archive.estimate import Estimate
+from evals_async.archive.convert.report import ConversionReport, Remark
+from evals_async.archive.export.estimate import Estimate
 from evals_async.archive.push import Push
-from evals_async.archive.reading import EvalSummary, Summary
+from evals_async.archive.reading import ArchiveSummary, EvalSummary
 from evals_async.archive.tables import ArrowTable
 from evals_async.archive.values import ExportProgress, ExportReport, Selection, Unfinished, disk_is_full
-from evals_async.archive.verify import Finding, VerifyReport
+from evals_async.archive.verify.offline import Finding, VerifyReport
 
 
 __all__ = [
     "Archive",
+    "ArchiveSummary",
     "ArrowTable",
     "ConversionReport",
     "Estimate",
@@ -25,7 +26,6 @@ __all__ = [
     "Push",
     "Remark",
     "Selection",
-    "Summary",
     "Unfinished",
     "VerifyReport",
     "disk_is_full",

@@ -6,24 +6,25 @@ from typing import Self
 
 import attrs
 
+from evals_async._clock import SYSTEM_CLOCK, Clock
+from evals_async._store import Database, rows
+from evals_async._store.database import StrPath
 from evals_async.archive import reading
-from evals_async.archive.compare import Comparison
-from evals_async.archive.conversion import ConversionReport
-from evals_async.archive.convert import convert
-from evals_async.archive.estimate import Estimate, estimate
-from evals_async.archive.fetching import Fetcher
-from evals_async.archive.passes import DEFAULT_CONCURRENCY, DEFAULT_PATIENCE, OnProgress, Terms, export
+from evals_async.archive.convert.convert import convert
+from evals_async.archive.convert.report import ConversionReport
+from evals_async.archive.export import ledger
+from evals_async.archive.export.estimate import Estimate, estimate
+from evals_async.archive.export.fetching import Fetcher
+from evals_async.archive.export.passes import DEFAULT_CONCURRENCY, DEFAULT_PATIENCE, ExportOptions, OnProgress, export
 from evals_async.archive.push import Push, RunsToPush
-from evals_async.archive.reading import Summary
+from evals_async.archive.reading import ArchiveSummary
 from evals_async.archive.tables import ArrowTable, table_of
 from evals_async.archive.values import EVERYTHING, ExportReport, Selection
-from evals_async.archive.verify import VerifyReport, verify_offline
+from evals_async.archive.verify.offline import VerifyReport, verify_offline
+from evals_async.archive.verify.online import Comparison
 from evals_async.client import EvalsClient
-from evals_async.clock import SYSTEM_CLOCK, Clock
 from evals_async.errors import ArchiveError
 from evals_async.models import Eval, EvalRun, File, OutputItem
-from evals_async.store import Database, ledger, rows
-from evals_async.store.database import StrPath
 
 
 async def is_archive(path: StrPath) -> bool:
@@ -89,7 +90,7 @@ class Archive:
         `another_server`); `Unauthenticated` and `QuotaExceeded` as soon as the server says so. After any of these the
         export can be gone on with.
         """
-        terms = Terms(concurrency=concurrency, patience=patience, another_server=another_server, reread=reread)
+        terms = ExportOptions(concurrency=concurrency, patience=patience, another_server=another_server, reread=reread)
         return await export(self.database, client, selection, terms, clock=self.clock, on_progress=on_progress)
 
     async def verify(
@@ -149,7 +150,7 @@ class Archive:
         """The content of a file, or `None` when it is not here."""
         return await self.database.call(rows.get_content, file_id)
 
-    async def summary(self) -> Summary:
+    async def summary(self) -> ArchiveSummary:
         """What is inside, in numbers."""
         return await reading.summary(self.database)
 

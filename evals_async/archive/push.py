@@ -9,15 +9,15 @@ from typing import Literal, TypeAlias
 
 import attrs
 
+from evals_async._codec import encode, structure
+from evals_async._json import JSONObject, as_object
+from evals_async._store import Database, rows
 from evals_async.archive import reading
-from evals_async.archive.conversion import ConversionReport
+from evals_async.archive.convert.report import ConversionReport
 from evals_async.client import EvalsClient
-from evals_async.codec import encode, structure
 from evals_async.errors import ApiError, InvalidArgument
-from evals_async.jsontext import JSONObject, as_object
 from evals_async.models import Eval, EvalRun, File, Unknown
 from evals_async.models.sources import FileContent, FileId, RunDataSource
-from evals_async.store import Database, rows
 
 
 RunsToPush: TypeAlias = Literal["none", "newest", "all"]

@@ -8,11 +8,12 @@ from typing import TypeVar
 
 import attrs
 
-from evals_async.codec import decode
+from evals_async._codec import decode
+from evals_async._store import TABLES, Connection, Database, Kind, rows
+from evals_async.archive.export import ledger
+from evals_async.archive.export.lock import is_locked
 from evals_async.errors import InvalidArgument
 from evals_async.models import Eval, EvalRun, File, OutputItem
-from evals_async.store import TABLES, Connection, Database, Kind, ledger, rows
-from evals_async.store.lock import is_locked
 
 
 T = TypeVar("T")
@@ -104,7 +105,7 @@ class EvalSummary:
 
 
 @attrs.frozen(kw_only=True)
-class Summary:
+class ArchiveSummary:
     """What is in an archive, and how it stands. `writer` tells who fills it now: process, host, since
     when."""
 
@@ -129,7 +130,7 @@ def summary_rows(connection: Connection) -> list[tuple[str, int, int, int | None
     return connection.execute(sql).fetchall()
 
 
-async def summary(database: Database) -> Summary:
+async def summary(database: Database) -> ArchiveSummary:
     """What is in the archive."""
 
     def contents(connection: Connection) -> tuple[int, int]:
@@ -140,7 +141,7 @@ async def summary(database: Database) -> Summary:
     last = await database.call(ledger.last_pass)
     unfinished = [] if last is None else await database.call(ledger.work_in, last.number, ledger.UNFINISHED)
     number, size = await database.call(contents)
-    return Summary(
+    return ArchiveSummary(
         evals=tuple(
             EvalSummary(eval=decode(body.encode(), Eval), runs=runs, items=items, newest_run=newest, missing=bool(gone))
             for body, runs, items, newest, gone in await database.call(summary_rows)

@@ -14,12 +14,12 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
-from evals_async import jsontext
-from evals_async.archive.conversion import ConversionReport, Source, models
-from evals_async.codec import encode
+from evals_async import _json
+from evals_async._codec import encode
+from evals_async._store.database import StrPath
+from evals_async.archive.convert.report import ArchiveReader, ConversionReport, models
 from evals_async.errors import InvalidArgument, MissingExtra
 from evals_async.models import Eval, EvalRun, File, OutputItem
-from evals_async.store.database import StrPath
 
 
 TableName: TypeAlias = Literal["evals", "runs", "items", "results", "files"]
@@ -64,7 +64,7 @@ COLUMNS: Mapping[TableName, Mapping[str, str]] = {
 
 
 def json_or_none(value: object) -> str | None:
-    return None if value is None else jsontext.dump(encode(value)).decode()
+    return None if value is None else _json.dump(encode(value)).decode()
 
 
 def text_or_none(value: object) -> str | None:
@@ -146,7 +146,7 @@ def result_rows(item: OutputItem, key: tuple[str, str]) -> Iterator[Cells]:
         }
 
 
-def file_rows(source: Source, report: ConversionReport) -> Iterator[Cells]:
+def file_rows(source: ArchiveReader, report: ConversionReport) -> Iterator[Cells]:
     digests = dict(source.connection.execute("SELECT id, sha256 FROM files").fetchall())
     for file in models(source.texts("SELECT body FROM files ORDER BY created_at, id"), File, "a file", report):
         yield {
@@ -159,17 +159,17 @@ def file_rows(source: Source, report: ConversionReport) -> Iterator[Cells]:
         }
 
 
-def eval_keys(source: Source) -> list[str]:
+def eval_keys(source: ArchiveReader) -> list[str]:
     return [row[0] for row in source.connection.execute("SELECT id FROM evals ORDER BY created_at, id").fetchall()]
 
 
-def run_keys(source: Source, eval_id: str) -> list[str]:
+def run_keys(source: ArchiveReader, eval_id: str) -> list[str]:
     sql = "SELECT id FROM runs WHERE eval_id = ? ORDER BY created_at, id"
     return [row[0] for row in source.connection.execute(sql, (eval_id,)).fetchall()]
 
 
 def table_rows(
-    source: Source, table: TableName, report: ConversionReport, eval_id: str | None = None
+    source: ArchiveReader, table: TableName, report: ConversionReport, eval_id: str | None = None
 ) -> Iterator[Cells]:
     """The rows of a table, of one eval or of all, with exactly its columns. What cannot be read is reported."""
     if table == "evals":
@@ -184,7 +184,7 @@ def table_rows(
                 yield from below_runs(source, table, report, each)
 
 
-def below_runs(source: Source, table: TableName, report: ConversionReport, eval_id: str) -> Iterator[Cells]:
+def below_runs(source: ArchiveReader, table: TableName, report: ConversionReport, eval_id: str) -> Iterator[Cells]:
     for run_id in run_keys(source, eval_id):
         for item in source.item_models(eval_id, run_id, report):
             report_losses(item, table, report)
@@ -267,7 +267,7 @@ class ArrowTable:
         pyarrow, columns = load_pyarrow(), COLUMNS[self.name]
 
         def read() -> Iterator[Any]:
-            with Source(self.path) as source:
+            with ArchiveReader(self.path) as source:
                 yield from batches(table_rows(source, self.name, ConversionReport(), self.eval_id), columns)
 
         return pyarrow.RecordBatchReader.from_batches(schema_of(columns), read())
@@ -277,7 +277,7 @@ class ArrowTable:
 
     def to_dicts(self) -> list[Cells]:
         """All rows as dicts; needs no extra."""
-        with Source(self.path) as source:
+        with ArchiveReader(self.path) as source:
             return list(table_rows(source, self.name, ConversionReport(), self.eval_id))
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import attrs
 
-from evals_async import jsontext
-from evals_async.jsontext import as_array, as_object
+from evals_async import _json
+from evals_async._json import as_array, as_object
 
 
 COMPLETE = 0
@@ -50,12 +50,12 @@ class Selection:
     def text(self) -> str:
         """The selection as it is kept in the store: equal selections have equal texts."""
         fields = {"evals": sorted(self.evals), "since": self.since, "items": self.items, "files": self.files}
-        return jsontext.canonical(fields).decode()
+        return _json.canonical(fields).decode()
 
     @classmethod
     def of(cls, text: str) -> "Selection":
         """The selection that `text()` was made of."""
-        fields = as_object(jsontext.parse(text.encode())) or {}
+        fields = as_object(_json.parse(text.encode())) or {}
         since = fields.get("since")
         return cls(
             evals=tuple(map(str, as_array(fields.get("evals")) or ())),

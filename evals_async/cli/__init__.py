@@ -76,9 +76,9 @@ def main(arguments: list[str] | None = None) -> int:
 def run(arguments: list[str] | None) -> int:
     import click
 
-    from evals_async.cli.groups import Terms, root
+    from evals_async.cli.groups import ConnectionOptions, root
 
-    terms = Terms()
+    terms = ConnectionOptions()
     try:
         code: object = root.main(arguments, prog_name="evals-async", standalone_mode=False, obj=terms)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -16,16 +16,16 @@ from typing import Literal
 import evals_async
 from evals_async.archive import (
     Archive,
+    ArchiveSummary,
     ConversionReport,
     ExportProgress,
     ExportReport,
     Selection,
-    Summary,
     VerifyReport,
 )
-from evals_async.archive.estimate import estimate
+from evals_async.archive.export.estimate import estimate
 from evals_async.cli import output
-from evals_async.cli.groups import Terms
+from evals_async.cli.groups import ConnectionOptions
 from evals_async.cli.service import connect
 from evals_async.cli.text import STATUS_STYLES, Column, human_bytes, human_seconds, percent, plural
 from evals_async.cli.views import RUNS
@@ -38,7 +38,7 @@ MOST_NAMED = 20  # things that are named one by one before they are only counted
 
 
 @asynccontextmanager
-async def server_of(terms: Terms, demo: bool) -> AsyncGenerator[evals_async.EvalsClient, None]:
+async def server_of(terms: ConnectionOptions, demo: bool) -> AsyncGenerator[evals_async.EvalsClient, None]:
     """A client of the service that the options and the environment name, or of a local server with the sample."""
     if not demo:
         async with connect(terms) as client:
@@ -67,7 +67,14 @@ def again(file: Path, selection: Selection, demo: bool) -> list[str]:
 
 
 async def export_into(
-    terms: Terms, file: Path, selection: Selection, *, demo: bool, patience: float, another_server: bool, reread: bool
+    terms: ConnectionOptions,
+    file: Path,
+    selection: Selection,
+    *,
+    demo: bool,
+    patience: float,
+    another_server: bool,
+    reread: bool,
 ) -> int:
     """Copy, with progress, and tell what came of it; returns the exit code."""
     async with server_of(terms, demo) as client, Archive.open(file) as archive:
@@ -85,7 +92,7 @@ async def export_into(
     return report.exit_code
 
 
-async def estimate_for(terms: Terms, file: Path, selection: Selection, *, demo: bool) -> int:
+async def estimate_for(terms: ConnectionOptions, file: Path, selection: Selection, *, demo: bool) -> int:
     """Count what an export would copy."""
     async with server_of(terms, demo) as client:
         return await show_estimate(client, file, selection, terms.concurrency)
@@ -156,7 +163,7 @@ def name_some(lines: Sequence[str], before: str) -> None:
 
 
 async def verify_file(
-    terms: Terms, file: Path, *, offline: bool, sample: int | None, manifest: Path | None, demo: bool
+    terms: ConnectionOptions, file: Path, *, offline: bool, sample: int | None, manifest: Path | None, demo: bool
 ) -> int:
     """Verify, write the manifest, and tell what was found; returns the exit code."""
     async with Archive.open(file, read_only=True) as archive:
@@ -202,7 +209,7 @@ def day(moment: datetime | None) -> str:
     return "-" if moment is None else f"{moment:%Y-%m-%d}"
 
 
-def show_summary(found: Summary, file: Path) -> None:
+def show_summary(found: ArchiveSummary, file: Path) -> None:
     last = found.last
     moment = None if last is None else datetime.fromtimestamp(last.ended or last.began, UTC)
     state = "never filled" if last is None else last.outcome or "interrupted: export again"

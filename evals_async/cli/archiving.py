@@ -12,7 +12,7 @@ import click
 
 from evals_async import errors
 from evals_async.cli import INTERRUPTED, failed, output
-from evals_async.cli.groups import Terms, examples, global_options, pass_terms
+from evals_async.cli.groups import ConnectionOptions, examples, global_options, pass_terms
 from evals_async.cli.service import run
 
 
@@ -64,7 +64,7 @@ def seconds_of(_: click.Context, __: click.Parameter, value: datetime | None) ->
 @global_options(hidden=True)
 @pass_terms
 def export(
-    terms: Terms,
+    terms: ConnectionOptions,
     file: Path,
     eval_ids: tuple[str, ...],
     since: int | None,
@@ -135,7 +135,13 @@ def export(
 @global_options(hidden=True)
 @pass_terms
 def verify(
-    terms: Terms, file: Path, offline: bool, everything: bool, sample: int, manifest: Path | None, demo: bool
+    terms: ConnectionOptions,
+    file: Path,
+    offline: bool,
+    everything: bool,
+    sample: int,
+    manifest: Path | None,
+    demo: bool,
 ) -> int:
     """Prove that an archive is whole, by itself and against the server.
 
@@ -156,7 +162,7 @@ def verify(
 @click.argument("file", metavar="FILE.db", type=EXISTING)
 @global_options(hidden=True)
 @pass_terms
-def info(terms: Terms, file: Path) -> None:
+def info(terms: ConnectionOptions, file: Path) -> None:
     """Show what is inside an archive."""
     from evals_async.cli.archived import info_of
 
@@ -173,7 +179,7 @@ def info(terms: Terms, file: Path) -> None:
 @click.option("--rows", type=click.IntRange(min=0), default=10, show_default=True, help="Failures to show.")
 @global_options(hidden=True)
 @pass_terms
-def show(terms: Terms, file: Path, name: str | None, rows: int) -> None:
+def show(terms: ConnectionOptions, file: Path, name: str | None, rows: int) -> None:
     """Show a run of an archive with its results and failures; without RUN_ID, all runs."""
     from evals_async.cli.archived import show_file
 

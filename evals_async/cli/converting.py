@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, get_args
 import click
 
 from evals_async.cli import output
-from evals_async.cli.groups import Terms, examples, global_options, pass_terms
+from evals_async.cli.groups import ConnectionOptions, examples, global_options, pass_terms
 from evals_async.cli.service import run_with_client
 
 
@@ -35,14 +35,14 @@ strict_option = click.option("--strict", is_flag=True, help="Exit code 3 if anyt
 @strict_option
 @global_options(hidden=True)
 @pass_terms
-def convert(terms: Terms, file: Path, form: Format, directory: Path, strict: bool) -> int:
+def convert(terms: ConnectionOptions, file: Path, form: Format, directory: Path, strict: bool) -> int:
     """Write an archive in another form: tables, or what promptfoo reads.
 
     jsonl, csv and parquet are tables of evals, runs, items, results and files; parquet is a partitioned directory that
     DuckDB, Spark, Dask and Polars read, and needs the extra "parquet". promptfoo is for `promptfoo import`,
     promptfooconfig for `promptfoo eval`. What is mapped, approximated and dropped is reported, with reasons.
     """
-    from evals_async.archive.convert import convert as convert_file
+    from evals_async.archive.convert.convert import convert as convert_file
     from evals_async.cli.archived import show_conversion
 
     report = convert_file(file, form, directory)
@@ -69,7 +69,7 @@ def convert(terms: Terms, file: Path, form: Format, directory: Path, strict: boo
 @strict_option
 @global_options(hidden=True)
 @pass_terms
-def push(terms: Terms, file: Path, which: Which, strict: bool) -> int:
+def push(terms: ConnectionOptions, file: Path, which: Which, strict: bool) -> int:
     """Create the evals of an archive on the server that the options and the environment name.
 
     The server's wrapping of schemas and its ids are undone. What was pushed before is not created again.

@@ -6,9 +6,9 @@ import click
 
 import evals_async
 from evals_async.cli import failed, output
-from evals_async.cli.groups import Terms, examples, global_options, pass_terms
+from evals_async.cli.groups import ConnectionOptions, examples, global_options, pass_terms
 from evals_async.cli.service import connect, run
-from evals_async.cli.summary import Summary
+from evals_async.cli.summary import RunsSummary
 from evals_async.cli.text import Column, bar, percent, plural
 
 
@@ -31,7 +31,7 @@ BAR = Column("", show=bar, keep=True, where="terminal")
 @click.option("--live", is_flag=True, help="Fetch from the service that the environment names instead. Reads only.")
 @global_options(hidden=True)
 @pass_terms
-def demo(terms: Terms, wanted: int, top: int, live: bool) -> int:
+def demo(terms: ConnectionOptions, wanted: int, top: int, live: bool) -> int:
     """Fetch some hundred runs concurrently, and show pass rates, graders and tokens.
 
     A local server with a sample is started in memory for it: no key, no network, and the same numbers every time,
@@ -42,7 +42,7 @@ def demo(terms: Terms, wanted: int, top: int, live: bool) -> int:
     return code
 
 
-async def from_sample(terms: Terms, wanted: int, top: int) -> int:
+async def from_sample(terms: ConnectionOptions, wanted: int, top: int) -> int:
     from evals_async.server import LocalServer, sample_tree
 
     async with LocalServer(remembered=0) as server:
@@ -52,17 +52,17 @@ async def from_sample(terms: Terms, wanted: int, top: int) -> int:
             return await fetch_and_show(client, terms, wanted, top)
 
 
-async def from_service(terms: Terms, wanted: int, top: int) -> int:
+async def from_service(terms: ConnectionOptions, wanted: int, top: int) -> int:
     async with connect(terms) as client:
         output.note(f"reading from {client.settings.base_url}")
         return await fetch_and_show(client, terms, wanted, top)
 
 
-async def fetch_and_show(client: evals_async.EvalsClient, terms: Terms, wanted: int, top: int) -> int:
+async def fetch_and_show(client: evals_async.EvalsClient, terms: ConnectionOptions, wanted: int, top: int) -> int:
     """Find runs, fetch each of them by its id, show the sums; returns the exit code."""
     names = {entry.id: entry.name or entry.id async for entry in client.evals.list()}
     keys = await find_runs(client, list(names), wanted, terms.concurrency)
-    summary, failures = Summary(), list[Exception]()
+    summary, failures = RunsSummary(), list[Exception]()
     began, before = client.clock.monotonic(), client.statistics().requests
     with output.progress("fetching runs", len(keys)) as update:
         fetched = client.evals.runs.stream_many(keys, concurrency=terms.concurrency, on_progress=output.follow(update))
@@ -95,7 +95,7 @@ async def find_runs(
     return keys
 
 
-def show(summary: Summary, names: dict[str, str], top: int, seconds: float, requests: int) -> None:
+def show(summary: RunsSummary, names: dict[str, str], top: int, seconds: float, requests: int) -> None:
     shown = summary.lowest(top)
     output.table(
         [

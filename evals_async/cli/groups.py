@@ -32,7 +32,7 @@ COMMANDS: Mapping[str, str] = {
 
 
 @attrs.define
-class Terms:
+class ConnectionOptions:
     """What the global options say."""
 
     base_url: str | None = None
@@ -44,12 +44,12 @@ class Terms:
     verbose: bool = False
 
 
-pass_terms = click.make_pass_decorator(Terms, ensure=True)
+pass_terms = click.make_pass_decorator(ConnectionOptions, ensure=True)
 
 
 def keep(context: click.Context, parameter: click.Parameter, value: object) -> None:
     """Write down a global option, where it was given: before the command or after it."""
-    terms = context.ensure_object(Terms)
+    terms = context.ensure_object(ConnectionOptions)
     name = parameter.name or ""
     if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
         setattr(terms, name, value)
@@ -65,7 +65,7 @@ def size(text: str) -> int:
 
 
 def global_options(*, hidden: bool = False) -> Callable[[C], C]:
-    """The options of `Terms`. They may stand before the command or after it; there, `hidden`, they are not listed."""
+    """The connection options. They may stand before the command or after it; there, `hidden`, they are not listed."""
     seconds, number = click.FloatRange(min=0, min_open=True), click.IntRange(min=0)
     asked: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
         (("--base-url",), "Where the API is. Default: OPENAI_BASE_URL, or OpenAI's.", {"metavar": "URL"}),

@@ -157,9 +157,9 @@ def say(line: str = "") -> None:
 
 def json_bytes(value: object, *, indent: int | None = None) -> bytes:
     """One JSON document, on one line or indented, in UTF-8 whatever the terminal's encoding."""
-    from evals_async import jsontext  # here, because msgspec comes with it, which took a quarter of `--help`
+    from evals_async import _json  # here, because msgspec comes with it, which took a quarter of `--help`
 
-    return jsontext.dump(cast("jsontext.JSONValue", value), indent=indent)
+    return _json.dump(cast("_json.JSONValue", value), indent=indent)
 
 
 def write_json(value: object, *, line: bool = False) -> None:
@@ -206,7 +206,7 @@ def progress(label: str, total: int | None = None, *, transient: bool = False) -
         with drawn_progress(label, total, transient) as update:
             yield update
         return
-    from evals_async.clock import SYSTEM_CLOCK
+    from evals_async._clock import SYSTEM_CLOCK
 
     began = told = SYSTEM_CLOCK.monotonic()
     last = ""

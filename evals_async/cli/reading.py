@@ -9,7 +9,7 @@ import click
 
 import evals_async
 from evals_async.cli import failed, output
-from evals_async.cli.groups import Terms, examples, global_options, json_options, pass_terms
+from evals_async.cli.groups import ConnectionOptions, examples, global_options, json_options, pass_terms
 from evals_async.cli.service import run_key, run_with_client
 from evals_async.cli.views import EVALS, ITEMS, RUNS, View
 
@@ -53,7 +53,7 @@ def evals() -> None:
 @json_options
 @global_options(hidden=True)
 @pass_terms
-def list_evals(terms: Terms, limit: int | None, order: Order | None, after: str | None, form: Form) -> None:
+def list_evals(terms: ConnectionOptions, limit: int | None, order: Order | None, after: str | None, form: Form) -> None:
     """List the evals of the project."""
 
     async def work(client: evals_async.EvalsClient) -> evals_async.Eval | None:
@@ -69,7 +69,7 @@ def list_evals(terms: Terms, limit: int | None, order: Order | None, after: str 
 @json_options
 @global_options(hidden=True)
 @pass_terms
-def get_evals(terms: Terms, names: tuple[str, ...], form: Form) -> int:
+def get_evals(terms: ConnectionOptions, names: tuple[str, ...], form: Form) -> int:
     """Show an eval, or several."""
 
     async def work(client: evals_async.EvalsClient) -> int:
@@ -105,7 +105,7 @@ def runs() -> None:
 @global_options(hidden=True)
 @pass_terms
 def list_runs(
-    terms: Terms,
+    terms: ConnectionOptions,
     eval_id: str,
     status: Status | None,
     limit: int | None,
@@ -137,7 +137,7 @@ def list_runs(
 @json_options
 @global_options(hidden=True)
 @pass_terms
-def get_runs(terms: Terms, names: tuple[str, ...], eval_id: str | None, form: Form) -> int:
+def get_runs(terms: ConnectionOptions, names: tuple[str, ...], eval_id: str | None, form: Form) -> int:
     """Show a run, or several, fetched concurrently."""
     keys = [run_key(name, eval_id, "runs get") for name in names]
 
@@ -170,7 +170,9 @@ def get_runs(terms: Terms, names: tuple[str, ...], eval_id: str | None, form: Fo
 @json_options
 @global_options(hidden=True)
 @pass_terms
-def wait_for_runs(terms: Terms, names: tuple[str, ...], eval_id: str | None, deadline: float, form: Form) -> int:
+def wait_for_runs(
+    terms: ConnectionOptions, names: tuple[str, ...], eval_id: str | None, deadline: float, form: Form
+) -> int:
     """Wait until a run, or several, are over, then show them. Exit code 1 unless all are completed."""
     keys = [run_key(name, eval_id, "runs wait") for name in names]
 
@@ -207,7 +209,7 @@ def items() -> None:
 @global_options(hidden=True)
 @pass_terms
 def list_items(
-    terms: Terms,
+    terms: ConnectionOptions,
     name: str,
     eval_id: str | None,
     status: Verdict | None,

@@ -13,7 +13,7 @@ import click
 
 import evals_async
 from evals_async.cli import KeyMissing, output
-from evals_async.cli.groups import Terms
+from evals_async.cli.groups import ConnectionOptions
 from evals_async.errors import ConfigurationError
 
 
@@ -22,7 +22,9 @@ T = TypeVar("T")
 CONNECTIONS = 100  # at least; more where more requests at once are wanted
 
 
-def connect(terms: Terms, *, base_url: str | None = None, api_key: str | None = None) -> evals_async.EvalsClient:
+def connect(
+    terms: ConnectionOptions, *, base_url: str | None = None, api_key: str | None = None
+) -> evals_async.EvalsClient:
     """The client that the options and the environment describe, or that of the server given.
 
     Where there is no OPENAI_API_KEY and no --base-url, the Azure endpoint of the environment is taken. Raises
@@ -59,7 +61,7 @@ def azure_instead(options: evals_async.ClientOptions) -> evals_async.EvalsClient
     return client if client.settings.api_key is not None else None
 
 
-def run_with_client(terms: Terms, work: Callable[[evals_async.EvalsClient], Awaitable[T]]) -> T:
+def run_with_client(terms: ConnectionOptions, work: Callable[[evals_async.EvalsClient], Awaitable[T]]) -> T:
     """What `work(client)` returns, in an event loop of its own, with the client closed in the end."""
 
     async def work_and_close() -> T:
@@ -69,7 +71,7 @@ def run_with_client(terms: Terms, work: Callable[[evals_async.EvalsClient], Awai
     return run(terms, work_and_close())
 
 
-def run(terms: Terms, work: Coroutine[Any, Any, T]) -> T:
+def run(terms: ConnectionOptions, work: Coroutine[Any, Any, T]) -> T:
     """What `work` returns, in an event loop of its own, with the log on stderr if --verbose asks for it."""
     import asyncio
 

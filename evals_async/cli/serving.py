@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from evals_async.cli import output
-from evals_async.cli.groups import Terms, examples, global_options, pass_terms
+from evals_async.cli.groups import ConnectionOptions, examples, global_options, pass_terms
 from evals_async.cli.service import run
 
 
@@ -58,7 +58,7 @@ Ctrl-C ends it."""
 @global_options(hidden=True)
 @pass_terms
 def serve(
-    terms: Terms,
+    terms: ConnectionOptions,
     file: Path | None,
     host: str,
     port: int,
@@ -101,8 +101,8 @@ async def serve_until_stopped(
     import asyncio
 
     from evals_async.archive import is_archive
+    from evals_async.archive.export.lock import WriterLock
     from evals_async.server import LocalServer, sample_tree
-    from evals_async.store.lock import WriterLock
 
     archived = file is not None and await is_archive(file)
     read_only = read_only or (keep and archived)

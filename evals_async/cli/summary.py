@@ -34,7 +34,7 @@ class Tokens:
 
 
 @attrs.define
-class Summary:
+class RunsSummary:
     """The sums over runs. What a server did not tell counts as nothing."""
 
     statuses: Counter[str] = attrs.Factory(Counter[str])

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 
 import attrs
 
-from evals_async.jsontext import JSONObject
+from evals_async._json import JSONObject
 
 
 class Nothing(Mapping[str, object]):

@@ -6,8 +6,8 @@ from typing import Literal, NotRequired, TypedDict, cast
 
 import attrs
 
+from evals_async._json import JSONObject, as_object
 from evals_async.errors import InvalidArgument
-from evals_async.jsontext import JSONObject, as_object
 from evals_async.models.base import NO_NULLS, Model, Unknown, moment
 from evals_async.models.graders import Grader
 from evals_async.models.sources import CustomDataSourceConfig, DataSourceConfig

@@ -5,7 +5,7 @@ https://platform.openai.com/docs/api-reference/graders
 
 import attrs
 
-from evals_async.jsontext import JSONObject
+from evals_async._json import JSONObject
 from evals_async.models.base import Model
 from evals_async.models.graders import Grader
 from evals_async.models.output_items import TokenUsage

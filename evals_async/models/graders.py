@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from evals_async.jsontext import JSONObject
+from evals_async._json import JSONObject
 from evals_async.models.base import Model, Unknown
 from evals_async.models.messages import TemplateMessage
 from evals_async.models.sources import SamplingParams

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from evals_async.jsontext import JSONObject, JSONValue, NotJSON, as_array, as_object, parse
+from evals_async._json import JSONObject, JSONValue, NotJSON, as_array, as_object, parse
 from evals_async.models.base import Model, moment
 from evals_async.models.graders import without_uuid
 from evals_async.models.messages import Content

@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from evals_async.jsontext import JSONObject
+from evals_async._json import JSONObject
 from evals_async.models.base import Model, moment
 from evals_async.models.graders import without_uuid
 from evals_async.models.sources import RunDataSource

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from evals_async.jsontext import JSONObject, JSONValue
+from evals_async._json import JSONObject, JSONValue
 from evals_async.models.base import Model, Unknown
 from evals_async.models.messages import InputMessages
 

@@ -1,10 +1,10 @@
-"""One method per endpoint. Each resource holds a `Call` (how to send, decode and page), and knows no client.
+"""One method per endpoint. Each resource holds a `Caller` (how to send, decode and page), and knows no client.
 
 Lines above are lower: `base`, `call`, `output_items`, `runs`, `evals`, `files`, `graders`.
 """
 
-from evals_async.resources.base import OMIT, CallOptions, Omit
-from evals_async.resources.call import Call, RawResponse
+from evals_async.resources._caller import Caller, RawResponse
+from evals_async.resources._requests import OMIT, CallOptions, Omit
 from evals_async.resources.evals import Evals
 from evals_async.resources.files import Files
 from evals_async.resources.graders import Graders
@@ -14,8 +14,8 @@ from evals_async.resources.runs import Runs
 
 __all__ = [
     "OMIT",
-    "Call",
     "CallOptions",
+    "Caller",
     "Evals",
     "Files",
     "Graders",

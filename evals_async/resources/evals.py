@@ -6,13 +6,13 @@ Source: https://platform.openai.com/docs/api-reference/evals
 from collections.abc import Iterable
 from typing import Literal, Unpack, overload
 
-from evals_async.channel import Items
-from evals_async.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many
+from evals_async._concurrency.channel import Items
+from evals_async._concurrency.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many
+from evals_async._paging.pages import Pager
 from evals_async.models.evals import Eval, EvalDeleted
 from evals_async.models.params import DataSourceConfigInput, GraderInput, Metadata
-from evals_async.pagination import Pager
-from evals_async.resources.base import OMIT, CallOptions, Omit, Order, json_body, parameters, request
-from evals_async.resources.call import Call, Identity, raw
+from evals_async.resources._caller import Caller, Identity, raw
+from evals_async.resources._requests import OMIT, CallOptions, Omit, Order, json_body, parameters, request
 from evals_async.resources.runs import Runs, RunsWithRawResponse
 
 
@@ -23,7 +23,7 @@ DELETED_ID = Identity("eval_id")
 class Evals:
     """The evals of a project."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Caller) -> None:
         self.call = call
         self.runs: Runs = Runs(call)
 

@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol, TypeAlias, Unpack, cast, overload, runtime_checkable
 
-from evals_async.channel import Items
+from evals_async._concurrency.channel import Items
+from evals_async._concurrency.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many
+from evals_async._json import JSONValue
+from evals_async._paging.pages import Pager
+from evals_async._transport.messages import Response, Upload
 from evals_async.errors import InvalidArgument
-from evals_async.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many
-from evals_async.jsontext import JSONValue
 from evals_async.models.files import File, FileDeleted
-from evals_async.pagination import Pager
-from evals_async.resources.base import OMIT, CallOptions, Order, parameters, request, text_of
-from evals_async.resources.call import Call, Identity, raw
-from evals_async.wire.exchange import Reply, Upload
+from evals_async.resources._caller import Caller, Identity, raw
+from evals_async.resources._requests import OMIT, CallOptions, Order, parameters, request, text_of
 
 
 FileSource: TypeAlias = bytes | os.PathLike[str] | BinaryIO
@@ -91,7 +91,7 @@ class PartFile:
 class Files:
     """The files of a project."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Caller) -> None:
         self.call = call
 
     @property
@@ -219,7 +219,7 @@ class Files:
         return fan_out(self.retrieve, file_ids, concurrency=concurrency, on_progress=on_progress)
 
 
-async def file_bytes(reply: Reply) -> FileBytes:
+async def file_bytes(reply: Response) -> FileBytes:
     return FileBytes(reply.body)
 
 

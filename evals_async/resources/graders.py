@@ -8,8 +8,8 @@ from typing import Unpack
 
 from evals_async.models.grader_runs import GraderRun, GraderValidation
 from evals_async.models.params import GraderInput, Json
-from evals_async.resources.base import OMIT, CallOptions, json_body, request
-from evals_async.resources.call import Call, raw
+from evals_async.resources._caller import Caller, raw
+from evals_async.resources._requests import OMIT, CallOptions, json_body, request
 
 
 GRADERS = "/fine_tuning/alpha/graders"
@@ -18,7 +18,7 @@ GRADERS = "/fine_tuning/alpha/graders"
 class Graders:
     """Graders by themselves."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Caller) -> None:
         self.call = call
 
     @property

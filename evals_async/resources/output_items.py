@@ -5,14 +5,14 @@ Source: https://platform.openai.com/docs/api-reference/evals/getRunOutputItems
 
 from typing import Literal, TypeAlias, TypeVar, Unpack, overload
 
-from evals_async.channel import Items
+from evals_async._concurrency.channel import Items
+from evals_async._concurrency.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many, merge
+from evals_async._paging.pages import Pager, too_heavy
 from evals_async.errors import InvalidArgument
-from evals_async.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many, merge
 from evals_async.models.output_items import OutputItem
 from evals_async.models.runs import EvalRun
-from evals_async.pagination import Pager, too_heavy
-from evals_async.resources.base import CallOptions, Order, parameters, request
-from evals_async.resources.call import Call, Identity, raw
+from evals_async.resources._caller import Caller, Identity, raw
+from evals_async.resources._requests import CallOptions, Order, parameters, request
 
 
 RunKey: TypeAlias = str | tuple[str, str] | EvalRun
@@ -53,7 +53,7 @@ def ids_of(run: RunKey, eval_id: str | None) -> tuple[str, str]:
 class OutputItems:
     """The output items of runs."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Caller) -> None:
         self.call = call
 
     @property

@@ -7,17 +7,17 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Literal, TypeAlias, Unpack, overload
 
-from evals_async.channel import Items
+from evals_async._concurrency.channel import Items
+from evals_async._concurrency.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many, merge
+from evals_async._concurrency.polling import POLL_CONCURRENCY, STEADY, Pace, poll_many, poll_until
+from evals_async._paging.pages import Pager
+from evals_async._transport.delays import poll_delay
 from evals_async.errors import ApiError, BodyTooLarge, RunFailed
-from evals_async.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many, merge
 from evals_async.models.params import Metadata, RunDataSourceInput
 from evals_async.models.runs import EvalRun, RunDeleted
-from evals_async.pagination import Pager
-from evals_async.polling import POLL_CONCURRENCY, STEADY, Pace, poll_many, poll_until
-from evals_async.resources.base import NO_OPTIONS, OMIT, CallOptions, Order, json_body, parameters, request
-from evals_async.resources.call import Call, Identity, raw
+from evals_async.resources._caller import Caller, Identity, raw
+from evals_async.resources._requests import NO_OPTIONS, OMIT, CallOptions, Order, json_body, parameters, request
 from evals_async.resources.output_items import OutputItems, OutputItemsWithRawResponse, R, RunKey, ids_of
-from evals_async.wire.delays import poll_delay
 
 
 logger = logging.getLogger("evals_async")
@@ -41,7 +41,7 @@ class Runs:
     Wherever a run is named, its id with `eval_id=` beside it, a pair `(eval_id, run_id)`, or an `EvalRun` will do.
     """
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Caller) -> None:
         self.call = call
         self.output_items: OutputItems = OutputItems(call)
 
@@ -154,7 +154,7 @@ class Runs:
         end but `completed`.
         """
         key = ids_of(run_id, eval_id)
-        watch = Watch(self.call, raise_on_failure)
+        watch = RunWatcher(self.call, raise_on_failure)
         return await poll_until(
             lambda: watch.look(key),
             watch.is_over,
@@ -182,7 +182,7 @@ class Runs:
 
         What `wait` would raise is the outcome's `error`.
         """
-        watch = Watch(self.call, raise_on_failure)
+        watch = RunWatcher(self.call, raise_on_failure)
         return poll_many(
             lambda run: watch.look(run, eval_id),
             watch.is_over,
@@ -293,14 +293,14 @@ class Runs:
         )
 
 
-class Watch:
+class RunWatcher:
     """What `wait` and `wait_many` poll with: how to look at a run, whether it is over, when the server wants to be
     asked again.
 
     Says once, in the log, which status it does not know and keeps waiting for.
     """
 
-    def __init__(self, call: Call, raise_on_failure: bool) -> None:
+    def __init__(self, call: Caller, raise_on_failure: bool) -> None:
         self.call = call
         self.raise_on_failure = raise_on_failure
         self.delays: dict[str, float | None] = {}

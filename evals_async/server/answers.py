@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import attrs
 
-from evals_async.store import Page, json_text
+from evals_async._store import RowPage, json_text
 
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
@@ -77,7 +77,7 @@ def no_such_file(id: str, *, status: int = 404, param: str = "id") -> Problem:
     return Problem(status, f"No such File object: {id}", param=param)
 
 
-def list_answer(page: Page) -> Answer:
+def list_answer(page: RowPage) -> Answer:
     """A page of a listing, its rows as they were stored."""
     first, last = (json_text(page.ids[0]), json_text(page.ids[-1])) if page.ids else ("null", "null")
     rows = ",".join(page.texts)

@@ -7,7 +7,7 @@ through, because the service lets them through. Nothing here reads the store.
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
-from evals_async.jsontext import JSONObject, NotJSON, as_array, as_object, parse
+from evals_async._json import JSONObject, NotJSON, as_array, as_object, parse
 from evals_async.server.answers import Problem, listed
 
 

@@ -10,14 +10,14 @@ import attrs
 from aiohttp import BodyPartReader, MultipartReader
 from aiohttp.http_exceptions import HttpProcessingError
 
-from evals_async.jsontext import JSONObject
+from evals_async._json import JSONObject
+from evals_async._store import Connection, Row, rows
 from evals_async.server import checks
 from evals_async.server.answers import Answer, Problem, no_such_file
 from evals_async.server.handlers import listing
 from evals_async.server.runs import stored_object
-from evals_async.server.service import Call, Service, too_large
+from evals_async.server.service import RequestContext, Service, too_large
 from evals_async.server.shapes import new_file
-from evals_async.store import Connection, Row, rows
 
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
@@ -47,7 +47,7 @@ async def read_part(part: BodyPartReader, limit: int) -> bytes:
     return b"".join(parts)
 
 
-async def read_form(call: Call, limit: int) -> Form:
+async def read_form(call: RequestContext, limit: int) -> Form:
     """The form that a request carries. Raises `Problem` 413 for too many bytes, 400 for what is no form."""
     request = call.request
     if not request.content_type.startswith("multipart/form-data"):
@@ -90,7 +90,7 @@ def expiry(fields: Mapping[str, str]) -> int | None:
     return int(given)
 
 
-async def create_file(service: Service, call: Call) -> Answer:
+async def create_file(service: Service, call: RequestContext) -> Answer:
     form = await read_form(call, service.limits.upload)
     purpose = checks.required(form.fields, "purpose", checks.one_of(*PURPOSES))
     if form.filename is None:
@@ -107,7 +107,7 @@ async def create_file(service: Service, call: Call) -> Answer:
     return Answer.of(200, made)
 
 
-async def list_files(service: Service, call: Call) -> Answer:
+async def list_files(service: Service, call: RequestContext) -> Answer:
     purpose = call.query.get("purpose")
     return await listing(service, call, "files", label=purpose, default=MOST, most=MOST, order="desc")
 
@@ -119,14 +119,14 @@ async def find_file(service: Service, file_id: str) -> JSONObject:
     return stored_object(text)
 
 
-async def retrieve_file(service: Service, call: Call) -> Answer:
+async def retrieve_file(service: Service, call: RequestContext) -> Answer:
     text = await service.database.call(rows.get, "files", call.ids)
     if text is None:
         raise no_such_file(call.ids[0])
     return Answer.text(200, text)
 
 
-async def file_content(service: Service, call: Call) -> Answer:
+async def file_content(service: Service, call: RequestContext) -> Answer:
     (file_id,) = call.ids
     file = await find_file(service, file_id)
     data = await service.database.call(rows.get_content, file_id)
@@ -140,7 +140,7 @@ async def file_content(service: Service, call: Call) -> Answer:
     )
 
 
-async def delete_file(service: Service, call: Call) -> Answer:
+async def delete_file(service: Service, call: RequestContext) -> Answer:
     (file_id,) = call.ids
     if not await service.database.atomic(rows.delete, "files", call.ids):
         raise no_such_file(file_id)

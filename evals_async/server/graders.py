@@ -8,15 +8,15 @@ from collections.abc import Mapping
 
 import attrs
 
-from evals_async.jsontext import JSONObject, as_array, as_object
+from evals_async._json import JSONObject, as_array, as_object
+from evals_async.grading.formula import FormulaError, evaluate
+from evals_async.grading.graders import grade, sample_namespace
+from evals_async.grading.similarity import Unavailable
+from evals_async.grading.templates import TemplateError
 from evals_async.server import checks
 from evals_async.server.answers import Answer, Problem
-from evals_async.server.formula import FormulaError, evaluate
-from evals_async.server.grading import grade, sample_namespace
 from evals_async.server.handlers import request_object
-from evals_async.server.service import Call, Service
-from evals_async.server.similarity import Unavailable
-from evals_async.server.templates import TemplateError
+from evals_async.server.service import RequestContext, Service
 
 
 ERRORS: Mapping[str, object] = {
@@ -91,7 +91,7 @@ def reward(grader: JSONObject, namespaces: Mapping[str, object]) -> Reward:
         return failure(kind, error)
 
 
-async def run_grader(service: Service, call: Call) -> Answer:
+async def run_grader(service: Service, call: RequestContext) -> Answer:
     body = await request_object(service, call)
     grader = checks.required(body, "grader", lambda value, at: checks.grader(value, at, checks.RUNNABLE))
     sample = checks.required(body, "model_sample", checks.text)
@@ -116,7 +116,7 @@ async def run_grader(service: Service, call: Call) -> Answer:
     return Answer.of(200, answer)
 
 
-async def validate_grader(service: Service, call: Call) -> Answer:
+async def validate_grader(service: Service, call: RequestContext) -> Answer:
     body = await request_object(service, call)
     grader = checks.required(body, "grader", lambda value, at: checks.grader(value, at, checks.RUNNABLE))
     if grader["type"] == "multi":

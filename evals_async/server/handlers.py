@@ -1,17 +1,17 @@
-"""The endpoints of evals, runs and output items: one function each, from a `Call` to an `Answer`.
+"""The endpoints of evals, runs and output items: one function each, from a `RequestContext` to an `Answer`.
 
 Rows are answered as they stand in the store, without a look into them. Files are in `files`, graders in `graders`.
 """
 
 from collections.abc import Sequence
 
-from evals_async.jsontext import JSONObject
+from evals_async._json import JSONObject
+from evals_async._store import Kind, Row, UnknownCursor, rows
 from evals_async.server import checks
 from evals_async.server.answers import Answer, Problem, list_answer, no_such_file, not_found
 from evals_async.server.runs import stored_object
-from evals_async.server.service import Call, Service
+from evals_async.server.service import RequestContext, Service
 from evals_async.server.shapes import new_eval, new_run
-from evals_async.store import Kind, Row, UnknownCursor, rows
 
 
 RUN_STATUSES = ("queued", "in_progress", "completed", "canceled", "failed")
@@ -20,7 +20,7 @@ ITEM_STATUSES = ("fail", "pass")
 
 async def listing(
     service: Service,
-    call: Call,
+    call: RequestContext,
     kind: Kind,
     parents: Sequence[str] = (),
     *,
@@ -60,18 +60,18 @@ async def stored(service: Service, kind: Kind, key: Sequence[str], thing: str) -
     return Answer.text(200, text)
 
 
-async def request_object(service: Service, call: Call) -> JSONObject:
+async def request_object(service: Service, call: RequestContext) -> JSONObject:
     return checks.json_object(await call.body(service.limits.body))
 
 
 # --- evals ----------------------------------------------------------------------------------------------------------
 
 
-async def list_evals(service: Service, call: Call) -> Answer:
+async def list_evals(service: Service, call: RequestContext) -> Answer:
     return await listing(service, call, "evals")
 
 
-async def create_eval(service: Service, call: Call) -> Answer:
+async def create_eval(service: Service, call: RequestContext) -> Answer:
     body = await request_object(service, call)
     checks.required(body, "data_source_config", checks.data_source_config)
     criteria = checks.required(body, "testing_criteria", checks.array)
@@ -83,11 +83,11 @@ async def create_eval(service: Service, call: Call) -> Answer:
     return Answer.of(201, made)
 
 
-async def retrieve_eval(service: Service, call: Call) -> Answer:
+async def retrieve_eval(service: Service, call: RequestContext) -> Answer:
     return await stored(service, "evals", call.ids, "eval")
 
 
-async def update_eval(service: Service, call: Call) -> Answer:
+async def update_eval(service: Service, call: RequestContext) -> Answer:
     body = await request_object(service, call)
     name = checks.optional(body, "name", checks.text)
     metadata = checks.optional(body, "metadata", checks.metadata)
@@ -105,7 +105,7 @@ async def update_eval(service: Service, call: Call) -> Answer:
     return Answer.text(200, row.text)
 
 
-async def delete_eval(service: Service, call: Call) -> Answer:
+async def delete_eval(service: Service, call: RequestContext) -> Answer:
     (eval_id,) = call.ids
     if not await service.runs.delete(eval_id):
         raise not_found("eval", eval_id)
@@ -115,7 +115,7 @@ async def delete_eval(service: Service, call: Call) -> Answer:
 # --- runs -----------------------------------------------------------------------------------------------------------
 
 
-async def list_runs(service: Service, call: Call) -> Answer:
+async def list_runs(service: Service, call: RequestContext) -> Answer:
     (eval_id,) = call.ids
     status = checks.choice(call.query, "status", RUN_STATUSES)
     if not await service.database.call(rows.exists, "evals", call.ids):
@@ -124,7 +124,7 @@ async def list_runs(service: Service, call: Call) -> Answer:
     return await listing(service, call, "runs", call.ids, label=status)
 
 
-async def create_run(service: Service, call: Call) -> Answer:
+async def create_run(service: Service, call: RequestContext) -> Answer:
     (eval_id,) = call.ids
     body = await request_object(service, call)
     data_source = checks.required(body, "data_source", checks.data_source)
@@ -138,17 +138,17 @@ async def create_run(service: Service, call: Call) -> Answer:
     return Answer.of(201, run)
 
 
-async def retrieve_run(service: Service, call: Call) -> Answer:
+async def retrieve_run(service: Service, call: RequestContext) -> Answer:
     await service.runs.advance(*call.ids)
     return await stored(service, "runs", call.ids, "run")
 
 
-async def cancel_run(service: Service, call: Call) -> Answer:
+async def cancel_run(service: Service, call: RequestContext) -> Answer:
     eval_id, run_id = call.ids
     return Answer.of(200, await service.runs.cancel(eval_id, run_id))
 
 
-async def delete_run(service: Service, call: Call) -> Answer:
+async def delete_run(service: Service, call: RequestContext) -> Answer:
     eval_id, run_id = call.ids
     if not await service.runs.delete(eval_id, run_id):
         raise not_found("run", run_id)
@@ -158,7 +158,7 @@ async def delete_run(service: Service, call: Call) -> Answer:
 # --- output items ---------------------------------------------------------------------------------------------------
 
 
-async def list_output_items(service: Service, call: Call) -> Answer:
+async def list_output_items(service: Service, call: RequestContext) -> Answer:
     eval_id, run_id = call.ids
     status = checks.choice(call.query, "status", ITEM_STATUSES)
     if not await service.database.call(rows.exists, "runs", call.ids):
@@ -167,6 +167,6 @@ async def list_output_items(service: Service, call: Call) -> Answer:
     return await listing(service, call, "output_items", call.ids, label=status)
 
 
-async def retrieve_output_item(service: Service, call: Call) -> Answer:
+async def retrieve_output_item(service: Service, call: RequestContext) -> Answer:
     await service.runs.advance(*call.ids[:2])
     return await stored(service, "output_items", call.ids, "output item")

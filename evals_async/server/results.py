@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
-from evals_async.jsontext import JSONObject, NotJSON, as_array, as_object
+from evals_async._json import JSONObject, NotJSON, as_array, as_object
+from evals_async.grading.graders import grade, sample_namespace
+from evals_async.grading.similarity import Unavailable
+from evals_async.grading.templates import TemplateError
 from evals_async.server.checks import parse_bounded
-from evals_async.server.grading import grade, sample_namespace
 from evals_async.server.shapes import Ids, content_hash
-from evals_async.server.similarity import Unavailable
-from evals_async.server.templates import TemplateError
 
 
 NO_MODEL = "this server has no models: give each row a `sample` to grade"

@@ -12,10 +12,10 @@ import attrs
 
 from evals_async.server import files, graders, handlers
 from evals_async.server.answers import Answer, Problem
-from evals_async.server.service import Call, Service
+from evals_async.server.service import RequestContext, Service
 
 
-Handler: TypeAlias = Callable[[Service, Call], Awaitable[Answer]]
+Handler: TypeAlias = Callable[[Service, RequestContext], Awaitable[Answer]]
 
 EVAL = "/evals/{eval_id}"
 RUN = EVAL + "/runs/{run_id}"

@@ -16,17 +16,17 @@ import attrs
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from evals_async.clock import SYSTEM_CLOCK, Clock
-from evals_async.jsontext import JSONObject
+from evals_async._clock import SYSTEM_CLOCK, Clock
+from evals_async._json import JSONObject
+from evals_async._store import Connection, Database, Row, rows
+from evals_async._store.database import StrPath
 from evals_async.server.answers import Answer, Problem, error_answer
 from evals_async.server.faults import Fault, FaultPlan
 from evals_async.server.guard import LOOPBACK, check_key, check_origin
 from evals_async.server.routes import Match, match
-from evals_async.server.runs import Runs
-from evals_async.server.service import Call, Limits, Service
+from evals_async.server.runs import RunLifecycle
+from evals_async.server.service import Limits, RequestContext, Service
 from evals_async.server.shapes import Ids
-from evals_async.store import Connection, Database, Row, rows
-from evals_async.store.database import StrPath
 
 
 logger = logging.getLogger("evals_async.server")
@@ -147,7 +147,7 @@ class LocalServer:
         database = await Database.open(self.store, read_only=read_only, inline=self.store is None or read_only)
         try:
             ids = Ids(self.clock, await database.call(rows.count_all))
-            runs = Runs(
+            runs = RunLifecycle(
                 database, self.clock, ids, queued_seconds=self.queued_seconds, running_seconds=self.running_seconds
             )
             if not self.read_only:
@@ -264,7 +264,7 @@ class LocalServer:
         if request.headers.get("Expect", "").lower() == "100-continue":  # RFC 9110, 10.1.1: only now is the body wanted
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
-        return await endpoint.handler(self.running, Call(endpoint.ids, query, request))
+        return await endpoint.handler(self.running, RequestContext(endpoint.ids, query, request))
 
     async def send(
         self,

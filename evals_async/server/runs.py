@@ -6,12 +6,12 @@ clock gives the same states, a server that was closed continues where it stood, 
 
 import asyncio
 
-from evals_async.clock import Clock
-from evals_async.jsontext import JSONObject, as_array, as_object, parse
+from evals_async._clock import Clock
+from evals_async._json import JSONObject, as_array, as_object, parse
+from evals_async._store import Connection, Database, Row, rows
 from evals_async.server.answers import Problem, not_found
 from evals_async.server.results import BadRows, SourceRow, failed, finished, output_item, rows_of_content, rows_of_file
 from evals_async.server.shapes import Ids
-from evals_async.store import Connection, Database, Row, rows
 
 
 ENDED = ("completed", "failed", "canceled", "cancelled")
@@ -43,7 +43,7 @@ def end(connection: Connection, run: JSONObject, items: list[dict[str, object]],
     connection.execute("DELETE FROM pending_runs WHERE eval_id = ? AND run_id = ?", (run["eval_id"], run["id"]))
 
 
-class Runs:
+class RunLifecycle:
     """The runs of one server that have not ended: begun, brought forward, canceled."""
 
     def __init__(

@@ -11,12 +11,12 @@ from typing import TypedDict
 
 import attrs
 
-from evals_async.jsontext import JSONObject, as_array, as_object
-from evals_async.server.grading import grade
+from evals_async._json import JSONObject, as_array, as_object
+from evals_async._store import json_text
+from evals_async.grading.graders import grade
 from evals_async.server.results import per_criterion, per_model, result_counts
 from evals_async.server.shapes import Ids, content_hash, new_eval, new_file, new_run
 from evals_async.server.themes import JUDGE, THEMES, Theme
-from evals_async.store import json_text
 
 
 BEGINNING = 1_746_133_200  # 1 May 2025
@@ -63,7 +63,7 @@ class Stepped:
 
 
 @attrs.frozen
-class Maker:
+class SampleMaker:
     """What everything here is made with."""
 
     clock: Stepped
@@ -74,7 +74,7 @@ class Maker:
         return self.clock.dice
 
 
-def eval_of(make: Maker, theme: Theme) -> dict[str, object]:
+def eval_of(make: SampleMaker, theme: Theme) -> dict[str, object]:
     schema: JSONObject = {
         "type": "object",
         "properties": {theme.field: {"type": "string"}, "expected": {"type": "string"}},
@@ -84,13 +84,13 @@ def eval_of(make: Maker, theme: Theme) -> dict[str, object]:
     return new_eval(make.ids, {"name": theme.name, "data_source_config": config}, theme.graders)
 
 
-def file_of(make: Maker, theme: Theme) -> tuple[dict[str, object], bytes]:
+def file_of(make: SampleMaker, theme: Theme) -> tuple[dict[str, object], bytes]:
     data = "".join(json_text({"item": item}) + "\n" for item in theme.items).encode()
     filename = theme.name.lower().replace(" ", "-") + ".jsonl"
     return new_file(make.ids, filename=filename, purpose="evals", size=len(data), expires_in=None), data
 
 
-def answer_of(make: Maker, theme: Theme, expected: str, model: str) -> str:
+def answer_of(make: SampleMaker, theme: Theme, expected: str, model: str) -> str:
     """What the model says: right as often as its skill has it."""
     if make.dice.random() < SKILL[model]:
         if theme.name == "Tone of replies":
@@ -101,7 +101,7 @@ def answer_of(make: Maker, theme: Theme, expected: str, model: str) -> str:
     return make.dice.choice([other for _, other in theme.rows if other != expected])
 
 
-def judgement(make: Maker, answer: str, passed: bool) -> dict[str, object]:
+def judgement(make: SampleMaker, answer: str, passed: bool) -> dict[str, object]:
     """The `sample` of a score model's result, its explanation as JSON text inside."""
     score = round(make.dice.uniform(0.7, 1.0) if passed else make.dice.uniform(0.0, 0.6), 2)
     conclusion = "It says what it should." if passed else "It misses what was asked for."
@@ -135,7 +135,7 @@ def usage(prompt: int, completion: int) -> dict[str, object]:
     }
 
 
-def result_of(make: Maker, grader: JSONObject, item: JSONObject, answer: str) -> dict[str, object]:
+def result_of(make: SampleMaker, grader: JSONObject, item: JSONObject, answer: str) -> dict[str, object]:
     """One result: string checks are computed, the others mostly agree that a right answer is right."""
     if grader["type"] == "string_check":
         given = grade(grader, {"item": item, "sample": {"output_text": answer}})
@@ -150,7 +150,7 @@ def result_of(make: Maker, grader: JSONObject, item: JSONObject, answer: str) ->
 
 
 def item_of(
-    make: Maker, run: JSONObject, theme: Theme, graders: Sequence[JSONObject], number: int
+    make: SampleMaker, run: JSONObject, theme: Theme, graders: Sequence[JSONObject], number: int
 ) -> dict[str, object]:
     """One output item; about one in sixty could not be sampled."""
     item = theme.items[number % len(theme.rows)]
@@ -185,7 +185,7 @@ def item_of(
     }
 
 
-def run_of(make: Maker, parent: JSONObject, theme: Theme, file_id: str, number: int) -> dict[str, object]:
+def run_of(make: SampleMaker, parent: JSONObject, theme: Theme, file_id: str, number: int) -> dict[str, object]:
     """A run before anything happened to it."""
     model = make.dice.choice(list(MODELS))
     template = [
@@ -202,7 +202,7 @@ def run_of(make: Maker, parent: JSONObject, theme: Theme, file_id: str, number: 
     return new_run(make.ids, str(parent["id"]), request, BASE_URL)
 
 
-def outcome_of(make: Maker, number: int, count: int) -> str:
+def outcome_of(make: SampleMaker, number: int, count: int) -> str:
     """How a run ended. The last two are still on their way."""
     if count > 2 and number >= count - 2:
         return "queued" if number == count - 1 else "in_progress"
@@ -218,7 +218,7 @@ def sample_tree(runs: int = 300, *, items: int = 8, seed: int = 7) -> SampleTree
     server.
     """
     clock = Stepped(seed)
-    make = Maker(clock, Ids(clock))
+    make = SampleMaker(clock, Ids(clock))
     evals = [eval_of(make, theme) for theme in THEMES]
     uploads = [file_of(make, theme) for theme in THEMES]
     made_runs: list[JSONObject] = []
@@ -243,7 +243,9 @@ def sample_tree(runs: int = 300, *, items: int = 8, seed: int = 7) -> SampleTree
     }
 
 
-def complete(make: Maker, run: dict[str, object], parent: JSONObject, theme: Theme, count: int) -> list[JSONObject]:
+def complete(
+    make: SampleMaker, run: dict[str, object], parent: JSONObject, theme: Theme, count: int
+) -> list[JSONObject]:
     """The items of a completed run, whose sums are written into it."""
     graders = [
         grader for entry in as_array(parent["testing_criteria"]) or () if (grader := as_object(entry)) is not None

@@ -1,4 +1,4 @@
-"""What every handler is given: `Service`, the server's parts, and `Call`, one request.
+"""What every handler is given: `Service`, the server's parts, and `RequestContext`, one request.
 
 Nothing here answers anything.
 """
@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import attrs
 from aiohttp import web
 
-from evals_async.clock import Clock
+from evals_async._clock import Clock
+from evals_async._store import Database
 from evals_async.server.answers import Problem
-from evals_async.server.runs import Runs
+from evals_async.server.runs import RunLifecycle
 from evals_async.server.shapes import Ids
-from evals_async.store import Database
 
 
 @attrs.frozen
@@ -30,13 +30,13 @@ class Service:
     database: Database
     clock: Clock
     ids: Ids
-    runs: Runs
+    runs: RunLifecycle
     limits: Limits
     base_url: str
 
 
 @attrs.frozen
-class Call:
+class RequestContext:
     """One request: the ids in its path, its query (the last of repeated names), and the rest where it came in."""
 
     ids: tuple[str, ...]

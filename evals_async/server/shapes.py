@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from evals_async.jsontext import JSONObject, as_array, as_object, canonical
+from evals_async._json import JSONObject, as_array, as_object, canonical
 
 
 BASE_62 = (

@@ -2,7 +2,7 @@
 
 import attrs
 
-from evals_async.jsontext import JSONObject
+from evals_async._json import JSONObject
 
 
 JUDGE = "o4-mini"
@@ -107,7 +107,7 @@ THEMES: tuple[Theme, ...] = (
     ),
     Theme(
         "Tone of replies",
-        "Reply to the customer in two friendly sentences, without promising a refund.",
+        "Response to the customer in two friendly sentences, without promising a refund.",
         "complaint",
         (
             ("Third broken mug in a row. THIRD.", "mug"),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from doubles import ScaledClock
-from truth import Export, TruthServer
+from reference_server import Export, ReferenceServer
 
 from evals_async import EvalsClient
 from evals_async.archive import Archive, ExportReport
@@ -16,7 +16,7 @@ def export(tmp_path: Path) -> Export:
     """`await export(server, **options)`: one export into the test's archive, `tmp_path / "evals.db"`."""
 
     async def run(
-        server: TruthServer, *args: Any, key: str = "k", path: Path | None = None, **options: Any
+        server: ReferenceServer, *args: Any, key: str = "k", path: Path | None = None, **options: Any
     ) -> ExportReport:
         clock = ScaledClock(100)
         client = EvalsClient(base_url=server.base_url, api_key=key, clock=clock)

@@ -11,7 +11,7 @@ from pathlib import Path
 import openai
 import pytest
 from commandline import Ended, ended, start
-from truth import SAME, TruthServer, difference, tree
+from reference_server import SAME, ReferenceServer, difference, tree
 
 from evals_async.cli import main
 from evals_async.server import sample_tree
@@ -92,7 +92,7 @@ def test_conversions_report_and_strict_fails_on_a_loss(
 async def test_ctrl_c_leaves_a_consistent_store_and_says_how_to_go_on(tmp_path: Path) -> None:
     """Interrupted in the middle: exit code 130, the command that goes on, and with it the truth."""
     file, truth = tmp_path / "evals.db", tree(evals=3, runs=10, items=60)
-    async with TruthServer(truth, page=2) as server:
+    async with ReferenceServer(truth, page=2) as server:
         interrupted = asyncio.Event()
 
         def notice(listing: tuple[str, ...], ids: list[str]) -> None:
@@ -117,7 +117,7 @@ async def test_ctrl_c_leaves_a_consistent_store_and_says_how_to_go_on(tmp_path: 
 async def test_what_is_incomplete_is_named(tmp_path: Path) -> None:
     """Exit code 3 with the listings that are broken, and 75 when the server is gone."""
     file = tmp_path / "evals.db"
-    async with TruthServer(tree(evals=1, runs=1, items=30), mode="loop") as server:
+    async with ReferenceServer(tree(evals=1, runs=1, items=30), mode="loop") as server:
         arguments = ("export", "--to", str(file), "--base-url", server.base_url)
         result = await ended(await start(*arguments, OPENAI_API_KEY="k"))
         assert 3 == result.code
@@ -132,7 +132,7 @@ async def test_what_is_too_large_is_named_with_the_option_that_gets_it(tmp_path:
     file, truth = tmp_path / "evals.db", tree(evals=1, runs=2, items=5)
     items = truth.listings["output_items", "eval_0", "run_0_0"]
     items["item_0003"] = b'{"id":"item_0003","text":"%s"}' % (b"x" * 2**21)
-    async with TruthServer(truth) as server:
+    async with ReferenceServer(truth) as server:
 
         async def command(*arguments: str, max_body: str) -> Ended:
             limited = (*arguments, "--base-url", server.base_url, "--max-body", max_body)

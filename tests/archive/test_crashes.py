@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 import pytest
-from truth import SAME, Tree, TruthServer, difference, tree
+from reference_server import SAME, ReferenceServer, Tree, difference, tree
 
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
@@ -40,7 +40,7 @@ async def sweep(
 ) -> Sweep:
     """Export the tree once for each plan, dying as it says, and compare each end with the truth."""
     truth = truth or tree(evals=2, runs=3, items=16)
-    async with TruthServer(truth, **behaviour) as server:
+    async with ReferenceServer(truth, **behaviour) as server:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, str(CRASHER), server.base_url, exporter),
             stdin=asyncio.subprocess.PIPE,

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 from doubles import ScaledClock
-from truth import SAME, Export, TruthServer, difference, stored, tree
+from reference_server import SAME, Export, ReferenceServer, difference, stored, tree
 
 from evals_async import ArchiveError, EvalsClient
+from evals_async._store import schema
 from evals_async.archive import Archive, disk_is_full
 from evals_async.server import LocalServer
-from evals_async.store import schema
 
 
 # --- X04: the disk is full --------------------------------------------------------------------------------------------
@@ -29,7 +29,7 @@ from evals_async.store import schema
 async def test_a_full_disk_keeps_what_was_committed(export: Export, file: Path, pages: int) -> None:
     """X04: when SQLite finds no more room the export ends, nothing is half written, and the next one goes on."""
     truth = tree(evals=2, runs=4, items=90)
-    async with TruthServer(truth) as server:
+    async with ReferenceServer(truth) as server:
         clock = ScaledClock(100)
         async with (
             EvalsClient(base_url=server.base_url, api_key="k", clock=clock) as client,
@@ -59,7 +59,7 @@ LIMITED = """
 async def test_the_command_says_that_the_disk_is_full(export: Export, file: Path) -> None:
     """X04: exit code 4, with the command that goes on; and that command then completes the archive."""
     truth = tree(evals=2, runs=4, items=60)
-    async with TruthServer(truth) as server:
+    async with ReferenceServer(truth) as server:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", textwrap.dedent(LIMITED), str(300_000), str(file), server.base_url),
             env={**os.environ, "OPENAI_API_KEY": "k"},
@@ -124,7 +124,7 @@ async def test_a_failing_sqlite_call_is_never_taken_for_success(
     """X05: whichever call fails, the export raises or is complete, and the next one is complete."""
     truth = tree(evals=1, runs=2, items=9, files=1)
     raised = 0
-    async with TruthServer(truth) as server:
+    async with ReferenceServer(truth) as server:
         for number in [*range(1, 30), *range(30, 120, 9)]:
             path = tmp_path / f"{code}-{number}.db"
             with failing(monkeypatch, number, code):
@@ -145,7 +145,7 @@ async def test_a_failing_sqlite_call_is_never_taken_for_success(
 async def test_a_second_exporter_is_refused(export: Export, file: Path) -> None:
     """X12: while one export writes, another one into the same file is refused at once, and does no harm."""
     truth = tree()
-    async with TruthServer(truth) as server:
+    async with ReferenceServer(truth) as server:
         clock = ScaledClock(100)
         refused: list[str] = []
         async with (
@@ -183,7 +183,7 @@ async def test_readers_see_whole_pages_only(file: Path) -> None:
 
     clock = ScaledClock(100)
     async with (
-        TruthServer(truth) as server,
+        ReferenceServer(truth) as server,
         Archive.open(file) as archive,
         LocalServer(file, read_only=True) as reader,
         EvalsClient(base_url=server.base_url, api_key="k", clock=clock) as client,
@@ -206,7 +206,7 @@ async def test_an_archive_of_the_first_schema_is_taken_over(export: Export, file
     connection.execute("INSERT INTO evals VALUES ('eval_old', '', 1, 1, '{\"id\": \"eval_old\"}')")
     connection.close()
     truth = tree(evals=1, runs=1, items=2)
-    async with TruthServer(truth) as server:
+    async with ReferenceServer(truth) as server:
         report = await export(server)
     assert (0, 1) == (report.exit_code, report.missing["evals"])
     assert ("evals/eval_old",) == difference(file, truth).extra
@@ -216,7 +216,7 @@ async def test_an_archive_of_the_first_schema_is_taken_over(export: Export, file
 async def test_a_file_of_another_kind_is_refused_and_left_alone(export: Export, file: Path, kind: str) -> None:
     """X15: another program's database, a broken file, a newer schema: refused, and not a byte is changed."""
     before = make_foreign(file, kind)
-    async with TruthServer(tree(evals=1, runs=1, items=1)) as server:
+    async with ReferenceServer(tree(evals=1, runs=1, items=1)) as server:
         with pytest.raises(ArchiveError):
             await export(server)
         assert 0 == server.requests
@@ -249,7 +249,7 @@ def names_in(directory: Path) -> set[str]:
 async def test_any_file_name_will_do(export: Export, tmp_path: Path, name: str) -> None:
     """X15: `?`, `%`, `#` and quotes in a path are letters like others."""
     truth = tree(evals=1, runs=1, items=1)
-    async with TruthServer(truth) as server:
+    async with ReferenceServer(truth) as server:
         await export(server, path=tmp_path / name)
     assert SAME == difference(tmp_path / name, truth)
     assert {name, name + ".lock"} == names_in(tmp_path)
@@ -258,7 +258,7 @@ async def test_any_file_name_will_do(export: Export, tmp_path: Path, name: str) 
 @pytest.mark.parametrize("place", ["missing/evals.db", ""])
 async def test_a_place_that_cannot_be_written_is_refused(export: Export, tmp_path: Path, place: str) -> None:
     """X15: a directory that is not there, or a path that is one, is an `ArchiveError` before anything is asked."""
-    async with TruthServer(tree(evals=1, runs=1, items=1)) as server:
+    async with ReferenceServer(tree(evals=1, runs=1, items=1)) as server:
         with pytest.raises(ArchiveError):
             await export(server, path=tmp_path / place)
         assert 0 == server.requests
@@ -266,7 +266,7 @@ async def test_a_place_that_cannot_be_written_is_refused(export: Export, tmp_pat
 
 async def test_another_servers_archive_is_not_mixed(export: Export, file: Path) -> None:
     """An archive is filled from one server; another one's objects go into another file, unless the caller insists."""
-    async with TruthServer(tree(evals=1, runs=1, items=1)) as server:
+    async with ReferenceServer(tree(evals=1, runs=1, items=1)) as server:
         await export(server)
         connection = sqlite3.connect(file)
         connection.execute("UPDATE passes SET server = 'https://api.openai.com/v1'")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from truth import Difference, Export, TruthServer, difference, stored, tree
+from reference_server import Difference, Export, ReferenceServer, difference, stored, tree
 
 from evals_async.archive import Archive
 
@@ -40,7 +40,7 @@ async def test_strange_json_is_kept_byte_for_byte(export: Export, file: Path, te
     """X11: what is JSON is stored exactly as it came: numbers, key order, spaces, escapes, duplicates."""
     truth = tree(evals=1, runs=1, items=9)
     truth.listings[ITEMS]["odd"] = text
-    async with TruthServer(truth, page=4) as server:
+    async with ReferenceServer(truth, page=4) as server:
         report = await export(server)
     assert ["short"] == [each.state for each in report.unfinished]  # the run does not count the odd one
     assert text == stored(file)[0][*ITEMS, "odd"]
@@ -57,7 +57,7 @@ async def test_what_is_no_object_is_reported_and_the_rest_is_kept(
     items = list(objects.items())
     objects.clear()
     objects.update([*items[:5], ("odd", text), *items[5:]])
-    async with TruthServer(truth, page=4) as server:
+    async with ReferenceServer(truth, page=4) as server:
         report = await export(server)
         again = await export(server)
     del objects["odd"]
@@ -77,7 +77,7 @@ async def test_a_hostile_id_reaches_no_other_path(export: Export) -> None:
     truth = tree(evals=1, runs=1, items=3)
     for number, odd in enumerate(["../../files", "a/b", "a b", "?after=x", "'; DROP TABLE evals; --"]):
         truth.listings["evals",][odd] = json.dumps({"id": odd, "created_at": number}).encode()
-    async with TruthServer(truth) as server:
+    async with ReferenceServer(truth) as server:
         report = await export(server)
     assert (6, 1, 3) == (report.counts["evals"], report.counts["runs"], report.counts["output_items"])
     assert 3 == report.exit_code

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from truth import SAME, Difference, Export, Gone, Mode, Tree, TruthServer, add_run, difference, tree
+from reference_server import SAME, Difference, Export, Gone, Mode, ReferenceServer, Tree, add_run, difference, tree
 
 from evals_async.archive import Selection
 
@@ -14,7 +14,7 @@ from evals_async.archive import Selection
 async def test_every_kind_of_paging_is_copied_whole(export: Export, file: Path, mode: Mode) -> None:
     """X06, X10: pages that overlap, that are empty, without last_id or has_more: each object once, as it is."""
     truth = tree()
-    async with TruthServer(truth, mode=mode) as server:
+    async with ReferenceServer(truth, mode=mode) as server:
         report = await export(server)
     assert (0, ()) == (report.exit_code, report.unfinished)
     assert SAME == difference(file, truth)
@@ -27,7 +27,7 @@ async def test_a_listing_that_goes_round_is_named_and_the_rest_is_copied(
 ) -> None:
     """X10: a server that ignores cursors ends in exit code 3 after few requests, with the listings named."""
     truth = tree(evals=2, runs=2, items=30)
-    async with TruthServer(truth, mode=mode) as server:
+    async with ReferenceServer(truth, mode=mode) as server:
         report = await export(server)
         requests = server.requests
     assert 3 == report.exit_code
@@ -79,7 +79,7 @@ async def test_deletions_never_stop_it(export: Export, file: Path, gone: Gone, s
     """
     truth = tree(evals=4, runs=5, items=40)
     reaper = Reaper(truth, seed, cursors=0.25)
-    async with TruthServer(truth, gone=gone, after_page=reaper) as server:
+    async with ReferenceServer(truth, gone=gone, after_page=reaper) as server:
         report = await export(server)
     assert reaper.gone_cursors > 15
     assert Difference() == difference(file, truth, deleted=reaper.deleted)
@@ -96,7 +96,7 @@ async def test_what_is_added_is_found_by_the_next_export(export: Export, file: P
             added.append(f"new_{len(added)}")
             add_run(truth, "eval_0", added[-1], 5, "file-0")
 
-    async with TruthServer(truth, after_page=add) as server:
+    async with ReferenceServer(truth, after_page=add) as server:
         await export(server)
         report = await export(server)
     assert 0 == report.exit_code
@@ -108,7 +108,7 @@ async def test_a_run_in_progress_is_read_again(export: Export, file: Path) -> No
     """X09: the items of a run that had not ended are read again by the next export, and then never more."""
     truth = tree(evals=1, runs=2, items=5)
     add_run(truth, "eval_0", "late", 3, None, status="in_progress")
-    async with TruthServer(truth) as server:
+    async with ReferenceServer(truth) as server:
         await export(server)
         items = dict(truth.listings["output_items", "eval_0", "late"])
         del truth.listings["runs", "eval_0"]["late"]
@@ -133,7 +133,7 @@ async def test_a_run_that_ends_while_its_items_are_read_is_read_again(export: Ex
             del truth.listings["runs", "eval_0"]["run"]
             add_run(truth, "eval_0", "run", 25, None)
 
-    async with TruthServer(truth, after_page=finish) as server:
+    async with ReferenceServer(truth, after_page=finish) as server:
         await export(server)
         server.after_page = None
         report = await export(server)
@@ -143,7 +143,7 @@ async def test_a_run_that_ends_while_its_items_are_read_is_read_again(export: Ex
 async def test_what_vanished_is_marked_and_kept(export: Export, file: Path) -> None:
     """An object that the server has no more stays, marked; one that comes back loses the mark."""
     truth = tree(evals=2, runs=2, items=3)
-    async with TruthServer(truth) as server:
+    async with ReferenceServer(truth) as server:
         await export(server)
         whole = truth.listings["runs", "eval_1"].pop("run_1_1")
         gone = await export(server)
@@ -159,7 +159,7 @@ async def test_what_vanished_is_marked_and_kept(export: Export, file: Path) -> N
 async def test_heavy_pages_become_smaller(export: Export, file: Path) -> None:
     """Pages of items that time out are asked for again at half the size, and nothing is lost."""
     truth = tree(evals=1, runs=2, items=30)
-    async with TruthServer(truth, page=100) as server:
+    async with ReferenceServer(truth, page=100) as server:
         server.heavy = {"output_items": 13}
         report = await export(server)
         sizes = set(server.limits)
@@ -174,7 +174,7 @@ async def test_large_pages_become_smaller(export: Export, file: Path) -> None:
     items = truth.listings["output_items", "eval_0", "large"]
     for id in items:
         items[id] = b'{"id":"%s","text":"%s"}' % (id.encode(), b"x" * 90_000)
-    async with TruthServer(truth, page=100) as server:
+    async with ReferenceServer(truth, page=100) as server:
         report = await export(server)
         assert [100, 50, 50] == server.limits[-3:]
     assert (0, SAME) == (report.exit_code, difference(file, truth))
@@ -192,14 +192,14 @@ async def test_large_pages_become_smaller(export: Export, file: Path) -> None:
 )
 async def test_a_selection_is_kept_to(export: Export, selection: dict[str, Any], counts: dict[str, int]) -> None:
     """By eval, since a date, without items, without files: only that is copied, and it is complete."""
-    async with TruthServer(tree(evals=3, runs=2, items=3)) as server:
+    async with ReferenceServer(tree(evals=3, runs=2, items=3)) as server:
         report = await export(server, Selection(**selection))
     assert (0, counts) == (report.exit_code, report.counts)
 
 
 async def test_an_eval_that_is_not_there_is_named(export: Export) -> None:
     """A selected eval that the server does not know makes the export incomplete, by name."""
-    async with TruthServer(tree(evals=1, runs=1, items=1)) as server:
+    async with ReferenceServer(tree(evals=1, runs=1, items=1)) as server:
         report = await export(server, Selection(evals=("eval_0", "eval_9")))
     assert (3, ["eval eval_9"]) == (report.exit_code, [each.what for each in report.unfinished])
     assert {"evals": 1, "runs": 1, "output_items": 1, "files": 1} == report.counts

@@ -15,13 +15,13 @@ from doubles import ScaledClock
 from plainhttp import EXACT, eval_request, row, run_request
 
 from evals_async import EvalsClient, InvalidArgument, MissingExtra
+from evals_async._codec import structure
 from evals_async.archive import Archive
-from evals_async.archive.assertions import Converter
-from evals_async.archive.conversion import ConversionReport
-from evals_async.archive.convert import FORMATS, convert
-from evals_async.archive.promptfoo import row_of
-from evals_async.archive.yaml import document
-from evals_async.codec import structure
+from evals_async.archive.convert.assertions import Converter
+from evals_async.archive.convert.convert import FORMATS, convert
+from evals_async.archive.convert.promptfoo import row_of
+from evals_async.archive.convert.report import ConversionReport
+from evals_async.archive.convert.yaml import document
 from evals_async.models import EvalRun, OutputItem
 from evals_async.models.graders import (
     LabelModelGrader,
@@ -147,7 +147,7 @@ def test_rows_are_the_same_in_every_form(sample: tuple[Path, EvalsClient], tmp_p
 
 def test_a_formula_is_no_formula_in_csv(tmp_path: Path) -> None:
     """A text that a spreadsheet would run begins with a quote."""
-    from evals_async.archive.flat import harmless
+    from evals_async.archive.convert.flat import harmless
 
     assert ["'=1+1", "'@x", "'-2", "x=1", 5, "true"] == [
         harmless(each) for each in ("=1+1", "@x", "-2", "x=1", 5, True)

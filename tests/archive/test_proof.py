@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from doubles import ScaledClock
-from truth import SAME, Export, TruthServer, difference, tree
+from reference_server import SAME, Export, ReferenceServer, difference, tree
 
 from evals_async import EvalsClient
 from evals_async.archive import Archive, VerifyReport
 
 
 @pytest_asyncio.fixture
-async def server(export: Export) -> AsyncIterator[TruthServer]:
+async def server(export: Export) -> AsyncIterator[ReferenceServer]:
     """A server whose whole truth was exported."""
-    async with TruthServer(tree(evals=2, runs=3, items=12)) as server:
+    async with ReferenceServer(tree(evals=2, runs=3, items=12)) as server:
         assert 0 == (await export(server)).exit_code
         yield server
 
@@ -34,14 +34,14 @@ async def offline(file: Path) -> VerifyReport:
         return await archive.verify()
 
 
-async def online(file: Path, server: TruthServer, **options: int) -> VerifyReport:
+async def online(file: Path, server: ReferenceServer, **options: int) -> VerifyReport:
     clock = ScaledClock(100)
     client = EvalsClient(base_url=server.base_url, api_key="k", clock=clock)
     async with client, Archive.open(file, clock=clock) as archive:
         return await archive.verify(client, **options)
 
 
-async def test_a_whole_archive_is_complete(file: Path, server: TruthServer) -> None:
+async def test_a_whole_archive_is_complete(file: Path, server: ReferenceServer) -> None:
     """Nothing is found, offline or online, and everything is counted."""
     report = await online(file, server)
     assert (0, [], []) == (report.exit_code, report.findings, report.notes)
@@ -51,7 +51,7 @@ async def test_a_whole_archive_is_complete(file: Path, server: TruthServer) -> N
     assert compared == report.compared
 
 
-async def test_a_sample_compares_the_items_of_some_runs(file: Path, server: TruthServer) -> None:
+async def test_a_sample_compares_the_items_of_some_runs(file: Path, server: ReferenceServer) -> None:
     """A sample of two runs compares their items, and all evals and runs."""
     report = await online(file, server, sample=2)
     assert (0, 2, 24, 6) == (
@@ -86,7 +86,7 @@ async def test_a_sample_compares_the_items_of_some_runs(file: Path, server: Trut
     ],
 )
 async def test_what_is_missing_is_named(
-    file: Path, server: TruthServer, statement: str, what: str, problem: str
+    file: Path, server: ReferenceServer, statement: str, what: str, problem: str
 ) -> None:
     """A lost item, content or listing, and a broken object, make the archive incomplete, by name."""
     change(file, statement)
@@ -95,14 +95,14 @@ async def test_what_is_missing_is_named(
     assert (what, problem) in [(each.what, each.problem) for each in report.findings]
 
 
-async def test_a_changed_content_is_found(file: Path, server: TruthServer) -> None:
+async def test_a_changed_content_is_found(file: Path, server: ReferenceServer) -> None:
     """Bytes that do not have the hash they are filed under are found."""
     change(file, "UPDATE file_contents SET bytes = x'00' WHERE sha256 = (SELECT min(sha256) FROM file_contents)")
     report = await offline(file)
     assert [True] == [each.problem.startswith("its bytes have the sha256") for each in report.findings]
 
 
-async def test_what_the_server_has_otherwise_is_found(file: Path, server: TruthServer) -> None:
+async def test_what_the_server_has_otherwise_is_found(file: Path, server: ReferenceServer) -> None:
     """An object that is new on the server, one that changed, and another content are findings; one that is gone is a
     note.
     """
@@ -121,7 +121,7 @@ async def test_what_the_server_has_otherwise_is_found(file: Path, server: TruthS
     assert ["output items of eval_1/run_1_2"] == [each.what for each in report.notes]
 
 
-async def test_a_server_that_stays_away_ends_in_try_again(file: Path, server: TruthServer) -> None:
+async def test_a_server_that_stays_away_ends_in_try_again(file: Path, server: ReferenceServer) -> None:
     """A comparison that cannot go on ends with exit code 75, after what could be said without the server."""
     server.down = True
     report = await online(file, server)
@@ -129,7 +129,7 @@ async def test_a_server_that_stays_away_ends_in_try_again(file: Path, server: Tr
 
 
 async def test_the_manifest_is_the_same_for_the_same_objects(
-    export: Export, file: Path, server: TruthServer, tmp_path: Path
+    export: Export, file: Path, server: ReferenceServer, tmp_path: Path
 ) -> None:
     """Two archives of one server have the same hashes, however they came about; one changed byte changes them."""
     other = tmp_path / "other.db"
@@ -142,7 +142,7 @@ async def test_the_manifest_is_the_same_for_the_same_objects(
     assert first["sha256"] != (await offline(other)).manifest["sha256"]
 
 
-async def test_what_was_lost_here_is_read_again_when_asked(export: Export, file: Path, server: TruthServer) -> None:
+async def test_what_was_lost_here_is_read_again_when_asked(export: Export, file: Path, server: ReferenceServer) -> None:
     """An item that is gone from the archive of a run that is over comes back with `reread`, and not without."""
     change(file, "DELETE FROM output_items WHERE run_id = 'run_0_1' AND id = 'item_0003'")
     await export(server)

@@ -26,8 +26,8 @@ from typing import Any
 import openai
 
 from evals_async import EvalsClient
+from evals_async._clock import SystemClock
 from evals_async.archive import Archive
-from evals_async.clock import SystemClock
 from evals_async.server import Fault, FaultPlan, LocalServer, sample_tree
 
 

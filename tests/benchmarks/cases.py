@@ -151,7 +151,7 @@ def decoders(body: str) -> dict[str, Callable[[bytes], Any]]:
     from openai.types.evals import RunRetrieveResponse
     from openai.types.evals.runs import OutputItemListResponse
 
-    from evals_async.codec import decode, decode_page
+    from evals_async._codec import decode, decode_page
     from evals_async.models import EvalRun, OutputItem
 
     if body == "page":

@@ -10,13 +10,13 @@ from benchmarks.measure import Measured, Server, crowd, in_rounds
 from benchmarks.peers import BEARER, PEERS, Peer
 from yarl import URL
 
-from evals_async.clock import SYSTEM_CLOCK
-from evals_async.codec import decode
+from evals_async._clock import SYSTEM_CLOCK
+from evals_async._codec import decode
+from evals_async._transport import Pipeline, Request, Response, RetryPolicy, StaticKey, Timeouts, Transport
+from evals_async._transport.attempt import AttemptState
+from evals_async._transport.call import usual_headers
+from evals_async._transport.connection import Exchange, open_session
 from evals_async.models import EvalRun
-from evals_async.wire import Pipeline, Reply, Request, RetryPolicy, StaticKey, Timeouts, Transport
-from evals_async.wire.call import usual_headers
-from evals_async.wire.connection import Exchange, open_session
-from evals_async.wire.trip import Trip
 
 
 def wanted(run_id: str) -> Request:
@@ -59,7 +59,7 @@ class OverExchange(Peer):
         self.headers = usual_headers(BEARER)
 
     async def run(self, run_id: str) -> Any:
-        trip = Trip(math.inf, math.inf)
+        trip = AttemptState(math.inf, math.inf)
         reply = await self.exchange.send(wanted(run_id), self.headers, (), connect=None, silence=None, trip=trip)
         return decode(reply.body, EvalRun)
 
@@ -78,7 +78,7 @@ class OverPipeline(Peer):
         return await self.pipeline.send(wanted(run_id), run_of, timeouts=self.timeouts, policy=self.policy)
 
 
-async def run_of(reply: Reply) -> EvalRun:
+async def run_of(reply: Response) -> EvalRun:
     return decode(reply.body, EvalRun)
 
 

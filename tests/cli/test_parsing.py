@@ -7,9 +7,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from evals_async._transport.transport import MAX_BODY
 from evals_async.cli import main
-from evals_async.cli.groups import COMMANDS, Terms, global_options, pass_terms, root, size
-from evals_async.wire.transport import MAX_BODY
+from evals_async.cli.groups import COMMANDS, ConnectionOptions, global_options, pass_terms, root, size
 
 
 def every_command(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -99,12 +99,12 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_global_options_stand_before_or_after_the_command(line: str) -> None:
     """Where a global option stands does not matter."""
-    seen: list[Terms] = []
+    seen: list[ConnectionOptions] = []
 
     @click.command()
     @global_options(hidden=True)
     @pass_terms
-    def probe(terms: Terms) -> None:
+    def probe(terms: ConnectionOptions) -> None:
         seen.append(terms)
 
     @click.group()
@@ -114,7 +114,7 @@ def test_global_options_stand_before_or_after_the_command(line: str) -> None:
     top.add_command(probe)
     result = CliRunner().invoke(top, line.split())
     assert (0, "") == (result.exit_code, result.output)
-    expected = Terms(
+    expected = ConnectionOptions(
         base_url="http://127.0.0.1:1/v1",
         azure=True,
         timeout=5.0,
@@ -137,7 +137,7 @@ def test_sizes(text: str, number: int) -> None:
 
 def test_the_largest_answer_is_the_clients_own_unless_told_otherwise() -> None:
     """The default of --max-body is that of the client."""
-    assert MAX_BODY == Terms().max_body
+    assert MAX_BODY == ConnectionOptions().max_body
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import sys
 import pytest
 from commandline import KEY, Command, ended, start
 
-from evals_async.jsontext import as_object
+from evals_async._json import as_object
 from evals_async.server import Fault, FaultPlan, LocalServer, SampleTree
 
 

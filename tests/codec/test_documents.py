@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 from bodies import CLASSES, bodies
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from evals_async.codec import decode, decode_page, encode, structure
+from evals_async._codec import decode, decode_page, encode, structure
+from evals_async._json import canonical
 from evals_async.errors import DecodeError, EvalsError
-from evals_async.jsontext import canonical
 from evals_async.models import (
     DataSourceConfig,
     Eval,
@@ -261,7 +260,7 @@ def test_one_thing_wrong(data: st.DataObject) -> None:
 
 HOSTILE = """
 import sys, time
-from evals_async.codec import decode, decode_page
+from evals_async._codec import decode, decode_page
 from evals_async.errors import DecodeError
 from evals_async.models import Eval, EvalRun, MultiGrader
 decode(b'{"id": "r"}', EvalRun)

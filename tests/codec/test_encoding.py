@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from evals_async.codec import decode, encode
+from evals_async._codec import decode, encode
+from evals_async._json import canonical, dump
 from evals_async.errors import InvalidArgument
-from evals_async.jsontext import canonical, dump
 from evals_async.models import (
     CustomDataSourceConfig,
     EvalRun,

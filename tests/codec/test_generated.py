@@ -14,11 +14,11 @@ import attrs
 import pytest
 from bodies import CLASSES, payload, smallest
 
-from evals_async.codec import converter, decode, decode_page, encode, source_of, structure
-from evals_async.codec.classes import thawed
-from evals_async.codec.mismatch import Mismatch
+from evals_async._codec import converter, decode, decode_page, encode, source_of, structure
+from evals_async._codec.classes import unfrozen
+from evals_async._codec.mismatch import Mismatch
+from evals_async._json import dump
 from evals_async.errors import DecodeError
-from evals_async.jsontext import dump
 from evals_async.models import EvalRun, OutputItem
 from evals_async.models.base import NO_NULLS, NOTHING_EXTRA
 
@@ -62,8 +62,8 @@ def test_tracebacks_show_the_source() -> None:
 
 @EACH_CLASS
 def test_thawed_classes_have_the_same_layout(model: Any) -> None:
-    """An object that was filled while thawed is, once frozen, like one made by the constructor."""
-    twin = thawed(model)
+    """An object that was filled while unfrozen is, once frozen, like one made by the constructor."""
+    twin = unfrozen(model)
     assert (model.__bases__, model.__basicsize__) == (twin.__bases__, twin.__basicsize__)
     filled = structure(smallest(model), model)
     made = model(**{field.name: getattr(filled, field.name) for field in attrs.fields(model)})

@@ -7,18 +7,17 @@ from typing import Any, cast
 import attrs
 import pytest
 from bodies import CLASSES, bodies
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from evals_async import codec
-from evals_async.codec import decode, decode_large_page, decode_page, encode, records, source_of, structure
-from evals_async.codec.makers import Filler
-from evals_async.codec.records import GENERAL_TURNS, LEARNING, Reader, Records
+from evals_async import _codec as codec
+from evals_async._codec import decode, decode_large_page, decode_page, encode, records, source_of, structure
+from evals_async._codec.makers import Filler
+from evals_async._codec.records import GENERAL_TURNS, LEARNING, Reader, Records
+from evals_async._json import JSONValue
+from evals_async._paging.pages import PageBody
 from evals_async.errors import DecodeError
-from evals_async.jsontext import JSONValue
 from evals_async.models import Eval, EvalRun, Model, OutputItem, TokenUsage
 from evals_async.models.runs import ErrorInfo
-from evals_async.pagination import PageBody
 
 
 def quick(model: Any, body: object) -> Any:

@@ -6,9 +6,9 @@ from typing import Any, Literal, TypeAlias
 import attrs
 import pytest
 
-from evals_async.codec import encode, structure
+from evals_async._codec import encode, structure
+from evals_async._json import JSONObject
 from evals_async.errors import DecodeError
-from evals_async.jsontext import JSONObject
 from evals_async.models import Model, Unknown
 
 

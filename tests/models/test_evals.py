@@ -7,7 +7,7 @@ import attrs
 import pytest
 from bodies import payload
 
-from evals_async.codec import decode, encode
+from evals_async._codec import decode, encode
 from evals_async.errors import InvalidArgument
 from evals_async.models import CustomDataSourceConfig, Eval, Unknown
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from bodies import payload
 
-from evals_async.codec import decode
+from evals_async._codec import decode
 from evals_async.models import File
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from bodies import payload
 
-from evals_async.codec import decode
+from evals_async._codec import decode
 from evals_async.models import (
     Eval,
     GraderRun,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from bodies import payload
 
-from evals_async.codec import decode
+from evals_async._codec import decode
 from evals_async.models import ErrorInfo, GraderResult, OutputItem, Sample, SampleMessage
 
 

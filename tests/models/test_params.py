@@ -6,7 +6,7 @@ import pytest
 from bodies import fields_of, may_be_missing, smallest
 
 from evals_async import models
-from evals_async.codec import encode, structure
+from evals_async._codec import encode, structure
 from evals_async.models import CompletionsDataSource, FileId, Message
 
 

@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 from bodies import CLASSES, PAYLOADS, bodies, payload, values
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from evals_async.codec import decode, decode_page, encode
-from evals_async.jsontext import canonical
+from evals_async._codec import decode, decode_page, encode
+from evals_async._json import canonical
 from evals_async.models import (
     DataSourceConfig,
     Eval,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from bodies import payload
 
-from evals_async.codec import decode, encode
+from evals_async._codec import decode, encode
 from evals_async.models import (
     TERMINAL_STATUSES,
     CompletionsDataSource,

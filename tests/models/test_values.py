@@ -12,7 +12,7 @@ import pytest
 from bodies import CLASSES, payload, smallest
 
 from evals_async import models
-from evals_async.codec import decode, encode
+from evals_async._codec import decode, encode
 from evals_async.models import (
     Eval,
     EvalRun,

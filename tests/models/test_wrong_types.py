@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 from bodies import CLASSES, KINDS, fields_of, is_free, kinds, may_be_missing, members, payload, smallest
 
-from evals_async.codec import decode
+from evals_async._codec import decode
 from evals_async.errors import DecodeError
 from evals_async.models import (
     AzureSourceConfig,

@@ -5,18 +5,18 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from aioresponses import aioresponses
 from doubles import FakeClock
-from resources.seam import BASE, KEY, Seam
+from resources.session_double import BASE, KEY, SessionDouble
 
 from evals_async import EvalsClient
 
 
 @pytest.fixture
-def seam() -> Iterator[Seam]:
+def seam() -> Iterator[SessionDouble]:
     with aioresponses() as mocked:
-        yield Seam(mocked)
+        yield SessionDouble(mocked)
 
 
 @pytest.fixture
-async def client(seam: Seam) -> AsyncIterator[EvalsClient]:
+async def client(seam: SessionDouble) -> AsyncIterator[EvalsClient]:
     async with EvalsClient(base_url=BASE, api_key=KEY, clock=FakeClock()) as made:
         yield made

@@ -1,4 +1,4 @@
-"""`Call`: shared reads, cached reads, answers as they came, and answers that belong to someone else."""
+"""`Caller`: shared reads, cached reads, answers as they came, and answers that belong to someone else."""
 
 import asyncio
 import json
@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 
 import pytest
 from doubles import FakeClock, reply_of
-from resources.seam import Answer, Seam
+from resources.session_double import Answer, SessionDouble
 
 from evals_async import EvalsClient, LRUCache
+from evals_async._concurrency.sharing import Cache, SingleFlight
+from evals_async._transport.messages import Request, Response
 from evals_async.errors import DecodeError, EvalsError, NotFound, ResponseMismatch
 from evals_async.models import EvalRun
-from evals_async.resources import Call, Runs
-from evals_async.sharing import Cache, SingleFlight
-from evals_async.wire.exchange import Reply, Request
+from evals_async.resources import Caller, Runs
 
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class Wire:
     async def __call__(
         self,
         request: Request,
-        read: Callable[[Reply], Awaitable[T]],
+        read: Callable[[Response], Awaitable[T]],
         *,
         timeout: object = None,
         settle: object = None,
@@ -54,7 +54,7 @@ DONE = b'{ "id": "r1", "eval_id": "e1", "status": "completed", "new_field": [1.0
 
 
 def runs(wire: Wire, *, flight: SingleFlight | None = None, cache: Cache | None = None, scope: str = "") -> Runs:
-    return Runs(Call(wire, FakeClock(), flight=flight, cache=cache, scope=scope))
+    return Runs(Caller(wire, FakeClock(), flight=flight, cache=cache, scope=scope))
 
 
 # --- single flight ----------------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ async def test_failures_are_not_remembered() -> None:
     assert 2 == len(wire.asked)
 
 
-async def test_single_flight_of_a_client(seam: Seam) -> None:
+async def test_single_flight_of_a_client(seam: SessionDouble) -> None:
     """A client shares by default, apart from its copies on other terms, and not at all with `single_flight=False`."""
     seam.gives({"id": "e1"})
     async with EvalsClient(api_key="sk-shared-12") as client:
@@ -175,7 +175,7 @@ async def test_options_pass_the_cache_by() -> None:
     assert 2 == len(wire.asked)
 
 
-async def test_cache_of_a_client(seam: Seam) -> None:
+async def test_cache_of_a_client(seam: SessionDouble) -> None:
     """A client keeps nothing by default; with a cache, it and its copies keep runs, and nothing but runs."""
     seam.gives({"id": "r1", "status": "completed"})
     for cache, expected in ((None, 3), (LRUCache(), 1)):
@@ -209,7 +209,12 @@ OTHERS: dict[str, tuple[str, tuple[str, ...], dict[str, str], dict[str, Any]]] =
 
 @pytest.mark.parametrize(("name", "arguments", "options", "body"), OTHERS.values(), ids=OTHERS.keys())
 async def test_answers_that_belong_to_others(
-    client: EvalsClient, seam: Seam, name: str, arguments: tuple[str, ...], options: dict[str, str], body: object
+    client: EvalsClient,
+    seam: SessionDouble,
+    name: str,
+    arguments: tuple[str, ...],
+    options: dict[str, str],
+    body: object,
 ) -> None:
     """An object that was not asked for is never returned: the error has both ids, and is about the request."""
     seam.gives(body)
@@ -220,7 +225,7 @@ async def test_answers_that_belong_to_others(
     assert (seam.sent[0].method, seam.sent[0].path) == (error.method, error.path)
 
 
-async def test_ids_that_are_left_out(client: EvalsClient, seam: Seam) -> None:
+async def test_ids_that_are_left_out(client: EvalsClient, seam: SessionDouble) -> None:
     """A server that leaves an id out is believed: Azure and proxies do."""
     seam.gives({"id": "r1", "object": "eval.run", "status": "cancelled"})
     assert (await client.evals.runs.cancel("r1", eval_id="e1")).is_terminal
@@ -229,7 +234,7 @@ async def test_ids_that_are_left_out(client: EvalsClient, seam: Seam) -> None:
 # --- answers as they came ---------------------------------------------------------------------------------------------
 
 
-async def test_raw_response(client: EvalsClient, seam: Seam) -> None:
+async def test_raw_response(client: EvalsClient, seam: SessionDouble) -> None:
     """The raw answer has status, headers and exact bytes; `parse()` gives what the method would have."""
     body = b'{ "id": "e1",  "name": "n" }'
     seam.gives(Answer(body, status=201, headers={"X-Request-Id": "req_1", "X-Odd": "Yes"}))
@@ -239,7 +244,7 @@ async def test_raw_response(client: EvalsClient, seam: Seam) -> None:
     assert "RawResponse(status=201, request_id='req_1')" == repr(raw)
 
 
-async def test_raw_answers_are_not_shared(client: EvalsClient, seam: Seam) -> None:
+async def test_raw_answers_are_not_shared(client: EvalsClient, seam: SessionDouble) -> None:
     """Each raw call has a request of its own, and a body that cannot be read is the business of `parse()`."""
     seam.gives(Answer(b"<html>", headers={"Content-Type": "text/html"}))
     first, _ = await asyncio.gather(*[client.evals.with_raw_response.retrieve("e1") for _ in range(2)])
@@ -251,7 +256,7 @@ async def test_raw_answers_are_not_shared(client: EvalsClient, seam: Seam) -> No
         (await client.evals.with_raw_response.retrieve("e1")).parse()
 
 
-async def test_raw_page(client: EvalsClient, seam: Seam) -> None:
+async def test_raw_page(client: EvalsClient, seam: SessionDouble) -> None:
     """A raw listing is its first page's bytes; `parse()` gives the page, which goes on to the next."""
     seam.gives({"data": [{"id": "r1"}], "has_more": True, "last_id": "r1"}, {"data": [{"id": "r2"}], "has_more": False})
     raw = await client.evals.runs.with_raw_response.list("e1", limit=1)
@@ -261,7 +266,7 @@ async def test_raw_page(client: EvalsClient, seam: Seam) -> None:
     assert [{"limit": "1"}, {"limit": "1", "after": "r1"}] == [sent.query for sent in seam.sent]
 
 
-async def test_raw_errors_are_errors(client: EvalsClient, seam: Seam) -> None:
+async def test_raw_errors_are_errors(client: EvalsClient, seam: SessionDouble) -> None:
     """An error status is raised by a raw call as by any other."""
     seam.gives(Answer({"error": {"message": "gone"}}, status=404))
     with pytest.raises(NotFound, match="gone"):
@@ -289,14 +294,14 @@ async def test_every_endpoint_can_be_raw(client: EvalsClient, place: str) -> Non
 
 
 @pytest.mark.parametrize("after", ["", "a b", "\n", "..", "x" * 257])
-async def test_cursors_that_are_none(client: EvalsClient, seam: Seam, after: str) -> None:
+async def test_cursors_that_are_none(client: EvalsClient, seam: SessionDouble, after: str) -> None:
     """A cursor is an id: what is none is refused before anything is sent."""
     with pytest.raises(EvalsError, match=r"^after "):
         await client.evals.list(after=after)
     assert [] == seam.sent
 
 
-async def test_bodies_of_runs_may_be_too_large(seam: Seam) -> None:
+async def test_bodies_of_runs_may_be_too_large(seam: SessionDouble) -> None:
     """Runs carry their rows: a page that is more than is read at once is asked for again at half its size."""
     rows = [{"id": f"r{n}", "metadata": {"a": "x" * 300}} for n in range(4)]
     seam.gives(
@@ -309,7 +314,7 @@ async def test_bodies_of_runs_may_be_too_large(seam: Seam) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 500, 502, 504])
-async def test_pages_of_items_may_be_too_heavy(seam: Seam, status: int) -> None:
+async def test_pages_of_items_may_be_too_heavy(seam: SessionDouble, status: int) -> None:
     """A page of output items that the server cannot make in time is asked for again at half its size."""
     heavy = Answer({"error": {"message": "timeout"}}, status=status)
     seam.gives(heavy, heavy, {"data": [{"id": "1"}, {"id": "2"}], "has_more": False})
@@ -318,7 +323,7 @@ async def test_pages_of_items_may_be_too_heavy(seam: Seam, status: int) -> None:
     assert (["1", "2"], ["100", "50", "25"]) == ([item.id for item in items], [s.query["limit"] for s in seam.sent])
 
 
-async def test_iterating_asks_for_the_largest_pages(client: EvalsClient, seam: Seam) -> None:
+async def test_iterating_asks_for_the_largest_pages(client: EvalsClient, seam: SessionDouble) -> None:
     """Whoever iterates gets pages of the API's largest size; whoever awaits gets the server's own."""
     seam.gives({"data": [], "has_more": False})
     await client.evals.list()

@@ -6,15 +6,14 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from resources.seam import Seam
+from hypothesis import given, settings, strategies as st
+from resources.session_double import SessionDouble
 
 from evals_async import EvalsClient
+from evals_async._transport import Request, Response
 from evals_async.errors import InvalidArgument, NotFound
-from evals_async.resources.base import segment
+from evals_async.resources._requests import segment
 from evals_async.server import LocalServer
-from evals_async.wire import Reply, Request
 
 
 ODD_IDS = [
@@ -121,7 +120,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("value", BAD_IDS, ids=lambda value: ascii(value)[:20])
-async def test_what_is_no_id(client: EvalsClient, seam: Seam, name: str, value: Any) -> None:
+async def test_what_is_no_id(client: EvalsClient, seam: SessionDouble, name: str, value: Any) -> None:
     """What is no id is refused by every method, with the argument's name and a little of the text, and not sent."""
     method: Any = attrgetter(name)(client)
     with pytest.raises(InvalidArgument, match=r"^\w+_id (is|has|contains|must be)") as caught:
@@ -132,14 +131,14 @@ async def test_what_is_no_id(client: EvalsClient, seam: Seam, name: str, value: 
 
 
 @pytest.mark.parametrize("value", [value for value in BAD_IDS if value is not None])
-async def test_what_is_no_eval_id(client: EvalsClient, seam: Seam, value: Any) -> None:
+async def test_what_is_no_eval_id(client: EvalsClient, seam: SessionDouble, value: Any) -> None:
     """The eval's id is checked as the run's is."""
     with pytest.raises(InvalidArgument, match=r"^eval_id "):
         await client.evals.runs.retrieve("r1", eval_id=value)
     assert [] == seam.sent
 
 
-async def test_no_file_is_made_for_a_bad_id(client: EvalsClient, seam: Seam, tmp_path: Any) -> None:
+async def test_no_file_is_made_for_a_bad_id(client: EvalsClient, seam: SessionDouble, tmp_path: Any) -> None:
     """A download that is refused leaves nothing on the disk."""
     with pytest.raises(InvalidArgument):
         await client.files.content("..", to=tmp_path / "a")
@@ -147,10 +146,10 @@ async def test_no_file_is_made_for_a_bad_id(client: EvalsClient, seam: Seam, tmp
 
 
 @pytest.mark.parametrize("path", ["", "evals", "/a b", "/a\r\nX: y", "/a?b=c", "/a#b", "/é", "/a\x7f", "/<a>"])
-async def test_paths_that_would_be_something_else(client: EvalsClient, seam: Seam, path: str) -> None:
+async def test_paths_that_would_be_something_else(client: EvalsClient, seam: SessionDouble, path: str) -> None:
     """Also the path of a request that no resource made is refused at once, unless it is percent-encoded."""
 
-    async def read(reply: Reply) -> bytes:
+    async def read(reply: Response) -> bytes:
         return reply.body
 
     with pytest.raises(InvalidArgument, match="percent-encoded"):

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 import pytest
 from doubles import FakeClock, reply_of
 
+from evals_async._transport.messages import Request, Response
 from evals_async.errors import DecodeError, ResponseMismatch
-from evals_async.resources.call import LARGE_PAGE, Call
+from evals_async.resources._caller import LARGE_PAGE, Caller
 from evals_async.resources.output_items import OutputItems
-from evals_async.wire.exchange import Reply, Request
 
 
 T = TypeVar("T")
@@ -20,10 +20,10 @@ T = TypeVar("T")
 def items_of(body: object) -> OutputItems:
     """The resource, whose server answers everything with that body."""
 
-    async def send(request: Request, read: Callable[[Reply], Awaitable[T]], **options: Any) -> T:
+    async def send(request: Request, read: Callable[[Response], Awaitable[T]], **options: Any) -> T:
         return await read(reply_of(json.dumps(body).encode()))
 
-    return OutputItems(Call(send, FakeClock()))
+    return OutputItems(Caller(send, FakeClock()))
 
 
 def page(**last: object) -> dict[str, object]:

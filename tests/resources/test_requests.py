@@ -4,11 +4,11 @@ from operator import attrgetter
 from typing import Any, cast
 
 import pytest
-from resources.seam import KEY, Answer, Do, Seam
+from resources.session_double import KEY, Answer, Do, SessionDouble
 
 from evals_async import EvalsClient
+from evals_async._concurrency.fanout import FanOut
 from evals_async.errors import EvalsError, InvalidArgument
-from evals_async.fanout import FanOut
 from evals_async.models import EvalRun, FileId, JsonlDataSource, StringCheckGrader
 
 
@@ -153,7 +153,7 @@ def answer_for(method: str, path: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("do", "method", "path", "query", "body"), CALLS.values(), ids=CALLS.keys())
 async def test_what_is_sent(
-    client: EvalsClient, seam: Seam, do: Do, method: str, path: str, query: dict[str, str], body: object
+    client: EvalsClient, seam: SessionDouble, do: Do, method: str, path: str, query: dict[str, str], body: object
 ) -> None:
     """Each method sends one request, as the API's reference has it, with the key and what is accepted."""
     seam.gives(Answer(answer_for(method, path), status=201 if method == "POST" else 200))
@@ -167,7 +167,7 @@ async def test_what_is_sent(
 
 @pytest.mark.parametrize(("do", "method", "path", "query", "body"), CALLS.values(), ids=CALLS.keys())
 async def test_options_of_one_call(
-    seam: Seam, client: EvalsClient, do: Do, method: str, path: str, query: dict[str, str], body: object
+    seam: SessionDouble, client: EvalsClient, do: Do, method: str, path: str, query: dict[str, str], body: object
 ) -> None:
     """Every method takes the headers and the query that `with_options` gives, without losing its own."""
     seam.gives(answer_for(method, path))
@@ -200,15 +200,15 @@ METHODS: dict[str, tuple[tuple[object, ...], dict[str, Any], object]] = {
 EACH_METHOD = pytest.mark.parametrize("name", METHODS)
 
 
-async def called(client: EvalsClient, seam: Seam, name: str, **options: object) -> None:
-    """Call the method of that name with ordinary arguments, and with these options."""
+async def called(client: EvalsClient, seam: SessionDouble, name: str, **options: object) -> None:
+    """Caller the method of that name with ordinary arguments, and with these options."""
     arguments, keywords, answer = METHODS[name]
     seam.gives(answer)
     await attrgetter(name)(client)(*arguments, **keywords, **options)
 
 
 @EACH_METHOD
-async def test_extra_headers_query_and_body(client: EvalsClient, seam: Seam, name: str) -> None:
+async def test_extra_headers_query_and_body(client: EvalsClient, seam: SessionDouble, name: str) -> None:
     """Every method takes extra headers, query parameters and fields of its body, which win over its own."""
     await called(
         client.with_options(headers={"x-a": "client", "x-b": "client"}, query={"a": 1, "b": 1}),
@@ -228,7 +228,7 @@ async def test_extra_headers_query_and_body(client: EvalsClient, seam: Seam, nam
 
 
 @EACH_METHOD
-async def test_unknown_options(client: EvalsClient, seam: Seam, name: str) -> None:
+async def test_unknown_options(client: EvalsClient, seam: SessionDouble, name: str) -> None:
     """A misspelt option is refused by every method, as Python does for any function, before anything is sent."""
     with pytest.raises(TypeError, match="unexpected keyword argument: tiemout"):
         await called(client, seam, name, tiemout=5)
@@ -246,7 +246,9 @@ BAD_OPTIONS: list[dict[str, Any]] = [
 
 @EACH_METHOD
 @pytest.mark.parametrize("options", BAD_OPTIONS)
-async def test_options_that_cannot_be_sent(client: EvalsClient, seam: Seam, name: str, options: dict[str, Any]) -> None:
+async def test_options_that_cannot_be_sent(
+    client: EvalsClient, seam: SessionDouble, name: str, options: dict[str, Any]
+) -> None:
     """Headers that would break out of their line, and parameters without a text, are refused before they are sent."""
     with pytest.raises(InvalidArgument, match=r"^(extra_headers|a must be)"):
         await called(client, seam, name, **options)
@@ -265,7 +267,7 @@ BAD_BODIES: list[tuple[Do, str]] = [
 
 
 @pytest.mark.parametrize(("do", "text"), BAD_BODIES)
-async def test_bodies_that_are_no_json(client: EvalsClient, seam: Seam, do: Do, text: str) -> None:
+async def test_bodies_that_are_no_json(client: EvalsClient, seam: SessionDouble, do: Do, text: str) -> None:
     """What JSON has no form for is refused by the name of the argument, before anything is sent."""
     with pytest.raises(InvalidArgument, match=f"^{text}"):
         await do(client)
@@ -300,7 +302,7 @@ BY_RUN: dict[str, str] = {
 
 
 async def by_run(client: EvalsClient, name: str, key: object, options: dict[str, Any]) -> None:
-    """Call that method of `runs` for the run that is named so."""
+    """Caller that method of `runs` for the run that is named so."""
     method = attrgetter(name)(client.evals.runs)
     if BY_RUN[name] == KEYWORD:
         result = method(["o1"] if name.endswith("many") else "o1", run_id=key, **options)
@@ -315,7 +317,9 @@ async def by_run(client: EvalsClient, name: str, key: object, options: dict[str,
 
 @pytest.mark.parametrize("name", BY_RUN)
 @pytest.mark.parametrize(("key", "options"), NAMINGS.values(), ids=NAMINGS.keys())
-async def test_how_a_run_may_be_named(client: EvalsClient, seam: Seam, name: str, key: Any, options: Any) -> None:
+async def test_how_a_run_may_be_named(
+    client: EvalsClient, seam: SessionDouble, name: str, key: Any, options: Any
+) -> None:
     """Wherever a run is named, its id with its eval's, a pair of both, or the run itself does."""
     item = {"id": "o1", "run_id": "r1", "eval_id": "e1"}
     run = {"id": "r1", "eval_id": "e1", "status": "completed"}
@@ -342,7 +346,7 @@ async def test_how_a_run_may_be_named(client: EvalsClient, seam: Seam, name: str
     ],
 )
 async def test_runs_that_are_not_named(
-    client: EvalsClient, seam: Seam, name: str, key: Any, options: dict[str, Any], text: str
+    client: EvalsClient, seam: SessionDouble, name: str, key: Any, options: dict[str, Any], text: str
 ) -> None:
     """A run whose eval is unknown or contradicted is refused in a short sentence, before anything is sent."""
     with pytest.raises(EvalsError) as caught:

@@ -202,7 +202,7 @@ async def test_closing_does_not_wait_for_slow_answers() -> None:
 def test_importing_it_imports_no_client_and_no_grading_library() -> None:
     """The server shares nothing with the client above the ground floor, and pays for no library before it is needed."""
     unwanted = ("nltk", "rapidfuzz", "rouge_score", "numpy", "tenacity", "cattrs")
-    ours = tuple(f"evals_async.{room}" for room in ("client", "codec", "models", "wire", "resources"))
+    ours = tuple(f"evals_async.{name}" for name in ("client", "_codec", "models", "_transport", "resources"))
     found = f"[name for name in sys.modules if name.startswith({ours!r}) or name in {unwanted!r}]"
     script = f"import sys, evals_async.server; print({found})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)

@@ -10,7 +10,7 @@ import pytest
 from doubles import FakeClock
 from plainhttp import EXACT, PlainHttp, eval_request, row, run_request
 
-from evals_async.jsontext import as_array, as_object
+from evals_async._json import as_array, as_object
 
 
 WRONG: tuple[Any, ...] = (

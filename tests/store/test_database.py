@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from evals_async._store import Database, Row, rows
 from evals_async.errors import ArchiveError
-from evals_async.store import Database, Row, rows
 
 
 EVAL = {"id": "eval_1", "object": "eval", "created_at": 1}
@@ -204,7 +204,7 @@ async def test_closing_twice_is_harmless(tmp_path: Path) -> None:
 
 KILLED = """
 import asyncio, os, signal, sys
-from evals_async.store import Database, Row, rows
+from evals_async._store import Database, Row, rows
 
 def write(connection, first):
     for number in range(first, first + 50):

@@ -6,8 +6,8 @@ from itertools import chain
 
 import pytest
 
-from evals_async.jsontext import JSONObject, as_object, parse
-from evals_async.store import Database, Row, UnknownCursor, json_text, rows
+from evals_async._json import JSONObject, as_object, parse
+from evals_async._store import Database, Row, UnknownCursor, json_text, rows
 
 
 @pytest.fixture

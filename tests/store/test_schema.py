@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from evals_async._store.schema import APPLICATION_ID, MIGRATIONS, check_identity, migrate, pragma
 from evals_async.errors import ArchiveError
-from evals_async.store.schema import APPLICATION_ID, MIGRATIONS, check_identity, migrate, pragma
 
 
 @pytest.fixture

@@ -1,0 +1,146 @@
+"""Hooks for unions: one look at the value's JSON type, and for objects one at the tag.
+
+A union is open where `Unknown` is a member: an object with another tag, or one that lacks what its class requires, is
+kept whole as `Unknown`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, cast, get_args, get_origin
+
+import attrs
+import cattrs
+
+from evals_async._codec.leaves import PRIMITIVES, Hook, is_array, is_model, is_union
+from evals_async._codec.mismatch import Incomplete, Mismatch, choice, json_type, wrong
+from evals_async.models.base import Model, Unknown
+
+
+def tags_of(model: type[Model]) -> tuple[str, ...] | None:
+    """The values of a model's closed `type` tag; `None` for a model without one.
+
+    An optional tag contributes "" for "no tag".
+    """
+    for field in attrs.fields(model):
+        if field.name == "type":
+            members = get_args(field.type) if is_union(field.type) else (field.type,)
+            if str in members:
+                return None
+            tags = [tag for member in members if get_origin(member) is Literal for tag in get_args(member)]
+            return (*tags, "") if type(None) in members else tuple(tags)
+    return None
+
+
+class Alternatives:
+    """The members of a union, sorted by the kind of JSON value that each of them takes."""
+
+    def __init__(self, shape: Any) -> None:
+        self.tagged: dict[str, Any] = {}
+        self.untagged: Any = None
+        self.open = False
+        self.by_type: dict[type, Any] = {}
+        for member in get_args(shape):
+            self.sort_in(member)
+
+    def sort_in(self, member: Any) -> None:
+        if member is Unknown:
+            self.open = True
+        elif is_model(member):
+            tags = tags_of(member)
+            self.tagged.update(dict.fromkeys(tags or (), member))
+            if tags is None or "" in tags:
+                self.untagged = member
+        elif get_origin(member) is Mapping:
+            self.untagged = member
+        elif get_origin(member) is tuple:
+            self.by_type[list] = member
+        elif get_origin(member) is Literal:
+            self.by_type.setdefault(str, member)
+        elif member is type(None):
+            self.by_type[type(None)] = member
+        else:
+            self.by_type.update(dict.fromkeys(PRIMITIVES[member], member))
+
+    @property
+    def expected(self) -> str:
+        kinds = [json_type(kind()) for kind in self.by_type]
+        if self.takes_objects:
+            kinds.append("object")
+        return " or ".join(kinds)
+
+    @property
+    def takes_objects(self) -> bool:
+        return bool(self.tagged) or self.untagged is not None or self.open
+
+    def member_for(self, tag: object) -> Any:
+        """The member that an object with that tag is; `None` for one that only `Unknown` takes."""
+        member = self.tagged.get(tag) if isinstance(tag, str) else None
+        if member is None and not (self.open and isinstance(tag, str)):
+            member = self.untagged
+        if member is None and not self.open:
+            raise wrong(".type", choice(self.tagged), tag)
+        return member
+
+
+def expected_of(shape: Any) -> str:
+    """What error messages say that a type with parts wants."""
+    if is_array(shape):
+        return "array"
+    return Alternatives(shape).expected if is_union(shape) else "object"
+
+
+def union_hook(shape: Any, converter: cattrs.BaseConverter) -> Hook:
+    """A dispatcher for `shape`.
+
+    The hooks of its members are fetched when a value first needs them, so that unions may be recursive, and what never
+    comes costs nothing.
+    """
+    alternatives = Alternatives(shape)
+    by_type = alternatives.by_type
+    plain = frozenset(kind for kind, member in by_type.items() if not get_origin(member))
+    structure_object = object_hook(alternatives, converter)
+
+    def structure_union(value: Any, _: Any) -> Any:
+        kind = cast("type[object]", type(value))
+        if kind in plain:
+            return value
+        if kind is dict and alternatives.takes_objects:
+            return structure_object(value, None)
+        if kind not in by_type:
+            raise Mismatch(alternatives.expected, json_type(value))
+        return converter.get_structure_hook(by_type[kind])(value, None)
+
+    # The commonest union has nothing but objects: it needs no look at the JSON type before the tag.
+    return structure_union if by_type else structure_object
+
+
+def object_hook(alternatives: Alternatives, converter: cattrs.BaseConverter) -> Hook:
+    """The part of a dispatcher that takes objects, by their tags."""
+    ready: dict[object, Hook] = {}
+
+    def prepare(tag: object) -> Hook:
+        member = alternatives.member_for(tag)
+        if member is None:
+            return unknown
+        hook = converter.get_structure_hook(member)
+        if isinstance(tag, str) and tag in alternatives.tagged:  # and not for any tag that may ever come
+            ready[tag] = hook
+        return hook
+
+    def structure_object(value: Any, _: Any) -> Any:
+        if type(value) is not dict:
+            raise Mismatch(alternatives.expected, json_type(value))
+        entries = cast("dict[str, object]", value)
+        tag = entries.get("type")
+        try:
+            return ((ready.get(tag) if type(tag) is str else None) or prepare(tag))(entries, None)
+        except Incomplete:
+            if not alternatives.open:
+                raise
+        return unknown(entries, None)
+
+    return structure_object
+
+
+def unknown(value: dict[str, object], _: Any) -> Unknown:
+    tag = value.get("type")
+    return Unknown(type=tag if isinstance(tag, str) else None, raw=value)

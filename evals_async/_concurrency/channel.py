@@ -1,0 +1,152 @@
+"""Between many workers and one consumer: `ItemSource`, which they take from, and `Channel`, which they fill.
+
+The machinery of `fanout` and `polling`; users meet neither. A worker reserves room in the channel before it begins to
+make a thing, so a slow consumer slows the workers, and what is in memory does not grow with the number of things.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Sized
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from evals_async.errors import InvalidArgument
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+Items: TypeAlias = Iterable[K] | AsyncIterable[K]
+"""Any iterable or async iterable; it is taken from lazily, one item at a time."""
+
+
+def refuse_one(items: object) -> None:
+    """Raise `InvalidArgument` for a single id where many are expected: its characters are never what is meant."""
+    if isinstance(items, str | bytes):
+        raise InvalidArgument(f"expected many items, got one {type(items).__name__}: put it into a list")
+
+
+class ItemSource(Generic[K]):
+    """One iterator for many workers. An async one allows one request at a time, hence the lock."""
+
+    def __init__(self, items: Items[K]) -> None:
+        self.total: int | None = None  # where it can be known
+        self.count: int = 0
+        self.ended: bool = False
+        self.lock: asyncio.Lock = asyncio.Lock()
+        self.later: AsyncIterator[K] | None = None
+        self.now: Iterable[K] = ()
+        refuse_one(items)
+        if isinstance(items, AsyncIterable):
+            self.later = aiter(items)
+        else:
+            self.now = iter(items)
+            self.total = len(items) if isinstance(items, Sized) else None
+
+    async def take(self) -> tuple[int, K] | None:
+        """The next item with its number, or `None` after the last."""
+        if self.later is None:
+            for item in self.now:
+                self.count += 1
+                return self.count - 1, item
+            return None
+        async with self.lock:
+            if not self.ended:
+                async for item in self.later:
+                    self.count += 1
+                    return self.count - 1, item
+                self.ended = True
+            return None
+
+    async def aclose(self) -> None:
+        """Close an async generator that was given; what has no `aclose` needs none."""
+        if self.later is not None:
+            await close(self.later)
+
+
+async def close(iterator: object) -> None:
+    aclose = getattr(iterator, "aclose", None)
+    if aclose is not None:
+        await aclose()
+
+
+class Channel(Generic[V]):
+    """Between the workers and one consumer: `room` things at most, counted from before each is begun to be made."""
+
+    def __init__(self, room: int) -> None:
+        self.free: int = room
+        self.ready: deque[V] = deque()
+        self.stalled: deque[asyncio.Future[None]] = deque()
+        self.reader: asyncio.Future[None] | None = None
+        self.tasks: list[asyncio.Task[None]] = []
+        self.working: int = 0
+        self.failure: BaseException | None = None
+        self.closed: bool = False
+
+    def start(self, job: Job[V], crew: int) -> None:
+        self.working = crew
+        for _ in range(crew):
+            self.tasks.append(asyncio.create_task(self.work(job)))
+
+    async def work(self, job: Job[V]) -> None:
+        # What ends a worker early, be it a broken iterable, a cancellation or Ctrl-C, is handed to the consumer, who
+        # raises it.
+        try:
+            await job(self)
+        except BaseException as error:  # noqa: BLE001  # raised again where the consumer is
+            if not self.closed:
+                self.failure = error
+                self.close()
+        finally:
+            self.working -= 1
+            if not self.working:
+                self.wake()
+
+    async def reserve(self) -> bool:
+        """Wait until there is room for one thing more, and take that room; false after the end."""
+        while self.free <= 0:
+            turn = asyncio.get_running_loop().create_future()
+            self.stalled.append(turn)
+            await turn
+        self.free -= 1
+        return not self.closed
+
+    def release(self) -> None:
+        """Give the room of one thing back."""
+        self.free += 1
+        while self.stalled:
+            turn = self.stalled.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+    def put(self, thing: V) -> None:
+        """Hand over a thing for which room was reserved; after the end it is dropped."""
+        if not self.closed:
+            self.ready.append(thing)
+            self.wake()
+
+    def wake(self) -> None:
+        if self.reader is not None and not self.reader.done():
+            self.reader.set_result(None)
+
+    async def arrival(self) -> None:
+        """Return when something is ready, or nothing will be any more."""
+        while not self.ready and self.working and not self.closed:
+            self.reader = asyncio.get_running_loop().create_future()
+            try:
+                await self.reader
+            finally:
+                self.reader = None
+
+    def close(self) -> None:
+        """Cancel every worker; returns at once."""
+        self.closed = True
+        for task in self.tasks:
+            task.cancel()
+        self.wake()
+
+
+Job: TypeAlias = Callable[[Channel[V]], Coroutine[Any, Any, None]]
+"""What one worker does, from its start to its end."""

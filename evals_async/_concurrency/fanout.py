@@ -1,0 +1,322 @@
+"""Many calls at once, bounded: `fan_out`, `gather_many`, and `merge` for many listings.
+
+A crew of workers takes from one source and fills one channel; a single consumer empties it. A worker asks the channel
+for room *before* it takes the next item, so a slow consumer slows the workers, and memory does not grow with the
+number of items. Never a task per item.
+
+How it ends. `FanOut` is a class and not an async generator because of `break`: a generator that is left is finalised
+some time later, by the event loop's hooks. Here only the consumer refers to the `FanOut` (workers know the channel),
+so CPython drops it the moment the `async for` is left, and its workers are cancelled in the same turn of the loop.
+Whoever keeps it in a variable, or needs the workers to be gone on the next line, writes `async with fan_out(...) as
+outcomes:` (or `contextlib.aclosing`), which also waits for them.
+
+Nothing here knows an endpoint, a client or a page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable
+from types import TracebackType
+from typing import Generic, Literal, Self, TypeAlias, TypeVar, cast, overload
+
+import attrs
+
+from evals_async._concurrency.channel import Channel, Items, ItemSource, Job, close
+from evals_async.errors import InvalidArgument, PartialFailure
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+H = TypeVar("H", bound=Hashable)
+K_co = TypeVar("K_co", covariant=True)
+V_co = TypeVar("V_co", covariant=True)
+
+DEFAULT_CONCURRENCY = 32
+MOST_WORKERS = 256
+ROOM_PER_WORKER = 2  # one thing in the making, one waiting for the consumer
+ORDERED_ROOM_PER_WORKER = 4  # more, so that one slow call does not stop the workers behind it at once
+
+
+@attrs.frozen
+class Outcome(Generic[K_co, V_co]):
+    """What became of one call: `key` is the item it was made for; either `error` is set, or `value` is the result."""
+
+    key: K_co
+    value: V_co | None = None
+    error: Exception | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the call succeeded."""
+        return self.error is None
+
+    def unwrap(self) -> V_co:
+        """The value; raises `error` if the call failed."""
+        if self.error is not None:
+            raise self.error
+        return cast("V_co", self.value)
+
+
+@attrs.frozen
+class Progress:
+    """How far a fan-out is: calls `started`, calls `done` (the failed ones included), calls `failed`; `total`, where
+    it can be known.
+    """
+
+    started: int
+    done: int
+    failed: int
+    total: int | None
+
+
+OnProgress: TypeAlias = Callable[[Progress], object]
+
+
+class ProgressCounter:
+    """Counts for `Progress`; the report is made only for those who listen."""
+
+    def __init__(self, total: int | None, listener: OnProgress | None) -> None:
+        self.started = self.done = self.failed = 0
+        self.total = total
+        self.listener = listener
+
+    def begin(self) -> None:
+        self.started += 1
+
+    def end(self, failed: bool) -> None:
+        self.done += 1
+        self.failed += failed
+        if self.listener is not None:
+            self.listener(Progress(self.started, self.done, self.failed, self.total))
+
+
+class FanOut(AsyncIterator[Outcome[K, V]]):
+    """The outcomes of many calls, as an async iterator and an async context manager. Made by `fan_out` and `merge`.
+
+    Nothing starts before the first outcome is asked for. Whatever ends the iteration early (leaving the loop,
+    `aclose`, an error in the consumer or in the iterable, a cancellation) cancels every worker.
+    """
+
+    def __init__(
+        self, job: Job[Outcome[K, V]], crew: int, room: int, cleanup: Callable[[], Awaitable[object]] | None = None
+    ) -> None:
+        self.job = job
+        self.crew = crew
+        self.channel: Channel[Outcome[K, V]] = Channel(room)
+        self.cleanup = cleanup
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    async def __anext__(self) -> Outcome[K, V]:
+        channel = self.channel
+        if not channel.ready:
+            await self.more()
+            if not channel.ready:
+                raise StopAsyncIteration
+        outcome = channel.ready.popleft()
+        channel.release()
+        return outcome
+
+    async def more(self) -> None:
+        channel = self.channel
+        if channel.reader is not None:
+            raise RuntimeError("two tasks iterate over the same fan-out; give each its own")
+        try:
+            if self.loop is None and not channel.closed:
+                self.loop = asyncio.get_running_loop()
+                channel.start(self.job, self.crew)
+            await channel.arrival()
+        except BaseException:
+            await self.aclose()
+            raise
+        if not channel.ready:
+            failure, channel.failure = channel.failure, None
+            await self.aclose()
+            if failure is not None:
+                raise failure
+
+    async def aclose(self) -> None:
+        """Cancel every worker and wait until all are gone. Doing it twice is fine."""
+        channel = self.channel
+        channel.close()
+        channel.ready.clear()
+        if pending := [task for task in channel.tasks if not task.done()]:
+            await asyncio.wait(pending)
+        if self.cleanup is not None:
+            await self.cleanup()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        # The garbage collector may run this in any thread.
+        if self.loop is not None and self.channel.working and not self.channel.closed and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.channel.close)
+
+
+def checked_concurrency(concurrency: int, total: int | None) -> int:
+    """The number of workers to start. Raises `InvalidArgument` outside of 1..256."""
+    if not 1 <= concurrency <= MOST_WORKERS:
+        raise InvalidArgument(f"concurrency must be between 1 and {MOST_WORKERS}, got {concurrency!r}")
+    return concurrency if total is None else max(1, min(concurrency, total))
+
+
+async def attempt(fn: Callable[[K], Awaitable[V]], key: K) -> Outcome[K, V]:
+    try:
+        return Outcome(key, await fn(key))
+    except Exception as error:  # noqa: BLE001  # whatever a call raises is its outcome
+        return Outcome(key, error=error)
+
+
+def fan_out(
+    fn: Callable[[K], Awaitable[V]],
+    items: Items[K],
+    *,
+    concurrency: int = DEFAULT_CONCURRENCY,
+    ordered: bool = False,
+    on_progress: OnProgress | None = None,
+) -> FanOut[K, V]:
+    """Call `fn` for each of `items`, at most `concurrency` (1..256) at once, and yield one `Outcome` per item.
+
+    Outcomes come as the calls end, or with `ordered` in the order of the items. `items` may be endless: it is taken
+    from lazily, at most twice (ordered: four times) `concurrency` items ahead of the consumer; an async generator is
+    closed in the end. A call that fails gives an outcome with `error` and stops nothing; `CancelledError`,
+    `KeyboardInterrupt` and errors of the iterable itself are raised. `on_progress` is called after each call with a
+    `Progress`. Raises `InvalidArgument` for a `concurrency` out of range.
+    """
+    source = ItemSource(items)
+    crew = checked_concurrency(concurrency, source.total)
+    tally = ProgressCounter(source.total, on_progress)
+    held: dict[int, Outcome[K, V]] = {}
+    following = 0
+
+    def deliver(channel: Channel[Outcome[K, V]], number: int, outcome: Outcome[K, V]) -> None:
+        nonlocal following
+        tally.end(not outcome.ok)
+        if not ordered:
+            channel.put(outcome)
+            return
+        held[number] = outcome
+        while following in held:
+            channel.put(held.pop(following))
+            following += 1
+
+    async def job(channel: Channel[Outcome[K, V]]) -> None:
+        # No outcome in a variable here: an error that somebody keeps can keep this frame, and what is in it.
+        while await channel.reserve():
+            taken = await source.take()
+            if taken is None:
+                channel.release()
+                return
+            tally.begin()
+            deliver(channel, taken[0], await attempt(fn, taken[1]))
+
+    room = crew * (ORDERED_ROOM_PER_WORKER if ordered else ROOM_PER_WORKER)
+    return FanOut(job, crew, room, source.aclose)
+
+
+def merge(
+    fn: Callable[[K], AsyncIterable[V]],
+    items: Items[K],
+    *,
+    concurrency: int = DEFAULT_CONCURRENCY,
+    on_progress: OnProgress | None = None,
+) -> FanOut[K, V]:
+    """Read the async iterables `fn(item)` of many items, at most `concurrency` (1..256) at once, item by item.
+
+    Each thing is an `Outcome` with the item as key; a stream that fails gives one with `error` after what it gave
+    before, and the others go on. The things of one stream keep their order. Streams are opened lazily, and closed when
+    they end or the iteration is left. `Progress` counts streams.
+    """
+    source = ItemSource(items)
+    crew = checked_concurrency(concurrency, source.total)
+    tally = ProgressCounter(source.total, on_progress)
+
+    async def job(channel: Channel[Outcome[K, V]]) -> None:
+        while await channel.reserve():
+            taken = await source.take()
+            if taken is None:
+                channel.release()
+                return
+            parent = taken[1]
+            tally.begin()
+            error = await drain(channel, parent, fn)
+            tally.end(error is not None)
+            if error is None:
+                channel.release()
+            else:
+                channel.put(Outcome(parent, error=error))
+
+    return FanOut(job, crew, crew * ROOM_PER_WORKER, source.aclose)
+
+
+async def drain(channel: Channel[Outcome[K, V]], parent: K, fn: Callable[[K], AsyncIterable[V]]) -> Exception | None:
+    """Put everything of the stream `fn(parent)` into room that is reserved; returns what ended it early.
+
+    One room stays reserved.
+    """
+    iterator: AsyncIterator[V] | None = None
+    try:
+        iterator = aiter(fn(parent))
+        async for thing in iterator:
+            channel.put(Outcome(parent, thing))
+            if not await channel.reserve():
+                break
+    except Exception as error:  # noqa: BLE001  # whatever a call raises is its outcome
+        return error
+    finally:
+        await close(iterator)
+    return None
+
+
+@overload
+async def gather_many(
+    fn: Callable[[H], Awaitable[V]],
+    items: Items[H],
+    *,
+    concurrency: int = ...,
+    on_error: Literal["raise"] = ...,
+    on_progress: OnProgress | None = ...,
+) -> tuple[V, ...]: ...
+
+
+@overload
+async def gather_many(
+    fn: Callable[[H], Awaitable[V]],
+    items: Items[H],
+    *,
+    concurrency: int = ...,
+    on_error: Literal["return"],
+    on_progress: OnProgress | None = ...,
+) -> tuple[V | Exception, ...]: ...
+
+
+async def gather_many(
+    fn: Callable[[H], Awaitable[V]],
+    items: Items[H],
+    *,
+    concurrency: int = DEFAULT_CONCURRENCY,
+    on_error: Literal["raise", "return"] = "raise",
+    on_progress: OnProgress | None = None,
+) -> tuple[V | Exception, ...]:
+    """The results of `fn` for each of `items`, in their order, at most `concurrency` (1..256) at once.
+
+    One failure does not stop the others. When all are done, `on_error="raise"` raises `PartialFailure` with the
+    results and the errors by key; `"return"` puts each error in its place among the results. To stop at the first
+    failure, iterate over `fan_out` and `unwrap()`. An item that comes twice is called twice; in a `PartialFailure` a
+    key stands for its last result and its last error.
+    """
+    if on_error not in ("raise", "return"):
+        raise InvalidArgument(f'on_error must be "raise" or "return", got {on_error!r}')
+    outcomes: list[Outcome[H, V]] = []
+    async with fan_out(fn, items, concurrency=concurrency, ordered=True, on_progress=on_progress) as stream:
+        outcomes.extend([outcome async for outcome in stream])
+    if on_error == "raise" and not all(outcome.ok for outcome in outcomes):
+        errors = {outcome.key: outcome.error for outcome in outcomes if outcome.error is not None}
+        raise PartialFailure[H, V].of({outcome.key: outcome.unwrap() for outcome in outcomes if outcome.ok}, errors)
+    return tuple(outcome.unwrap() if outcome.error is None else outcome.error for outcome in outcomes)

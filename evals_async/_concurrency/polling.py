@@ -1,0 +1,316 @@
+"""Waiting for something to become so, by asking again and again: `poll_until` for one thing, `poll_many` for thousands.
+
+What is asked and what counts as done are callables. Requests are not retried here: an error that arrives has survived
+the retries of its request. A wait still outlives it, a few times in a row, since losing an hour's wait to one bad
+minute helps nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import math
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Generic, TypeAlias, TypeVar
+
+import attrs
+
+from evals_async._clock import SYSTEM_CLOCK, Clock
+from evals_async._concurrency.channel import Channel, refuse_one
+from evals_async._concurrency.fanout import (
+    ROOM_PER_WORKER,
+    FanOut,
+    OnProgress,
+    Outcome,
+    ProgressCounter,
+    checked_concurrency,
+)
+from evals_async.errors import (
+    ApiError,
+    InvalidArgument,
+    QuotaExceeded,
+    RateLimited,
+    ServerError,
+    TlsError,
+    TransportError,
+    WaitTimeout,
+)
+
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+OnPoll: TypeAlias = Callable[[T], object]
+DelayOf: TypeAlias = Callable[[T], float | None]
+
+POLL_CONCURRENCY = 16
+LAST_LOOK = 1.0  # seconds before the deadline, or a tenth of the time given if that is less
+
+
+@attrs.frozen(kw_only=True)
+class Pace:
+    """How often to ask: after `start` seconds, each time `factor` times later, at most every `cap` seconds.
+
+    Each interval is off by up to `jitter` of itself either way, so that many waits do not ask in step. `patience` is
+    how many failures in a row are waited out, of those that time may cure. Raises `InvalidArgument` for numbers that
+    make no sense.
+    """
+
+    start: float = 1.0
+    factor: float = 1.5
+    cap: float = 30.0
+    jitter: float = 0.1
+    patience: int = 5
+
+    def __attrs_post_init__(self) -> None:
+        sane = self.start > 0 and self.factor >= 1 and self.cap > 0 and 0 <= self.jitter < 1 and self.patience >= 0
+        if not sane:
+            raise InvalidArgument(f"start and cap must be > 0, factor >= 1, 0 <= jitter < 1, patience >= 0: {self}")
+
+    def jittered(self, seconds: float, clock: Clock) -> float:
+        return seconds * (1 + self.jitter * (2 * clock.random() - 1))
+
+    def not_before(self, seconds: float, clock: Clock) -> float:
+        return seconds * (1 + self.jitter * clock.random())
+
+
+STEADY = Pace()
+
+
+class PollDeadline:
+    """The end of the time given: `seconds` from now, or never."""
+
+    def __init__(self, seconds: float | None, clock: Clock) -> None:
+        if seconds is not None and seconds < 0:
+            raise InvalidArgument(f"timeout must not be negative, got {seconds!r}")
+        self.seconds = seconds
+        self.clock = clock
+        self.end = math.inf if seconds is None else clock.monotonic() + seconds
+
+    def left(self) -> float:
+        """Seconds until the end."""
+        return max(0.0, self.end - self.clock.monotonic())
+
+    def block(self) -> AbstractContextManager[object]:
+        """A block that the end interrupts with `TimeoutError`."""
+        return self.clock.timeout(self.left())
+
+
+@attrs.frozen(kw_only=True)
+class Rules(Generic[T]):
+    """What all looks of one `poll_until` or `poll_many` have in common."""
+
+    done: Callable[[T], bool]
+    clock: Clock
+    deadline: PollDeadline
+    pace: Pace
+    on_poll: OnPoll[T] | None
+    delay_of: DelayOf[T] | None
+
+
+def passing(error: Exception) -> bool:
+    """Whether time may cure the error: a throttle, trouble of the server or of the network. Not a quota, not a
+    certificate.
+    """
+    return isinstance(error, RateLimited | ServerError | TransportError) and not isinstance(
+        error, QuotaExceeded | TlsError
+    )
+
+
+class PollState(Generic[T]):
+    """One thing that is waited for: how it was last seen, and when to look again."""
+
+    def __init__(self, fetch: Callable[[], Awaitable[T]], rules: Rules[T]) -> None:
+        self.fetch = fetch
+        self.rules = rules
+        self.interval = min(rules.pace.start, rules.pace.cap)
+        self.seen: list[T] = []  # the last state, if there was one: a state may itself be None
+        self.failure: Exception | None = None
+        self.failures = 0
+
+    @property
+    def value(self) -> T:
+        return self.seen[0]
+
+    async def look(self) -> float | None:
+        """Ask once. `None` if it is done, else the seconds until the next look.
+
+        Raises `WaitTimeout` if there is no time for another, and what `fetch` raised if that does not pass.
+        """
+        rules = self.rules
+        try:
+            with rules.deadline.block():
+                await self.ask()
+        except TimeoutError:
+            raise self.late() from self.failure
+        if self.failure is None:
+            if rules.on_poll is not None:
+                rules.on_poll(self.value)
+            if rules.done(self.value):
+                return None
+        elif self.failures > rules.pace.patience or not passing(self.failure):
+            raise self.failure
+        return self.pause()
+
+    async def ask(self) -> None:
+        # The errors of `fetch` are kept inside the timeout's block, so that a TimeoutError of its own is not taken
+        # for the deadline.
+        try:
+            self.seen = [await self.fetch()]
+        except Exception as error:  # noqa: BLE001  # whatever a call raises is its outcome
+            self.failure = error
+            self.failures += 1
+        else:
+            self.failure = None
+            self.failures = 0
+
+    def pause(self) -> float:
+        """Seconds until the next look: what the server asked for, else the grown interval; nothing that passes the
+        deadline.
+        """
+        rules = self.rules
+        asked = self.asked()
+        if asked:
+            pause = rules.pace.not_before(asked, rules.clock)
+        else:
+            pause = rules.pace.jittered(self.interval, rules.clock)
+            self.interval = min(rules.pace.cap, self.interval * rules.pace.factor)
+        left, given = rules.deadline.left(), rules.deadline.seconds
+        if given is None or pause < left:
+            return pause
+        last_look = min(LAST_LOOK, given / 10)
+        if asked or left <= last_look * 1.01:  # the margin is for rounding
+            raise self.late() from self.failure
+        return left - last_look
+
+    def asked(self) -> float | None:
+        if self.failure is not None:
+            return self.failure.retry_after if isinstance(self.failure, ApiError) else None
+        return None if self.rules.delay_of is None else self.rules.delay_of(self.value)
+
+    def late(self) -> WaitTimeout:
+        return WaitTimeout(
+            f"not done within {self.rules.deadline.seconds} seconds", last=self.seen[0] if self.seen else None
+        )
+
+
+async def poll_until(
+    fetch: Callable[[], Awaitable[T]],
+    done: Callable[[T], bool],
+    *,
+    clock: Clock = SYSTEM_CLOCK,
+    timeout: float | None = None,  # it spans many calls, and its end has a class of its own
+    pace: Pace = STEADY,
+    on_poll: OnPoll[T] | None = None,
+    delay_of: DelayOf[T] | None = None,
+) -> T:
+    """Ask `fetch()` until `done(state)`, and return that state.
+
+    The first look is made at once, the others at the `pace`; a delay in seconds that the server asks for
+    (`delay_of(state)`, or an error's `retry_after`) goes before it. `timeout` seconds cover everything, a running
+    `fetch` too; the last look is made shortly before their end. `on_poll` is called with every state. Raises
+    `WaitTimeout` with the last state, and the errors of `fetch` that waiting does not cure.
+    """
+    deadline = PollDeadline(timeout, clock)
+    rules = Rules(done=done, clock=clock, deadline=deadline, pace=pace, on_poll=on_poll, delay_of=delay_of)
+    watch = PollState(fetch, rules)
+    while (pause := await watch.look()) is not None:
+        await clock.sleep(pause)
+    return watch.value
+
+
+class Schedule(Generic[K, T]):
+    """Who is to be looked at when. Many workers take from it; one of them at a time sleeps until something is due."""
+
+    def __init__(self, watches: list[tuple[K, PollState[T]]], rules: Rules[T]) -> None:
+        self.rules = rules
+        self.open = len(watches)
+        self.number = len(watches)
+        now = rules.clock.monotonic()
+        self.heap = [(now, number, key, watch) for number, (key, watch) in enumerate(watches)]
+        self.lock = asyncio.Lock()
+        self.changed = asyncio.Event()
+
+    async def take(self) -> tuple[K, PollState[T]] | None:
+        """The next that is due; `None` when all are finished."""
+        async with self.lock:
+            while self.open:
+                if not self.heap:
+                    self.changed.clear()
+                    await self.changed.wait()
+                    continue
+                left = self.heap[0][0] - self.rules.clock.monotonic()
+                if left <= 0:
+                    return heapq.heappop(self.heap)[2:]
+                # In slices: one that is put back meanwhile may be due before the one that is slept for.
+                await self.rules.clock.sleep(min(left, self.rules.pace.start))
+            return None
+
+    def put_back(self, key: K, watch: PollState[T], pause: float) -> None:
+        self.number += 1
+        heapq.heappush(self.heap, (self.rules.clock.monotonic() + pause, self.number, key, watch))
+        self.changed.set()
+
+    def finish(self) -> None:
+        self.open -= 1
+        self.changed.set()
+
+
+def poll_many(
+    fetch: Callable[[K], Awaitable[T]],
+    done: Callable[[T], bool],
+    keys: Iterable[K],
+    *,
+    clock: Clock = SYSTEM_CLOCK,
+    timeout: float | None = None,
+    pace: Pace = STEADY,
+    on_poll: OnPoll[T] | None = None,
+    delay_of: DelayOf[T] | None = None,
+    concurrency: int = POLL_CONCURRENCY,
+    on_progress: OnProgress | None = None,
+) -> FanOut[K, T]:
+    """Wait for many things as `poll_until` does for one, with at most `concurrency` looks at once; outcomes come as
+    the waits end.
+
+    All waits share `timeout`, which begins now, and each has its own pace; a wait that is not done in time, or fails,
+    is an `Outcome` with `error`. `Progress` counts waits. Raises `InvalidArgument` for a `concurrency` out of 1..256.
+    """
+    deadline = PollDeadline(timeout, clock)
+    rules = Rules(done=done, clock=clock, deadline=deadline, pace=pace, on_poll=on_poll, delay_of=delay_of)
+    refuse_one(keys)
+    watches = [(key, PollState(partial(fetch, key), rules)) for key in keys]
+    crew = checked_concurrency(concurrency, len(watches))
+    tally = ProgressCounter(len(watches), on_progress)
+    tally.started = len(watches)
+    schedule = Schedule(watches, rules)
+
+    async def job(channel: Channel[Outcome[K, T]]) -> None:
+        while await channel.reserve():
+            taken = await schedule.take()
+            if taken is None:
+                channel.release()
+                return
+            key, watch = taken
+            outcome = await look(key, watch, schedule)
+            if outcome is None:
+                channel.release()
+                continue
+            schedule.finish()
+            tally.end(not outcome.ok)
+            channel.put(outcome)
+
+    return FanOut(job, crew, crew * ROOM_PER_WORKER)
+
+
+async def look(key: K, watch: PollState[T], schedule: Schedule[K, T]) -> Outcome[K, T] | None:
+    """One look: the outcome if the wait is over, else back into the schedule."""
+    try:
+        pause = await watch.look()
+    except Exception as error:  # noqa: BLE001  # whatever a call raises is its outcome
+        return Outcome(key, error=error)
+    if pause is None:
+        return Outcome(key, watch.value)
+    schedule.put_back(key, watch, pause)
+    return None

@@ -1,0 +1,264 @@
+"""Rows in and out of a store: evals, runs, output items, files and their contents.
+
+Plain functions of a connection, to be called through `Database.call`, or several of them together in one
+`Database.atomic`. Every value is bound, never formatted into the SQL. Nothing here opens a file or begins a
+transaction.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from sqlite3 import Connection
+from typing import Literal, Self, TypeAlias
+
+import attrs
+
+
+Kind: TypeAlias = Literal["evals", "runs", "output_items", "files"]
+Order: TypeAlias = Literal["asc", "desc"]
+OrderBy: TypeAlias = Literal["created_at", "updated_at"]
+
+LARGEST_COLUMN = 2**63 - 1
+
+
+class UnknownCursor(LookupError):
+    """A page was asked for after an object that is not there."""
+
+
+@attrs.frozen
+class Table:
+    """How one kind is kept: the ids of its parents, in order, and the column that listings can be filtered by."""
+
+    parents: tuple[str, ...]
+    label: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns of the primary key."""
+        return (*self.parents, "id")
+
+
+TABLES: Mapping[Kind, Table] = {
+    "evals": Table((), "name"),
+    "runs": Table(("eval_id",), "status"),
+    "output_items": Table(("eval_id", "run_id"), "status"),
+    "files": Table((), "purpose"),
+}
+
+
+def json_text(value: object) -> str:
+    """The compact ASCII text of a JSON value: integers of any size, NUL and lone surrogates are safe in it."""
+    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+
+
+def text_column(value: object) -> str:
+    """A string that SQLite can hold; what is no string becomes empty, and a lone surrogate becomes its escape."""
+    if not isinstance(value, str):
+        return ""
+    return value.encode("utf-8", "backslashreplace").decode()
+
+
+def integer_column(value: object) -> int:
+    """A time that SQLite can order; what is no number counts as 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        return 0
+    return int(max(-LARGEST_COLUMN, min(value, LARGEST_COLUMN)))
+
+
+@attrs.frozen(kw_only=True)
+class Row:
+    """One object: its key (the parents' ids, then its own), its exact JSON text, and what finds and orders it."""
+
+    key: tuple[str, ...]
+    label: str
+    created_at: int
+    updated_at: int
+    text: str = attrs.field(repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        kind: Kind,
+        body: Mapping[str, object],
+        *,
+        parents: Sequence[str] | None = None,
+        text: str | None = None,
+        updated_at: float | None = None,
+    ) -> Self:
+        """The row of a JSON object.
+
+        `parents` are the ids to file it under, where the object's own fields should not decide. `text` is its JSON text
+        as it was received; without it the text is made. Raises `ValueError` without an id.
+        """
+        table = TABLES[kind]
+        names = table.key if parents is None else ("id",)
+        own = [body.get(name) for name in names]
+        if not all(isinstance(value, str) and value for value in own):
+            raise ValueError(f"an object of {kind} lacks {' or '.join(names)}: {json_text(body)[:200]}")
+        created_at = integer_column(body.get("created_at"))
+        changed = body.get("updated_at") if updated_at is None else updated_at
+        return cls(
+            key=tuple(text_column(value) for value in (*(parents or ()), *own)),
+            label=text_column(body.get(table.label)),
+            created_at=created_at,
+            updated_at=integer_column(changed) or created_at,
+            text=json_text(body) if text is None else text,
+        )
+
+
+@attrs.frozen
+class RowPage:
+    """Some rows of a listing, in order: their ids, their exact JSON texts, and whether more follow."""
+
+    ids: tuple[str, ...]
+    texts: tuple[str, ...] = attrs.field(repr=False)
+    has_more: bool
+
+
+# --- SQL, made once for each kind of question; only names from TABLES are formatted into it -------------------------
+
+
+@cache
+def upsert_sql(kind: Kind) -> str:
+    table = TABLES[kind]
+    columns = (*table.key, table.label, "created_at", "updated_at", "body")
+    changed = ", ".join(f"{name} = excluded.{name}" for name in columns[len(table.key) :])
+    marks = ", ".join("?" * len(columns))
+    return (
+        f"INSERT INTO {kind} ({', '.join(columns)}) VALUES ({marks}) "
+        f"ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {changed}"
+    )
+
+
+@cache
+def by_key(kind: Kind, columns: str) -> str:
+    return f"SELECT {columns} FROM {kind} WHERE " + " AND ".join(f"{name} = ?" for name in TABLES[kind].key)
+
+
+@cache
+def page_sql(kind: Kind, order: Order, order_by: OrderBy, *, after: bool, label: bool) -> str:
+    table = TABLES[kind]
+    conditions = [f"{name} = ?" for name in table.parents]
+    if label:
+        conditions.append(f"{table.label} = ?")
+    if after:
+        conditions.append(f"({order_by}, id) {'>' if order == 'asc' else '<'} (?, ?)")
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    direction = order.upper()
+    return f"SELECT id, body FROM {kind}{where} ORDER BY {order_by} {direction}, id {direction} LIMIT ?"
+
+
+# --- objects --------------------------------------------------------------------------------------------------------
+
+
+def put(connection: Connection, kind: Kind, rows: Iterable[Row]) -> None:
+    """Insert rows, or replace those with the same key."""
+    connection.executemany(
+        upsert_sql(kind), ((*row.key, row.label, row.created_at, row.updated_at, row.text) for row in rows)
+    )
+
+
+def get(connection: Connection, kind: Kind, key: Sequence[str]) -> str | None:
+    """The JSON text of one object."""
+    row: tuple[str] | None = connection.execute(by_key(kind, "body"), [text_column(part) for part in key]).fetchone()
+    return None if row is None else row[0]
+
+
+def exists(connection: Connection, kind: Kind, key: Sequence[str]) -> bool:
+    """Whether there is such an object."""
+    return connection.execute(by_key(kind, "1"), [text_column(part) for part in key]).fetchone() is not None
+
+
+def page(
+    connection: Connection,
+    kind: Kind,
+    parents: Sequence[str] = (),
+    *,
+    after: str | None = None,
+    limit: int,
+    order: Order = "asc",
+    order_by: OrderBy = "created_at",
+    label: str | None = None,
+) -> RowPage:
+    """The next `limit` objects after the object with the id `after`, ordered by time and then by id.
+
+    `label` keeps those of one status (files: of one purpose). Raises `UnknownCursor` when there is no object `after`
+    under `parents`.
+    """
+    values: list[str | int] = [text_column(part) for part in parents]
+    if label is not None:
+        values.append(text_column(label))
+    if after is not None:
+        cursor = text_column(after)
+        place = connection.execute(by_key(kind, order_by), [*map(text_column, parents), cursor]).fetchone()
+        if place is None:
+            raise UnknownCursor(after)
+        values += [place[0], cursor]
+    sql = page_sql(kind, order, order_by, after=after is not None, label=label is not None)
+    found: list[tuple[str, str]] = connection.execute(sql, [*values, limit + 1]).fetchall()
+    kept = found[:limit]
+    return RowPage(tuple(row[0] for row in kept), tuple(row[1] for row in kept), len(found) > limit)
+
+
+def count(connection: Connection, kind: Kind, parents: Sequence[str] = (), *, label: str | None = None) -> int:
+    """How many objects there are under `parents`, or under the first of them."""
+    table = TABLES[kind]
+    names = [*table.parents[: len(parents)], *([table.label] if label is not None else [])]
+    where = f" WHERE {' AND '.join(f'{name} = ?' for name in names)}" if names else ""
+    values = [text_column(part) for part in (*parents, *([label] if label is not None else []))]
+    return int(connection.execute(f"SELECT count(*) FROM {kind}{where}", values).fetchone()[0])
+
+
+def count_all(connection: Connection) -> int:
+    """Something like how many objects were ever made here: cheap, and growing with them."""
+    newest = " + ".join(f"(SELECT coalesce(max(rowid), 0) FROM {kind})" for kind in TABLES)
+    return int(connection.execute(f"SELECT {newest}").fetchone()[0])
+
+
+def delete(connection: Connection, kind: Kind, key: Sequence[str]) -> bool:
+    """Remove one object and everything below it; whether it was there."""
+    values = [text_column(part) for part in key]
+    parents = {"evals": ("eval_id",), "runs": ("eval_id", "run_id"), "output_items": (), "files": ()}[kind]
+    if parents:
+        where = " AND ".join(f"{name} = ?" for name in parents)
+        below = ("runs", "output_items", "pending_runs") if kind == "evals" else ("output_items", "pending_runs")
+        for table in below:
+            connection.execute(f"DELETE FROM {table} WHERE {where}", values)
+    where = " AND ".join(f"{name} = ?" for name in TABLES[kind].key)
+    removed = connection.execute(f"DELETE FROM {kind} WHERE {where}", values).rowcount > 0
+    if kind == "files":
+        forget_unused_contents(connection)
+    return removed
+
+
+# --- the contents of files ------------------------------------------------------------------------------------------
+
+
+def put_content(connection: Connection, file_id: str, data: bytes) -> str:
+    """Keep the bytes of a file whose row is there; equal contents are kept once. Returns their sha256 in hex.
+
+    Raises `ValueError` when there is no such file.
+    """
+    digest = hashlib.sha256(data).hexdigest()
+    connection.execute("INSERT INTO file_contents (sha256, bytes) VALUES (?, ?) ON CONFLICT DO NOTHING", (digest, data))
+    changed = connection.execute("UPDATE files SET sha256 = ? WHERE id = ?", (digest, text_column(file_id)))
+    if changed.rowcount == 0:
+        raise ValueError(f"there is no file {file_id}")
+    return digest
+
+
+def get_content(connection: Connection, file_id: str) -> bytes | None:
+    """The bytes of a file, or `None` when the store does not have them."""
+    row: tuple[bytes] | None = connection.execute(
+        "SELECT bytes FROM files JOIN file_contents USING (sha256) WHERE id = ?", (text_column(file_id),)
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def forget_unused_contents(connection: Connection) -> None:
+    """Remove contents that no file has any more."""
+    connection.execute(
+        "DELETE FROM file_contents WHERE NOT EXISTS (SELECT 1 FROM files WHERE files.sha256 = file_contents.sha256)"
+    )

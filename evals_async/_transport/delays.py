@@ -1,0 +1,135 @@
+"""How long a server asks to wait, in all the forms that servers have for it. Pure functions of headers; no policy."""
+
+import math
+import re
+from collections.abc import Iterator
+
+import attrs
+
+from evals_async._transport.messages import Headers, Response
+
+
+DECIMAL = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
+GO_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ns|us|µs|ms|s|m|h))+")
+GO_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|µs|ms|s|m|h)")
+UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@attrs.frozen
+class Allowance:
+    """One kind of rate limit as the server last told it: how many a minute, how many are left, seconds until they are
+    full again."""
+
+    limit: int | None = None
+    remaining: int | None = None
+    reset: float | None = None
+
+    @property
+    def spent(self) -> bool:
+        """Nothing is left, and the server said until when."""
+        return self.remaining == 0 and self.reset is not None and self.reset > 0
+
+
+@attrs.frozen
+class RateLimits:
+    """The `x-ratelimit-*` headers of one answer."""
+
+    requests: Allowance = Allowance()
+    tokens: Allowance = Allowance()
+
+    @property
+    def delay(self) -> float | None:
+        """Seconds until what is spent is there again; `None` if nothing is."""
+        resets = [a.reset for a in (self.requests, self.tokens) if a.spent and a.reset is not None]
+        return max(resets, default=None)
+
+
+def decimal(text: str) -> float | None:
+    """The finite, positive number that a header holds; `None` for anything else: words, exponents, nan, zero, negative
+    numbers."""
+    text = text.strip()
+    if not DECIMAL.fullmatch(text):
+        return None
+    value = float(text)
+    return value if value > 0 else None
+
+
+def go_duration(text: str) -> float | None:
+    """Seconds of a Go duration (`6m0s`, `250ms`), or of a plain number; `None` for anything else."""
+    text = text.strip()
+    if not GO_DURATION.fullmatch(text):
+        return decimal(text)
+    total = sum(float(number) * UNITS[unit] for number, unit in GO_PART.findall(text))
+    return total if math.isfinite(total) else None
+
+
+def http_date(text: str) -> float | None:
+    """Seconds since the epoch of an HTTP date (RFC 9110, 5.6.7); `None` for anything else."""
+    from email.utils import parsedate_to_datetime  # rare, and not cheap to import
+
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def something_left(headers: Headers) -> bool | None:
+    """Does something remain of what the server grants? `None` where it tells no limits, as management endpoints do.
+
+    False is to be verified: this is asked of every answer, and looks at few characters.
+    """
+    requests, tokens = headers.get("x-ratelimit-remaining-requests"), headers.get("x-ratelimit-remaining-tokens")
+    if requests is None and tokens is None:
+        return True if "x-ratelimit-limit-requests" in headers or "x-ratelimit-limit-tokens" in headers else None
+    return (requests or "")[:1] != "0" and (tokens or "")[:1] != "0"
+
+
+def rate_limits(headers: Headers) -> RateLimits | None:
+    """The rate limits that an answer tells; `None` if it tells none."""
+    if something_left(headers) is None:
+        return None
+    return RateLimits(allowance(headers, "requests"), allowance(headers, "tokens"))
+
+
+def allowance(headers: Headers, what: str) -> Allowance:
+    limit = headers.get(f"x-ratelimit-limit-{what}", "")
+    remaining = headers.get(f"x-ratelimit-remaining-{what}", "")
+    return Allowance(
+        int(limit) if DECIMAL.fullmatch(limit) and limit.isdecimal() else None,
+        int(remaining) if DECIMAL.fullmatch(remaining) and remaining.isdecimal() else None,
+        go_duration(headers.get(f"x-ratelimit-reset-{what}", "")),
+    )
+
+
+def told_delays(reply: Response, now: float) -> Iterator[float]:
+    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
+        for text in reply.all_headers(name):
+            if (milliseconds := decimal(text)) is not None:
+                yield milliseconds / 1000
+    for text in reply.all_headers("retry-after"):
+        if (seconds := decimal(text)) is not None:
+            yield seconds
+        elif (moment := http_date(text)) is not None:
+            sent = http_date(reply.header("date") or "")
+            yield moment - (now if sent is None else sent)  # by the server's own clock, where it shows it
+    if (limits := rate_limits(reply.headers)) is not None and limits.delay is not None:
+        yield limits.delay
+
+
+def server_delay(reply: Response, now: float) -> float | None:
+    """Seconds that the server asks to wait, or `None` if it asks for nothing that can be understood.
+
+    The largest of `retry-after-ms`, `x-ms-retry-after-ms` (Azure), `Retry-After` in seconds or as a date, and
+    `x-ratelimit-reset-*` where nothing remains. Zero, negative and unreadable values count as not given. `now` is
+    seconds since the epoch.
+    """
+    return max((delay for delay in told_delays(reply, now) if delay > 0 and math.isfinite(delay)), default=None)
+
+
+def poll_delay(reply: Response, now: float) -> float | None:
+    """Seconds that the server asks to wait before something is looked at again: as `server_delay`, or
+    `openai-poll-after-ms`, which the service sends with things that are under way.
+    """
+    asked = (decimal(text) for text in reply.all_headers("openai-poll-after-ms"))
+    delays = [milliseconds / 1000 for milliseconds in asked if milliseconds is not None]
+    return max((*delays, server_delay(reply, now) or 0.0)) or None

@@ -1,0 +1,1 @@
+"""Conversions of an archive: tables, and what promptfoo reads."""

@@ -1,0 +1,246 @@
+"""Graders as promptfoo assertions, each with what is lost. Pure functions; the files that go with them are returned.
+
+Templates stay as they are, because tests have nested variables (`vars: {item: {...}}`); only `{{ sample.output_text }}`
+becomes `{{ output }}`, promptfoo's name for the answer. Source: promptfoo 0.123, docs and code of its assertions.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import attrs
+
+from evals_async.archive.convert.report import ConversionReport, safe_name
+from evals_async.models.base import Unknown
+from evals_async.models.graders import (
+    Grader,
+    LabelModelGrader,
+    NamedGrader,
+    PythonGrader,
+    ScoreModelGrader,
+    StringCheckGrader,
+    TextSimilarityGrader,
+)
+from evals_async.models.messages import Message, TemplateMessage
+
+
+Assertion: TypeAlias = dict[str, object]
+
+OUTPUT = re.compile(r"\{\{\s*sample\.output_text\s*\}\}")
+WHOLE_OUTPUT = re.compile(r"\s*\{\{\s*sample\.output_text\s*\}\}\s*")
+CHECKS = {"eq": "equals", "ne": "not-equals", "like": "contains", "ilike": "icontains"}
+SIMILAR: Mapping[str, tuple[str, str]] = {
+    "rouge_1": ("rouge-n", "promptfoo splits words otherwise"),
+    "bleu": ("bleu", "promptfoo smooths and folds case otherwise"),
+    "gleu": ("gleu", "promptfoo splits words otherwise"),
+    "meteor": ("meteor", "another word list; needs the npm package `natural`"),
+    "cosine": ("similar:cosine", "the same embedding model, compared by promptfoo"),
+}
+
+# What a generated file of a grader begins with: the templates of the Evals API, as far as they go.
+TEMPLATES = """\
+import json
+import re
+
+
+def look_up(path, names):
+    value = names
+    for part in re.findall(r"[^.\\[\\]]+", path):
+        value = value[int(part)] if isinstance(value, list) else value[part]
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def fill(template, output, context):
+    names = {"item": context["vars"].get("item", {}), "sample": {"output_text": output}}
+    try:
+        names["sample"]["output_json"] = json.loads(output)
+    except ValueError:
+        pass
+    return re.sub(r"{{\\s*(.+?)\\s*}}", lambda found: look_up(found[1], names), template)
+"""
+STRING_CHECK = """
+
+def get_assert(output, context):
+    found, wanted = fill({input!r}, output, context), fill({reference!r}, output, context)
+    return {test}
+"""
+STRING_TESTS = {
+    "eq": "found == wanted",
+    "ne": "found != wanted",
+    "like": "wanted in found",
+    "ilike": "wanted.lower() in found.lower()",
+}
+SIMILARITY = """
+
+def get_assert(output, context):
+    {imported}
+
+    found, wanted = fill({input!r}, output, context), fill({reference!r}, output, context)
+    score = {score}
+    return {{"pass": score >= {threshold!r}, "score": score, "reason": {name!r}}}
+"""
+SCORES: Mapping[str, tuple[str, str]] = {
+    "fuzzy_match": (
+        "from rapidfuzz import fuzz, utils",
+        "fuzz.WRatio(found, wanted, processor=utils.default_process) / 100",
+    ),
+    **{
+        f"rouge_{n}": (
+            "from rouge_score import rouge_scorer",
+            f'rouge_scorer.RougeScorer(["rouge{n.upper()}"]).score(wanted, found)["rouge{n.upper()}"].fmeasure',
+        )
+        for n in ("1", "2", "3", "4", "5", "l")
+    },
+}
+PYTHON = """\
+{source}
+
+
+def get_assert(output, context):
+    score = grade({{"output_text": output}}, context["vars"].get("item", {{}}))
+    return {{"pass": {test}, "score": score, "reason": {name!r}}}
+"""
+
+
+@attrs.define
+class Converter:
+    """Converts graders; `files` are the Python files that go with the assertions, by name."""
+
+    report: ConversionReport
+    files: dict[str, str] = attrs.Factory(dict[str, str])
+    comments: list[str] = attrs.Factory(list[str])
+
+    def assertion(self, grader: Grader) -> Assertion | None:
+        """The assertion that a grader becomes; `None`, reported, if there is none."""
+        match grader:
+            case StringCheckGrader():
+                return string_check(self, grader)
+            case TextSimilarityGrader():
+                return text_similarity(self, grader)
+            case PythonGrader():
+                return python(self, grader)
+            case ScoreModelGrader():
+                return score_model(self, grader)
+            case LabelModelGrader():
+                return label_model(self, grader)
+            case _:
+                pass
+        what = f"grader {name_of(grader)}"
+        kind_name = grader.type or "of an unknown kind"
+        self.comments.append(f"{what} ({kind_name}) is not converted")
+        self.report.add("dropped", f"graders of type {kind_name}", "promptfoo has nothing like it")
+        return None
+
+    def python(self, grader: NamedGrader, source: str) -> Assertion:
+        """An assertion in a file of its own."""
+        name = safe_name(grader.plain_name)
+        while self.files.get(f"graders/{name}.py", source) != source:
+            name += "_"
+        self.files[f"graders/{name}.py"] = source
+        return {"type": "python", "metric": grader.plain_name, "value": f"file://graders/{name}.py"}
+
+
+def name_of(grader: Grader) -> str:
+    if isinstance(grader, Unknown):
+        return str(grader.raw.get("name") or "without a name")
+    return grader.plain_name
+
+
+def of_output(template: str) -> bool:
+    """Whether a template is the answer and nothing else."""
+    return WHOLE_OUTPUT.fullmatch(template) is not None
+
+
+def with_output(template: str) -> str:
+    return OUTPUT.sub("{{ output }}", template)
+
+
+def string_check(converter: Converter, grader: StringCheckGrader) -> Assertion:
+    if of_output(grader.input) and grader.operation in CHECKS:
+        converter.report.add("mapped", "string_check")
+        value = with_output(grader.reference)
+        return {"type": CHECKS[grader.operation], "metric": grader.plain_name, "value": value}
+    if grader.operation not in STRING_TESTS:
+        converter.report.add("approximated", "string_check", f"the operation {grader.operation} is taken for eq")
+    else:
+        converter.report.add("mapped", "string_check of something else than the answer, in Python")
+    test = STRING_TESTS.get(grader.operation, STRING_TESTS["eq"])
+    body = STRING_CHECK.format(input=grader.input, reference=grader.reference, test=test)
+    return converter.python(grader, TEMPLATES + body)
+
+
+def text_similarity(converter: Converter, grader: TextSimilarityGrader) -> Assertion | None:
+    metric, threshold = grader.evaluation_metric, grader.pass_threshold or 0.0
+    if of_output(grader.input) and metric in SIMILAR:
+        kind, why = SIMILAR[metric]
+        converter.report.add("approximated", f"text_similarity {metric}", why)
+        made: Assertion = {"type": kind, "metric": grader.plain_name, "threshold": threshold}
+        if metric == "cosine":
+            made["provider"] = "openai:embeddings:text-embedding-3-large"
+        return {**made, "value": with_output(grader.reference)}
+    if metric not in SCORES:
+        converter.comments.append(f"grader {grader.plain_name} ({metric} of {grader.input}) is not converted")
+        converter.report.add("dropped", f"text_similarity {metric}", "not of the answer itself, and not in Python")
+        return None
+    why = "the service does not tell which variant it uses" if metric == "fuzzy_match" else "rouge-score's own stemming"
+    converter.report.add("approximated", f"text_similarity {metric}, in Python", why)
+    imported, score = SCORES[metric]
+    fields = {"input": grader.input, "reference": grader.reference, "threshold": threshold}
+    body = SIMILARITY.format(imported=imported, score=score, name=metric, **fields)
+    return converter.python(grader, TEMPLATES + body)
+
+
+def python(converter: Converter, grader: PythonGrader) -> Assertion:
+    if grader.pass_threshold is None:
+        converter.report.add("approximated", "python without a threshold", "a score above 0 is taken for a pass")
+        test = "score > 0"
+    else:
+        converter.report.add("mapped", "python, with its own source")
+        test = f"score >= {grader.pass_threshold!r}"
+    source = PYTHON.format(source=grader.source.rstrip(), test=test, name=grader.plain_name)
+    return converter.python(grader, source)
+
+
+def score_model(converter: Converter, grader: ScoreModelGrader) -> Assertion:
+    low, high = grader.range if grader.range and len(grader.range) == 2 else (0.0, 1.0)
+    converter.report.add(
+        "approximated", "score_model", "an llm-rubric asks in other words: validate it on known results"
+    )
+    ask = f"Answer with a JSON object {{reason: string, score: number from {low:g} to {high:g}, pass: boolean}}."
+    return rubric(grader, grader.model, grader.input, ask, grader.pass_threshold)
+
+
+def label_model(converter: Converter, grader: LabelModelGrader) -> Assertion:
+    converter.report.add("approximated", "label_model", "an llm-rubric passes the passing labels: validate it")
+    labels, passing = ", ".join(grader.labels), ", ".join(grader.passing_labels)
+    ask = (
+        f"Choose one of these labels: {labels}. Answer with a JSON object {{reason: the label and why, score: 1 or 0, "
+        f"pass: boolean}}; pass is true, and score 1, for: {passing}."
+    )
+    return rubric(grader, grader.model, grader.input, ask, None)
+
+
+def rubric(
+    grader: NamedGrader, model: str, messages: tuple[TemplateMessage, ...], ask: str, threshold: float | None
+) -> Assertion:
+    prompt = [{"role": m.role, "content": with_output(text_of(m))} for m in messages if isinstance(m, Message)]
+    prompt.append({"role": "user", "content": ask})
+    made: Assertion = {"type": "llm-rubric", "metric": grader.plain_name, "provider": f"openai:chat:{model}"}
+    if threshold is not None:
+        made["threshold"] = threshold
+    # promptfoo wants a value, and asks with rubricPrompt.
+    return {**made, "value": grader.plain_name, "rubricPrompt": json.dumps(prompt, ensure_ascii=False)}
+
+
+def text_of(message: Message) -> str:
+    """The text of a message; of several parts, one after the other. What is no text is left out."""
+    content = message.content
+    parts = content if isinstance(content, tuple) else (content,)
+    return "\n".join(part if isinstance(part, str) else str(getattr(part, "text", "")) for part in parts)
+
+
+def has_only_text(message: Message) -> bool:
+    content = message.content
+    parts = content if isinstance(content, tuple) else (content,)
+    return all(isinstance(part, str) or hasattr(part, "text") for part in parts)

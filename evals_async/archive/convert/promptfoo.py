@@ -1,0 +1,139 @@
+"""An archive's results for `promptfoo import`: one JSON Lines file per eval, in which runs become columns side by side.
+
+A row is `{run_id, data_source_idx, item, grades, passes, grader_samples?, sample}`. One row that promptfoo refuses
+makes it refuse the file, so what does not fit is left out and reported. ArchiveReader: the importer of promptfoo 0.123
+(src/importers/openaiEvals). Definitions are converted in `promptfooconfig`.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from evals_async import _json
+from evals_async._codec import encode
+from evals_async._store.database import StrPath
+from evals_async.archive.convert.report import ArchiveReader, ConversionReport, safe_name
+from evals_async.archive.tables import eval_keys
+from evals_async.models import EvalRun, OutputItem
+from evals_async.models.output_items import GraderResult, Sample, SampleMessage
+
+
+USAGE = ("total_tokens", "prompt_tokens", "completion_tokens", "cached_tokens")
+
+
+def to_promptfoo(path: StrPath, directory: StrPath) -> ConversionReport:
+    """Write `eval_items_<eval id>.jsonl` for each eval into `directory`, which is made.
+
+    Raises `ArchiveError` and `OSError`.
+    """
+    report, place = ConversionReport(), Path(directory)
+    place.mkdir(parents=True, exist_ok=True)
+    with ArchiveReader(path) as source:
+        for eval_id in eval_keys(source):
+            target = place / f"eval_items_{safe_name(eval_id)}.jsonl"
+            written = 0
+            with target.open("wb") as file:
+                for row in rows_of_eval(source, eval_id, report):
+                    file.write(_json.dump(row) + b"\n")
+                    written += 1
+            if written:
+                report.written.append(target)
+            else:  # promptfoo refuses an empty file
+                target.unlink()
+                report.add("dropped", "evals without output items", "there is nothing to import")
+    return report
+
+
+def rows_of_eval(source: ArchiveReader, eval_id: str, report: ConversionReport) -> Iterator[dict[str, object]]:
+    for run in source.run_models(eval_id, report):
+        for number, item in enumerate(source.item_models(eval_id, run.id, report)):
+            yield row_of(run, item, number, report)
+
+
+def row_of(run: EvalRun, item: OutputItem, number: int, report: ConversionReport) -> dict[str, object]:
+    """One row, all of whose values promptfoo accepts."""
+    index = item.datasource_item_id
+    if isinstance(index, bool) or not isinstance(index, int) or index < 0:
+        report.add(
+            "approximated", "places of rows", "datasource_item_id is no number: the order of the listing is used"
+        )
+        index = number
+    if item.datasource_item is None:
+        report.add("approximated", "rows without an item", "an empty object stands for it")
+    names = names_of(item.results or ())
+    row: dict[str, object] = {
+        "run_id": run.id,
+        "data_source_idx": index,
+        "item": dict(item.datasource_item or {}),
+        "grades": grades_of(item, names, report),
+        "passes": {
+            name: result.passed
+            for name, result in zip(names, item.results or (), strict=True)
+            if result.passed is not None
+        },
+        "sample": sample_of(item, report),
+    }
+    asked = {
+        name: encode(result.sample)
+        for name, result in zip(names, item.results or (), strict=True)
+        if result.sample is not None
+    }
+    if asked:
+        row["grader_samples"] = asked
+    report.add("mapped", "output items")
+    return row
+
+
+def names_of(results: tuple[GraderResult, ...]) -> list[str]:
+    """A name for each result: the grader's, with the metric where a grader has several, and a number where that is
+    not enough.
+    """
+    plain = [result.plain_name or "grader" for result in results]
+    full = [
+        f"{name} ({result.metric})" if plain.count(name) > 1 and result.metric else name
+        for name, result in zip(plain, results, strict=True)
+    ]
+    return [name if full.count(name) == 1 else f"{name} #{place}" for place, name in enumerate(full, 1)]
+
+
+def grades_of(item: OutputItem, names: list[str], report: ConversionReport) -> dict[str, float]:
+    grades: dict[str, float] = {}
+    for name, result in zip(names, item.results or (), strict=True):
+        if result.score is not None and math.isfinite(result.score):
+            grades[name] = float(result.score)
+        else:
+            report.add("dropped", "grades without a number", "promptfoo takes finite numbers only; the verdict is kept")
+    return grades
+
+
+def sample_of(item: OutputItem, report: ConversionReport) -> dict[str, object]:
+    """The answer. `error` stands there only if there is one: a null counts as an error there."""
+    sample = item.sample or Sample()
+    converted: dict[str, object] = {"outputs": [message_of(message, report) for message in sample.output or ()]}
+    usage = sample.usage
+    if usage is not None:
+        counts = {name: getattr(usage, name) for name in USAGE}
+        if all(count is not None for count in counts.values()):
+            converted["token_usage"] = counts
+        else:
+            report.add("dropped", "incomplete token counts", "promptfoo wants all four")
+    if sample.finish_reason is not None:
+        converted["finish_reason"] = sample.finish_reason
+    if item.is_error:
+        failure = sample.failure
+        message = None if failure is None else failure.message or failure.code
+        converted["error"] = message or "the row ended with an error"
+    if sample.input:
+        report.add("dropped", "messages sent to the model", "promptfoo's format has no place for them")
+    return converted
+
+
+def message_of(message: SampleMessage, report: ConversionReport) -> dict[str, object]:
+    content = message.content
+    if content is not None and not isinstance(content, str):
+        report.add("approximated", "answers that are no text", "they become JSON text")
+        content = _json.dump(encode(content)).decode()
+    if message.tool_calls is not None:
+        report.add("approximated", "tool calls", "they become JSON text")
+        content = (content or "") + _json.dump(encode(message.tool_calls)).decode()
+    return {"role": message.role or "assistant", "content": content or ""}

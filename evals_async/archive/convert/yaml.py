@@ -1,0 +1,50 @@
+"""JSON values as YAML 1.2, written only: blocks for what is nested, JSON strings for texts, comments above.
+
+Enough for a configuration file that people read; no YAML library is needed for it.
+"""
+
+from collections.abc import Sequence
+
+from evals_async import _json
+from evals_async._codec import encode
+from evals_async._json import JSONObject, as_array, as_object
+
+
+# What older versions of YAML take for a truth value or for nothing.
+WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
+
+
+def document(value: JSONObject, comments: Sequence[str] = ()) -> str:
+    """The text of a mapping, with comments above it."""
+    head = [f"# {line}" for comment in comments for line in comment.splitlines()]
+    return "\n".join([*head, *lines_of(value, 0)]) + "\n"
+
+
+def lines_of(value: object, depth: int) -> list[str]:
+    """The lines of a mapping or a sequence that is not empty."""
+    indent = "  " * depth
+    found: list[str] = []
+    mapping, sequence = as_object(value), as_array(value)
+    for key, entry in (mapping or {}).items():
+        name = key if key.isidentifier() and key.lower() not in WORDS else scalar(key)
+        if is_block(entry):
+            found += [f"{indent}{name}:", *lines_of(entry, depth + 1)]
+        else:
+            found.append(f"{indent}{name}: {scalar(entry)}")
+    for entry in sequence or ():
+        if is_block(entry):
+            inner = lines_of(entry, depth + 1)
+            found += [f"{indent}- {inner[0].lstrip()}", *inner[1:]]
+        else:
+            found.append(f"{indent}- {scalar(entry)}")
+    return found
+
+
+def is_block(value: object) -> bool:
+    return bool(as_object(value)) or bool(as_array(value))
+
+
+def scalar(value: object) -> str:
+    """A scalar, or an empty collection: JSON is YAML, but for older readers a float needs its point."""
+    text = _json.dump(encode(value)).decode()
+    return text.replace("e", ".0e") if isinstance(value, float) and "." not in text else text

@@ -1,0 +1,1 @@
+"""The export: a resumable copy of everything that a server holds."""

@@ -1,0 +1,117 @@
+"""What an export asks the server: pages, single objects, contents of files. GET only, through all of the client's
+policies, with a patience that fits a long copy. Nothing here writes to the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping
+
+import attrs
+
+from evals_async._paging.listing import too_heavy
+from evals_async._store import Kind
+from evals_async._transport import Response, RetryPolicy, Timeouts
+from evals_async.archive.export.arrivals import Arrivals, page_of
+from evals_async.archive.export.cursor import StoredCursor, smaller
+from evals_async.archive.export.outages import MAX_SERVER_DELAY
+from evals_async.client import EvalsClient
+from evals_async.errors import RequestError
+from evals_async.resources._requests import parameters, request
+
+
+ROUTES: Mapping[Kind, str] = {
+    "evals": "/evals",
+    "runs": "/evals/{eval_id}/runs",
+    "output_items": "/evals/{eval_id}/runs/{run_id}/output_items",
+    "files": "/files",
+}
+OBJECTS: Mapping[str, str] = {
+    "eval": "/evals/{eval_id}",
+    "run": "/evals/{eval_id}/runs/{run_id}",
+    "file": "/files/{file_id}",
+}
+
+PATIENCE = RetryPolicy(attempts=4, max_server_delay=MAX_SERVER_DELAY)
+# The call's end leaves room for the longest pause that a server may ask for, and for one attempt after it.
+TIMEOUTS = Timeouts(total=1.25 * MAX_SERVER_DELAY + 120, attempt=60.0)
+LARGE_PAGE = 8 * 2**20  # bytes of a page after which the next ones are smaller: many are in memory at once
+IN_MEMORY = 8 * 2**20  # bytes of a file's content beyond which it goes through a temporary file
+
+
+class Spool:
+    """Takes a file's content, and its sha256, in bounded memory."""
+
+    def __init__(self) -> None:
+        self.file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115  # lives as long as this object
+        self.restart()
+
+    def restart(self) -> None:
+        self.file.seek(0)
+        self.file.truncate()
+        self.hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, chunk: bytes, /) -> None:
+        self.hash.update(chunk)
+        self.size += len(chunk)
+        self.file.write(chunk)
+
+    def close(self) -> None:
+        self.file.close()
+
+
+@attrs.define
+class Fetcher:
+    """Asks one server. `requests` went out, `received` bytes came back."""
+
+    client: EvalsClient
+    requests: int = 0
+    received: int = 0
+
+    @classmethod
+    def of(cls, client: EvalsClient) -> Fetcher:
+        """A fetcher that shares the client's connections and limits, and waits as long as a copy should."""
+        return cls(client.with_options(retry=PATIENCE, timeout=TIMEOUTS))
+
+    async def page(self, kind: Kind, parents: tuple[str, ...], place: StoredCursor) -> tuple[Arrivals, StoredCursor]:
+        """The page after `place`, and the place with the page size that the server could bear."""
+
+        async def read(reply: Response) -> Arrivals:
+            self.received += len(reply.body)
+            return page_of(reply.body, kind, parents)
+
+        purpose = "evals" if kind == "files" else None
+        while True:
+            query = parameters(after=place.after, limit=place.limit, order="asc", purpose=purpose)
+            self.requests += 1
+            try:
+                arrivals = await self.client.send(request("GET", ROUTES[kind], "read", {}, parents, query=query), read)
+            except RequestError as error:
+                if place.limit == 1 or not too_heavy(error):
+                    raise
+                place = smaller(place)
+            else:
+                return arrivals, smaller(place, len(arrivals.ids)) if arrivals.size > LARGE_PAGE else place
+
+    async def object(self, kind: str, *ids: str) -> bytes:
+        """The exact JSON text of one object."""
+
+        async def read(reply: Response) -> bytes:
+            self.received += len(reply.body)
+            return reply.body
+
+        self.requests += 1
+        return await self.client.send(request("GET", OBJECTS[kind], "read", {}, ids), read)
+
+    async def content(self, file_id: str, spool: Spool) -> None:
+        """Put a file's content into `spool`."""
+
+        async def read(reply: Response) -> None:
+            self.received += spool.size
+
+        self.requests += 1
+        route = "/files/{file_id}/content"
+        await self.client.send(request("GET", route, "read", {}, (file_id,), sink=spool), read)
+        spool.file.seek(0)

@@ -1,0 +1,1 @@
+"""Verification of an archive: against itself, and against the server."""

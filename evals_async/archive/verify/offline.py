@@ -1,0 +1,232 @@
+"""Proof without the server: what the archive says of itself, checked. And the manifest, which tells it to others.
+
+What is compared with the server is in `compare`. A finding is something that is not there, or not as it should be; a
+note is something to know that takes nothing from the copy.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import TypeAlias
+
+import attrs
+
+from evals_async import _json
+from evals_async._json import JSONObject, NotJSON, as_object
+from evals_async._store import TABLES, Connection, Database
+from evals_async.archive.export import ledger
+from evals_async.archive.export.arrivals import counted, file_ids
+from evals_async.archive.export.passes import shortcomings
+from evals_async.archive.values import COMPLETE, INCOMPLETE, TRY_AGAIN, Selection
+from evals_async.archive.verify.hashing import Digest, contents, hashes
+
+
+VERDICTS: TypeAlias = Mapping[str, int]
+OUTCOMES = {"pass": "passed", "fail": "failed", "error": "errored"}
+MANIFEST_FORMAT = 1
+BATCH = 200
+
+
+@attrs.frozen
+class Finding:
+    """Something that is missing or wrong: what, and how."""
+
+    what: str
+    problem: str
+
+
+@attrs.define(kw_only=True)
+class VerifyReport:
+    """What a verification found. `checked` counts what was looked at, `manifest` is the whole as JSON.
+
+    `compared` counts what was compared with a server; `stopped` tells why that ended early.
+    """
+
+    findings: list[Finding] = attrs.Factory(list[Finding])
+    notes: list[Finding] = attrs.Factory(list[Finding])
+    checked: dict[str, int] = attrs.Factory(dict[str, int])
+    compared: dict[str, int] = attrs.Factory(dict[str, int])
+    stopped: str | None = None
+    manifest: dict[str, object] = attrs.field(factory=dict[str, object], repr=False)
+
+    def find(self, what: str, problem: str) -> None:
+        self.findings.append(Finding(what, problem))
+
+    def note(self, what: str, problem: str) -> None:
+        self.notes.append(Finding(what, problem))
+
+    @property
+    def complete(self) -> bool:
+        """Is everything there, as far as was looked?"""
+        return not self.findings and self.stopped is None
+
+    @property
+    def exit_code(self) -> int:
+        """0 complete, 3 incomplete, 75 the server did not answer for long."""
+        return INCOMPLETE if self.findings else TRY_AGAIN if self.stopped is not None else COMPLETE
+
+
+async def verify_offline(database: Database, now: float) -> VerifyReport:
+    """Check the archive by itself, and write down what is in it. Reads everything, changes nothing."""
+    report = VerifyReport()
+    (state,) = await database.call(lambda connection: connection.execute("PRAGMA quick_check(1)").fetchone())
+    if state != "ok":
+        report.find("the file", f"SQLite says: {state}")
+    digests = await check_objects(database, report)
+    sizes = await check_contents(database, report)
+    await check_runs(database, report, sizes)
+    await check_work(database, report)
+    report.manifest = await manifest(database, report, digests, now)
+    return report
+
+
+async def check_objects(database: Database, report: VerifyReport) -> dict[str, object]:
+    """Hash every object; returns the digest of each kind, and of the items of each run."""
+    digests: dict[str, object] = {}
+    items: dict[str, Digest] = {}
+    for kind in TABLES:
+        whole = Digest()
+        async for each in hashes(database, kind):
+            whole.add(each.key, each.sha256)
+            if kind == "output_items":
+                items.setdefault("/".join(each.key[:2]), Digest()).add(each.key, each.sha256)
+            if each.sha256 is None:
+                report.find(f"{kind} {'/'.join(each.key)}", "its text is no JSON")
+        report.checked[kind] = whole.count
+        digests[kind] = whole.as_json()
+    return {**digests, "items_of_runs": {key: digest.as_json() for key, digest in items.items()}}
+
+
+async def check_contents(database: Database, report: VerifyReport) -> dict[str, int]:
+    """Hash every content; returns their sizes."""
+    sizes: dict[str, int] = {}
+    async for each in contents(database):
+        sizes[each.sha256] = each.size
+        if each.found != each.sha256:
+            report.find(f"content {each.sha256}", f"its bytes have the sha256 {each.found}")
+    report.checked["contents"] = len(sizes)
+    return sizes
+
+
+# --- runs: their counts and their files -----------------------------------------------------------------------------
+
+
+def items_of(connection: Connection, key: Sequence[str]) -> tuple[dict[str, int], int]:
+    """How many items of each status a run has here, and how many of them the server has no more."""
+    sql = "SELECT status, count(*), sum(missing_since IS NOT NULL) FROM output_items WHERE eval_id = ? AND run_id = ?"
+    found = connection.execute(sql + " GROUP BY status", tuple(key)).fetchall()
+    return {status: number for status, number, _ in found}, sum(gone for *_, gone in found)
+
+
+def runs_after(connection: Connection, after: Sequence[str]) -> list[tuple[str, str, str, str | None]]:
+    """The next runs by key: eval, run, text, and the state in which the reading of their items is."""
+    sql = (
+        "SELECT r.eval_id, r.id, r.body, w.state FROM runs r LEFT JOIN work w ON w.kind = 'output_items' "
+        "AND w.eval_id = r.eval_id AND w.run_id = r.id AND w.id = '' WHERE (r.eval_id, r.id) > (?, ?) "
+        f"ORDER BY r.eval_id, r.id LIMIT {BATCH}"
+    )
+    return connection.execute(sql, tuple(after)).fetchall()
+
+
+def file_states(connection: Connection, file_id: str) -> tuple[str | None, str | None, str | None]:
+    """The hash of a file's content, if it is here; else what became of its download, and why."""
+    row = connection.execute(
+        "SELECT f.sha256, w.state, w.note FROM (SELECT ? AS id) q LEFT JOIN files f USING (id) "
+        "LEFT JOIN work w ON w.kind = 'file' AND w.eval_id = '' AND w.run_id = '' AND w.id = q.id",
+        (file_id,),
+    ).fetchone()
+    return row[0], row[1], row[2]
+
+
+async def check_runs(database: Database, report: VerifyReport, sizes: Mapping[str, int]) -> None:
+    """Every run has as many items as it counts, and every file that it refers to."""
+    last = await database.call(ledger.last_pass)
+    selection = Selection() if last is None else Selection.of(last.selection)
+    seen: set[str] = set()
+    after = ("", "")
+    while batch := await database.call(runs_after, after):
+        for eval_id, run_id, text, state in batch:
+            try:
+                run = as_object(_json.parse(text.encode())) or {}
+            except NotJSON:
+                continue  # reported as an object already
+            if state is not None:
+                await check_counts(database, report, (eval_id, run_id), run)
+            elif selection.items and not selection.narrow:
+                report.find(f"items of {eval_id}/{run_id}", "they were never read")
+            chosen = state is not None or not selection.narrow
+            for file_id in file_ids(run) if selection.files and chosen else ():
+                if file_id not in seen:
+                    seen.add(file_id)
+                    await check_file(database, report, file_id, sizes)
+        after = batch[-1][:2]
+    report.checked["referenced_files"] = len(seen)
+
+
+async def check_counts(database: Database, report: VerifyReport, key: tuple[str, str], run: JSONObject) -> None:
+    statuses, gone = await database.call(items_of, key)
+    total, here = counted(run), sum(statuses.values())
+    what = f"items of {'/'.join(key)}"
+    if total is not None and total not in (here, here - gone):
+        say = report.find if run.get("status") == "completed" else report.note
+        say(what, f"the run ({run.get('status')}) counts {total}, {here} are here")
+    elif not gone and statuses and statuses.keys() <= OUTCOMES.keys():
+        for status, name in OUTCOMES.items():
+            told = counted(run, name)
+            if told is not None and told != statuses.get(status, 0):
+                report.note(what, f"the run counts {told} {name}, {statuses.get(status, 0)} have the status {status}")
+
+
+async def check_file(database: Database, report: VerifyReport, file_id: str, sizes: Mapping[str, int]) -> None:
+    sha256, state, why = await database.call(file_states, file_id)
+    if sha256 is not None and sha256 not in sizes:
+        report.find(f"file {file_id}", "its content is not here")
+    elif sha256 is None and state == "refused":
+        report.note(f"file {file_id}", f"the server did not give it: {why}")
+    elif sha256 is None:
+        report.find(f"file {file_id}", why or "its content was not read")
+
+
+async def check_work(database: Database, report: VerifyReport) -> None:
+    """Nothing of the last pass is unfinished."""
+    last = await database.call(ledger.last_pass)
+    if last is None:
+        report.note("the archive", "nothing was exported into it")
+        return
+    for each in await database.call(shortcomings, last.number):
+        if each.state != "short":  # its items were counted above
+            report.find(each.what, f"{each.state}: {each.why}")
+    if last.ended is None:
+        report.find("the last export", "it was interrupted: run it again")
+    for kind, number in (await database.call(ledger.missing)).items():
+        if number:
+            report.note(kind.replace("_", " "), f"{number} are no longer on the server, and kept here")
+
+
+# --- the manifest ---------------------------------------------------------------------------------------------------
+
+
+def pass_list(connection: Connection) -> list[dict[str, object]]:
+    names = ("number", "server", "selection", "tool", "began", "ended", "outcome")
+    rows = connection.execute(f"SELECT {', '.join(names)} FROM passes ORDER BY number").fetchall()
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+async def manifest(
+    database: Database, report: VerifyReport, digests: Mapping[str, object], now: float
+) -> dict[str, object]:
+    """Counts, hashes, times, versions, and what is unfinished: as JSON, to be kept beside the archive."""
+    last = await database.call(ledger.last_pass)
+    refused = [] if last is None else await database.call(ledger.work_in, last.number, ("refused",))
+    return {
+        "format": MANIFEST_FORMAT,
+        "tool": f"evals-async {version('evals-async')}",
+        "written": now,
+        "hashes_of": "canonical JSON: sorted keys, no spaces, ASCII; lists: lines of key and hash, sorted by key",
+        "passes": await database.call(pass_list),
+        "counts": dict(report.checked),
+        "missing_on_server": dict(await database.call(ledger.missing)),
+        "sha256": dict(digests),
+        "unfinished": [attrs.asdict(finding) for finding in report.findings],
+        "notes": [attrs.asdict(note) for note in report.notes],
+        "refused_files": {work.id: work.note for work in refused},
+    }

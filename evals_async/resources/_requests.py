@@ -1,0 +1,162 @@
+"""How a request is put together: ids become path segments, parameters a query, fields a body. And a call's options.
+
+All of it is checked before any I/O. Nothing here knows an endpoint, and nothing sends.
+"""
+
+import re
+from collections.abc import Mapping
+from enum import Enum
+from functools import cache
+from typing import Final, Literal, NotRequired, TypeAlias, TypedDict
+from urllib.parse import quote
+
+from evals_async import _json
+from evals_async._codec import encode
+from evals_async._json import JSONValue
+from evals_async._settings import checked_headers
+from evals_async._transport.messages import NO_HEADERS, Kind, Request, Sink, Upload
+from evals_async.errors import ConfigurationError, InvalidArgument
+
+
+Order: TypeAlias = Literal["asc", "desc"]
+Query: TypeAlias = tuple[tuple[str, str], ...]
+
+LONGEST_ID = 256  # characters; the longest seen, an Azure dataset URI, has 180
+SHOWN_OF_AN_ID = 40
+
+NAME = re.compile(r"{(\w+)}")  # of an id, in a route
+PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*")  # percent-encoded (RFC 3986, 3.3)
+
+
+class Omit(Enum):
+    """The type of `OMIT`, a parameter that was not given, where `None` means something else: an explicit null."""
+
+    OMIT = "OMIT"
+
+    def __repr__(self) -> str:
+        return "OMIT"
+
+
+OMIT: Final = Omit.OMIT
+
+
+class CallOptions(TypedDict):
+    """What any call may be given beside its own arguments. To set it for many calls, use `client.with_options(...)`."""
+
+    timeout: NotRequired[float | None]
+    """Seconds for the whole call: attempts, pauses and body. `None` is without end."""
+    extra_headers: NotRequired[Mapping[str, str] | None]
+    """Headers to add; they win over the client's own, its key aside."""
+    extra_query: NotRequired[Mapping[str, object] | None]
+    """Query parameters to add; they win over the call's own."""
+    extra_body: NotRequired[Mapping[str, object] | None]
+    """Fields to add to the JSON body, where the call has one; they win over the call's own."""
+
+
+NO_OPTIONS: CallOptions = {}
+
+
+def segment(value: object, name: str) -> str:
+    """An id as exactly one percent-encoded path segment (RFC 3986, 3.3).
+
+    Raises `InvalidArgument`, naming the argument, for what is no id: not a str, empty, `.` or `..`, longer than 256
+    characters, with white space, control characters or lone surrogates in it.
+    """
+    if type(value) is str and value.isidentifier() and value.isascii() and len(value) <= LONGEST_ID:
+        return value  # as nearly all ids: needs no quoting
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{name} must be a str, not {type(value).__name__}")
+    shown = ascii(value[:SHOWN_OF_AN_ID])
+    if not value:
+        raise InvalidArgument(f"{name} is empty: the request would go to the listing instead")
+    if value in (".", ".."):
+        raise InvalidArgument(f"{name} is {shown}: a server would take it for another path")
+    if len(value) > LONGEST_ID:
+        raise InvalidArgument(f"{name} has {len(value)} characters, more than {LONGEST_ID}: {shown}...")
+    if not value.isprintable() or any(character.isspace() for character in value):
+        raise InvalidArgument(f"{name} contains white space or characters that cannot be printed: {shown}")
+    return quote(value, safe="")
+
+
+def parameters(**values: object) -> Query:
+    """Query parameters: those that are not `None`, as text."""
+    return tuple((name, text_of(name, value)) for name, value in values.items() if value is not None)
+
+
+def text_of(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise InvalidArgument(f"{name} must be a str or a number, not {type(value).__name__}")
+
+
+def json_body(**fields: object) -> dict[str, JSONValue]:
+    """A request body of the fields that are given: `OMIT` leaves one out, `None` sends a null."""
+    body: dict[str, JSONValue] = {}
+    for name, value in fields.items():
+        if value is not OMIT:
+            try:
+                body[name] = encode(value)
+            except InvalidArgument as error:
+                raise InvalidArgument(f"{name}: {error}") from None
+    return body
+
+
+@cache
+def template_of(route: str) -> tuple[str, tuple[str, ...]]:
+    """A route (`/evals/{eval_id}`) as a format (`/evals/%s`), and the names in it."""
+    return NAME.sub("%s", route), tuple(NAME.findall(route))
+
+
+def request(
+    method: Literal["GET", "POST", "DELETE"],
+    route: str,
+    kind: Kind,
+    options: CallOptions,
+    ids: tuple[object, ...] = (),
+    *,
+    query: Query = (),
+    body: dict[str, JSONValue] | None = None,
+    upload: Upload | None = None,
+    sink: Sink | None = None,
+) -> Request:
+    """The request for a route whose `{names}` are `ids`, in their order, with a call's options in it.
+
+    Raises `InvalidArgument` for what cannot be sent, and `TypeError` for an option that there is not.
+    """
+    template, names = template_of(route)
+    path = template % tuple(map(segment, ids, names))
+    headers = extra_headers(options) if options else NO_HEADERS
+    content: bytes | Upload | None = upload
+    if body is not None:
+        body |= json_body(**(options.get("extra_body") or {}))
+        try:
+            content = _json.dump(body)
+        except _json.NotJSON as reason:
+            raise InvalidArgument(f"the body of {method} {route} is no JSON: {reason}") from None
+    if options and (extra := options.get("extra_query")):
+        query = merged(query, parameters(**extra))
+    return Request(method, route, path, kind, query, headers, content, sink)
+
+
+def checked_path(path: str) -> str:
+    """A path that no `request` made. Raises `InvalidArgument` for one that would be another line, query or header."""
+    if not PATH.fullmatch(path):
+        raise InvalidArgument(f"the path {ascii(path)[:60]} must begin with a slash and be percent-encoded")
+    return path
+
+
+def extra_headers(options: CallOptions) -> Mapping[str, str]:
+    """The headers in a call's options; and here it is told if there are options that there are not."""
+    if unknown := options.keys() - CallOptions.__annotations__.keys():
+        raise TypeError(f"unexpected keyword argument: {', '.join(sorted(unknown))}")
+    try:
+        return checked_headers(options.get("extra_headers") or {})
+    except ConfigurationError as error:
+        raise InvalidArgument(f"extra_headers: {error}") from None
+
+
+def merged(query: Query, later: Query) -> Query:
+    """Both queries as one: of a parameter in both, the later value stands."""
+    return tuple((dict(query) | dict(later)).items())

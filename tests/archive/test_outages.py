@@ -1,0 +1,173 @@
+"""Bad days of the server: X13. Faults, outages, revoked keys, refused files, servers that ask to wait."""
+
+from pathlib import Path
+
+import pytest
+from doubles import FakeClock, ScaledClock
+from reference_server import SAME, Export, ReferenceServer, difference, tree
+
+from evals_async import EvalsClient, Unauthenticated
+from evals_async.archive import Archive
+from evals_async.archive.export.outages import OutagePolicy, TryAgain, is_transient
+from evals_async.errors import BodyTooLarge, ConnectionDropped, NotFound, QuotaExceeded, RateLimited, ServerError
+from evals_async.server import Fault, FaultPlan, LocalServer, sample_tree
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_one_fault_in_twelve_is_no_matter(export: Export, file: Path, seed: int) -> None:
+    """X13: 429, 5xx and dropped connections at 8 % change nothing but the time."""
+    truth = tree()
+    async with ReferenceServer(truth, faults=0.08, seed=seed) as server:
+        report = await export(server)
+        assert server.requests > report.requests
+    assert (0, SAME) == (report.exit_code, difference(file, truth))
+
+
+async def test_an_outage_is_sat_out(export: Export, file: Path) -> None:
+    """X13: a server that drops everything for a minute in the middle is waited for, and the export completes."""
+    truth = tree()
+    down_at = 20
+
+    async with ReferenceServer(truth) as server:
+
+        def fall(listing: tuple[str, ...], ids: list[str]) -> None:
+            if server.pages == down_at:
+                server.down = True
+
+        class Watch(ScaledClock):
+            async def sleep(self, seconds: float) -> None:
+                await super().sleep(seconds)
+                if server.down and self.monotonic() > self.up_at:
+                    server.down = False
+
+            up_at = 60.0
+
+        server.after_page = fall
+        clock = Watch(100)
+        client = EvalsClient(base_url=server.base_url, api_key="k", clock=clock)
+        async with client, Archive.open(file, clock=clock) as archive:
+            report = await archive.export(client)
+    assert clock.monotonic() > 60
+    assert (0, SAME) == (report.exit_code, difference(file, truth))
+
+
+async def test_a_server_that_stays_away_ends_in_try_again(export: Export, file: Path) -> None:
+    """X13: after the patience is over the report says that it stopped, with exit code 75; later it goes on."""
+    truth = tree()
+    async with ReferenceServer(truth) as server:
+
+        def fall(listing: tuple[str, ...], ids: list[str]) -> None:
+            server.down = server.pages >= 20
+
+        server.after_page = fall
+        report = await export(server, patience=30)
+        assert 75 == report.exit_code
+        assert "nothing succeeded for" in (report.stopped or "")
+        assert {"open"} == {each.state for each in report.unfinished}
+        server.down, server.after_page = False, None
+        report = await export(server)
+    assert (True, 0, SAME) == (report.resumed, report.exit_code, difference(file, truth))
+
+
+async def test_a_key_that_is_revoked_stops_it_at_once(export: Export, file: Path) -> None:
+    """X13: a 401 half way is raised as it is; with a good key the export goes on where it was."""
+    truth = tree()
+    async with ReferenceServer(truth, key="k") as server:
+
+        def revoke(listing: tuple[str, ...], ids: list[str]) -> None:
+            if server.pages == 20:
+                server.key = "new"
+
+        server.after_page = revoke
+        with pytest.raises(Unauthenticated):
+            await export(server)
+        before = server.requests
+        assert before < 40
+        report = await export(server, key="new")
+        assert server.requests - before < 75
+    assert (True, 0, SAME) == (report.resumed, report.exit_code, difference(file, truth))
+
+
+async def test_a_refused_download_is_recorded_and_not_fatal(export: Export, file: Path) -> None:
+    """A file whose content the server does not give is named with the server's words; the export is complete."""
+    truth = tree(evals=1, runs=2, items=2)
+    async with ReferenceServer(truth) as server:
+        server.refused = {"file-1"}
+        report = await export(server)
+    assert (0, ["file-1"]) == (report.exit_code, list(report.refused))
+    assert "Not allowed to download" in report.refused["file-1"]
+    assert ("content/file-1",) == difference(file, truth).lost
+
+
+async def test_a_listing_that_is_refused_is_given_up_alone(file: Path) -> None:
+    """A listing that is refused is named; the rest is copied, and the next export tries it again."""
+    clock = ScaledClock(300)
+    plan = FaultPlan(Fault(route="GET /evals/{eval_id}/runs/{run_id}/output_items", status=403))
+    async with LocalServer(faults=plan) as server:
+        await server.seed(**sample_tree(runs=8, items=2))
+        client = EvalsClient(base_url=server.base_url, api_key="k", clock=clock)
+        async with client, Archive.open(file, clock=clock) as archive:
+            first = await archive.export(client)
+            second = await archive.export(client)
+    assert (3, ["failed"]) == (first.exit_code, [each.state for each in first.unfinished])
+    assert (8, 0) == (first.counts["runs"], second.exit_code)
+
+
+# --- how much is borne ------------------------------------------------------------------------------------------------
+
+
+async def failing(error: Exception) -> None:
+    raise error
+
+
+async def test_nothing_is_waited_for_longer_than_the_patience() -> None:
+    """When nothing succeeds the pauses grow to half a minute, and end with `TryAgain` when the patience is over."""
+    clock = FakeClock(draws=(1.0,))
+    weather = OutagePolicy(clock, 100.0)
+    weather.successes = 1
+    with pytest.raises(TryAgain, match="nothing succeeded for"):
+        await weather.endure(failing, ConnectionDropped("away"))
+    assert [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0] == clock.slept
+
+
+async def test_before_the_first_success_the_patience_is_short() -> None:
+    """An address that never answered is not waited for as long as a server that did."""
+    clock = FakeClock(draws=(1.0,))
+    with pytest.raises(TryAgain):
+        await OutagePolicy(clock, 300.0).endure(failing, ConnectionDropped("away"))
+    assert sum(clock.slept) < 35
+
+
+async def test_a_server_that_asks_for_hours_is_not_waited_for() -> None:
+    """A delay of more than 900 s ends the export with `TryAgain` at once."""
+    clock = FakeClock()
+    with pytest.raises(TryAgain, match="asks to wait 3600 s"):
+        await OutagePolicy(clock, 300.0).endure(failing, RateLimited("slow down", status=429, retry_after=3600))
+    assert [] == clock.slept
+
+
+async def test_one_thing_that_fails_while_others_succeed_is_given_up() -> None:
+    """Only where others succeed between its failures is a thing given up; five of them are enough."""
+    clock = FakeClock()
+    weather = OutagePolicy(clock, 1000.0)
+    tries = 0
+
+    async def fail_beside_others() -> None:
+        nonlocal tries
+        tries += 1
+        weather.successes += 1
+        weather.last_success = clock.monotonic()
+        raise ServerError("broken for ever", status=500)
+
+    with pytest.raises(ServerError):
+        await weather.endure(fail_beside_others)
+    assert 5 == tries
+
+
+def test_what_may_pass_is_told_from_what_will_not() -> None:
+    """Only failures that may pass are waited for."""
+    assert is_transient(ServerError("x", status=503))
+    assert is_transient(RateLimited("x", status=429))
+    assert not is_transient(QuotaExceeded("x", status=429))
+    assert not is_transient(NotFound("x", status=404))
+    assert not is_transient(BodyTooLarge("x", limit=1))

@@ -1,0 +1,263 @@
+"""Whether and when a call tries again: the pauses with known dice, and what each failure means for each kind."""
+
+import asyncio
+import itertools
+from typing import get_args
+
+import attrs
+import pytest
+from doubles import FakeClock
+
+from evals_async._transport import Budget, Kind, RetryPolicy, Timeouts
+from evals_async._transport.policy import RETRIES, Failure, failure_of
+from evals_async._transport.retry import RetryState, keep_trying
+from evals_async.errors import (
+    ApiError,
+    BodyTooLarge,
+    ConfigurationError,
+    ConnectFailed,
+    ConnectionDropped,
+    DeadlineExceeded,
+    DecodeError,
+    NotFound,
+    ProtocolError,
+    QuotaExceeded,
+    RateLimited,
+    RequestError,
+    ResponseMismatch,
+    ResponseTruncated,
+    ServerError,
+    TlsError,
+    UnexpectedRedirect,
+)
+
+
+POLICY = RetryPolicy()
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+def patience(
+    policy: RetryPolicy = POLICY,
+    kind: Kind = "read",
+    *,
+    draw: float = 1.0,
+    end: float = 1e9,
+    budget: float = 1e6,
+) -> RetryState:
+    return RetryState(attrs.evolve(policy, budget=budget), kind, FakeClock(draws=(draw,)), Budget(), end)
+
+
+def pauses(patience: RetryState, error: RequestError, count: int) -> list[float | None]:
+    return [patience.wait_after(error) for _ in range(count)]
+
+
+def test_the_pauses_double_up_to_the_cap() -> None:
+    """0.25 s doubled, 8 s at most, when the dice give all of it."""
+    expected = [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0, 8.0, None]
+    assert expected == pauses(patience(RetryPolicy(attempts=11)), ServerError("", status=500), 11)
+
+
+def test_the_pauses_are_full_jitter() -> None:
+    """The dice choose from the whole of it, nothing included."""
+    policy = RetryPolicy(attempts=4)
+    assert [0.125, 0.25, 0.5] == pauses(patience(policy, draw=0.5), ServerError("", status=500), 3)
+    assert [0.0, 0.0, 0.0] == pauses(patience(policy, draw=0.0), ServerError("", status=500), 3)
+
+
+def test_the_pauses_after_a_429_begin_at_a_second() -> None:
+    """1 s doubled, 30 s at most, for as many rounds as the policy allows."""
+    expected = [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, None]
+    assert expected == pauses(patience(RetryPolicy(throttle_rounds=7)), RateLimited("", status=429), 8)
+
+
+@pytest.mark.parametrize(
+    ("asked", "draw", "wait"), [(4.0, 0.0, 4.0), (4.0, 1.0, 5.0), (40.0, 1.0, 45.0), (60.0, 0.0, 60.0)]
+)
+def test_a_delay_of_the_server_is_kept(asked: float, draw: float, wait: float) -> None:
+    """Never earlier, and later by a quarter or five seconds at most."""
+    assert wait == patience(draw=draw).wait_after(RateLimited("", status=429, retry_after=asked))
+
+
+def test_a_delay_above_the_policys_is_not_waited_for() -> None:
+    """And the note tells both numbers."""
+    strict = patience()
+    assert strict.wait_after(RateLimited("", status=429, retry_after=61.0)) is None
+    assert strict.note == "the server asks to wait 61 s; more than 60 s are not waited for"
+    assert 61.0 == patience(RetryPolicy(max_server_delay=900), draw=0.0).wait_after(
+        RateLimited("", status=429, retry_after=61.0)
+    )
+
+
+def test_a_pause_that_ends_too_late_is_not_begun() -> None:
+    """An attempt must have 0.2 s at least before the end of the call."""
+    error = RateLimited("", status=429, retry_after=4.0)
+    assert patience(draw=0.0, end=1004.2).wait_after(error) == 4.0
+    late = patience(draw=0.0, end=1004.1)
+    assert late.wait_after(error) is None
+    assert "too late for the call" in (late.note or "")
+
+
+def failing(failure: Failure) -> RequestError:
+    return {
+        "unsent": ConnectFailed(""),
+        "unknown_host": ConnectFailed("", unknown_host=True),
+        "throttled": RateLimited("", status=429),
+        "unavailable": ServerError("", status=500),
+        "lost": ConnectionDropped(""),
+        "timed_out": DeadlineExceeded(""),
+        "unreadable": DecodeError(""),
+        "unclear": BodyTooLarge(""),
+        "final": NotFound("", status=404),
+    }[failure]
+
+
+@pytest.mark.parametrize(("failure", "kind"), list(itertools.product(get_args(Failure), KINDS)))
+def test_the_table(failure: Failure, kind: Kind) -> None:
+    """As many retries as the table says, within the attempts; and whether the request may have been carried out."""
+    policy = RetryPolicy(attempts=5, throttle_rounds=4)
+    judge = patience(policy, kind)
+    made = sum(wait is not None for wait in pauses(judge, failing(failure), 6))
+    assert min(RETRIES[failure][kind], 4) == made
+    doubtful = failure in ("unavailable", "lost", "timed_out", "unreadable", "unclear")
+    assert judge.ambiguous == (doubtful and kind != "read")
+
+
+@pytest.mark.parametrize(
+    ("error", "sent", "failure"),
+    [
+        (TlsError(""), False, "final"),
+        (QuotaExceeded("", status=429), True, "final"),
+        (ApiError("", status=413), True, "final"),
+        (ServerError("", status=501), True, "final"),
+        (ServerError("", status=507), True, "unclear"),
+        (ServerError("", status=503), True, "unavailable"),
+        (ServerError("", status=503, retry_after=1.0), True, "throttled"),
+        (ServerError("", status=500, retry_after=1.0), True, "unavailable"),
+        (ConnectionDropped(""), False, "unsent"),
+        (ResponseTruncated(""), True, "lost"),
+        (ProtocolError(""), True, "lost"),
+        (DeadlineExceeded(""), False, "final"),
+        (ResponseMismatch(""), True, "unreadable"),
+        (UnexpectedRedirect(""), True, "final"),
+        (RequestError(""), True, "final"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_what_a_failure_says(error: RequestError, sent: bool, failure: Failure) -> None:
+    """Each error is one row of the table."""
+    assert failure == failure_of(error, sent=sent)
+
+
+def test_one_more_attempt_after_one_that_timed_out() -> None:
+    """Whatever comes then, but a 429."""
+    slow = patience(RetryPolicy(attempts=9))
+    assert slow.wait_after(DeadlineExceeded("")) is not None
+    assert slow.wait_after(RateLimited("", status=429)) is not None
+    assert slow.wait_after(ServerError("", status=500)) is None
+    assert slow.note == "tried once more after an attempt that timed out"
+
+
+def test_doubt_stays() -> None:
+    """What may have been carried out once may have been, however the later attempts fail."""
+    judge = patience(kind="update")
+    judge.wait_after(ServerError("", status=500))
+    judge.wait_after(ConnectFailed(""))
+    assert judge.ambiguous
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_x_should_retry_can_and_cannot(kind: Kind) -> None:
+    """`false` always ends; `true` opens what the table closes, but never for a create or a quota."""
+    assert patience(kind=kind).wait_after(ServerError("", status=503), should_retry="false") is None
+    opened = patience(kind=kind).wait_after(ApiError("", status=400), should_retry="true") is not None
+    assert opened == (kind != "create")
+    assert patience(kind=kind).wait_after(QuotaExceeded("", status=429), should_retry="true") is None
+    assert (
+        patience(kind=kind).wait_after(ServerError("", status=500), should_retry="true") is not None or kind == "create"
+    )
+
+
+def test_a_stale_connection_and_new_credentials_are_free_and_once() -> None:
+    """They cost no attempt and no budget, and work where retries are off."""
+    judge = patience(RetryPolicy(attempts=1), budget=0.0)
+    assert 0.0 == judge.wait_after(ConnectionDropped(""), stale=True)
+    assert judge.wait_after(ConnectionDropped(""), stale=True) is None
+    assert 0.0 == judge.wait_after(ApiError("", status=401), renewed=True)
+    assert judge.wait_after(ApiError("", status=401), renewed=True) is None
+    assert patience(RetryPolicy(attempts=1), "create").wait_after(ConnectionDropped(""), stale=True) is None
+
+
+def test_the_budget_is_never_overdrawn_and_never_overfull() -> None:
+    """Taken as a whole or not at all; each call's policy says how much there is."""
+    budget = Budget()
+    assert [True, False, True] == [budget.take(14.0, 20.0), budget.take(14.0, 20.0), budget.take(14.0, 28.0)]
+    budget.give(100.0)
+    assert 0.0 == budget.spent
+    poor = patience(budget=13.0)
+    assert poor.wait_after(ServerError("", status=500)) is None
+    assert "budget" in (poor.note or "")
+    assert patience(budget=0.0).wait_after(RateLimited("", status=429)) is not None
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: RetryPolicy(attempts=0),
+        lambda: RetryPolicy(attempts=12),
+        lambda: RetryPolicy(base=-1.0),
+        lambda: RetryPolicy(cap=float("inf")),
+        lambda: RetryPolicy(max_server_delay=float("nan")),
+        lambda: Timeouts(total=0.0),
+        lambda: Timeouts(attempt=-1.0),
+        lambda: Timeouts(connect=float("nan")),
+    ],
+)
+def test_numbers_that_cannot_be(make: object) -> None:
+    """Refused when they are given."""
+    assert callable(make)
+    with pytest.raises(ConfigurationError):
+        make()
+
+
+async def test_tenacity_is_given_one_object_per_call() -> None:
+    """A hundred calls at once, each failing twice, get each their own result, and every pause."""
+    clock = FakeClock()
+
+    async def call(number: int) -> int:
+        failures = [ServerError("second", status=500)]
+
+        async def attempt() -> int:
+            await asyncio.sleep(0)
+            if failures:
+                raise failures.pop()
+            return number
+
+        return await keep_trying(ServerError("first", status=500), 0.5, attempt, lambda _: 0.25, clock.sleep)
+
+    assert list(range(100)) == await asyncio.gather(*(call(number) for number in range(100)))
+    assert sorted([0.5] * 100 + [0.25] * 100) == sorted(clock.slept)
+
+
+async def test_the_last_failure_is_raised_as_it_is() -> None:
+    """No RetryError, no cause, no context."""
+    last = ServerError("last", status=500)
+
+    async def attempt() -> int:
+        raise last
+
+    with pytest.raises(ServerError) as caught:
+        await keep_trying(ServerError("first", status=500), 0.0, attempt, lambda _: None, FakeClock().sleep)
+    assert last is caught.value
+    assert (None, None) == (last.__cause__, last.__context__)
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), KeyError("ours"), KeyboardInterrupt()])
+async def test_only_failed_requests_are_retried(error: BaseException) -> None:
+    """Cancellation and other people's exceptions go through at once."""
+
+    async def attempt() -> int:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        await keep_trying(ServerError("", status=500), 0.0, attempt, lambda _: 0.0, FakeClock().sleep)
+    assert error is caught.value

@@ -19,3 +19,11 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("OPENAI_", "AZURE_OPENAI_")) or name.upper() in PROXIES:
             monkeypatch.delenv(name)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Repeat the tests that measure time, and no other: to repeat the rest would hide a race."""
+    for item in items:
+        repeats = item.config.pluginmanager.has_plugin("rerunfailures")
+        if repeats and item.get_closest_marker("measures_time") is not None:
+            item.add_marker(pytest.mark.flaky(reruns=2))

@@ -49,6 +49,7 @@ async def wait_all(client: EvalsClient) -> object:
     return [outcome async for outcome in client.evals.runs.wait_many(list(keys(100)))]
 
 
+@pytest.mark.measures_time
 @pytest.mark.parametrize("work", [collect, stream, list_all, wait_all])
 async def test_cancelled_while_every_answer_is_awaited(
     crowd: LargeServer, client: EvalsClient, work: Callable[[EvalsClient], Awaitable[object]]
@@ -67,6 +68,7 @@ async def test_cancelled_while_every_answer_is_awaited(
     await no_request_under_way(crowd)
 
 
+@pytest.mark.measures_time
 async def test_cancelled_in_the_middle_of_the_traffic(crowd: LargeServer, client: EvalsClient) -> None:
     """Thousands of answers coming in: the same, and the client is as good as new afterwards."""
     done = 0
@@ -88,6 +90,7 @@ async def test_cancelled_in_the_middle_of_the_traffic(crowd: LargeServer, client
     assert list(keys(100)) == [(run.eval_id, run.id) for run in runs]
 
 
+@pytest.mark.measures_time
 async def test_a_timeout_around_it(crowd: LargeServer, client: EvalsClient) -> None:
     """`asyncio.timeout`, as a web backend has it around a request, ends it when it says."""
     crowd.plan(Fault(delay=60, times=None))
@@ -100,6 +103,7 @@ async def test_a_timeout_around_it(crowd: LargeServer, client: EvalsClient) -> N
     await no_request_under_way(crowd)
 
 
+@pytest.mark.measures_time
 async def test_a_consumer_who_leaves_early(crowd: LargeServer, client: EvalsClient) -> None:
     """`break` after ten runs: the workers are gone within 50 ms, without a word about it in the code."""
     crowd.plan(Fault(delay=60, skip=20, times=None))
@@ -197,6 +201,7 @@ async def test_two_users_share_the_connections(crowd: LargeServer, client: Evals
     assert seen.connections <= 40
 
 
+@pytest.mark.measures_time
 async def test_a_closed_client_ends_it(crowd: LargeServer) -> None:
     """`close()` under a running fan-out: each call ends with `ClientClosed`, and nothing hangs."""
     crowd.plan(Fault(delay=60, times=None))

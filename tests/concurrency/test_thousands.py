@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import fetch_all
+import pytest
 from fetch_all import WARM_UP, Fetched
 from large_server import LargeServer
 
@@ -50,6 +51,7 @@ def test_it_takes_three_lines() -> None:
     assert len(ast.unparse(function).splitlines()) == 3
 
 
+@pytest.mark.measures_time
 async def test_ten_thousand(crowd: LargeServer) -> None:
     """None is lost, all are in order, the loop is never away for 200 ms, the server sees 32 connections, and 100 MB are
     enough for all of them.

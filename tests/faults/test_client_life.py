@@ -24,6 +24,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
+@pytest.mark.measures_time
 @pytest.mark.parametrize("where", ["reading", "pausing", "queueing"])
 async def test_closing_ends_the_calls_under_way(where: str) -> None:
     """L06: wherever they are, they end with ClientClosed, at once; what comes later is refused before it is sent."""

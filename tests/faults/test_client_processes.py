@@ -56,6 +56,7 @@ def test_a_client_that_was_never_used_needs_no_closing() -> None:
     assert "" == err
 
 
+@pytest.mark.measures_time
 def test_two_runs_of_one_client() -> None:
     """L08: the second asyncio.run is told at once what to do instead."""
     out, _ = output("""
@@ -127,6 +128,7 @@ BUSY = """
 """
 
 
+@pytest.mark.measures_time
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_in_the_middle_of_a_fan_out(how: signal.Signals) -> None:
     """L11: the process ends at once, and says nothing but KeyboardInterrupt."""
@@ -182,6 +184,7 @@ DEEP = """
 """
 
 
+@pytest.mark.measures_time
 @pytest.mark.parametrize("opening", [b'{"a":', b"["])
 def test_deep_nesting(opening: bytes) -> None:
     """B13: a document nested 100,000 deep is a DecodeError: no crash, and no 50 ms of silence of the loop."""
@@ -233,6 +236,7 @@ BOMB = """
 """
 
 
+@pytest.mark.measures_time
 @pytest.mark.parametrize("call", BOMBS.values(), ids=BOMBS)
 def test_a_gzip_bomb(call: str) -> None:
     """B15: 1 GB in 1 MB: BodyTooLarge, under 64 MB more memory, and a loop that stays awake; a listing halves its page

@@ -351,6 +351,7 @@ STALLS = {
 }
 
 
+@pytest.mark.measures_time
 @pytest.mark.parametrize("name", STALLS)
 async def test_cancel_ends_a_call_at_once(name: str) -> None:
     """C14: wherever a call is, its cancellation comes through, and no slot or connection stays taken."""
@@ -366,6 +367,7 @@ async def test_cancel_ends_a_call_at_once(name: str) -> None:
         assert (0, 0) == (pipeline.statistics().in_flight, pipeline.statistics().waiting)
 
 
+@pytest.mark.measures_time
 async def test_cancel_while_waiting_for_a_slot() -> None:
     """C14: who waits at the gate leaves it, and the others keep their places."""
     async with serving(raw(b"", then="stall"), speed=1.0, connections=1) as (_, pipeline):
@@ -381,6 +383,7 @@ async def test_cancel_while_waiting_for_a_slot() -> None:
         assert pipeline.gate.slots == pipeline.gate.free
 
 
+@pytest.mark.measures_time
 async def test_cancel_while_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
     """C14: a name that is being looked up holds nobody."""
 
@@ -396,6 +399,7 @@ async def test_cancel_while_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
     await pipeline.close()
 
 
+@pytest.mark.measures_time
 async def test_a_server_that_does_not_read() -> None:
     """C14, C07: while a body is being sent, a cancel comes through, and the attempt's time ends it."""
 
@@ -454,6 +458,7 @@ async def test_the_callers_own_time_limit_is_the_callers() -> None:
         assert_plain(caught.value)
 
 
+@pytest.mark.measures_time
 async def test_close_ends_what_is_under_way() -> None:
     """L06: calls in flight, asleep and waiting end with ClientClosed; a second close is fine, a later call is not."""
     scenes = (raw(b"", then="stall"), answer(503, b"", ("Retry-After", "5")))

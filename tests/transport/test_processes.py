@@ -48,6 +48,7 @@ def test_a_failure_that_is_final_does_not_import_tenacity() -> None:
     assert "NotFound False" == out
 
 
+@pytest.mark.measures_time
 @pytest.mark.parametrize("kind", ["bomb", "endless", "error bomb"])
 def test_no_answer_fills_the_memory_or_stops_the_loop(kind: str) -> None:
     """B15: a gzip bomb of 1 GB, an endless body, a bomb in an error: under 64 MB more, no stall of 100 ms."""
@@ -171,6 +172,7 @@ def test_a_fork_refuses_the_child_and_leaves_the_parent_alone() -> None:
     assert ["ForkedClient", "15 1"] == out.splitlines(), err
 
 
+@pytest.mark.measures_time
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_in_the_middle_of_a_call_ends_the_process(how: signal.Signals) -> None:
     """L11: no hang, and no complaint of ours or aiohttp's."""

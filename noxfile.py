@@ -56,18 +56,19 @@ def lowest(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Do both type checkers, in their strict modes, agree with package and tests?"""
-    install(session, "test", "types")
+    install(session, "dev", "bench")
     session.run("mypy", "evals_async", "tests", "noxfile.py")
     session.run("basedpyright")
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Is it written the way the house writes?"""
-    session.install(*tools("lint"))
+    """Is it written the way the project writes, and does each layer import only what is below it?"""
+    session.install(".", *tools("lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("codespell")
+    session.run("lint-imports")
 
 
 @nox.session

@@ -21,9 +21,9 @@ project = "evals-async"
 copyright = "the evals-async developers"  # the name that Sphinx reads
 version = release = version_of("evals-async")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.intersphinx"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.intersphinx", "sphinx_copybutton", "sphinx_llm_friendly"]
 exclude_patterns = ["examples"]
-myst_enable_extensions = ["deflist", "fieldlist"]
+myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
 
 html_theme = "furo"

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from operator import attrgetter
@@ -36,12 +36,16 @@ ALL = (OURS, HAND, HAND_MSGSPEC, LIMIT, OPENAI, OPENAI_AIOHTTP)
 
 @attrs.frozen
 class Table:
-    """A title, column heads, and rows; `note` says what to know when reading it."""
+    """A title, column heads, and rows; `note` says what to know when reading it.
+
+    `figures` are the numbers that `bounds.toml` may name, each under the name that it has there.
+    """
 
     title: str
     heads: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     note: str = ""
+    figures: Mapping[str, float] = attrs.field(factory=dict[str, float])
 
 
 def middle(times: dict[str, list[float]], name: str, *, unit: float = 1e-3, digits: int = 1) -> tuple[str, str]:
@@ -49,8 +53,11 @@ def middle(times: dict[str, list[float]], name: str, *, unit: float = 1e-3, digi
     return f"{median(times[name]) / unit:,.{digits}f}", f"{middle_ratio(times[OPENAI], times[name]):,.1f}"
 
 
-def costs(title: str, unit: str, measured: dict[str, Rounds], *, note: str = "") -> Table:
-    """CPU and wall time of every client, and how they compare with the official client's and with those by hand."""
+def costs(case: str, title: str, unit: str, measured: dict[str, Rounds], *, note: str = "") -> Table:
+    """CPU and wall time of every client, and how they compare with the official client's and with those by hand.
+
+    The figures are named for the `case`: how many times as quick as others we were, in CPU time and in wall time.
+    """
     rows = [
         (
             name,
@@ -64,7 +71,13 @@ def costs(title: str, unit: str, measured: dict[str, Rounds], *, note: str = "")
     ]
     ratios = ("x openai", "x by hand")
     heads = ("client", f"CPU, us per {unit}", *ratios, f"{unit}s/s", *ratios, "server busy")
-    return Table(title, heads, rows, note)
+    figures = {
+        f"{case}: {what}, x {other}": measured[OURS].times(measured[other], attrgetter(what))
+        for what in ("cpu", "wall")
+        for other in (OPENAI, HAND, HAND_MSGSPEC)
+        if other in measured
+    }
+    return Table(title, heads, rows, note, figures)
 
 
 def compared(rounds: Rounds, measured: dict[str, Rounds], what: Callable[[Measured], float]) -> tuple[str, str]:
@@ -79,7 +92,7 @@ def fan_out(server: Server, count: int, concurrency: int, rounds: int) -> Table:
             return await server.watch(crowd(peer.run, list(map(canned.run_id, range(count))), concurrency), count)
 
     title = f"{rounds * count:,} runs, {concurrency} at a time, in turns of {count:,}"
-    return costs(title, "request", in_rounds(ALL, work, rounds))
+    return costs(f"fan-out {concurrency}", title, "request", in_rounds(ALL, work, rounds))
 
 
 def with_uvloop(server: Server, count: int, rounds: int) -> Table:
@@ -126,7 +139,7 @@ def walk(server: Server, pages: int, latency: int, rounds: int) -> Table:
     title = f"{pages} pages of 100 output items, one after the other, latency {latency} ms" + (
         ", and as long over each page" if latency else ""
     )
-    return costs(title, "page", measured)
+    return costs(f"walk {latency}", title, "page", measured)
 
 
 def tree(server: Server, runs: int, rounds: int) -> Table:
@@ -141,7 +154,7 @@ def tree(server: Server, runs: int, rounds: int) -> Table:
 
     names = (OURS, OPENAI, HAND, HAND_MSGSPEC)
     title = f"{rounds * runs} runs x 5 pages of 100 output items, 50 at a time, in turns of {runs}"
-    return costs(title, "page", in_rounds(names, work, rounds))
+    return costs("tree", title, "page", in_rounds(names, work, rounds))
 
 
 def decoders(body: str) -> dict[str, Callable[[bytes], Any]]:
@@ -183,7 +196,11 @@ def decoding(rounds: int) -> Table:
     times = [times_of(body) for body in bodies]
     rows = [(name, *(cell for of in times for cell in middle(of, name, unit=1e-6))) for name in times[0]]
     heads = [(f"{body}, {len(data) / 1000:,.1f} KB, us", "x openai") for body, (data, _) in bodies.items()]
-    return Table("Decoding: bytes to objects", ("client", *chain.from_iterable(heads)), rows)
+    figures = {
+        f"decoding {body}: x {OPENAI}": middle_ratio(of[OPENAI], of[OURS])
+        for body, of in zip(bodies, times, strict=True)
+    }
+    return Table("Decoding: bytes to objects", ("client", *chain.from_iterable(heads)), rows, figures=figures)
 
 
 RETAIN = """
@@ -218,7 +235,8 @@ def retained(count: int) -> Table:
         for name, (each, collect, peak) in found.items()
     ]
     heads = ("client", "bytes per run", "of openai", "full collection, ms", "peak of the process, MB")
-    return Table(f"{count:,} runs kept in memory", heads, rows)
+    figures = {"retained: of openai": found[OURS][0] / found[OPENAI][0]}
+    return Table(f"{count:,} runs kept in memory", heads, rows, figures=figures)
 
 
 FIRST_ANSWER = {
@@ -265,7 +283,11 @@ def start(server: Server, rounds: int) -> Table:
     shown, bare = median(over_nothing(HELP)), median(taken["pass"])
     note = f"`evals-async --help`: {shown * 1e3:,.0f} ms. The bare interpreter: {bare * 1e3:,.0f} ms."
     heads = ("client", "import, ms", "x openai", "import and first answer, ms", "x openai")
-    return Table("Start: CPU time over the bare interpreter", heads, rows, note)
+    figures = {
+        "import: ms": median(imported[OURS]) * 1e3,
+        f"first answer: x {OPENAI}": middle_ratio(answered[OPENAI], answered[OURS]),
+    }
+    return Table("Start: CPU time over the bare interpreter", heads, rows, note, figures)
 
 
 def stalls(server: Server, rounds: int) -> Table:
@@ -291,7 +313,11 @@ def stalls(server: Server, rounds: int) -> Table:
     rows = [(name, *middle(small, name), *middle(large, name)) for name in names]
     heads = ("client", "5 MB, ms", "x openai", "10 MB, ms", "x openai")
     note = "After `gc.freeze()`, so that a collection of everything else is not counted."
-    return Table("How long the loop is held while one large page is read and decoded", heads, rows, note)
+    figures = {
+        f"stall {size}: x {OPENAI}": middle_ratio(times[OPENAI], times[OURS])
+        for size, times in (("5 MB", small), ("10 MB", large))
+    } | {"stall 10 MB: ms": median(large[OURS]) * 1e3}
+    return Table("How long the loop is held while one large page is read and decoded", heads, rows, note, figures)
 
 
 MANY, GATHER = "evals_async, retrieve_many", ", gather"
@@ -339,4 +365,8 @@ def at_once(server: Server, count: int, rounds: int) -> Table:
     ]
     heads = ("client", "lost", "longest hold of the loop, ms")
     note = "Each in a process of its own, and all runs are kept. Of what was lost the worst round is shown."
-    return Table(f"{count:,} runs at once", heads, rows, note)
+    figures = {
+        "at once: lost": float(max(lost for lost, _ in found[MANY])),
+        "at once: ms": median(held for _, held in found[MANY]) * 1e3,
+    }
+    return Table(f"{count:,} runs at once", heads, rows, note, figures)

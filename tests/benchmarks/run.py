@@ -1,15 +1,17 @@
 """Measures this package beside the official client and beside what people write by hand, and writes tables and a plot.
 
-    python tests/benchmarks/run.py [--short] [--only WORD] [--output DIRECTORY] [--docs]
+    python tests/benchmarks/run.py [--short] [--only WORD] [--check] [--output DIRECTORY] [--docs]
 
-`--short` takes less than two minutes; `--docs` puts what was measured into docs/guides/performance.md. Numbers of two
-runs are not to be compared; ratios of clients within one run are.
+`--short` takes less than two minutes; `--check` compares what was measured with `bounds.toml`, says what fell short,
+and then ends with 1; `--docs` puts what was measured into docs/guides/performance.md. Numbers of two runs are not to
+be compared; ratios of clients within one run are.
 """
 
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 
@@ -22,6 +24,7 @@ from benchmarks.measure import Server  # noqa: E402
 from benchmarks.server import pin  # noqa: E402
 
 
+BOUNDS = TESTS / "benchmarks" / "bounds.toml"
 GUIDE = TESTS.parent / "docs" / "guides" / "performance.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
@@ -54,6 +57,23 @@ def plots(server: Server, *, short: bool) -> list[report.Plot]:
     ]
 
 
+def verdicts(figures: Mapping[str, float], bounds: Mapping[str, Mapping[str, float]]) -> list[tuple[bool, str]]:
+    """For each figure with a bound: whether it holds, and a line that says by how much."""
+    found: list[tuple[bool, str]] = []
+    for name, bound in bounds.items():
+        if (figure := figures.get(name)) is None:
+            continue
+        at_least = "least" in bound
+        must = bound["least" if at_least else "most"]
+        holds = figure >= must if at_least else figure <= must
+        goal = f", goal {bound['goal']:g}" if "goal" in bound else ""
+        words = "holds" if holds else "FELL SHORT"
+        found.append(
+            (holds, f"{words}: {name} is {figure:.2f}, must be {must:g} at {'least' if at_least else 'most'}{goal}")
+        )
+    return found
+
+
 def into_guide(text: str) -> None:
     """Replace what the guide shows by what was measured now."""
     page = GUIDE.read_text()
@@ -67,6 +87,7 @@ def main() -> None:
     parser.add_argument("--only", metavar="WORD", default="")
     parser.add_argument("--output", metavar="DIRECTORY", type=Path)
     parser.add_argument("--docs", action="store_true")
+    parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     output: Path = options.output or Path(tempfile.mkdtemp(prefix="evals_async_bench_"))
     output.mkdir(parents=True, exist_ok=True)
@@ -88,6 +109,11 @@ def main() -> None:
         if drawn is not None:
             (GUIDE.parent / "performance.svg").write_text(drawn)
     print(f"written to {output}", file=sys.stderr)
+    if options.check:
+        figures = {name: figure for table in made for name, figure in table.figures.items()}
+        checked = verdicts(figures, tomllib.loads(BOUNDS.read_text()))
+        print(*(line for _, line in checked), sep="\n")
+        sys.exit(not all(holds for holds, _ in checked))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ HEAD = (
     b"\r\n\r\n"
 )
 
+CORES = "EVALS_ASYNC_BENCHMARK_CORES"
 PAGES = 5
 PAGES_OF_WALK = 100
 PAGE_SIZE = 100
@@ -94,10 +95,17 @@ async def serve() -> None:
 
 
 def pin(core: int) -> None:
-    """Keep this process on one core, where the system can."""
-    if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[core % len(cores)]})
+    """Keep this process on one core, where the system can.
+
+    A child inherits the core of its parent. So the cores that there were before anybody was pinned are handed on in the
+    environment, or client and server would share one.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    if CORES not in os.environ:
+        os.environ[CORES] = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+    cores = os.environ[CORES].split(",")
+    os.sched_setaffinity(0, {int(cores[core % len(cores)])})
 
 
 if __name__ == "__main__":

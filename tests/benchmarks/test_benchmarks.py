@@ -1,6 +1,7 @@
 """The benchmark measures what it says: every client reads the same runs and pages, and the report can be read."""
 
 import math
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from xml.etree import ElementTree
@@ -8,8 +9,9 @@ from xml.etree import ElementTree
 import pytest
 from benchmarks import canned, report
 from benchmarks.cases import Table
-from benchmarks.measure import Server
+from benchmarks.measure import Server, child
 from benchmarks.peers import PEERS, part
+from benchmarks.run import verdicts
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +55,23 @@ def test_report_can_be_read() -> None:
     plot = report.Plot("Runs", "runs", "seconds", {"ours": [(1, 0.1), (100, 9)], "theirs": [(1, 1), (10, 11)]})
     drawing = ElementTree.fromstring(report.svg([plot, plot, plot]))
     assert 6 == len(drawing.findall(".//{http://www.w3.org/2000/svg}polyline"))
+
+
+def test_bounds_are_checked() -> None:
+    """A figure below its least or above its most falls short; one at it holds; what was not measured is left out."""
+    bounds = {"speed": {"least": 2.0, "goal": 3.0}, "loss": {"most": 0.0}, "else": {"least": 1.0}}
+    assert [True, False] == [holds for holds, _ in verdicts({"speed": 2.0, "loss": 1.0}, bounds)]
+    assert "FELL SHORT: speed is 1.00, must be 2 at least, goal 3" == verdicts({"speed": 1.0}, bounds)[0][1]
+
+
+def test_client_and_server_have_cores_of_their_own(server: Server) -> None:
+    """A runner that is pinned before it starts the server does not take the server along to its core."""
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one core")
+    code = (
+        "import os, subprocess, sys; from benchmarks.server import pin; pin(0)\n"
+        "child = 'import os; from benchmarks.server import pin; pin(1); print(os.sched_getaffinity(0))'\n"
+        "print(os.sched_getaffinity(0), subprocess.check_output([sys.executable, '-c', child], text=True))"
+    )
+    runner, other = child(code)[1].split()
+    assert runner != other

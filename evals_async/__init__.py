@@ -97,6 +97,7 @@ if TYPE_CHECKING:
         RawResponse as RawResponse,
         RunKey as RunKey,
     )
+    from evals_async.tables import arrow_batches as arrow_batches, to_arrow as to_arrow, to_rows as to_rows
 
 HOMES = {
     "_clock": "Clock",
@@ -118,6 +119,7 @@ HOMES = {
     "models": "Eval EvalRun File OutputItem Unknown",
     "pagination": "Page Pager",
     "resources": "OMIT CallOptions Omit RawResponse RunKey",
+    "tables": "arrow_batches to_arrow to_rows",
 }
 """Which module each public name is made in."""
 

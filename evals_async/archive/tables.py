@@ -25,7 +25,7 @@ from evals_async.models import Eval, EvalRun, File, OutputItem
 TableName: TypeAlias = Literal["evals", "runs", "items", "results", "files"]
 Cells: TypeAlias = dict[str, object]
 
-MISSING = 'tables need the extra "parquet"; install it with: pip install "evals-async[parquet]"'
+MISSING = 'tables need the extra "arrow"; install it with: pip install "evals-async[arrow]"'
 BATCH = 1000  # rows
 
 COLUMNS: Mapping[TableName, Mapping[str, str]] = {
@@ -250,7 +250,7 @@ class ArrowTable:
     """A table of an archive for everything that reads Arrow: `polars.DataFrame(t)`, `duckdb.sql("from t")`,
     `pandas.DataFrame.from_arrow(t)`, `pyarrow.table(t)`.
 
-    The rows are read when they are asked for, a thousand at a time, each time anew. Needs the extra `parquet`.
+    The rows are read when they are asked for, a thousand at a time, each time anew. Needs the extra `arrow`.
     """
 
     path: Path

@@ -39,7 +39,7 @@ def convert(terms: ConnectionOptions, file: Path, form: Format, directory: Path,
     """Write an archive in another form: tables, or what promptfoo reads.
 
     jsonl, csv and parquet are tables of evals, runs, items, results and files; parquet is a partitioned directory that
-    DuckDB, Spark, Dask and Polars read, and needs the extra "parquet". promptfoo is for `promptfoo import`,
+    DuckDB, Spark, Dask and Polars read, and needs the extra "arrow". promptfoo is for `promptfoo import`,
     promptfooconfig for `promptfoo eval`. What is mapped, approximated and dropped is reported, with reasons.
     """
     from evals_async.archive.convert.convert import convert as convert_file

@@ -119,7 +119,7 @@ async def test_without_pyarrow_the_extra_is_named(
     """Tables and Parquet say which extra they need; JSON Lines and CSV need none."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     async with Archive.open(sample[0], read_only=True) as archive:
-        with pytest.raises(MissingExtra, match=r"evals-async\[parquet\]"):
+        with pytest.raises(MissingExtra, match=r"evals-async\[arrow\]"):
             archive.table("items")
         with pytest.raises(MissingExtra):
             await archive.convert("parquet", tmp_path / "rows")

@@ -1,0 +1,186 @@
+"""Evals, runs and output items as tables: `to_rows` makes flat dicts, `to_arrow` an Arrow table, both of one schema.
+
+    rows = to_rows(await client.evals.runs.list(eval_id))          # a page
+    rows = await to_rows(client.evals.runs.list(eval_id))          # all pages
+    table = await to_arrow(client.evals.runs.output_items.list_many(runs))
+    table = await to_arrow(archive.runs())
+
+The columns are told in the guide "Analysing runs". The tables of an archive, and what `convert` writes, are made by the
+same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Iterator
+from typing import Any, TypeAlias, cast, get_args, overload
+
+from evals_async._concurrency.fanout import Outcome
+from evals_async._paging.pages import Page
+from evals_async.errors import InvalidArgument
+from evals_async.models import Eval, EvalRun, File, OutputItem
+from evals_async.tables._arrow import Builder, load_pyarrow
+from evals_async.tables._cells import (
+    CriterionNames,
+    Row,
+    TableName,
+    Thing,
+    eval_row,
+    file_row,
+    item_row,
+    result_rows,
+    run_row,
+)
+from evals_async.tables._columns import seen
+
+
+__all__ = ["Row", "TableName", "arrow_batches", "to_arrow", "to_rows"]
+
+Things: TypeAlias = Iterable[Thing] | Iterable[Outcome[Any, Thing]] | Page[Any]
+ThingsToCome: TypeAlias = AsyncIterable[Thing] | AsyncIterable[Outcome[Any, Thing]]
+
+NAMES: tuple[TableName, ...] = get_args(TableName)
+TABLE_OF: dict[type, TableName] = {Eval: "evals", EvalRun: "runs", OutputItem: "items", File: "files"}
+
+
+@overload
+def to_rows(source: Page[Any], *, table: TableName | None = ...) -> list[Row]: ...
+@overload
+def to_rows(source: ThingsToCome, *, table: TableName | None = ...) -> Awaitable[list[Row]]: ...
+@overload
+def to_rows(source: Things, *, table: TableName | None = ...) -> list[Row]: ...
+def to_rows(source: Things | ThingsToCome, *, table: TableName | None = None) -> list[Row] | Awaitable[list[Row]]:
+    """One flat dict for each eval, run, output item or file of `source`, all with the same keys in the same order.
+
+    `source` is a page, a list, or any other iterable of such objects or of `Outcome`s with them: the rows are returned.
+    Where it is asynchronous (what `list()` returns, a fan-out, an archive's `runs()`), `await` gives the rows.
+    `table="results"` makes of output items one row for each criterion. Raises the error of an `Outcome` that has one,
+    what reading the source raises, and `InvalidArgument` for a source of anything else or of several kinds.
+    """
+    maker = RowMaker(table)
+    if isinstance(source, AsyncIterable) and not isinstance(source, Page):
+        return collected(source, maker)
+    return completed(maker, [row for thing in things_of(source) for row in maker.rows(thing)])
+
+
+async def collected(source: ThingsToCome, maker: RowMaker) -> list[Row]:
+    rows = [row async for thing in source for row in maker.rows(thing)]
+    return completed(maker, rows)
+
+
+def completed(maker: RowMaker, rows: list[Row]) -> list[Row]:
+    """The rows, each with the columns of all."""
+    if maker.table is None:  # nothing came
+        return rows
+    return list(seen(maker.table, rows).fill(rows))
+
+
+@overload
+def to_arrow(source: Page[Any], *, table: TableName | None = ...) -> Any: ...
+@overload
+def to_arrow(source: ThingsToCome, *, table: TableName | None = ...) -> Awaitable[Any]: ...
+@overload
+def to_arrow(source: Things, *, table: TableName | None = ...) -> Any: ...
+def to_arrow(source: Things | ThingsToCome, *, table: TableName | None = None) -> Any:
+    """The same rows as a `pyarrow.Table`: `polars.from_arrow(t)`, `duckdb.sql("from t")`, `t.to_pandas()`.
+
+    Numbers are numbers, times are timestamps in UTC, objects are structs. A field whose values do not fit one type is
+    JSON text. An asynchronous `source` is awaited, and packed a thousand rows at a time: beside the table itself no
+    more than that is in memory. `table` is only needed for `"results"`, and for a source that may be empty. Raises what
+    `to_rows` raises, and `MissingExtra` without pyarrow.
+    """
+    maker = RowMaker(table)
+    if isinstance(source, AsyncIterable) and not isinstance(source, Page):
+        return packed(source, maker)
+    builder = Packer(maker)
+    for thing in things_of(source):
+        builder.add(thing)
+    return builder.finish()
+
+
+async def packed(source: ThingsToCome, maker: RowMaker) -> Any:
+    builder = Packer(maker)
+    async for thing in source:
+        builder.add(thing)
+    return builder.finish()
+
+
+async def arrow_batches(
+    source: ThingsToCome | Things, *, table: TableName | None = None, size: int = 10_000
+) -> AsyncIterator[Any]:
+    """The same rows as one `pyarrow.Table` for each `size` rows, as they come: for what is larger than memory.
+
+    Each has the columns and types of its own rows; `pyarrow.concat_tables(found, promote_options="permissive")` puts
+    them together. Raises what `to_arrow` raises.
+    """
+    maker = RowMaker(table)
+    builder = Packer(maker)
+    async for thing in as_async(source):
+        builder.add(thing)
+        if builder.rows >= size:
+            yield builder.finish()
+            builder = Packer(maker)
+    if builder.rows:
+        yield builder.finish()
+
+
+async def as_async(source: ThingsToCome | Things) -> AsyncIterator[object]:
+    if isinstance(source, AsyncIterable) and not isinstance(source, Page):
+        async for thing in source:
+            yield thing
+    else:
+        for each in things_of(source):
+            yield each
+
+
+def things_of(source: object) -> Iterator[object]:
+    if isinstance(source, str | bytes | dict) or not isinstance(source, Iterable):
+        raise InvalidArgument(
+            f"a table is made of a list, a page or a listing of evals, runs, items or files, not of {source!r:.80}"
+        )
+    return iter(cast("Iterable[object]", source))
+
+
+class RowMaker:
+    """Makes rows of things, all for one table: that which was named, or that of the first thing."""
+
+    def __init__(self, table: TableName | None) -> None:
+        if table is not None and table not in NAMES:
+            raise InvalidArgument(f"there is no table {table!r}; there are: {', '.join(NAMES)}")
+        self.table: TableName | None = table
+        self.names = CriterionNames()
+
+    def rows(self, found: object) -> Iterable[Row]:
+        """The rows of one thing. Raises the error of an `Outcome`, and `InvalidArgument` for what is in no table."""
+        thing = cast("Outcome[object, object]", found).unwrap() if isinstance(found, Outcome) else found
+        if isinstance(thing, Exception):
+            raise thing
+        natural = TABLE_OF.get(type(thing))
+        if natural is None:
+            raise InvalidArgument(f"there is no table of {type(thing).__name__}: {thing!r:.80}")
+        self.table = self.table or natural
+        if natural != self.table and (natural, self.table) != ("items", "results"):
+            raise InvalidArgument(f"a {type(thing).__name__} has no place in the table {self.table!r}")
+        if isinstance(thing, OutputItem):
+            return result_rows(thing, self.names) if self.table == "results" else (item_row(thing, self.names),)
+        if isinstance(thing, EvalRun):
+            return (run_row(thing, self.names),)
+        return (eval_row(thing),) if isinstance(thing, Eval) else (file_row(cast("File", thing)),)
+
+
+class Packer:
+    """An Arrow table in the making."""
+
+    def __init__(self, maker: RowMaker) -> None:
+        self.maker = maker
+        self.rows = 0
+        self.builder = None if maker.table is None else Builder(maker.table)
+
+    def add(self, thing: object) -> None:
+        for row in self.maker.rows(thing):
+            if self.builder is None:
+                self.builder = Builder(self.maker.table or "items")
+            self.builder.add(row)
+            self.rows += 1
+
+    def finish(self) -> Any:
+        return load_pyarrow().table({}) if self.builder is None else self.builder.finish()

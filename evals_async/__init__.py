@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from evals_async._concurrency.polling import Pace as Pace, poll_many as poll_many, poll_until as poll_until
     from evals_async._concurrency.sharing import Cache as Cache, LRUCache as LRUCache
     from evals_async._transport import (
+        NO_KEY as NO_KEY,
+        NoKey as NoKey,
         Request as Request,
         Response as Response,
         RetryPolicy as RetryPolicy,
@@ -105,7 +107,7 @@ HOMES = {
     "_concurrency.fanout": "FanOut OnProgress Outcome Progress fan_out gather_many merge",
     "_concurrency.polling": "Pace poll_many poll_until",
     "_concurrency.sharing": "Cache LRUCache",
-    "_transport": "Request Response RetryPolicy Statistics Timeouts TokenProvider",
+    "_transport": "NO_KEY NoKey Request Response RetryPolicy Statistics Timeouts TokenProvider",
     "client": "ClientOptions EvalsClient",
     "errors": """
         ApiError ArchiveError Attempt BadRequest BadSignature BodyTooLarge ClientClosed

@@ -1,9 +1,12 @@
-"""`EvalsClient`: settings become a pipeline, a pipeline becomes namespaces. Nothing here knows an endpoint."""
+"""`EvalsClient`: the settings, the pipeline that is made of them, and the resources that send through it.
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+Nothing here knows an endpoint.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import sha256
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict, TypeVar, Unpack, cast, overload
 
 import attrs
 
@@ -11,25 +14,30 @@ from evals_async._clock import SYSTEM_CLOCK, Clock
 from evals_async._concurrency.sharing import Cache, SingleFlight
 from evals_async._settings import Settings, azure_from_environment, checked_headers, from_environment
 from evals_async._transport import (
+    NO_KEY,
+    Anonymous,
     Auth,
     AzureKey,
     BearerTokens,
+    Kind,
+    Method,
+    MissingKey,
+    NoKey,
     Pipeline,
     Request,
     Response,
     RetryPolicy,
+    Sink,
     StaticKey,
     Statistics,
     Timeouts,
     TokenProvider,
     Transport,
 )
-from evals_async._transport.auth import SecretHeaders
-from evals_async._transport.call import usual_headers
 from evals_async._transport.transport import MAX_BODY
 from evals_async.errors import ConfigurationError, RequestError
-from evals_async.resources import OMIT, Caller, Evals, Files, Graders, Omit
-from evals_async.resources._requests import checked_path, merged, parameters
+from evals_async.resources import OMIT, CallDefaults, Caller, Evals, Files, Graders, Omit
+from evals_async.resources._requests import checked_path, json_body, merged, parameters, request as build_request
 from evals_async.webhooks import Webhooks
 
 
@@ -39,6 +47,9 @@ if TYPE_CHECKING:
     import aiohttp
 
 T = TypeVar("T")
+
+KINDS: Mapping[Method, Kind] = {"GET": "read", "POST": "create", "DELETE": "delete"}
+"""What a request does, unless its caller says otherwise."""
 
 
 class ClientOptions(TypedDict, total=False):
@@ -88,28 +99,6 @@ class ClientOptions(TypedDict, total=False):
     """Time and chance; for tests."""
 
 
-class NoKey(Auth):
-    """What stands for a key that was not given. A client without one can still verify webhooks."""
-
-    async def headers(self) -> NoReturn:
-        raise ConfigurationError(
-            "no API key: pass api_key= or set OPENAI_API_KEY (for Azure, AZURE_OPENAI_API_KEY or a token provider)"
-        )
-
-
-@attrs.frozen(kw_only=True)
-class ConnectionOptions:
-    """What a client and its `with_options` copies differ in."""
-
-    timeouts: Timeouts
-    retry: RetryPolicy
-    headers: Mapping[str, str] = attrs.field(repr=False)
-    query: tuple[tuple[str, str], ...]
-    usual_headers: SecretHeaders = attrs.field(
-        init=False, repr=False, default=attrs.Factory(lambda self: usual_headers(self.headers), takes_self=True)
-    )
-
-
 class EvalsClient:
     """The Evals API, awaited: `client.evals`, `client.files`, `client.graders`, `client.webhooks`.
 
@@ -121,7 +110,7 @@ class EvalsClient:
     def __init__(
         self,
         *,
-        api_key: str | TokenProvider | None = None,
+        api_key: str | NoKey | TokenProvider | None = None,
         base_url: str | None = None,
         organization: str | None = None,
         project: str | None = None,
@@ -133,27 +122,26 @@ class EvalsClient:
 
         Each argument has an environment variable: OPENAI_API_KEY, OPENAI_BASE_URL, OPENAI_ORG_ID, OPENAI_PROJECT_ID,
         OPENAI_WEBHOOK_SECRET. `api_key` may be a function that returns a token or an awaitable of one; it is asked
-        again as tokens expire. A path and a query in the base URL are kept; plain http is for loopback, unless
-        `allow_http`. Raises `ConfigurationError` for settings that cannot be right; that a key is missing is told at
-        the first call.
+        again as tokens expire. `NO_KEY` sends no credentials, whatever the environment says. A path and a query in the
+        base URL are kept; plain http is for loopback, unless `allow_http`. Raises `ConfigurationError` for settings
+        that cannot be right; that a key is missing is told at the first call.
         """
-        provider, key = (api_key, None) if callable(api_key) else (None, api_key)
         settings = from_environment(
-            api_key=key,
+            api_key=None if api_key is NO_KEY or callable(api_key) else api_key,
             base_url=base_url,
             organization=organization,
             project=project,
             webhook_secret=webhook_secret,
             allow_http=allow_http,
         )
-        self.furnish(settings, auth_of(settings, StaticKey, provider, options), options)
+        self._set_up(settings, auth_of(settings, StaticKey, api_key, options), options)
 
     @classmethod
     def azure(
         cls,
         *,
         endpoint: str | None = None,
-        api_key: str | None = None,
+        api_key: str | NoKey | None = None,
         token_provider: TokenProvider | None = None,
         api_version: str | None = None,
         allow_http: bool = False,
@@ -168,13 +156,17 @@ class EvalsClient:
         needed by the older `/openai/evals?api-version=...` alone. Raises `ConfigurationError`.
         """
         settings = azure_from_environment(
-            endpoint=endpoint, api_key=api_key, api_version=api_version, allow_http=allow_http
+            endpoint=endpoint,
+            api_key=None if api_key is NO_KEY else api_key,
+            api_version=api_version,
+            allow_http=allow_http,
         )
         client = cls.__new__(cls)
-        client.furnish(settings, auth_of(settings, AzureKey, token_provider, options), options)
+        auth = auth_of(settings, AzureKey, token_provider or api_key, options)
+        client._set_up(settings, auth, options)  # noqa: SLF001  # its own class
         return client
 
-    def furnish(self, settings: Settings, auth: Auth, options: ClientOptions) -> None:
+    def _set_up(self, settings: Settings, auth: Auth, options: ClientOptions) -> None:
         """Build what all copies of the client share. Raises `TypeError` for an option that there is not."""
         if unknown := options.keys() - ClientOptions.__annotations__.keys():
             raise TypeError(f"unexpected keyword argument: {', '.join(sorted(unknown))}")
@@ -202,72 +194,106 @@ class EvalsClient:
             on_retry=options.get("on_retry"),
         )
         named = {"OpenAI-Organization": settings.organization, "OpenAI-Project": settings.project}
-        terms = ConnectionOptions(
-            timeouts=timeouts_of(options.get("timeout", 60.0)),
+        defaults = CallDefaults(
+            timeouts=Timeouts.of(options.get("timeout", 60.0)),
             retry=options.get("retry") or RetryPolicy(attempts=retries(options.get("max_retries", 2)) + 1),
             headers={name: value for name, value in named.items() if value}
             | checked_headers(options.get("default_headers") or {}),
             query=parameters(**(options.get("default_query") or {})),
         )
         flight = SingleFlight() if options.get("single_flight", True) else None
-        self.arrange(settings, pipeline, terms, clock, flight, options.get("cache"))
+        self._open_namespaces(settings, pipeline, defaults, flight, options.get("cache"))
 
-    def arrange(
+    def _open_namespaces(
         self,
         settings: Settings,
         pipeline: Pipeline,
-        terms: ConnectionOptions,
-        clock: Clock,
+        defaults: CallDefaults,
         flight: SingleFlight | None,
         cache: Cache | None,
     ) -> None:
-        """Put the namespaces over what is shared, on these terms."""
-        self.settings = settings
-        self.pipeline = pipeline
-        self.terms = terms
-        self.clock = clock
-        self.flight = flight
-        self.cache = cache
-        call = Caller(self.dispatch, clock, flight=flight, cache=cache, scope=scope_of(settings, terms))
-        self.evals: Evals = Evals(call)
-        self.files: Files = Files(call)
-        self.graders: Graders = Graders(call)
-        self.webhooks: Webhooks = Webhooks(settings.webhook_secret, clock)
+        """Make the resources, which send through `pipeline` with these defaults."""
+        scope = scope_of(settings, defaults)
+        self._settings = settings
+        self._caller = Caller(pipeline, defaults, flight=flight, cache=cache, scope=scope)
+        self.evals: Evals = Evals(self._caller)
+        self.files: Files = Files(self._caller)
+        self.graders: Graders = Graders(self._caller)
+        self.webhooks: Webhooks = Webhooks(settings.webhook_secret, pipeline.clock)
 
-    def send(
+    @property
+    def base_url(self) -> str:
+        """The URL that every path is relative to, without a slash at its end."""
+        return self._settings.base_url
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether requests can be sent: there is a key, a token provider, or `NO_KEY`."""
+        return not isinstance(self._caller.pipeline.auth, MissingKey)
+
+    @property
+    def clock(self) -> Clock:
+        """Where this client takes time and chance from; for code that waits or measures on its behalf."""
+        return self._caller.clock
+
+    def request(
         self,
-        request: Request,
-        read: Callable[[Response], Awaitable[T]],
+        method: Method,
+        route: str,
         *,
-        timeout: float | Timeouts | Omit | None = OMIT,
-        settle: Callable[[], Awaitable[T | None]] | None = None,
-    ) -> Coroutine[Any, Any, T]:
-        """What `read` makes of the answer to `request`, on this client's terms. For endpoints that no resource has.
+        ids: Sequence[str] = (),
+        kind: Kind | None = None,
+        query: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+        sink: Sink | None = None,
+    ) -> Request:
+        """A request for an endpoint that no resource has; `send` sends it.
 
-        Raises `InvalidArgument`, at once, for a path that is not percent-encoded.
+        `route` is the path below the base URL, with a name in braces for each of the `ids`, in their order
+        (`/evals/{eval_id}`); ids are percent-encoded. `kind` decides when it may be sent again: `read` for GET,
+        `create` (which is never sent twice) for POST, `delete` for DELETE, if not given. A parameter of `query` that is
+        `None` is left out. `body` is sent as JSON. `sink` takes the body of a successful response instead of memory.
+        Raises `InvalidArgument` for what cannot be sent.
         """
-        checked_path(request.path)
-        return self.dispatch(request, read, timeout=timeout, settle=settle)
+        return build_request(
+            method,
+            checked_path(route, "the route"),
+            kind or KINDS[method],
+            {"extra_headers": headers},
+            tuple(ids),
+            query=parameters(**(query or {})),
+            body=None if body is None else json_body(**body),
+            sink=sink,
+        )
 
-    def dispatch(
+    @overload
+    async def send(self, request: Request, *, timeout: float | Timeouts | Omit | None = OMIT) -> Response: ...
+
+    @overload
+    async def send(
         self,
         request: Request,
         read: Callable[[Response], Awaitable[T]],
         *,
         timeout: float | Timeouts | Omit | None = OMIT,
-        settle: Callable[[], Awaitable[T | None]] | None = None,
-    ) -> Coroutine[Any, Any, T]:
-        """`send`, for a path that was made of a route and quoted ids: the resources'."""
-        terms = self.terms
-        return self.pipeline.send(
-            request,
-            read,
-            timeouts=terms.timeouts if timeout is OMIT else timeouts_of(timeout),
-            policy=terms.retry,
-            headers=terms.usual_headers,
-            query=terms.query,
-            settle=settle,
-        )
+    ) -> T: ...
+
+    async def send(
+        self,
+        request: Request,
+        read: Callable[[Response], Awaitable[Any]] | None = None,
+        *,
+        timeout: float | Timeouts | Omit | None = OMIT,
+    ) -> Any:
+        """The response to `request`, or what `read` makes of it, with this client's limits, retries and defaults.
+
+        `read` is called inside the retries: a `DecodeError` or `ResponseMismatch` that it raises counts as a failed
+        attempt. Raises a `RequestError` for every response without success, and `InvalidArgument` for a path that is
+        not percent-encoded.
+        """
+        checked_path(request.path, "the path")
+        return await self._caller.send(request, read or whole_response, timeout=timeout)
 
     def with_options(
         self,
@@ -280,26 +306,27 @@ class EvalsClient:
         default_headers: Mapping[str, str] | None = None,
         default_query: Mapping[str, object] | None = None,
     ) -> Self:
-        """A client on other terms that shares everything else: connections, limits, key. Closing one closes both.
+        """A client with other defaults that shares everything else: connections, limits, key. Closing one closes both.
 
         `headers` and `query` are added to the ones that this client sends; `default_headers` and `default_query` are
         the official client's names for them.
         """
-        terms = self.terms
+        defaults = self._caller.defaults
         headers = {**(default_headers or {}), **(headers or {})}
         query = {**(default_query or {}), **(query or {})}
         if max_retries is not None:
-            retry = retry or attrs.evolve(terms.retry, attempts=retries(max_retries) + 1)
-        changed = ConnectionOptions(
-            timeouts=terms.timeouts if timeout is OMIT else timeouts_of(timeout),
-            retry=retry or terms.retry,
-            headers={**terms.headers, **checked_headers(headers)},
-            query=merged(terms.query, parameters(**query)),
+            retry = retry or attrs.evolve(defaults.retry, attempts=retries(max_retries) + 1)
+        changed = CallDefaults(
+            timeouts=defaults.timeouts if timeout is OMIT else Timeouts.of(timeout),
+            retry=retry or defaults.retry,
+            headers={**defaults.headers, **checked_headers(headers)},
+            query=merged(defaults.query, parameters(**query)),
         )
         twin = type(self).__new__(type(self))
-        # Other headers may mean another answer: reads are shared among calls on the same terms only.
-        flight = None if self.flight is None else SingleFlight()
-        twin.arrange(self.settings, self.pipeline, changed, self.clock, flight, self.cache)
+        # Other headers may mean another response: reads are shared among calls with the same defaults only.
+        flight = None if self._caller.flight is None else SingleFlight()
+        pipeline, cache = self._caller.pipeline, self._caller.cache
+        twin._open_namespaces(self._settings, pipeline, changed, flight, cache)  # noqa: SLF001  # its own class
         return twin
 
     @property
@@ -308,12 +335,12 @@ class EvalsClient:
         return ClientWithRawResponse(self)
 
     def statistics(self) -> Statistics:
-        """What this client has done since it was made, and how its gate stands."""
-        return self.pipeline.statistics()
+        """What this client has done since it was made, and how its rate limiter stands."""
+        return self._caller.pipeline.statistics()
 
     async def close(self) -> None:
         """End the calls under way with `ClientClosed` and close the connections. A second time does nothing."""
-        await self.pipeline.close()
+        await self._caller.pipeline.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -324,7 +351,7 @@ class EvalsClient:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(base_url={self.settings.base_url!r})"
+        return f"{type(self).__name__}(base_url={self._settings.base_url!r})"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a client holds a key and connections, and is neither pickled nor copied; make one per process")
@@ -339,42 +366,32 @@ class ClientWithRawResponse:
         self.graders = client.graders.with_raw_response
 
 
+async def whole_response(response: Response) -> Response:
+    return response
+
+
 def auth_of(
-    settings: Settings, key_kind: type[StaticKey], provider: TokenProvider | None, options: ClientOptions
+    settings: Settings,
+    key_kind: type[StaticKey],
+    given: str | NoKey | TokenProvider | None,
+    options: ClientOptions,
 ) -> Auth:
-    """How a client proves who it is: by tokens, if there is a provider, or else by its key, if there is one."""
-    if provider is not None:
-        return BearerTokens(provider, clock=options.get("clock", SYSTEM_CLOCK))
-    return NoKey() if settings.api_key is None else key_kind(settings.api_key.reveal())
+    """How a client proves who it is: not at all, by tokens, or by the key in its settings, if there is one."""
+    if given is NO_KEY:
+        return Anonymous()
+    if callable(given):
+        return BearerTokens(given, clock=options.get("clock", SYSTEM_CLOCK))
+    return MissingKey() if settings.api_key is None else key_kind(settings.api_key.reveal())
 
 
-def scope_of(settings: Settings, terms: ConnectionOptions) -> str:
+def scope_of(settings: Settings, defaults: CallDefaults) -> str:
     """What the keys of a cache begin with: the base URL, and a digest of the headers and the query that are sent
-    everywhere, since others may mean another answer. A digest, because a header may be secret.
+    everywhere, since others may mean another response. A digest, because a header may be secret.
     """
-    if not terms.headers and not terms.query:
+    if not defaults.headers and not defaults.query:
         return settings.base_url
-    sent = repr((sorted(terms.headers.items()), terms.query)).encode()
+    sent = repr((sorted(defaults.headers.items()), defaults.query)).encode()
     return f"{settings.base_url}#{sha256(sent).hexdigest()[:16]}"
-
-
-def timeouts_of(timeout: float | Timeouts | None) -> Timeouts:
-    """The timeouts for a call of so many seconds.
-
-    Where more than a minute is given, one attempt may take a third of it. `None` is without any end.
-    """
-    if isinstance(timeout, Timeouts):
-        return timeout
-    if timeout is None:
-        return Timeouts(total=None, attempt=None)
-    total = seconds(timeout)
-    return Timeouts(total=total, attempt=max(20.0, total / 3))
-
-
-def seconds(timeout: object) -> float:
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
-        raise ConfigurationError(f"timeout must be a number of seconds above 0, Timeouts, or None, not {timeout!r:.80}")
-    return timeout
 
 
 def retries(count: object) -> int:

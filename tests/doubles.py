@@ -1,16 +1,22 @@
-"""What stands in for time in the tests, and an answer without a server. The other doubles are real: a local server, a
-raw socket server.
+"""What stands in for time and for the pipeline in the tests, and a response without a server. The other doubles are
+real: a local server, a raw socket server.
 """
 
 import asyncio
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
 
 from multidict import CIMultiDict
 
+from evals_async import EvalsClient, Request, Response, RetryPolicy, Timeouts
 from evals_async._clock import Deadline
-from evals_async._transport.messages import Response
+from evals_async._transport import Pipeline
+from evals_async.resources import CallDefaults, Caller
+
+
+T = TypeVar("T")
 
 
 def reply_of(body: bytes = b"", *, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Response:
@@ -81,3 +87,25 @@ class ScaledClock:
 
     def loop_seconds(self, seconds: float, /) -> float:
         return seconds / self.speed
+
+
+class PipelineDouble(Pipeline):
+    """A pipeline whose responses come from a function. It never sends, and it tries once."""
+
+    def __init__(self, respond: Callable[[Request], Awaitable[Response]]) -> None:
+        self.respond = respond
+        self.clock = FakeClock()
+
+    async def send(self, request: Request, read: Callable[[Response], Awaitable[T]], **options: Any) -> T:
+        return await read(await self.respond(request))
+
+
+def caller_over(respond: Callable[[Request], Awaitable[Response]], **more: Any) -> Caller:
+    """A caller without a network; `more` are a single flight, a cache and its scope."""
+    defaults = CallDefaults(timeouts=Timeouts(), retry=RetryPolicy(), headers={}, query=())
+    return Caller(PipelineDouble(respond), defaults, **more)
+
+
+def caller_of(client: EvalsClient) -> Caller:
+    """What a client sends with, for tests of what no user sees."""
+    return client._caller  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # see above

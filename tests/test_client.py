@@ -1,6 +1,7 @@
 """`EvalsClient`: made without a loop, copied on other terms, used in one loop, closed once; silent about its key."""
 
 import asyncio
+import contextlib
 import copy
 import logging
 import pickle
@@ -11,10 +12,18 @@ from typing import Any
 import aiohttp
 import attrs
 import pytest
-from doubles import FakeClock
+from doubles import FakeClock, caller_of
 
-from evals_async import EvalsClient, RetryPolicy, Timeouts
-from evals_async.errors import ClientClosed, ConfigurationError, NotFound, Unauthenticated, WrongLoop
+from evals_async import NO_KEY, EvalsClient, InvalidArgument, Response, RetryPolicy, Timeouts
+from evals_async.errors import (
+    BadRequest,
+    ClientClosed,
+    ConfigurationError,
+    NotFound,
+    ServerError,
+    Unauthenticated,
+    WrongLoop,
+)
 from evals_async.server import Fault, LocalServer
 
 
@@ -171,6 +180,66 @@ async def test_the_environment_does_not_go_before_a_provider(monkeypatch: pytest
         assert "Bearer from-provider" == headers_of(server)["authorization"]
 
 
+async def test_a_server_that_wants_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`NO_KEY` sends no credentials, whatever the environment holds, and a missing key is told from it."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", KEY)
+    async with LocalServer() as server:
+        for client in (
+            EvalsClient(base_url=server.base_url, api_key=NO_KEY),
+            EvalsClient.azure(endpoint=server.base_url.removesuffix("/v1") + "/openai/v1", api_key=NO_KEY),
+        ):
+            async with client:
+                assert client.has_credentials
+                with contextlib.suppress(NotFound):  # the second path is another server's
+                    await client.evals.list()
+            assert not headers_of(server).keys() & {"authorization", "api-key"}
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert not EvalsClient().has_credentials
+    assert "NO_KEY" == repr(NO_KEY)
+
+
+# --- endpoints that no resource has -----------------------------------------------------------------------------------
+
+
+async def test_requests_by_hand() -> None:
+    """`request` and `send` reach any path below the base URL, with the client's key, defaults and errors."""
+    async with LocalServer() as server, client_of(server, default_query={"v": 1}) as client:
+        response = await client.send(client.request("GET", "/evals", query={"limit": 2, "after": None}))
+        assert (200, b'"object"') == (response.status, response.body[1:9])
+        assert {"v": "1", "limit": "2"} == server.requests[-1].query
+        assert f"Bearer {KEY}" == headers_of(server)["authorization"]
+        with pytest.raises(NotFound):
+            await client.send(client.request("GET", "/evals/{eval_id}", ids=["é/1"]))
+
+        async def length(response: Response) -> int:
+            return len(response.body)
+
+        assert len(response.body) == await client.send(client.request("GET", "/evals"), length, timeout=5)
+
+
+@pytest.mark.parametrize("kind", [None, "update"])
+async def test_requests_by_hand_and_retries(kind: Any) -> None:
+    """A POST counts as one that creates, and is sent again only where its `kind` says that this does no harm."""
+    async with LocalServer() as server, client_of(server) as client:
+        server.faults.add(Fault(status=500, times=1))
+        request = client.request("POST", "/evals", kind=kind, body={"name": "n"}, headers={"X-Own": "1"})
+        with pytest.raises(ServerError if kind is None else BadRequest):
+            await client.send(request)
+        assert (1 if kind is None else 2) == len(server.requests)
+        assert "1" == headers_of(server)["x-own"]
+
+
+@pytest.mark.parametrize(
+    ("route", "ids"),
+    [("evals", []), ("/evals/{a}", [".."]), ("/evals/{a}", [""]), ("/a b", []), ("/evals?x=1", []), ("/{a}", [])],
+)
+def test_requests_that_cannot_be_sent(route: str, ids: list[str]) -> None:
+    """A route that is no path, an id that is none, and an id that is missing are refused before anything is sent."""
+    with pytest.raises(InvalidArgument):
+        EvalsClient(api_key=KEY).request("GET", route, ids=ids)
+
+
 # --- copies -----------------------------------------------------------------------------------------------------------
 
 
@@ -178,7 +247,7 @@ async def test_copies_share_everything_but_their_terms() -> None:
     """A copy sends over the same connections, adds headers and query to the client's, and leaves that as it was."""
     async with LocalServer() as server, client_of(server, default_headers={"X-A": "1", "X-B": "1"}) as client:
         copied = client.with_options(headers={"x-a": "2"}, query={"v": 1}).with_options(query={"v": 2, "w": 3})
-        assert copied.pipeline is client.pipeline
+        assert caller_of(copied).pipeline is caller_of(client).pipeline
         await copied.evals.list()
         assert ("2", "1") == (headers_of(server)["x-a"], headers_of(server)["x-b"])
         assert {"v": "2", "w": "3"} == server.requests[-1].query
@@ -190,7 +259,7 @@ async def test_copies_share_everything_but_their_terms() -> None:
 def test_terms_of_copies() -> None:
     """Each option changes what it names, and nothing else."""
     client = EvalsClient(api_key=KEY, timeout=30, max_retries=4)
-    assert (30, 5) == (client.terms.timeouts.total, client.terms.retry.attempts)
+    assert (30, 5) == (caller_of(client).defaults.timeouts.total, caller_of(client).defaults.retry.attempts)
     retry, times = RetryPolicy(attempts=2, cap=1), Timeouts(total=9, attempt=3)
     copies: list[tuple[dict[str, Any], float | None, int]] = [
         ({}, 30, 5),
@@ -202,11 +271,11 @@ def test_terms_of_copies() -> None:
         ({"retry": retry, "max_retries": 7}, 30, 2),
     ]
     for options, total, attempts in copies:
-        terms = client.with_options(**options).terms
+        terms = caller_of(client.with_options(**options)).defaults
         assert (total, attempts) == (terms.timeouts.total, terms.retry.attempts)
-    assert retry.cap == client.with_options(retry=retry).with_options(max_retries=3).terms.retry.cap
-    assert 20 == client.terms.timeouts.attempt
-    assert 100 == EvalsClient(api_key=KEY, timeout=300).terms.timeouts.attempt
+    assert retry.cap == caller_of(client.with_options(retry=retry).with_options(max_retries=3)).defaults.retry.cap
+    assert 20 == caller_of(client).defaults.timeouts.attempt
+    assert 100 == caller_of(EvalsClient(api_key=KEY, timeout=300)).defaults.timeouts.attempt
 
 
 def test_copies_are_of_the_same_class() -> None:
@@ -300,9 +369,10 @@ async def test_the_key_is_shown_to_nobody(caplog: pytest.LogCaptureFixture) -> N
         texts += traceback.format_exception(caught.value)
         shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
         texts += [str(caught.value), repr(vars(caught.value)), *list(shown.format())[1:]]
-        for part in (client, client.with_options(), client.terms, client.settings, client.pipeline, client.webhooks):
+        caller = caller_of(client)
+        for part in (client, client.with_options(), caller, caller.defaults, caller.pipeline, client.webhooks):
             texts += [repr(part), str(part), repr(getattr(part, "__dict__", "")), repr(dir(part))]
-        texts += [repr(vars(client.pipeline)), repr(vars(client.webhooks))]
+        texts += [repr(vars(caller.pipeline)), repr(vars(client.webhooks))]
         assert f"EvalsClient(base_url='{server.base_url}')" == repr(client)
     texts += [f"{record.getMessage()} {vars(record)!r}" for record in caplog.records]
     assert caplog.records

@@ -17,12 +17,23 @@ Lines above are lower: a module imports from those above it.
     pipeline     the onion
 """
 
-from evals_async._transport.auth import Auth, AzureKey, BearerTokens, ExpiringToken, StaticKey, TokenProvider
+from evals_async._transport.auth import (
+    NO_KEY,
+    Anonymous,
+    Auth,
+    AzureKey,
+    BearerTokens,
+    ExpiringToken,
+    MissingKey,
+    NoKey,
+    StaticKey,
+    TokenProvider,
+)
 from evals_async._transport.call import Read
 from evals_async._transport.delays import Allowance, RateLimits, server_delay
 from evals_async._transport.failures import error_for
 from evals_async._transport.limiter import AdaptiveLimiter, Statistics
-from evals_async._transport.messages import Kind, Request, Response, Sink, Upload
+from evals_async._transport.messages import Kind, Method, Request, Response, Sink, Upload
 from evals_async._transport.pipeline import Pipeline, Resolve
 from evals_async._transport.policy import RetryPolicy, Timeouts
 from evals_async._transport.retry import Budget
@@ -30,14 +41,19 @@ from evals_async._transport.transport import Transport
 
 
 __all__ = [
+    "NO_KEY",
     "AdaptiveLimiter",
     "Allowance",
+    "Anonymous",
     "Auth",
     "AzureKey",
     "BearerTokens",
     "Budget",
     "ExpiringToken",
     "Kind",
+    "Method",
+    "MissingKey",
+    "NoKey",
     "Pipeline",
     "RateLimits",
     "Read",

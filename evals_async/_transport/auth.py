@@ -7,7 +7,8 @@ here performs I/O of its own, and nothing here reads the environment.
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import NoReturn, Protocol, TypeAlias
+from enum import Enum
+from typing import Final, NoReturn, Protocol, TypeAlias
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
 from evals_async.errors import ConfigurationError
@@ -53,6 +54,36 @@ class Auth(Protocol):
     def refused(self, headers: Mapping[str, str]) -> bool:
         """The server answered 401 to these headers: is it worth asking for others?"""
         return False
+
+
+class NoKey(Enum):
+    """The type of `NO_KEY`, which is given as `api_key` where an endpoint wants no credentials at all."""
+
+    NO_KEY = "NO_KEY"
+
+    def __repr__(self) -> str:
+        return "NO_KEY"
+
+
+NO_KEY: Final = NoKey.NO_KEY
+NO_CREDENTIALS = SecretHeaders()
+
+
+class Anonymous(Auth):
+    """Sends no credentials."""
+
+    async def headers(self) -> Mapping[str, str]:
+        return NO_CREDENTIALS
+
+
+class MissingKey(Auth):
+    """Stands for a key that was not given. A client without one can still verify webhooks."""
+
+    async def headers(self) -> NoReturn:
+        raise ConfigurationError(
+            "no API key: pass api_key= or set OPENAI_API_KEY (for Azure, AZURE_OPENAI_API_KEY or a token provider); "
+            "for a server that wants none, pass api_key=NO_KEY"
+        )
 
 
 class StaticKey(Auth):

@@ -19,6 +19,8 @@ else:
     # makes one.
     from attrs import define as value
 
+Method: TypeAlias = Literal["GET", "POST", "DELETE"]
+
 Kind: TypeAlias = Literal["read", "create", "update", "cancel", "delete"]
 """What a request does, which decides when it may be sent again (see `retry`)."""
 
@@ -66,7 +68,7 @@ class Request:
     the reply's own body is empty.
     """
 
-    method: Literal["GET", "POST", "DELETE"]
+    method: Method
     route: str
     path: str
     kind: Kind

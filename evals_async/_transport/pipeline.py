@@ -136,14 +136,14 @@ class Pipeline:
         policy: RetryPolicy,
         headers: SecretHeaders = USUAL_HEADERS,
         query: Sequence[tuple[str, str]] = NO_QUERY,
-        settle: Resolve[T] | None = None,
+        resolve: Resolve[T] | None = None,
     ) -> T:
         """What `read` makes of the answer to `request`, tried as often as `policy` allows within `timeouts`.
 
-        `headers` (see `usual_headers`) and `query` come before the request's own, which win. `settle` is asked about a
-        cancel that may have been carried out, and about a delete that answers 404 after one that may have been; see
-        `Resolve`. Raises every kind of `RequestError`, told which request, how often, how long and why no longer, and
-        `LifecycleError`s.
+        `headers` (see `usual_headers`) and `query` come before the request's own, which win. `resolve` is asked
+        what became of a cancel that may have been carried out, and of a delete that is answered by 404 after one that
+        may have been; see `Resolve`. Raises every kind of `RequestError`, told which request, how often, how long and
+        why no longer, and `LifecycleError`s.
         """
         self.transport.check()
         own = call_headers(request, headers)
@@ -163,7 +163,7 @@ class Pipeline:
                     self.budget.give(SUCCESS_GIVES)
                 return value
             # Popped, or this frame and the error's traceback would hold each other until a collection.
-            return await self.persist(call, failed.pop(), settle)
+            return await self.persist(call, failed.pop(), resolve)
         except asyncio.CancelledError:
             # close() cancels the calls under way; anyone else's cancellation goes on.
             if not self.closed or task.uncancel() > cancelling:
@@ -173,8 +173,8 @@ class Pipeline:
             del task  # or the error that ends it, whose traceback holds this frame, would wait for a collection
         raise ClientClosed("this client was closed during the call")
 
-    async def persist(self, call: CallState[T], failure: RequestError, settle: Resolve[T] | None) -> T:
-        """Try again after the first attempt ended in `failure`; at the end the error, or what settles it."""
+    async def persist(self, call: CallState[T], failure: RequestError, resolve: Resolve[T] | None) -> T:
+        """Try again after the first attempt ended in `failure`; at the end the error, or what `resolve` finds."""
         patience = RetryState(call.policy, call.request.kind, self.clock, self.budget, call.end)
         wait = self.after_failure(call, failure, patience)
         if wait is not None:
@@ -192,8 +192,8 @@ class Pipeline:
                 self.budget.give(patience.cost or SUCCESS_GIVES)
                 return value
         failure = self.final(call, failure, patience)
-        if settle is not None and (settled := await self.settled(call, failure, settle)) is not None:
-            return settled
+        if resolve is not None and (found := await self.resolved(call, failure, resolve)) is not None:
+            return found
         try:
             raise failure
         finally:
@@ -257,13 +257,13 @@ class Pipeline:
         error.maybe_executed = patience.ambiguous
         return error
 
-    async def settled(self, call: CallState[T], error: RequestError, settle: Resolve[T]) -> T | None:
+    async def resolved(self, call: CallState[T], error: RequestError, resolve: Resolve[T]) -> T | None:
         """What a look at the object says of a cancel or delete whose answer was lost."""
         if not error.maybe_executed or (call.request.kind == "delete" and not isinstance(error, NotFound)):
             return None
         try:
             with self.clock.timeout(call.end - self.clock.monotonic()):
-                value = await settle()
+                value = await resolve()
         except (RequestError, TimeoutError):
             error.note = "; ".join(filter(None, (error.note, "a look at what became of it failed too")))
             return None

@@ -55,6 +55,22 @@ class Timeouts:
     attempt: float | None = attrs.field(default=20.0, validator=positive)
     connect: float | None = attrs.field(default=5.0, validator=positive)
 
+    @classmethod
+    def of(cls, timeout: object) -> "Timeouts":
+        """The timeouts of a call that may take so many seconds; `None` is without any end.
+
+        Where more than a minute is given, one attempt may take a third of it. Raises `ConfigurationError`.
+        """
+        if isinstance(timeout, Timeouts):
+            return timeout
+        if timeout is None:
+            return cls(total=None, attempt=None)
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+            raise ConfigurationError(
+                f"timeout must be a number of seconds above 0, Timeouts, or None, not {timeout!r:.80}"
+            )
+        return cls(total=timeout, attempt=max(20.0, timeout / 3))
+
 
 @attrs.frozen(kw_only=True)
 class RetryPolicy:

@@ -120,7 +120,7 @@ async def show_estimate(client: evals_async.EvalsClient, file: Path, selection: 
             (Column("Requests"), found.requests),
             (Column("Estimated seconds"), round(found.seconds(concurrency), 1)),
         ],
-        title=f"What an export from {client.settings.base_url} would copy",
+        title=f"What an export from {client.base_url} would copy",
     )
     output.note("nothing was written")
     output.hint(shlex.join(["evals-async", "export", "--to", str(file)]))

@@ -54,7 +54,7 @@ async def from_sample(terms: ConnectionOptions, wanted: int, top: int) -> int:
 
 async def from_service(terms: ConnectionOptions, wanted: int, top: int) -> int:
     async with connect(terms) as client:
-        output.note(f"reading from {client.settings.base_url}")
+        output.note(f"reading from {client.base_url}")
         return await fetch_and_show(client, terms, wanted, top)
 
 

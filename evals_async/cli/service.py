@@ -41,14 +41,14 @@ def connect(
             client = evals_async.EvalsClient.azure(endpoint=terms.base_url, **options)
         else:
             client = evals_async.EvalsClient(base_url=base_url or terms.base_url, api_key=api_key, **options)
-            if client.settings.api_key is None and not terms.base_url:
+            if not client.has_credentials and not terms.base_url:
                 client = azure_instead(options) or client
     except ConfigurationError as error:
         if "api_key" in str(error):
             raise KeyMissing(str(error)) from None
         raise
-    if client.settings.api_key is None:
-        raise KeyMissing("no API key for " + client.settings.base_url)
+    if not client.has_credentials:
+        raise KeyMissing("no API key for " + client.base_url)
     return client
 
 
@@ -58,7 +58,7 @@ def azure_instead(options: evals_async.ClientOptions) -> evals_async.EvalsClient
         client = evals_async.EvalsClient.azure(**options)
     except ConfigurationError:
         return None
-    return client if client.settings.api_key is not None else None
+    return client if client.has_credentials else None
 
 
 def run_with_client(terms: ConnectionOptions, work: Callable[[evals_async.EvalsClient], Awaitable[T]]) -> T:

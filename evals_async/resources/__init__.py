@@ -1,9 +1,9 @@
-"""One method per endpoint. Each resource holds a `Caller` (how to send, decode and page), and knows no client.
+"""One method per endpoint. Each resource holds a `Caller`, which sends, decodes and pages; none knows the client.
 
-Lines above are lower: `base`, `call`, `output_items`, `runs`, `evals`, `files`, `graders`.
+A module imports from those before it: `_requests`, `_caller`, `output_items`, `runs`, `evals`, `files`, `graders`.
 """
 
-from evals_async.resources._caller import Caller, RawResponse
+from evals_async.resources._caller import CallDefaults, Caller, RawResponse
 from evals_async.resources._requests import OMIT, CallOptions, Omit
 from evals_async.resources.evals import Evals
 from evals_async.resources.files import Files
@@ -14,6 +14,7 @@ from evals_async.resources.runs import Runs
 
 __all__ = [
     "OMIT",
+    "CallDefaults",
     "CallOptions",
     "Caller",
     "Evals",

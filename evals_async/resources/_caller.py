@@ -1,26 +1,25 @@
-"""`Caller`: how a resource sends a request and decodes its answer, as an object or a listing; and answers as they came.
+"""`Caller`: how a resource sends a request and reads the response, as an object or as a listing; and raw responses.
 
-A resource holds a `Caller`, not the client. Nothing here knows an endpoint.
+Every resource of a client holds the same `Caller`. Nothing here knows an endpoint.
 """
-
-from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import partial, update_wrapper
 from operator import attrgetter
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 import attrs
 
-from evals_async._clock import Clock
 from evals_async._codec import decode, decode_large_page, decode_page
 from evals_async._concurrency.sharing import Cache, SingleFlight
-from evals_async._paging.pages import Page, PageBody, Pager
-from evals_async._transport.messages import Request, Response
-from evals_async.errors import ResponseError, ResponseMismatch
+from evals_async._paging.pages import PageBody, Pager
+from evals_async._transport import Pipeline, Request, Resolve, Response, RetryPolicy, Timeouts
+from evals_async._transport.auth import SecretHeaders
+from evals_async._transport.call import usual_headers
+from evals_async.errors import DecodeError, ResponseError, ResponseMismatch
 from evals_async.resources._requests import NO_OPTIONS, OMIT, CallOptions, Omit, merged, parameters, segment
 
 
@@ -29,41 +28,27 @@ P = ParamSpec("P")
 
 Ids: TypeAlias = tuple[str, ...]
 
-LARGE_PAGE = 512 * 1024  # bytes from which a page is decoded in slices, between which others get their turn
-
-
-class Send(Protocol):
-    """How a request goes out: with every policy applied, through `read`, which makes the value of a good reply."""
-
-    def __call__(
-        self,
-        request: Request,
-        read: Callable[[Response], Awaitable[T]],
-        *,
-        timeout: float | Omit | None = OMIT,
-        settle: Callable[[], Awaitable[T | None]] | None = None,
-    ) -> Coroutine[Any, Any, T]: ...
+LARGE_PAGE = 512 * 1024  # bytes from which a page is decoded in slices, so that other tasks run in between
 
 
 @attrs.frozen(kw_only=True)
-class RawResponse(Generic[T]):
-    """An answer as it came: status, headers (lower-case names) and exact bytes; `parse()` gives what the call would
-    have.
-    """
+class CallDefaults:
+    """What every call of a client sends and keeps to, unless it says otherwise. `with_options` copies differ in it."""
 
-    status: int
+    timeouts: Timeouts
+    retry: RetryPolicy
     headers: Mapping[str, str] = attrs.field(repr=False)
-    request_id: str | None
-    content: bytes = attrs.field(repr=False)
-    parser: Callable[[], T] = attrs.field(repr=False, eq=False)
-
-    def parse(self) -> T:
-        """The object that the body describes. Raises `DecodeError` or `ResponseMismatch`, as the call itself would."""
-        return self.parser()
+    query: tuple[tuple[str, str], ...]
+    all_headers: SecretHeaders = attrs.field(
+        init=False, repr=False, default=attrs.Factory(lambda self: usual_headers(self.headers), takes_self=True)
+    )
 
 
-Look: TypeAlias = tuple[T, Response | None]
-"""An object that was read, and the reply that brought it; `None` when it came from the cache."""
+class Fetched(NamedTuple, Generic[T]):
+    """An object, and the response that brought it: `None` when it came from the cache, or when it is inferred."""
+
+    value: T
+    response: Response | None = None
 
 
 class Identity:
@@ -77,7 +62,7 @@ class Identity:
         )
 
     def check(self, value: object, ids: Ids) -> None:
-        """Raise `ResponseMismatch` when an id is not the one asked for: pools have delivered others' answers."""
+        """Raise `ResponseMismatch` when an id is not the one asked for: pools have delivered responses of others."""
         if self.of(value) == ids:
             return
         for name, asked in zip(self.names, ids, strict=True):
@@ -85,36 +70,36 @@ class Identity:
             if got is not None and got != asked:
                 raise ResponseMismatch(f"asked for {name} {asked!r}, got {got!r}", asked=asked, got=str(got))
 
-    def is_of_all(self, values: Sequence[object], ids: Ids) -> bool:
-        """Do all objects have these ids? A look at each in Python would be a twentieth of a page's time."""
-        return [*map(self.of, values)].count(ids) == len(values)
+    def check_all(self, values: Sequence[object], items: Callable[[], Sequence[object]], ids: Ids) -> None:
+        """Check every object of a page. `items` makes the objects of `values`, and is used only when one differs."""
+        if [*map(self.of, values)].count(ids) == len(values):
+            return
+        for item in items():
+            self.check(item, ids)
 
 
-Asked: TypeAlias = tuple[Identity, Ids]
-"""Which object an answer must be, or which ones the objects of a listing must belong to."""
+Expected: TypeAlias = tuple[Identity, Ids]
+"""Which object a response must hold, or which one the objects of a listing must belong to."""
 
 
-def object_of(body: bytes, shape: type[T], asked: Asked | None) -> T:
-    """The object that a body describes, if it is the one `asked` for."""
+def decode_expected(body: bytes, shape: type[T], expected: Expected | None) -> T:
+    """The object that a body describes, if it is the expected one."""
     value = decode(body, shape)
-    if asked is not None:
-        identity, ids = asked
+    if expected is not None:
+        identity, ids = expected
         identity.check(value, ids)
     return value
 
 
-async def look_at(shape: type[T], identity: Identity, ids: Ids, reply: Response) -> Look[T]:
-    value = decode(reply.body, shape)
-    identity.check(value, ids)
-    return value, reply
+async def read_object(shape: type[T], expected: Expected | None, response: Response) -> Fetched[T]:
+    return Fetched(decode_expected(response.body, shape, expected), response)
 
 
 class YieldingLock:
-    """Lets through one at a time, and the next one not before the loop has gone on to who waits for what came of it.
+    """Lets one page through at a time, and the next one only after the loop has run the task that waits for this one.
 
     Pages of many listings come at the same time. If all were decoded before the first is used, its records would be out
-    of the processor's caches when its items are made of them: that took a third longer for each page, and the loop was
-    held for the time of all.
+    of the processor's caches when its items are made of them, and the loop would be held for the time of all.
     """
 
     def __init__(self) -> None:
@@ -126,125 +111,121 @@ class YieldingLock:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Who waits for the page is called by the loop right after this, and only then the next one here.
+        # The loop calls the task that waits for the page right after this, and only then the next one here.
         asyncio.get_running_loop().call_soon(self.lock.release)
 
 
 class Caller:
-    """How a resource talks to the service: `one` object, or a `listing` of them.
+    """Sends the calls of one client: `fetch` for one object, `listing` for many, `send` for anything else.
 
-    `flight` lets concurrent reads of one thing share a request. `cache` keeps objects that never change again, under
-    names that begin with `scope`. Either may be missing.
+    `flight` lets concurrent reads of one object share a request. `cache` keeps objects that never change again, under
+    keys that begin with `scope`. Either may be missing.
     """
 
     def __init__(
         self,
-        send: Send,
-        clock: Clock,
+        pipeline: Pipeline,
+        defaults: CallDefaults,
         *,
         flight: SingleFlight | None = None,
         cache: Cache | None = None,
         scope: str = "",
     ) -> None:
-        self.send = send
-        self.clock = clock
+        self.pipeline = pipeline
+        self.defaults = defaults
+        self.clock = pipeline.clock
         self.flight = flight
         self.cache = cache
         self.scope = scope
         self.page_lock: YieldingLock = YieldingLock()
 
-    def raw(self) -> RawCaller:
-        """The same, with answers as they came."""
-        return RawCaller(self.send, self.clock)
-
-    async def one(
+    def send(
         self,
-        wanted: Request,
+        request: Request,
+        read: Callable[[Response], Awaitable[T]],
+        *,
+        timeout: float | Timeouts | Omit | None = OMIT,
+        resolve: Resolve[T] | None = None,
+    ) -> Coroutine[Any, Any, T]:
+        """What `read` makes of the response to `request`, under this client's defaults."""
+        defaults = self.defaults
+        return self.pipeline.send(
+            request,
+            read,
+            timeouts=defaults.timeouts if timeout is OMIT else Timeouts.of(timeout),
+            policy=defaults.retry,
+            headers=defaults.all_headers,
+            query=defaults.query,
+            resolve=resolve,
+        )
+
+    def fetch(
+        self,
+        request: Request,
         shape: type[T],
         options: CallOptions = NO_OPTIONS,
         *,
-        asked: Asked | None = None,
-        settle: Callable[[], Awaitable[T | None]] | None = None,
-    ) -> T:
-        """The object that answers `wanted`; its ids must be the ones `asked` for."""
-
-        async def read(reply: Response) -> T:
-            return object_of(reply.body, shape, asked)
-
-        return await self.send(wanted, read, timeout=options.get("timeout", OMIT), settle=settle)
-
-    def look(
-        self,
-        wanted: Request,
-        shape: type[T],
-        options: CallOptions = NO_OPTIONS,
-        *,
-        asked: Asked,
+        expected: Expected | None = None,
+        resolve: Resolve[Fetched[T]] | None = None,
+        share: bool = False,
         final: Callable[[T], bool] | None = None,
-    ) -> Coroutine[Any, Any, Look[T]]:
-        """`one`, for a read, with the reply that brought it: concurrent calls for the same thing share a request, and
-        what is `final` comes from the cache.
+    ) -> Coroutine[Any, Any, Fetched[T]]:
+        """The object that the response describes, which must be the expected one.
 
-        A call with options of its own is made on its own.
+        With `share`, concurrent calls for the same path share one request, and an object that is `final` comes from the
+        cache. A call with options of its own is never shared.
         """
-        if options:
-            return self.looked(wanted, shape, asked, options)
-        if self.cache is None or final is None:
-            look = self.looked(wanted, shape, asked)
+        share = share and not options
+        if share and final is not None and self.cache is not None:
+            fetched = self.cached(request, shape, expected, self.cache, final)
         else:
-            look = self.cached(wanted, shape, asked, self.cache, final)
-        return look if self.flight is None else self.flight.run(wanted.path, look)
-
-    def looked(
-        self, wanted: Request, shape: type[T], asked: Asked, options: CallOptions = NO_OPTIONS
-    ) -> Coroutine[Any, Any, Look[T]]:
-        return self.send(wanted, partial(look_at, shape, *asked), timeout=options.get("timeout", OMIT))
+            read = partial(read_object, shape, expected)
+            fetched = self.send(request, read, timeout=options.get("timeout", OMIT), resolve=resolve)
+        return self.flight.run(request.path, fetched) if share and self.flight is not None else fetched
 
     async def cached(
-        self, wanted: Request, shape: type[T], asked: Asked, cache: Cache, final: Callable[[T], bool]
-    ) -> Look[T]:
-        """The object from the cache, or from the server and then, if `final`, into the cache, as it came.
+        self, request: Request, shape: type[T], expected: Expected | None, cache: Cache, final: Callable[[T], bool]
+    ) -> Fetched[T]:
+        """The object from the cache, or from the server and then, if it is `final`, into the cache, byte for byte.
 
-        What the cache gives back is checked as an answer is: an entry that is damaged counts as none.
+        A cache entry is checked as a response is; a damaged one counts as missing.
         """
-        key = self.scope + wanted.path
+        key = self.scope + request.path
         if (kept := await cache.get(key)) is not None:
             with suppress(ResponseError):
-                return object_of(kept, shape, asked), None
-        value, reply = await self.looked(wanted, shape, asked)
-        if reply is not None and final(value):
-            await cache.put(key, reply.body)
-        return value, reply
+                return Fetched(decode_expected(kept, shape, expected))
+        fetched = await self.send(request, partial(read_object, shape, expected))
+        if fetched.response is not None and final(fetched.value):
+            await cache.put(key, fetched.response.body)
+        return fetched
 
     def listing(
         self,
-        wanted: Request,
+        request: Request,
         shape: type[T],
         options: CallOptions,
         *,
         after: str | None,
         limit: int | None,
         max_limit: int = 100,
-        asked: Asked | None = None,
+        expected: Expected | None = None,
         shrink: Callable[[Exception], bool] | None = None,
     ) -> Pager[T]:
-        """A listing of objects whose ids agree with `asked`."""
+        """A listing of objects that all belong to the expected one."""
 
-        async def read(reply: Response) -> PageBody[T]:
-            if len(reply.body) < LARGE_PAGE:
+        async def read(response: Response) -> PageBody[T]:
+            if len(response.body) < LARGE_PAGE:
                 async with self.page_lock:
-                    body = decode_page(reply.body, shape)
+                    body = decode_page(response.body, shape)
             else:
-                body = await decode_large_page(reply.body, shape)
-            if asked is not None:
-                identity, ids = asked
-                if not identity.is_of_all(body.entries, ids):
-                    for item in body:
-                        identity.check(item, ids)
+                body = await decode_large_page(response.body, shape)
+            if expected is not None:
+                identity, ids = expected
+                identity.check_all(body.entries, lambda: tuple(body), ids)
             return body
 
         async def fetch(after: str | None, limit: int | None) -> PageBody[T]:
-            page = attrs.evolve(wanted, query=merged(wanted.query, parameters(after=after, limit=limit)))
+            page = attrs.evolve(request, query=merged(request.query, parameters(after=after, limit=limit)))
             return await self.send(page, read, timeout=options.get("timeout", OMIT))
 
         if after is not None:
@@ -252,83 +233,81 @@ class Caller:
         return Pager(fetch, after=after, limit=limit, max_limit=max_limit, shrink=shrink)
 
 
-class RawCaller(Caller):
-    """A `Caller` whose methods return `RawResponse`s.
+class Resource:
+    """What the resources of a client have in common: the `Caller` that they send with."""
 
-    What came is all there is to return, so nothing is shared, cached, or settled by a second look. The classes
-    `...WithRawResponse` say so to type checkers, see `raw`.
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+
+@attrs.frozen(kw_only=True)
+class RawResponse(Generic[T]):
+    """A response as it came: status, headers (lower-case names) and exact bytes; `parse()` gives what the call would
+    have returned.
     """
 
-    async def one(
+    status: int
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    request_id: str | None
+    content: bytes = attrs.field(repr=False)
+    _result: T | ResponseError = attrs.field(repr=False, eq=False)
+
+    def parse(self) -> T:
+        """The object that the body describes. Raises `DecodeError` or `ResponseMismatch`, as the call itself would."""
+        if isinstance(self._result, ResponseError):
+            raise self._result
+        return self._result
+
+
+class RecordingCaller(Caller):
+    """The `Caller` of one raw call: it keeps the last response that was read. It has neither single flight nor cache,
+    and it resolves nothing, because only a response can be returned.
+    """
+
+    def __init__(self, caller: Caller) -> None:
+        super().__init__(caller.pipeline, caller.defaults)
+        self.response: Response | None = None
+
+    def send(
         self,
-        wanted: Request,
-        shape: type[T],
-        options: CallOptions = NO_OPTIONS,
+        request: Request,
+        read: Callable[[Response], Awaitable[T]],
         *,
-        asked: Asked | None = None,
-        settle: Callable[[], Awaitable[T | None]] | None = None,
-    ) -> T:
-        async def read(reply: Response) -> Any:
-            return raw_response(reply, lambda: object_of(reply.body, shape, asked))
+        timeout: float | Timeouts | Omit | None = OMIT,
+        resolve: Resolve[T] | None = None,
+    ) -> Coroutine[Any, Any, T]:
+        async def record(response: Response) -> T:
+            self.response = response
+            return await read(response)
 
-        return cast("T", await self.send(wanted, read, timeout=options.get("timeout", OMIT)))
-
-    def looked(
-        self, wanted: Request, shape: type[T], asked: Asked, options: CallOptions = NO_OPTIONS
-    ) -> Coroutine[Any, Any, Look[T]]:
-        async def read(reply: Response) -> Any:
-            return raw_response(reply, lambda: object_of(reply.body, shape, asked)), reply
-
-        return cast("Coroutine[Any, Any, Look[T]]", self.send(wanted, read, timeout=options.get("timeout", OMIT)))
-
-    def listing(
-        self,
-        wanted: Request,
-        shape: type[T],
-        options: CallOptions,
-        *,
-        after: str | None,
-        limit: int | None,
-        max_limit: int = 100,
-        asked: Asked | None = None,
-        shrink: Callable[[Exception], bool] | None = None,
-    ) -> Pager[T]:
-        replies: list[Response] = []
-
-        async def send(
-            request: Request,
-            read: Callable[[Response], Awaitable[Any]],
-            *,
-            timeout: float | Omit | None = OMIT,
-            settle: Callable[[], Awaitable[Any]] | None = None,
-        ) -> Any:
-            async def keep(reply: Response) -> Any:
-                replies.append(reply)
-                return await read(reply)
-
-            return await self.send(request, keep, timeout=timeout, settle=settle)
-
-        async def first() -> RawResponse[Page[T]]:
-            pager = Caller(send, self.clock).listing(
-                wanted, shape, options, after=after, limit=limit, max_limit=max_limit, asked=asked, shrink=shrink
-            )
-            page = await pager
-            return raw_response(replies[-1], lambda: page)
-
-        return cast("Pager[T]", first())
+        return super().send(request, record, timeout=timeout)
 
 
-def raw_response(reply: Response, parse: Callable[[], T]) -> RawResponse[T]:
-    return RawResponse(
-        status=reply.status,
-        # Of a repeated header the first one stays.
-        headers={name.lower(): value for name, value in reversed([*reply.headers.items()])},
-        request_id=reply.request_id,
-        content=reply.body,
-        parser=parse,
-    )
+R = TypeVar("R", bound=Resource)
 
 
-def raw(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[RawResponse[T]]]:
-    """A method of a resource that stands on a `RawCaller`, with the type that it then has."""
-    return cast("Callable[P, Awaitable[RawResponse[T]]]", method)
+def raw(resource: R, method: Callable[Concatenate[R, P], Awaitable[T]]) -> Callable[P, Awaitable[RawResponse[T]]]:
+    """A resource's method, called with a caller that records: it returns the response beside what the method made."""
+
+    async def call(*args: P.args, **kwargs: P.kwargs) -> RawResponse[T]:
+        recorder = RecordingCaller(resource._caller)  # noqa: SLF001  # defined above
+        result: T | ResponseError
+        try:
+            result = await method(type(resource)(recorder), *args, **kwargs)
+        except (DecodeError, ResponseMismatch) as error:  # a body that cannot be read is told by `parse`
+            if recorder.response is None:
+                raise
+            result = error
+        response = recorder.response
+        assert response is not None  # noqa: S101  # whatever a method returns was read from one
+        return RawResponse(
+            status=response.status,
+            # Of a repeated header the first one stays.
+            headers={name.lower(): value for name, value in reversed([*response.headers.items()])},
+            request_id=response.request_id,
+            content=response.body,
+            result=result,
+        )
+
+    update_wrapper(call, getattr(resource, method.__name__))
+    return call

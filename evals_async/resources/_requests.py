@@ -14,7 +14,7 @@ from evals_async import _json
 from evals_async._codec import encode
 from evals_async._json import JSONValue
 from evals_async._settings import checked_headers
-from evals_async._transport.messages import NO_HEADERS, Kind, Request, Sink, Upload
+from evals_async._transport.messages import NO_HEADERS, Kind, Method, Request, Sink, Upload
 from evals_async.errors import ConfigurationError, InvalidArgument
 
 
@@ -110,7 +110,7 @@ def template_of(route: str) -> tuple[str, tuple[str, ...]]:
 
 
 def request(
-    method: Literal["GET", "POST", "DELETE"],
+    method: Method,
     route: str,
     kind: Kind,
     options: CallOptions,
@@ -126,6 +126,8 @@ def request(
     Raises `InvalidArgument` for what cannot be sent, and `TypeError` for an option that there is not.
     """
     template, names = template_of(route)
+    if len(ids) != len(names):
+        raise InvalidArgument(f"the route {route} has {len(names)} names, and {len(ids)} ids are given")
     path = template % tuple(map(segment, ids, names))
     headers = extra_headers(options) if options else NO_HEADERS
     content: bytes | Upload | None = upload
@@ -140,10 +142,10 @@ def request(
     return Request(method, route, path, kind, query, headers, content, sink)
 
 
-def checked_path(path: str) -> str:
-    """A path that no `request` made. Raises `InvalidArgument` for one that would be another line, query or header."""
-    if not PATH.fullmatch(path):
-        raise InvalidArgument(f"the path {ascii(path)[:60]} must begin with a slash and be percent-encoded")
+def checked_path(path: str, name: str) -> str:
+    """A path or a route from outside. Raises `InvalidArgument` for one that would be another line, query or header."""
+    if not PATH.fullmatch(NAME.sub("x", path) if name == "the route" else path):
+        raise InvalidArgument(f"{name} {ascii(path)[:60]} must begin with a slash and be percent-encoded")
     return path
 
 

@@ -11,7 +11,7 @@ from evals_async._concurrency.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgr
 from evals_async._paging.pages import Pager
 from evals_async.models.evals import Eval, EvalDeleted
 from evals_async.models.params import DataSourceConfigInput, GraderInput, Metadata
-from evals_async.resources._caller import Caller, Identity, raw
+from evals_async.resources._caller import Caller, Fetched, Identity, Resource, raw
 from evals_async.resources._requests import OMIT, CallOptions, Omit, Order, json_body, parameters, request
 from evals_async.resources.runs import Runs, RunsWithRawResponse
 
@@ -20,17 +20,17 @@ EVAL_ID = Identity("id")
 DELETED_ID = Identity("eval_id")
 
 
-class Evals:
+class Evals(Resource):
     """The evals of a project."""
 
-    def __init__(self, call: Caller) -> None:
-        self.call = call
-        self.runs: Runs = Runs(call)
+    def __init__(self, caller: Caller) -> None:
+        super().__init__(caller)
+        self.runs: Runs = Runs(caller)
 
     @property
     def with_raw_response(self) -> "EvalsWithRawResponse":
         """The same methods, answering with status, headers and exact bytes."""
-        return EvalsWithRawResponse(Evals(self.call.raw()))
+        return EvalsWithRawResponse(self)
 
     async def create(
         self,
@@ -48,13 +48,12 @@ class Evals:
             name=OMIT if name is None else name,
             metadata=OMIT if metadata is None else metadata,
         )
-        return await self.call.one(request("POST", "/evals", "create", options, body=body), Eval, options)
+        return (await self._caller.fetch(request("POST", "/evals", "create", options, body=body), Eval, options)).value
 
     async def retrieve(self, eval_id: str, **options: Unpack[CallOptions]) -> Eval:
         """The eval of that id: GET /evals/{eval_id}. Raises `NotFound`."""
         wanted = request("GET", "/evals/{eval_id}", "read", options, (eval_id,))
-        found, _ = await self.call.look(wanted, Eval, options, asked=(EVAL_ID, (eval_id,)))
-        return found
+        return (await self._caller.fetch(wanted, Eval, options, expected=(EVAL_ID, (eval_id,)), share=True)).value
 
     async def update(
         self,
@@ -67,7 +66,7 @@ class Evals:
         """Change an eval's name or metadata, all that the API lets change: POST /evals/{eval_id}."""
         body = json_body(name=name, metadata=metadata)
         wanted = request("POST", "/evals/{eval_id}", "update", options, (eval_id,), body=body)
-        return await self.call.one(wanted, Eval, options, asked=(EVAL_ID, (eval_id,)))
+        return (await self._caller.fetch(wanted, Eval, options, expected=(EVAL_ID, (eval_id,)))).value
 
     def list(
         self,
@@ -84,16 +83,18 @@ class Evals:
         for all.
         """
         wanted = request("GET", "/evals", "read", options, query=parameters(order=order, order_by=order_by))
-        return self.call.listing(wanted, Eval, options, after=after, limit=limit)
+        return self._caller.listing(wanted, Eval, options, after=after, limit=limit)
 
     async def delete(self, eval_id: str, **options: Unpack[CallOptions]) -> EvalDeleted:
         """Delete an eval with its runs: DELETE /evals/{eval_id}."""
         wanted = request("DELETE", "/evals/{eval_id}", "delete", options, (eval_id,))
 
-        async def gone() -> EvalDeleted:
-            return EvalDeleted(object="eval.deleted", deleted=True, eval_id=eval_id, assumed=True)
+        async def gone() -> Fetched[EvalDeleted]:
+            return Fetched(EvalDeleted(object="eval.deleted", deleted=True, eval_id=eval_id, assumed=True))
 
-        return await self.call.one(wanted, EvalDeleted, options, asked=(DELETED_ID, (eval_id,)), settle=gone)
+        return (
+            await self._caller.fetch(wanted, EvalDeleted, options, expected=(DELETED_ID, (eval_id,)), resolve=gone)
+        ).value
 
     @overload
     async def retrieve_many(
@@ -144,8 +145,8 @@ class EvalsWithRawResponse:
 
     def __init__(self, evals: Evals) -> None:
         self.runs: RunsWithRawResponse = RunsWithRawResponse(evals.runs)
-        self.create = raw(evals.create)
-        self.retrieve = raw(evals.retrieve)
-        self.update = raw(evals.update)
-        self.list = raw(evals.list)
-        self.delete = raw(evals.delete)
+        self.create = raw(evals, Evals.create)
+        self.retrieve = raw(evals, Evals.retrieve)
+        self.update = raw(evals, Evals.update)
+        self.list = raw(evals, Evals.list)
+        self.delete = raw(evals, Evals.delete)

@@ -15,7 +15,7 @@ from evals_async._paging.pages import Pager
 from evals_async._transport.messages import Response, Upload
 from evals_async.errors import InvalidArgument
 from evals_async.models.files import File, FileDeleted
-from evals_async.resources._caller import Caller, Identity, raw
+from evals_async.resources._caller import Fetched, Identity, Resource, raw
 from evals_async.resources._requests import OMIT, CallOptions, Order, parameters, request, text_of
 
 
@@ -88,16 +88,13 @@ class PartFile:
             self.part.unlink(missing_ok=True)
 
 
-class Files:
+class Files(Resource):
     """The files of a project."""
-
-    def __init__(self, call: Caller) -> None:
-        self.call = call
 
     @property
     def with_raw_response(self) -> "FilesWithRawResponse":
         """The same methods, answering with status, headers and exact bytes."""
-        return FilesWithRawResponse(Files(self.call.raw()))
+        return FilesWithRawResponse(self)
 
     async def create(
         self,
@@ -117,13 +114,14 @@ class Files:
         for name, value in (expires_after or {}).items():
             fields.append((f"expires_after[{name}]", text_of(f"expires_after.{name}", value)))
         upload = uploadable(file, tuple(fields))
-        return await self.call.one(request("POST", "/files", "create", options, upload=upload), File, options)
+        return (
+            await self._caller.fetch(request("POST", "/files", "create", options, upload=upload), File, options)
+        ).value
 
     async def retrieve(self, file_id: str, **options: Unpack[CallOptions]) -> File:
         """What is known of a file: GET /files/{file_id}. Raises `NotFound`."""
         wanted = request("GET", "/files/{file_id}", "read", options, (file_id,))
-        found, _ = await self.call.look(wanted, File, options, asked=(FILE_ID, (file_id,)))
-        return found
+        return (await self._caller.fetch(wanted, File, options, expected=(FILE_ID, (file_id,)), share=True)).value
 
     def list(
         self,
@@ -136,7 +134,7 @@ class Files:
     ) -> Pager[File]:
         """The files of the project, newest first unless `order` says otherwise: GET /files. `limit` is 1 to 10,000."""
         wanted = request("GET", "/files", "read", options, query=parameters(purpose=purpose, order=order))
-        return self.call.listing(wanted, File, options, after=after, limit=limit, max_limit=MAX_FILES_PER_PAGE)
+        return self._caller.listing(wanted, File, options, after=after, limit=limit, max_limit=MAX_FILES_PER_PAGE)
 
     @overload
     async def content(self, file_id: str, **options: Unpack[CallOptions]) -> FileBytes: ...
@@ -155,11 +153,11 @@ class Files:
         """
         if to is None:
             wanted = request("GET", "/files/{file_id}/content", "read", options, (file_id,))
-            return await self.call.send(wanted, file_bytes, timeout=options.get("timeout", OMIT))
+            return await self._caller.send(wanted, file_bytes, timeout=options.get("timeout", OMIT))
         sink = PartFile(Path(to))
         wanted = request("GET", "/files/{file_id}/content", "read", options, (file_id,), sink=sink)
         try:
-            await self.call.send(wanted, file_bytes, timeout=options.get("timeout", OMIT))
+            await self._caller.send(wanted, file_bytes, timeout=options.get("timeout", OMIT))
             sink.keep()
         except BaseException:
             sink.discard()
@@ -169,11 +167,13 @@ class Files:
     async def delete(self, file_id: str, **options: Unpack[CallOptions]) -> FileDeleted:
         """Delete a file: DELETE /files/{file_id}."""
 
-        async def gone() -> FileDeleted:
-            return FileDeleted(object="file", id=file_id, deleted=True, assumed=True)
+        async def gone() -> Fetched[FileDeleted]:
+            return Fetched(FileDeleted(object="file", id=file_id, deleted=True, assumed=True))
 
         wanted = request("DELETE", "/files/{file_id}", "delete", options, (file_id,))
-        return await self.call.one(wanted, FileDeleted, options, asked=(FILE_ID, (file_id,)), settle=gone)
+        return (
+            await self._caller.fetch(wanted, FileDeleted, options, expected=(FILE_ID, (file_id,)), resolve=gone)
+        ).value
 
     @overload
     async def retrieve_many(
@@ -219,8 +219,8 @@ class Files:
         return fan_out(self.retrieve, file_ids, concurrency=concurrency, on_progress=on_progress)
 
 
-async def file_bytes(reply: Response) -> FileBytes:
-    return FileBytes(reply.body)
+async def file_bytes(response: Response) -> FileBytes:
+    return FileBytes(response.body)
 
 
 def uploadable(file: FileInput, fields: tuple[tuple[str, str], ...]) -> Upload:
@@ -252,7 +252,7 @@ class FilesWithRawResponse:
     """`Files`, answering with `RawResponse`. For a content's exact bytes, `content` itself will do."""
 
     def __init__(self, files: Files) -> None:
-        self.create = raw(files.create)
-        self.retrieve = raw(files.retrieve)
-        self.list = raw(files.list)
-        self.delete = raw(files.delete)
+        self.create = raw(files, Files.create)
+        self.retrieve = raw(files, Files.retrieve)
+        self.list = raw(files, Files.list)
+        self.delete = raw(files, Files.delete)

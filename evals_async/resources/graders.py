@@ -8,23 +8,20 @@ from typing import Unpack
 
 from evals_async.models.grader_runs import GraderRun, GraderValidation
 from evals_async.models.params import GraderInput, Json
-from evals_async.resources._caller import Caller, raw
+from evals_async.resources._caller import Resource, raw
 from evals_async.resources._requests import OMIT, CallOptions, json_body, request
 
 
 GRADERS = "/fine_tuning/alpha/graders"
 
 
-class Graders:
+class Graders(Resource):
     """Graders by themselves."""
-
-    def __init__(self, call: Caller) -> None:
-        self.call = call
 
     @property
     def with_raw_response(self) -> "GradersWithRawResponse":
         """The same methods, answering with status, headers and exact bytes."""
-        return GradersWithRawResponse(Graders(self.call.raw()))
+        return GradersWithRawResponse(self)
 
     async def run(
         self,
@@ -39,7 +36,11 @@ class Graders:
         `model_sample` is what `{{ sample.output_text }}` stands for, `item` what `{{ item }}` does.
         """
         body = json_body(grader=grader, model_sample=model_sample, item=OMIT if item is None else item)
-        return await self.call.one(request("POST", f"{GRADERS}/run", "create", options, body=body), GraderRun, options)
+        return (
+            await self._caller.fetch(
+                request("POST", f"{GRADERS}/run", "create", options, body=body), GraderRun, options
+            )
+        ).value
 
     async def validate(self, *, grader: GraderInput, **options: Unpack[CallOptions]) -> GraderValidation:
         """Have a grader's definition checked: POST /fine_tuning/alpha/graders/validate.
@@ -49,12 +50,12 @@ class Graders:
         body = json_body(grader=grader)
         # It changes nothing, so that it may be sent again like an update.
         wanted = request("POST", f"{GRADERS}/validate", "update", options, body=body)
-        return await self.call.one(wanted, GraderValidation, options)
+        return (await self._caller.fetch(wanted, GraderValidation, options)).value
 
 
 class GradersWithRawResponse:
     """`Graders`, answering with `RawResponse`."""
 
     def __init__(self, graders: Graders) -> None:
-        self.run = raw(graders.run)
-        self.validate = raw(graders.validate)
+        self.run = raw(graders, Graders.run)
+        self.validate = raw(graders, Graders.validate)

@@ -11,7 +11,7 @@ from evals_async._paging.pages import Pager, too_heavy
 from evals_async.errors import InvalidArgument
 from evals_async.models.output_items import OutputItem
 from evals_async.models.runs import EvalRun
-from evals_async.resources._caller import Caller, Identity, raw
+from evals_async.resources._caller import Identity, Resource, raw
 from evals_async.resources._requests import CallOptions, Order, parameters, request
 
 
@@ -50,16 +50,13 @@ def ids_of(run: RunKey, eval_id: str | None) -> tuple[str, str]:
     return found, run_id
 
 
-class OutputItems:
+class OutputItems(Resource):
     """The output items of runs."""
-
-    def __init__(self, call: Caller) -> None:
-        self.call = call
 
     @property
     def with_raw_response(self) -> "OutputItemsWithRawResponse":
         """The same methods, answering with status, headers and exact bytes."""
-        return OutputItemsWithRawResponse(OutputItems(self.call.raw()))
+        return OutputItemsWithRawResponse(self)
 
     async def retrieve(
         self, output_item_id: str, *, run_id: RunKey, eval_id: str | None = None, **options: Unpack[CallOptions]
@@ -67,8 +64,7 @@ class OutputItems:
         """One output item: GET /evals/{eval_id}/runs/{run_id}/output_items/{output_item_id}. Raises `NotFound`."""
         ids = (*ids_of(run_id, eval_id), output_item_id)
         wanted = request("GET", ITEM, "read", options, ids)
-        found, _ = await self.call.look(wanted, OutputItem, options, asked=(ITEM_IDS, ids))
-        return found
+        return (await self._caller.fetch(wanted, OutputItem, options, expected=(ITEM_IDS, ids), share=True)).value
 
     def list(
         self,
@@ -89,8 +85,8 @@ class OutputItems:
         """
         ids = ids_of(run_id, eval_id)
         wanted = request("GET", ITEMS, "read", options, ids, query=parameters(order=order, status=status))
-        return self.call.listing(
-            wanted, OutputItem, options, after=after, limit=limit, asked=(RUN_OF_ITEM, ids), shrink=too_heavy
+        return self._caller.listing(
+            wanted, OutputItem, options, after=after, limit=limit, expected=(RUN_OF_ITEM, ids), shrink=too_heavy
         )
 
     @overload
@@ -181,5 +177,5 @@ class OutputItemsWithRawResponse:
     """`OutputItems`, answering with `RawResponse`."""
 
     def __init__(self, output_items: OutputItems) -> None:
-        self.retrieve = raw(output_items.retrieve)
-        self.list = raw(output_items.list)
+        self.retrieve = raw(output_items, OutputItems.retrieve)
+        self.list = raw(output_items, OutputItems.list)

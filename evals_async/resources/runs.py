@@ -15,7 +15,7 @@ from evals_async._transport.delays import poll_delay
 from evals_async.errors import ApiError, BodyTooLarge, RunFailed
 from evals_async.models.params import Metadata, RunDataSourceInput
 from evals_async.models.runs import EvalRun, RunDeleted
-from evals_async.resources._caller import Caller, Identity, raw
+from evals_async.resources._caller import Caller, Fetched, Identity, Resource, raw
 from evals_async.resources._requests import NO_OPTIONS, OMIT, CallOptions, Order, json_body, parameters, request
 from evals_async.resources.output_items import OutputItems, OutputItemsWithRawResponse, R, RunKey, ids_of
 
@@ -35,20 +35,20 @@ EVAL_OF_RUN = Identity("eval_id")
 DELETED_ID = Identity("run_id")
 
 
-class Runs:
+class Runs(Resource):
     """The runs of evals.
 
     Wherever a run is named, its id with `eval_id=` beside it, a pair `(eval_id, run_id)`, or an `EvalRun` will do.
     """
 
-    def __init__(self, call: Caller) -> None:
-        self.call = call
-        self.output_items: OutputItems = OutputItems(call)
+    def __init__(self, caller: Caller) -> None:
+        super().__init__(caller)
+        self.output_items: OutputItems = OutputItems(caller)
 
     @property
     def with_raw_response(self) -> "RunsWithRawResponse":
         """The same methods, answering with status, headers and exact bytes."""
-        return RunsWithRawResponse(Runs(self.call.raw()))
+        return RunsWithRawResponse(self)
 
     async def create(
         self,
@@ -66,14 +66,15 @@ class Runs:
             metadata=OMIT if metadata is None else metadata,
         )
         wanted = request("POST", RUNS, "create", options, (eval_id,), body=body)
-        return await self.call.one(wanted, EvalRun, options, asked=(EVAL_OF_RUN, (eval_id,)))
+        return (await self._caller.fetch(wanted, EvalRun, options, expected=(EVAL_OF_RUN, (eval_id,)))).value
 
     async def retrieve(self, run_id: RunKey, *, eval_id: str | None = None, **options: Unpack[CallOptions]) -> EvalRun:
         """A run as it is now: GET /evals/{eval_id}/runs/{run_id}. Raises `NotFound`."""
         ids = ids_of(run_id, eval_id)
         wanted = request("GET", RUN, "read", options, ids)
-        run, _ = await self.call.look(wanted, EvalRun, options, asked=(RUN_IDS, ids), final=is_terminal)
-        return run
+        return (
+            await self._caller.fetch(wanted, EvalRun, options, expected=(RUN_IDS, ids), final=is_terminal, share=True)
+        ).value
 
     def list(
         self,
@@ -91,8 +92,14 @@ class Runs:
         for all.
         """
         wanted = request("GET", RUNS, "read", options, (eval_id,), query=parameters(order=order, status=status))
-        return self.call.listing(
-            wanted, EvalRun, options, after=after, limit=limit, asked=(EVAL_OF_RUN, (eval_id,)), shrink=body_too_large
+        return self._caller.listing(
+            wanted,
+            EvalRun,
+            options,
+            after=after,
+            limit=limit,
+            expected=(EVAL_OF_RUN, (eval_id,)),
+            shrink=body_too_large,
         )
 
     async def cancel(self, run_id: RunKey, *, eval_id: str | None = None, **options: Unpack[CallOptions]) -> EvalRun:
@@ -104,13 +111,14 @@ class Runs:
         """
         ids = ids_of(run_id, eval_id)
 
-        async def look() -> EvalRun | None:
-            run = await self.call.one(request("GET", RUN, "read", options, ids), EvalRun, asked=(RUN_IDS, ids))
-            return run if run.status in CANCELED else None
+        async def look() -> Fetched[EvalRun] | None:
+            wanted = request("GET", RUN, "read", options, ids)
+            fetched = await self._caller.fetch(wanted, EvalRun, expected=(RUN_IDS, ids))
+            return fetched if fetched.value.status in CANCELED else None
 
         async def post(route: str) -> EvalRun:
             wanted = request("POST", route, "cancel", options, ids)
-            return await self.call.one(wanted, EvalRun, options, asked=(RUN_IDS, ids), settle=look)
+            return (await self._caller.fetch(wanted, EvalRun, options, expected=(RUN_IDS, ids), resolve=look)).value
 
         try:
             return await post(RUN + "/cancel")
@@ -129,11 +137,13 @@ class Runs:
         """Delete a run with its output items: DELETE /evals/{eval_id}/runs/{run_id}."""
         ids = ids_of(run_id, eval_id)
 
-        async def gone() -> RunDeleted:
-            return RunDeleted(object="eval.run.deleted", deleted=True, run_id=ids[1], assumed=True)
+        async def gone() -> Fetched[RunDeleted]:
+            return Fetched(RunDeleted(object="eval.run.deleted", deleted=True, run_id=ids[1], assumed=True))
 
         wanted = request("DELETE", RUN, "delete", options, ids)
-        return await self.call.one(wanted, RunDeleted, options, asked=(DELETED_ID, ids[1:]), settle=gone)
+        return (
+            await self._caller.fetch(wanted, RunDeleted, options, expected=(DELETED_ID, ids[1:]), resolve=gone)
+        ).value
 
     async def wait(
         self,
@@ -154,11 +164,11 @@ class Runs:
         end but `completed`.
         """
         key = ids_of(run_id, eval_id)
-        watch = RunWatcher(self.call, raise_on_failure)
+        watch = RunWatcher(self._caller, raise_on_failure)
         return await poll_until(
             lambda: watch.look(key),
             watch.is_over,
-            clock=self.call.clock,
+            clock=self._caller.clock,
             timeout=timeout,
             pace=pace,
             on_poll=on_poll,
@@ -182,12 +192,12 @@ class Runs:
 
         What `wait` would raise is the outcome's `error`.
         """
-        watch = RunWatcher(self.call, raise_on_failure)
+        watch = RunWatcher(self._caller, raise_on_failure)
         return poll_many(
             lambda run: watch.look(run, eval_id),
             watch.is_over,
             run_ids,
-            clock=self.call.clock,
+            clock=self._caller.clock,
             timeout=timeout,
             pace=pace,
             on_poll=on_poll,
@@ -300,8 +310,8 @@ class RunWatcher:
     Says once, in the log, which status it does not know and keeps waiting for.
     """
 
-    def __init__(self, call: Caller, raise_on_failure: bool) -> None:
-        self.call = call
+    def __init__(self, caller: Caller, raise_on_failure: bool) -> None:
+        self.caller = caller
         self.raise_on_failure = raise_on_failure
         self.delays: dict[str, float | None] = {}
         self.logged: set[str] = set()
@@ -309,8 +319,9 @@ class RunWatcher:
     async def look(self, run_id: RunKey, eval_id: str | None = None) -> EvalRun:
         ids = ids_of(run_id, eval_id)
         wanted = request("GET", RUN, "read", NO_OPTIONS, ids)
-        run, reply = await self.call.look(wanted, EvalRun, asked=(RUN_IDS, ids), final=is_terminal)
-        self.delays[run.id] = poll_delay(reply, self.call.clock.time()) if reply is not None else None
+        fetching = self.caller.fetch(wanted, EvalRun, expected=(RUN_IDS, ids), share=True, final=is_terminal)
+        run, response = await fetching
+        self.delays[run.id] = None if response is None else poll_delay(response, self.caller.clock.time())
         return run
 
     def delay(self, run: EvalRun) -> float | None:
@@ -344,8 +355,8 @@ class RunsWithRawResponse:
 
     def __init__(self, runs: Runs) -> None:
         self.output_items: OutputItemsWithRawResponse = OutputItemsWithRawResponse(runs.output_items)
-        self.create = raw(runs.create)
-        self.retrieve = raw(runs.retrieve)
-        self.list = raw(runs.list)
-        self.cancel = raw(runs.cancel)
-        self.delete = raw(runs.delete)
+        self.create = raw(runs, Runs.create)
+        self.retrieve = raw(runs, Runs.retrieve)
+        self.list = raw(runs, Runs.list)
+        self.cancel = raw(runs, Runs.cancel)
+        self.delete = raw(runs, Runs.delete)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from doubles import caller_of
 from faults.harness import EVAL, LISTINGS, READS, Do, create_eval, told, with_faults
 from transport.faultserver import FaultServer, answer, raw
 from transport.harness import assert_plain
@@ -73,8 +74,8 @@ def test_a_client_is_made_before_there_is_a_loop() -> None:
 
     async def use() -> str | None:
         async with FaultServer(told(EVAL)) as server:
-            client.pipeline.transport.base_url = server.url
-            assert client.pipeline.transport.line is None
+            caller_of(client).pipeline.transport.base_url = server.url
+            assert caller_of(client).pipeline.transport.line is None
             async with client:
                 return (await client.evals.retrieve("eval_1")).name
 

@@ -131,7 +131,7 @@ async def test_a_delete_whose_answer_is_lost(server: LocalServer, client: EvalsC
 
 
 @pytest.mark.parametrize("status", [400, 409])
-async def test_a_cancel_that_is_settled_by_a_look(status: int) -> None:
+async def test_a_cancel_that_is_resolved_by_a_look(status: int) -> None:
     """W04: whether the server then says 400 or 409, the run's status decides."""
     refusal = {"error": {"message": "Run is already canceled"}}
     scenes = (raw(b"", then="rst"), told(refusal, status), told({**RUN, "status": "canceled"}))

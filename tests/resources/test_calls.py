@@ -2,23 +2,18 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
-from doubles import FakeClock, reply_of
+from doubles import FakeClock, caller_over, reply_of
 from resources.session_double import Answer, SessionDouble
 
-from evals_async import EvalsClient, LRUCache
+from evals_async import EvalsClient, LRUCache, Request, Response
 from evals_async._concurrency.sharing import Cache, SingleFlight
-from evals_async._transport.messages import Request, Response
 from evals_async.errors import DecodeError, EvalsError, NotFound, ResponseMismatch
 from evals_async.models import EvalRun
-from evals_async.resources import Caller, Runs
-
-
-T = TypeVar("T")
+from evals_async.resources import Runs
 
 
 def body_of(run: dict[str, Any]) -> bytes:
@@ -26,7 +21,7 @@ def body_of(run: dict[str, Any]) -> bytes:
 
 
 class Wire:
-    """A `Send` that answers when it is told to, and counts who asked."""
+    """Responds when it is told to, and counts who asked."""
 
     def __init__(self, *bodies: bytes) -> None:
         self.bodies = list(bodies)
@@ -34,19 +29,12 @@ class Wire:
         self.open = asyncio.Event()
         self.open.set()
 
-    async def __call__(
-        self,
-        request: Request,
-        read: Callable[[Response], Awaitable[T]],
-        *,
-        timeout: object = None,
-        settle: object = None,
-    ) -> T:
+    async def __call__(self, request: Request) -> Response:
         self.asked.append(request.path)
         await asyncio.sleep(0)  # as every network: others get their turn meanwhile
         await self.open.wait()
         body = self.bodies.pop(0) if len(self.bodies) > 1 else self.bodies[0]
-        return await read(reply_of(body))
+        return reply_of(body)
 
 
 QUEUED = body_of({"id": "r1", "eval_id": "e1", "status": "queued"})
@@ -54,7 +42,7 @@ DONE = b'{ "id": "r1", "eval_id": "e1", "status": "completed", "new_field": [1.0
 
 
 def runs(wire: Wire, *, flight: SingleFlight | None = None, cache: Cache | None = None, scope: str = "") -> Runs:
-    return Runs(Caller(wire, FakeClock(), flight=flight, cache=cache, scope=scope))
+    return Runs(caller_over(wire, flight=flight, cache=cache, scope=scope))
 
 
 # --- single flight ----------------------------------------------------------------------------------------------------
@@ -245,10 +233,10 @@ async def test_raw_response(client: EvalsClient, seam: SessionDouble) -> None:
 
 
 async def test_raw_answers_are_not_shared(client: EvalsClient, seam: SessionDouble) -> None:
-    """Each raw call has a request of its own, and a body that cannot be read is the business of `parse()`."""
+    """Each raw call has requests of its own, and a body that stays unreadable is told by `parse()`."""
     seam.gives(Answer(b"<html>", headers={"Content-Type": "text/html"}))
     first, _ = await asyncio.gather(*[client.evals.with_raw_response.retrieve("e1") for _ in range(2)])
-    assert (2, b"<html>") == (len(seam.sent), first.content)
+    assert (4, b"<html>") == (len(seam.sent), first.content)
     with pytest.raises(DecodeError, match="HTML"):
         first.parse()
     seam.gives({"id": "e2"})

@@ -2,28 +2,23 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
 
 import pytest
-from doubles import FakeClock, reply_of
+from doubles import caller_over, reply_of
 
-from evals_async._transport.messages import Request, Response
+from evals_async import Request, Response
 from evals_async.errors import DecodeError, ResponseMismatch
-from evals_async.resources._caller import LARGE_PAGE, Caller
+from evals_async.resources._caller import LARGE_PAGE
 from evals_async.resources.output_items import OutputItems
-
-
-T = TypeVar("T")
 
 
 def items_of(body: object) -> OutputItems:
     """The resource, whose server answers everything with that body."""
 
-    async def send(request: Request, read: Callable[[Response], Awaitable[T]], **options: Any) -> T:
-        return await read(reply_of(json.dumps(body).encode()))
+    async def respond(request: Request) -> Response:
+        return reply_of(json.dumps(body).encode())
 
-    return OutputItems(Caller(send, FakeClock()))
+    return OutputItems(caller_over(respond))
 
 
 def page(**last: object) -> dict[str, object]:

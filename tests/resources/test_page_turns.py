@@ -2,15 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
-from doubles import FakeClock, reply_of
+from doubles import caller_over, reply_of
 
+from evals_async import Request, Response
 from evals_async._codec import decode_page
 from evals_async._paging.pages import PageBody
-from evals_async._transport.messages import Request, Response
 from evals_async.errors import DecodeError
 from evals_async.resources import _caller as call
 from evals_async.resources.output_items import OutputItems
@@ -35,7 +34,7 @@ class ManyListings:
         self.go = asyncio.Event()
         self.last = last
         self.log: list[str] = []
-        self.items = OutputItems(call.Caller(self.send, FakeClock()))
+        self.items = OutputItems(caller_over(self.respond))
 
         def logged(data: bytes, shape: type[T]) -> PageBody[T]:
             if data is self.last:
@@ -44,11 +43,11 @@ class ManyListings:
 
         monkeypatch.setattr(call, "decode_page", logged)
 
-    async def send(self, request: Request, read: Callable[[Response], Awaitable[T]], **options: Any) -> T:
+    async def respond(self, request: Request) -> Response:
         if dict(request.query).get("after") is None:
-            return await read(reply_of(FIRST))
+            return reply_of(FIRST)
         await self.go.wait()
-        return await read(reply_of(self.last))
+        return reply_of(self.last)
 
     async def reader(self) -> None:
         async for item in self.items.list("r1", eval_id="e1"):

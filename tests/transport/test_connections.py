@@ -270,21 +270,21 @@ async def test_only_creates_carry_an_idempotency_key() -> None:
         assert [None] * 4 == [seen.header("idempotency-key") for seen in server.seen]
 
 
-async def settle_with(value: bytes | None) -> tuple[Callable[[], Awaitable[bytes | None]], list[int]]:
+async def resolve_with(value: bytes | None) -> tuple[Callable[[], Awaitable[bytes | None]], list[int]]:
     asked: list[int] = []
 
-    async def settle() -> bytes | None:
+    async def resolve() -> bytes | None:
         asked.append(1)
         return value
 
-    return settle, asked
+    return resolve, asked
 
 
-async def test_a_delete_whose_answer_was_lost_is_settled_by_404() -> None:
+async def test_a_delete_whose_answer_was_lost_is_resolved_by_404() -> None:
     """W03: gone is gone."""
-    settle, asked = await settle_with(b"deleted, assumed")
+    resolve, asked = await resolve_with(b"deleted, assumed")
     async with serving(raw(b"", then="rst"), answer(404)) as (server, pipeline):
-        sent = pipeline.send(request("delete"), body_of, timeouts=TIMES, policy=POLICY, settle=settle)
+        sent = pipeline.send(request("delete"), body_of, timeouts=TIMES, policy=POLICY, resolve=resolve)
         assert b"deleted, assumed" == await sent
         assert 2 == len(server.seen)
         assert [1] == asked
@@ -292,30 +292,30 @@ async def test_a_delete_whose_answer_was_lost_is_settled_by_404() -> None:
 
 async def test_a_delete_of_what_never_was_is_not_found() -> None:
     """A 404 that follows nothing doubtful is an error."""
-    settle, asked = await settle_with(b"deleted, assumed")
+    resolve, asked = await resolve_with(b"deleted, assumed")
     async with serving(answer(404)) as (_, pipeline):
         with pytest.raises(Exception, match=r"^404") as caught:
-            await pipeline.send(request("delete"), body_of, timeouts=TIMES, policy=POLICY, settle=settle)
+            await pipeline.send(request("delete"), body_of, timeouts=TIMES, policy=POLICY, resolve=resolve)
         assert not asked
         assert not caught.value.maybe_executed  # type: ignore[attr-defined]  # an ApiError, by its text
 
 
 @pytest.mark.parametrize("second", [answer(400), answer(409), raw(b"", then="rst")], ids=["400", "409", "lost again"])
-async def test_a_cancel_whose_answer_was_lost_is_settled_by_a_look(second: Scene) -> None:
+async def test_a_cancel_whose_answer_was_lost_is_resolved_by_a_look(second: Scene) -> None:
     """W04: what the run says decides."""
-    settle, asked = await settle_with(b"canceled run")
+    resolve, asked = await resolve_with(b"canceled run")
     async with serving(raw(b"", then="rst"), second) as (_, pipeline):
-        sent = pipeline.send(request("cancel"), body_of, timeouts=TIMES, policy=POLICY, settle=settle)
+        sent = pipeline.send(request("cancel"), body_of, timeouts=TIMES, policy=POLICY, resolve=resolve)
         assert b"canceled run" == await sent
         assert [1] == asked
 
 
 async def test_a_cancel_that_did_not_take_effect_is_an_error() -> None:
     """W04: `None` from the look leaves the error, and no doubt."""
-    settle, _ = await settle_with(None)
+    resolve, _ = await resolve_with(None)
     async with serving(raw(b"", then="rst"), answer(400)) as (_, pipeline):
         with pytest.raises(Exception, match=r"^400") as caught:
-            await pipeline.send(request("cancel"), body_of, timeouts=TIMES, policy=POLICY, settle=settle)
+            await pipeline.send(request("cancel"), body_of, timeouts=TIMES, policy=POLICY, resolve=resolve)
         assert not caught.value.maybe_executed  # type: ignore[attr-defined]  # an ApiError, by its text
 
 
@@ -323,11 +323,11 @@ async def test_a_look_that_fails_leaves_the_error_and_the_doubt() -> None:
     """W04: the error of the look does not hide the error of the cancel."""
     async with serving(raw(b"", then="rst"), answer(400), answer(404)) as (_, pipeline):
 
-        async def settle() -> bytes | None:
+        async def resolve() -> bytes | None:
             return await pipeline.send(request(), body_of, timeouts=TIMES, policy=POLICY)
 
         with pytest.raises(Exception, match=r"^400") as caught:
-            await pipeline.send(request("cancel"), body_of, timeouts=TIMES, policy=POLICY, settle=settle)
+            await pipeline.send(request("cancel"), body_of, timeouts=TIMES, policy=POLICY, resolve=resolve)
         assert "failed too" in str(caught.value)
         assert caught.value.maybe_executed  # type: ignore[attr-defined]  # an ApiError, by its text
         assert_plain(caught.value)

@@ -10,15 +10,13 @@ from collections.abc import Mapping
 
 import attrs
 
+from evals_async import EvalsClient, Response, RetryPolicy, Timeouts
 from evals_async._paging.listing import too_heavy
 from evals_async._store import Kind
-from evals_async._transport import Response, RetryPolicy, Timeouts
 from evals_async.archive.export.arrivals import Arrivals, page_of
 from evals_async.archive.export.cursor import StoredCursor, smaller
 from evals_async.archive.export.outages import MAX_SERVER_DELAY
-from evals_async.client import EvalsClient
 from evals_async.errors import RequestError
-from evals_async.resources._requests import parameters, request
 
 
 ROUTES: Mapping[Kind, str] = {
@@ -78,16 +76,17 @@ class Fetcher:
     async def page(self, kind: Kind, parents: tuple[str, ...], place: StoredCursor) -> tuple[Arrivals, StoredCursor]:
         """The page after `place`, and the place with the page size that the server could bear."""
 
-        async def read(reply: Response) -> Arrivals:
-            self.received += len(reply.body)
-            return page_of(reply.body, kind, parents)
+        async def read(response: Response) -> Arrivals:
+            self.received += len(response.body)
+            return page_of(response.body, kind, parents)
 
         purpose = "evals" if kind == "files" else None
         while True:
-            query = parameters(after=place.after, limit=place.limit, order="asc", purpose=purpose)
+            query = {"after": place.after, "limit": place.limit, "order": "asc", "purpose": purpose}
+            request = self.client.request("GET", ROUTES[kind], ids=parents, query=query)
             self.requests += 1
             try:
-                arrivals = await self.client.send(request("GET", ROUTES[kind], "read", {}, parents, query=query), read)
+                arrivals = await self.client.send(request, read)
             except RequestError as error:
                 if place.limit == 1 or not too_heavy(error):
                     raise
@@ -97,21 +96,15 @@ class Fetcher:
 
     async def object(self, kind: str, *ids: str) -> bytes:
         """The exact JSON text of one object."""
-
-        async def read(reply: Response) -> bytes:
-            self.received += len(reply.body)
-            return reply.body
-
         self.requests += 1
-        return await self.client.send(request("GET", OBJECTS[kind], "read", {}, ids), read)
+        response = await self.client.send(self.client.request("GET", OBJECTS[kind], ids=ids))
+        self.received += len(response.body)
+        return response.body
 
     async def content(self, file_id: str, spool: Spool) -> None:
         """Put a file's content into `spool`."""
-
-        async def read(reply: Response) -> None:
-            self.received += spool.size
-
         self.requests += 1
-        route = "/files/{file_id}/content"
-        await self.client.send(request("GET", route, "read", {}, (file_id,), sink=spool), read)
+        request = self.client.request("GET", "/files/{file_id}/content", ids=(file_id,), sink=spool)
+        await self.client.send(request)
+        self.received += spool.size
         spool.file.seek(0)

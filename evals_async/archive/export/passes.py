@@ -109,7 +109,7 @@ async def export(
     with WriterLock(database.path):
         try:
             await database.atomic(ledger.sign_in, os.getpid(), socket.gethostname(), clock.time())
-            server = server_name(client.settings.base_url)
+            server = server_name(client.base_url)
             current, resumed = await database.atomic(take_up, server, selection, terms, clock.time())
             exporter = Exporter(
                 database,

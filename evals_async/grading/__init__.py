@@ -1,1 +1,16 @@
-"""Grading: graders, templates, similarity metrics and the formulas of `multi` graders. Pure functions of JSON."""
+"""Grading: what a criterion of an eval says about a row, without a server, a client or an archive.
+
+from evals_async.grading import grade
+
+criterion = {"type": "string_check", "name": "same", "operation": "eq",
+             "input": "{{ sample.output_text }}", "reference": "{{ item.answer }}"}
+given = await grade(criterion, item={"answer": "4"}, sample={"output_text": "4"})
+given.passed
+"""
+
+from evals_async.grading.grade import Grade
+from evals_async.grading.grading import grade
+from evals_async.grading.templates import TemplateError, render, render_messages
+
+
+__all__ = ["Grade", "TemplateError", "grade", "render", "render_messages"]

@@ -1,15 +1,8 @@
-"""What a grader says about a row: string checks and text similarity, over templates.
-
-Pure functions. Graders that need a model, and Python graders, raise `Unavailable` with the reason: this server has no
-models, and runs no code that came with a request.
-"""
+"""String checks and text similarity: graders that need no model. Pure functions over templates."""
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
-import attrs
-
-from evals_async._json import JSONObject, NotJSON, as_array, as_object, parse
+from evals_async._json import JSONObject
 from evals_async.grading.similarity import METRICS, Unavailable
 from evals_async.grading.templates import render
 
@@ -21,6 +14,38 @@ STRING_CHECKS: Mapping[str, Callable[[str, str], bool]] = {
     "ilike": lambda text, reference: reference.casefold() in text.casefold(),
 }
 
+
+def texts_of(criterion: JSONObject, namespaces: Mapping[str, object]) -> tuple[str, str]:
+    """The input and the reference of a criterion, filled. Raises `TemplateError`."""
+    return render(str(criterion.get("input") or ""), namespaces), render(
+        str(criterion.get("reference") or ""), namespaces
+    )
+
+
+def string_check(criterion: JSONObject, namespaces: Mapping[str, object]) -> tuple[float, bool]:
+    """Score and verdict of a string check. Raises `TemplateError`, and `Unavailable` for an unknown operation."""
+    operation = str(criterion.get("operation"))
+    if operation not in STRING_CHECKS:
+        raise Unavailable(f"there is no operation {operation}: a string_check has {', '.join(STRING_CHECKS)}")
+    passed = STRING_CHECKS[operation](*texts_of(criterion, namespaces))
+    return (1.0 if passed else 0.0), passed
+
+
+def passes(criterion: JSONObject, score: float, default: float = 0.0) -> bool:
+    """Is the score enough? Where the criterion has no `pass_threshold`, `default` decides."""
+    threshold = criterion.get("pass_threshold")
+    return score >= (threshold if isinstance(threshold, int | float) else default)
+
+
+def text_similarity(criterion: JSONObject, namespaces: Mapping[str, object]) -> tuple[float, bool]:
+    """Score and verdict of a text similarity grader, `cosine` excepted. Raises `TemplateError` and `Unavailable`."""
+    metric = str(criterion.get("evaluation_metric"))
+    if metric not in METRICS:
+        raise Unavailable(f"there is no metric {metric}: text_similarity has {', '.join(METRICS)}, cosine")
+    score = METRICS[metric](*texts_of(criterion, namespaces))
+    return score, passes(criterion, score)
+
+
 WHY_NOT: Mapping[str, str] = {
     "label_model": "a label_model grader needs a model, and this server has none",
     "score_model": "a score_model grader needs a model, and this server has none",
@@ -28,50 +53,11 @@ WHY_NOT: Mapping[str, str] = {
 }
 
 
-@attrs.frozen
-class Grade:
-    """A score, and whether it is enough."""
-
-    score: float
-    passed: bool
-
-
-def grade(grader: JSONObject, namespaces: Mapping[str, object]) -> Grade:
-    """The grade of one row. Raises `TemplateError` for a placeholder that points nowhere, `Unavailable` for what cannot
-    be done here.
-    """
-    kind = str(grader.get("type"))
-    if kind not in ("string_check", "text_similarity"):
-        raise Unavailable(WHY_NOT.get(kind, f"this server knows no grader of type {kind}"))
-    text = render(str(grader.get("input") or ""), namespaces)
-    reference = render(str(grader.get("reference") or ""), namespaces)
+def grade_locally(criterion: JSONObject, namespaces: Mapping[str, object]) -> tuple[float, bool]:
+    """Score and verdict of a grader that needs nothing but the row. Raises `TemplateError` and `Unavailable`."""
+    kind = str(criterion.get("type"))
     if kind == "string_check":
-        passed = STRING_CHECKS[str(grader["operation"])](text, reference)
-        return Grade(1.0 if passed else 0.0, passed)
-    score = METRICS[str(grader["evaluation_metric"])](text, reference)
-    threshold = grader.get("pass_threshold")
-    return Grade(score, score >= (threshold if isinstance(threshold, int | float) else 0.0))
-
-
-def sample_namespace(sample: JSONObject) -> JSONObject:
-    """What `{{ sample.… }}` sees: the sample, with `output_text`, `output_tools` and `output_json` derived where they
-    are missing.
-    """
-    found: dict[str, object] = dict(sample)
-    message = first_message(sample)
-    if "output_text" not in found and isinstance(message.get("content"), str):
-        found["output_text"] = message["content"]
-    if "output_tools" not in found and message.get("tool_calls") is not None:
-        found["output_tools"] = message["tool_calls"]
-    text = found.get("output_text")
-    if "output_json" not in found and isinstance(text, str):
-        # Where the text is no JSON there is no output_json, and a placeholder that asks for it says so.
-        with suppress(NotJSON):
-            found["output_json"] = parse(text.encode("utf-8", "surrogatepass"))
-    return found
-
-
-def first_message(sample: JSONObject) -> JSONObject:
-    choices = as_array(sample.get("choices"))
-    choice = as_object(choices[0]) if choices else None
-    return (as_object(choice.get("message")) if choice else None) or {}
+        return string_check(criterion, namespaces)
+    if kind == "text_similarity":
+        return text_similarity(criterion, namespaces)
+    raise Unavailable(WHY_NOT.get(kind, f"this server knows no grader of type {kind}"))

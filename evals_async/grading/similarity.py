@@ -1,19 +1,29 @@
 """The metrics of text similarity graders, by the libraries that the service names. Each is imported when it is first
 needed.
 
-`fuzzy_match` is rapidfuzz's WRatio on processed strings, `bleu`, `gleu` and `meteor` are nltk's on words split at white
-space (BLEU smoothed by nltk's method 1), `rouge_*` is rouge-score's F-measure without a stemmer. The service does not
-tell its own variants, so its numbers may differ in small ways. `cosine` needs an embedding model, and there is none
-here.
+`fuzzy_match` is rapidfuzz's WRatio on processed strings. `bleu`, `gleu` and `meteor` are nltk's on words split at white
+space. `rouge_*` is rouge-score's F-measure without a stemmer. The service does not tell its own variants, so its
+numbers may differ in small ways.
+
+BLEU is the one with all n-grams up to 4, or up to the length of the shorter text where that has fewer words, with equal
+weights, and counts of zero smoothed by nltk's method 1. So two equal texts score 1 whatever their length, where plain
+BLEU-4 gives 0.178 for two equal words.
+
+`cosine` is the cosine of the embeddings of both texts; it needs a model, see `judges`.
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 
 
 class Unavailable(Exception):
-    """A grade that cannot be given here. The text says what would be needed."""
+    """A grade that cannot be given here. The text says what would be needed; `code` is the kind of obstacle."""
+
+    def __init__(self, message: str, *, code: str = "grader_unavailable") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def library(name: str, package: str) -> ModuleType:
@@ -30,8 +40,13 @@ def fuzzy_match(text: str, reference: str) -> float:
 
 def bleu(text: str, reference: str) -> float:
     nltk = library("nltk.translate.bleu_score", "nltk")
+    words, wanted = text.split(), reference.split()
+    if not words or not wanted:
+        return 1.0 if words == wanted else 0.0
+    order = min(4, len(words), len(wanted))
     smoothing = nltk.SmoothingFunction().method1
-    return float(nltk.sentence_bleu([reference.split()], text.split(), smoothing_function=smoothing))
+    weights = (1 / order,) * order
+    return float(nltk.sentence_bleu([wanted], words, weights=weights, smoothing_function=smoothing))
 
 
 def gleu(text: str, reference: str) -> float:
@@ -55,8 +70,10 @@ def rouge(name: str) -> Callable[[str, str], float]:
     return metric
 
 
-def cosine(text: str, reference: str) -> float:
-    raise Unavailable("cosine similarity needs an embedding model, and this server has none")
+def cosine(first: Sequence[float], second: Sequence[float]) -> float:
+    """The cosine of the angle between two vectors; 0 where one of them has no length."""
+    lengths = math.hypot(*first) * math.hypot(*second)
+    return math.fsum(a * b for a, b in zip(first, second, strict=True)) / lengths if lengths else 0.0
 
 
 METRICS: Mapping[str, Callable[[str, str], float]] = {
@@ -66,5 +83,5 @@ METRICS: Mapping[str, Callable[[str, str], float]] = {
     "meteor": meteor,
     **{f"rouge_{n}": rouge(f"rouge{n}") for n in range(1, 6)},
     "rouge_l": rouge("rougeL"),
-    "cosine": cosine,
 }
+"""What compares two texts as they are."""

@@ -1,22 +1,28 @@
-"""The templates of graders and messages: `{{ item.answer }}`, `{{ sample.output_tools[0].function.name }}`.
+"""The templates of graders and messages: `{{ item.answer }}`, `{{ sample.output_tools[0].function.arguments.city }}`.
 
-Two namespaces, dotted names and `[n]`; no expressions, no filters, no escaping, as the graders guide has them. Pure
-functions.
+Two namespaces, dotted names, `[n]` and `["name"]`; no expressions, no filters, no escaping, as the graders guide has
+them. A path may go on inside a string that holds JSON. Pure functions.
 """
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from evals_async._json import as_array, as_object
-from evals_async._store import json_text
+from evals_async._json import JSONObject, NotJSON, as_array, as_object, parse
 
 
 PLACEHOLDER = re.compile(r"\{\{([^{}]*)\}\}")
-STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d{1,9})\]")
+STEP = re.compile(r"""\.?([^.\[\]"']+)|\[(\d{1,9})\]|\["([^"]*)"\]|\['([^']*)'\]""")
+PART_TYPES = frozenset(
+    {
+        *("text", "input_text", "output_text", "refusal"),
+        *("image_url", "input_image", "input_audio", "file", "input_file"),
+    }
+)
 
 
 class TemplateError(ValueError):
-    """A placeholder is malformed, or there is nothing where it points to."""
+    """A placeholder is malformed, or there is nothing where it points to. The text names the placeholder."""
 
 
 def steps(path: str) -> list[str | int]:
@@ -25,36 +31,115 @@ def steps(path: str) -> list[str | int]:
     end = 0
     while end < len(path):
         match = STEP.match(path, end)
-        if match is None or (match.group(2) is None and (end == 0) == match.group().startswith(".")):
+        if match is None or (match.group(1) is not None and (end == 0) == match.group().startswith(".")):
             raise TemplateError(f"'{path}' is not a path like item.name or sample.output_tools[0]")
-        found.append(match.group(1) if match.group(2) is None else int(match.group(2)))
+        name, index, *quoted = match.groups()
+        found.append(int(index) if index is not None else next(text for text in (name, *quoted) if text is not None))
         end = match.end()
     if not found:
         raise TemplateError("a placeholder is empty")
     return found
 
 
+def opened(value: object) -> object:
+    """A string that holds an object or array of JSON as that; anything else as it is."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        try:
+            return parse(value.encode())
+        except (NotJSON, UnicodeEncodeError):
+            return value
+    return value
+
+
 def lookup(path: str, namespaces: Mapping[str, object]) -> object:
     """The value that a path points to. Raises `TemplateError` where there is none."""
     value: object = namespaces
     for step in steps(path):
+        value = opened(value)
         fields, entries = as_object(value), as_array(value)
         if isinstance(step, str) and fields is not None and step in fields:
             value = fields[step]
         elif isinstance(step, int) and entries is not None and step < len(entries):
             value = entries[step]
         else:
-            raise TemplateError(f"there is no {path}")
+            raise TemplateError(f"there is nothing at {{{{ {path} }}}}")
     return value
 
 
 def as_text(value: object) -> str:
-    """A value in a text: strings as they are, null as nothing, all else as JSON."""
+    """A value in a text: strings as they are, null as nothing, all else as compact JSON."""
     if isinstance(value, str):
         return value
-    return "" if value is None else json_text(value)
+    return "" if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def render(template: str, namespaces: Mapping[str, object]) -> str:
-    """The template with its placeholders filled. Raises `TemplateError`."""
+    """The template with its placeholders filled; one that is not closed stays as it is. Raises `TemplateError`."""
     return PLACEHOLDER.sub(lambda match: as_text(lookup(match.group(1).strip(), namespaces)), template)
+
+
+def render_value(template: str, namespaces: Mapping[str, object]) -> object:
+    """The value itself where the template is one placeholder and nothing else; otherwise as `render`."""
+    whole = PLACEHOLDER.fullmatch(template.strip())
+    return render(template, namespaces) if whole is None else lookup(whole.group(1).strip(), namespaces)
+
+
+def render_messages(template: object, namespaces: Mapping[str, object]) -> list[JSONObject]:
+    """The messages of a grader or a run, filled.
+
+    `template` is a list of messages; or a path or placeholder (`item.input`, `{{ item.input }}`) that leads to a list
+    of messages. In a list, a string of that kind stands for the messages that it leads to. Raises `TemplateError`.
+    """
+    if isinstance(template, str):
+        path = template if PLACEHOLDER.search(template) else f"{{{{ {template} }}}}"
+        return messages_of(render_value(path, namespaces), template)
+    found: list[JSONObject] = []
+    for entry in as_array(template) or ():
+        if isinstance(entry, str):
+            found += messages_of(render_value(entry, namespaces), entry)
+        elif (message := as_object(entry)) is not None:
+            found.append(render_message(message, namespaces))
+        else:
+            raise TemplateError("a message must be an object with a role and a content")
+    return found
+
+
+def messages_of(value: object, path: str) -> list[JSONObject]:
+    """A value that stands for messages: a list of them, one of them, or the text of a user."""
+    value = opened(value)
+    if isinstance(value, str):
+        return [{"role": "user", "content": value}]
+    entries = [as_object(entry) for entry in (as_array(value) or (value,))]
+    messages = [entry for entry in entries if entry is not None]
+    if not messages or len(messages) != len(entries):
+        raise TemplateError(f"{path} is not a list of messages")
+    return messages
+
+
+def render_message(message: JSONObject, namespaces: Mapping[str, object]) -> JSONObject:
+    """A message with its content filled; all its other fields stay."""
+    return {**message, "content": render_content(message.get("content"), namespaces)}
+
+
+def render_content(content: object, namespaces: Mapping[str, object]) -> object:
+    """A content with its placeholders filled: parts keep their type, and one placeholder may stand for parts."""
+    if isinstance(content, str):
+        value = render_value(content, namespaces)
+        return value if are_parts(value) else as_text(value)
+    if (part := as_object(content)) is not None:
+        return {key: entry if key == "type" else render_content(entry, namespaces) for key, entry in part.items()}
+    if (entries := as_array(content)) is not None:
+        return [part for entry in entries for part in spread(render_content(entry, namespaces))]
+    return content
+
+
+def spread(value: object) -> Sequence[object]:
+    """The parts that one entry of a content became: one, or those that its placeholder led to."""
+    return (as_array(value) or ()) if are_parts(value) else (value,)
+
+
+def are_parts(value: object) -> bool:
+    """Is this a list of content parts, such as text and image?"""
+    entries = as_array(value)
+    kinds = [(as_object(entry) or {}).get("type") for entry in entries or ()]
+    return bool(kinds) and all(isinstance(kind, str) and kind in PART_TYPES for kind in kinds)

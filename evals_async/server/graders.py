@@ -10,7 +10,8 @@ import attrs
 
 from evals_async._json import JSONObject, as_array, as_object
 from evals_async.grading.formula import FormulaError, evaluate
-from evals_async.grading.graders import grade, sample_namespace
+from evals_async.grading.graders import grade_locally
+from evals_async.grading.samples import sample_namespace
 from evals_async.grading.similarity import Unavailable
 from evals_async.grading.templates import TemplateError
 from evals_async.server import checks
@@ -78,7 +79,7 @@ def reward(grader: JSONObject, namespaces: Mapping[str, object]) -> Reward:
     kind = str(grader["type"])
     try:
         if kind != "multi":
-            return Reward(grade(grader, namespaces).score)
+            return Reward(grade_locally(grader, namespaces)[0])
         scores: dict[str, float] = {}
         errors: dict[str, object] = {}
         for name, part in parts_of(grader).items():

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import attrs
 
 from evals_async._json import JSONObject, NotJSON, as_array, as_object
-from evals_async.grading.graders import grade, sample_namespace
+from evals_async.grading.graders import grade_locally
+from evals_async.grading.samples import sample_namespace
 from evals_async.grading.similarity import Unavailable
 from evals_async.grading.templates import TemplateError
 from evals_async.server.checks import parse_bounded
@@ -62,13 +63,13 @@ def result_of(grader: JSONObject, namespaces: Mapping[str, object]) -> dict[str,
     """One entry of an item's `results`; a grade that could not be given carries its error in `sample`."""
     name: object = grader.get("id") or grader.get("name")
     try:
-        given = grade(grader, namespaces)
+        score, passed = grade_locally(grader, namespaces)
     except Unavailable as error:
         code, message = "grader_unavailable", str(error)
     except TemplateError as error:
         code, message = "invalid_variable_error", str(error)
     else:
-        return {"name": name, "sample": None, "passed": given.passed, "score": given.score}
+        return {"name": name, "sample": None, "passed": passed, "score": score}
     return {"name": name, "sample": {"error": {"code": code, "message": message}}, "passed": False, "score": 0.0}
 
 

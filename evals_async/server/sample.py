@@ -13,7 +13,7 @@ import attrs
 
 from evals_async._json import JSONObject, as_array, as_object
 from evals_async._store import json_text
-from evals_async.grading.graders import grade
+from evals_async.grading.graders import grade_locally
 from evals_async.server.results import per_criterion, per_model, result_counts
 from evals_async.server.shapes import Ids, content_hash, new_eval, new_file, new_run
 from evals_async.server.themes import JUDGE, THEMES, Theme
@@ -138,8 +138,8 @@ def usage(prompt: int, completion: int) -> dict[str, object]:
 def result_of(make: SampleMaker, grader: JSONObject, item: JSONObject, answer: str) -> dict[str, object]:
     """One result: string checks are computed, the others mostly agree that a right answer is right."""
     if grader["type"] == "string_check":
-        given = grade(grader, {"item": item, "sample": {"output_text": answer}})
-        return {"name": grader["id"], "sample": None, "passed": given.passed, "score": given.score}
+        exact, passed = grade_locally(grader, {"item": item, "sample": {"output_text": answer}})
+        return {"name": grader["id"], "sample": None, "passed": passed, "score": exact}
     right = (str(item["expected"]).lower() in answer.lower()) == (make.dice.random() < AGREEMENT)
     if grader["type"] == "score_model":
         sample = judgement(make, answer, right)

@@ -6,16 +6,17 @@ from types import ModuleType
 
 import pytest
 
-from evals_async.grading.graders import Grade, grade, sample_namespace
+from evals_async.grading import Grade, grade
+from evals_async.grading.samples import sample_namespace
 from evals_async.grading.similarity import METRICS, Unavailable
 
 
 CAT = "the cat sat on the mat"
 
 
-def check(kind: str, text: str, reference: str) -> Grade:
+async def check(kind: str, text: str, reference: str) -> Grade:
     grader = {"type": "string_check", "operation": kind, "input": "{{item.x}}", "reference": "{{item.y}}"}
-    return grade(grader, {"item": {"x": text, "y": reference}})
+    return await grade(grader, item={"x": text, "y": reference})
 
 
 @pytest.mark.parametrize(
@@ -38,9 +39,9 @@ def check(kind: str, text: str, reference: str) -> Grade:
         ("ilike", "Hard", "hardware", False),
     ],
 )
-def test_string_checks(operation: str, text: str, reference: str, passed: bool) -> None:
+async def test_string_checks(operation: str, text: str, reference: str, passed: bool) -> None:
     """Equality is of every character; `like` asks if the input contains the reference, `ilike` whatever the case."""
-    assert check(operation, text, reference) == Grade(1.0 if passed else 0.0, passed)
+    assert await check(operation, text, reference) == Grade(score=1.0 if passed else 0.0, passed=passed)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,10 @@ def test_string_checks(operation: str, text: str, reference: str, passed: bool) 
         ("fuzzy_match", "abc", "xyz", 0.0),
         ("bleu", CAT, CAT, 1.0),
         ("bleu", "a dog", CAT, 0.0),
+        ("bleu", "Hardware", "Hardware", 1.0),
+        ("bleu", "two words", "two words", 1.0),
+        ("bleu", "", "", 1.0),
+        ("bleu", "", CAT, 0.0),
         ("gleu", CAT, CAT, 1.0),
         ("gleu", "dogs bark", CAT, 0.0),
         ("rouge_1", "the cat", CAT, 0.5),
@@ -67,26 +72,43 @@ def test_similarity(metric: str, text: str, reference: str, score: float) -> Non
     assert math.isclose(METRICS[metric](text, reference), score, abs_tol=1e-9)
 
 
-def test_the_threshold_decides() -> None:
+async def test_the_threshold_decides() -> None:
     """A score that reaches the threshold passes."""
     grader = {"type": "text_similarity", "input": "the cat", "reference": CAT, "evaluation_metric": "rouge_1"}
-    assert [grade({**grader, "pass_threshold": limit}, {}).passed for limit in (0.4, 0.5, 0.6)] == [True, True, False]
+    given = [await grade({**grader, "pass_threshold": limit}, item={}) for limit in (0.4, 0.5, 0.6)]
+    assert [each.passed for each in given] == [True, True, False]
 
 
 @pytest.mark.parametrize(
-    ("grader", "reason"),
+    ("grader", "code", "reason"),
     [
-        ({"type": "score_model"}, "needs a model"),
-        ({"type": "label_model"}, "needs a model"),
-        ({"type": "python"}, "runs no Python code"),
-        ({"type": "azure_ai_evaluator"}, "no grader of type azure_ai_evaluator"),
-        ({"type": "text_similarity", "evaluation_metric": "cosine"}, "embedding model"),
+        ({"type": "azure_ai_evaluator"}, "grader_unavailable", "no grader of type azure_ai_evaluator"),
+        (
+            {"type": "text_similarity", "evaluation_metric": "levenshtein"},
+            "grader_unavailable",
+            "no metric levenshtein",
+        ),
+        ({"type": "string_check", "operation": "matches"}, "grader_unavailable", "no operation matches"),
+        (
+            {"type": "string_check", "operation": "eq", "input": "{{ sample.output_text }}", "reference": ""},
+            "invalid_variable_error",
+            "{{ sample.output_text }}",
+        ),
+        (
+            {"type": "string_check", "operation": "eq", "input": "{{ item.a.b }}", "reference": ""},
+            "invalid_variable_error",
+            "{{ item.a.b }}",
+        ),
     ],
 )
-def test_what_cannot_be_graded_says_why(grader: dict[str, object], reason: str) -> None:
-    """No guess and no made-up score: the reason is raised."""
-    with pytest.raises(Unavailable, match=reason):
-        grade(grader, {})
+async def test_what_cannot_be_graded_says_why(grader: dict[str, object], code: str, reason: str) -> None:
+    """No guess and no made-up score: the grade has an error with the reason, and neither score nor verdict."""
+    given = await grade(grader, item={})
+    assert (given.score, given.passed) == (None, None)
+    assert given.error is not None
+    assert given.error["code"] == code
+    assert reason in str(given.error["message"])
+    assert given.result("x") == {"name": "x", "score": None, "passed": None, "sample": {"error": given.error}}
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,23 +131,73 @@ def test_meteor_without_its_data_says_what_to_download(monkeypatch: pytest.Monke
         METRICS["meteor"]("a cat", "the cat")
 
 
+ASKED: dict[str, object] = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
+MESSAGE: dict[str, object] = {"role": "assistant", "content": "4", "tool_calls": [ASKED]}
+RESPONSE = [
+    {"type": "reasoning", "summary": []},
+    {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "4"}]},
+    {"type": "function_call", "id": "fc", "call_id": "1", "name": "f", "arguments": '{"x": 1}'},
+]
+
+
 @pytest.mark.parametrize(
-    ("sample", "expected"),
+    "sample",
     [
-        ({"output_text": '{"a": 1}'}, {"output_text": '{"a": 1}', "output_json": {"a": 1}}),
-        ({"output_text": "plain"}, {"output_text": "plain"}),
-        ({"output_text": "1", "output_json": {"own": 2}}, {"output_text": "1", "output_json": {"own": 2}}),
-        ({"choices": []}, {"choices": []}),
+        {"output_text": "4", "output_tools": [ASKED]},
+        {"choices": [{"message": MESSAGE}]},
+        {"output": [MESSAGE], "finish_reason": "stop", "model": "gpt-4.1-2025-04-14"},
+        {"output": RESPONSE},
+    ],
+)
+async def test_a_sample_of_any_form_can_be_graded(sample: dict[str, object]) -> None:
+    """A row's own sample, a chat completion, an archived item's sample, and a response: all paths work on each."""
+    paths = {
+        "output_text": "4",
+        "output_json": "4",
+        "output[0].content": "4",
+        "choices[0].message.content": "4",
+        "output_tools[0].function.name": "f",
+        "output_tools[0].function.arguments.x": "1",
+        "output[0].tool_calls[0].function.arguments.x": "1",
+    }
+    for path, expected in paths.items():
+        criterion = {
+            "type": "string_check",
+            "operation": "eq",
+            "input": f"{{{{sample.{path}}}}}",
+            "reference": expected,
+        }
+        assert (await grade(criterion, item={}, sample=sample)).passed is True, path
+
+
+@pytest.mark.parametrize(
+    ("sample", "text"),
+    [
+        ({"output_text": "own", "choices": [{"message": {"content": "other"}}]}, "own"),
+        ({"choices": []}, None),
+        ({"output": []}, None),
+        ({}, None),
         (
-            {"choices": [{"message": {"content": "x", "tool_calls": [{"id": "1"}]}}]},
+            {"output": [{"role": "assistant", "content": '[{"type": "output_text", "text": "December 12."}]'}]},
+            "December 12.",
+        ),
+        ({"output": [{"role": "assistant", "content": '[{"type": "other"}]'}]}, '[{"type": "other"}]'),
+        (
             {
-                "choices": [{"message": {"content": "x", "tool_calls": [{"id": "1"}]}}],
-                "output_text": "x",
-                "output_tools": [{"id": "1"}],
+                "output": [
+                    {"role": "assistant", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}
+                ]
             },
+            "ab",
         ),
     ],
 )
-def test_the_sample_namespace_is_completed(sample: dict[str, object], expected: dict[str, object]) -> None:
-    """Text, tools and JSON of the output are derived from the choices where the sample lacks them."""
-    assert sample_namespace(sample) == expected
+def test_the_text_of_a_sample(sample: dict[str, object], text: str | None) -> None:
+    """What the sample says itself stays; parts are put together, also those that Foundry writes as JSON text."""
+    assert sample_namespace(sample).get("output_text") == text
+
+
+def test_a_text_that_is_no_json_has_no_output_json() -> None:
+    """A placeholder that asks for it says so."""
+    assert "output_json" not in sample_namespace({"output_text": "plain"})
+    assert sample_namespace({"output_text": "1", "output_json": {"own": 2}})["output_json"] == {"own": 2}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from evals_async.grading.templates import TemplateError, render
+from evals_async.grading.templates import TemplateError, render, render_messages
 
 
 NAMESPACES: dict[str, object] = {
@@ -17,7 +17,13 @@ NAMESPACES: dict[str, object] = {
         "braces": "{{ item.name }}",
         "0": "zero",
     },
-    "sample": {"output_tools": [{"function": {"name": "look_up", "arguments": {"q": 1}}}]},
+    "sample": {
+        "output_tools": [
+            {"function": {"name": "look_up", "arguments": {"q": 1}}},
+            {"function": {"name": "quote", "arguments": ' {"symbols": ["A", "B"]}'}},
+        ],
+        "broken": "{not json",
+    },
 }
 
 
@@ -35,7 +41,11 @@ NAMESPACES: dict[str, object] = {
         ("{{item.list[0]}}{{item.list[1][1]}}", "1y"),
         ("{{sample.output_tools[0].function.name}}", "look_up"),
         ("{{sample.output_tools[0].function.arguments}}", '{"q":1}'),
+        ("{{sample.output_tools[1].function.arguments.symbols}}", '["A","B"]'),
+        ("{{sample.output_tools[1].function.arguments.symbols[1]}}", "B"),
+        ("{{sample.output_tools[1]['function'][\"name\"]}}", "quote"),
         ("{{item.deep.a b.ä}}", "found"),
+        ("{{sample.output_text}", "{{sample.output_text}"),
         ("{{item.0}}", "zero"),
         ("{{item.braces}}", "{{ item.name }}"),
         ("{ {item.name} } {{{{ }}", None),
@@ -55,6 +65,7 @@ def test_placeholders_are_filled(template: str, text: str | None) -> None:
 @pytest.mark.parametrize(
     "path",
     [
+        *("sample.broken.x", "item['missing']", "item['name"),
         *("item.missing", "item.name.more", "item.list[2]", "item.list.0", "item[0]", "other.name"),
         *("", " ", ".", ".item", "item.", "item..name", "item.list[", "item.list[x]", "item.list[-1]", "[0]"),
         *("item.name | upper", "1 + 1", "item.__class__", "item.list[99999999999999999999]"),
@@ -64,6 +75,63 @@ def test_what_is_not_there_is_an_error(path: str) -> None:
     """A path that is malformed or leads nowhere raises; nothing is evaluated."""
     with pytest.raises(TemplateError):
         render("{{" + path + "}}", NAMESPACES)
+
+
+def test_the_error_names_the_placeholder() -> None:
+    """Who has fifty placeholders is told which one."""
+    with pytest.raises(TemplateError, match=r"nothing at \{\{ item\.missing \}\}"):
+        render("{{item.name}} {{ item.missing }}", NAMESPACES)
+
+
+TALK = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "{{ item.x }}"}]
+ROW: dict[str, object] = {
+    "input": TALK,
+    "as_json": '[{"role": "user", "content": "Hi"}]',
+    "x": "filled",
+    "n": 3,
+    "url": "https://example.com/cat.png",
+    "parts": [{"type": "text", "text": "A"}, {"type": "image_url", "image_url": {"url": "https://example.com/1.png"}}],
+}
+
+
+@pytest.mark.parametrize(
+    ("template", "messages"),
+    [
+        ("item.input", TALK),
+        ("{{ item.input }}", TALK),
+        ("item.as_json", TALK[:1]),
+        ("item.x", [{"role": "user", "content": "filled"}]),
+        (
+            [{"role": "system", "content": "Say {{item.x}}"}, "{{ item.input }}"],
+            [{"role": "system", "content": "Say filled"}, *TALK],
+        ),
+        ([{"role": "user", "content": "{{item.n}}"}], [{"role": "user", "content": "3"}]),
+        ([{"role": "user", "content": "{{ item.parts }}"}], [{"role": "user", "content": ROW["parts"]}]),
+        (
+            [{"role": "user", "type": "message", "content": {"type": "input_text", "text": "<{{item.x}}>"}}],
+            [{"role": "user", "type": "message", "content": {"type": "input_text", "text": "<filled>"}}],
+        ),
+        (
+            [{"role": "user", "content": [{"type": "input_image", "image_url": "{{item.url}}"}, "{{item.parts}}"]}],
+            [
+                {
+                    "role": "user",
+                    "content": [{"type": "input_image", "image_url": ROW["url"]}, *TALK[:0], *ROW["parts"]],  # type: ignore[misc]  # a list
+                }
+            ],
+        ),
+    ],
+)
+def test_messages_are_filled(template: object, messages: object) -> None:
+    """A reference stands for messages, parts keep their type, and what was filled in is not filled again."""
+    assert render_messages(template, {"item": ROW}) == messages
+
+
+@pytest.mark.parametrize("template", ["item.n", "item.missing", "item.parts[0].type.x", [3], [["x"]]])
+def test_what_is_no_list_of_messages_is_an_error(template: object) -> None:
+    """A reference to a number, and an entry that is no message, raise."""
+    with pytest.raises(TemplateError):
+        render_messages(template, {"item": ROW})
 
 
 @pytest.mark.parametrize("hostile", ["{{" * 50_000, "{{" + " " * 100_000, "{{" + "a" * 100_000 + "{"])

@@ -1,0 +1,108 @@
+"""What templates and python graders see as `sample`: one form, whatever form the sample came in. Pure functions.
+
+A sample may be a row's own (`output_text`, `choices`), a chat completion, or the `sample` of an archived output item
+(`output`). The form has all of `output_text`, `output`, `choices`, and `output_tools` and `output_json` where there are
+any. Tool calls have the chat shape.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from evals_async._json import JSONObject, NotJSON, as_array, as_object, parse
+from evals_async.grading.templates import are_parts, opened
+
+
+def sample_namespace(sample: JSONObject) -> JSONObject:
+    """What `{{ sample.… }}` sees. Fields that the sample has stay, but for an `output` of the Responses API, which
+    becomes one message.
+    """
+    found: dict[str, object] = dict(sample)
+    message = message_of(sample)
+    if "output_text" not in found and (said := text_of_content(message.get("content"))) is not None:
+        found["output_text"] = said
+    if "output_tools" not in found and message.get("tool_calls"):
+        found["output_tools"] = message["tool_calls"]
+    text = found.get("output_text")
+    if not message and isinstance(text, str):
+        message = {"role": "assistant", "content": text}
+        if (tools := as_array(found.get("output_tools"))) is not None:
+            message = {**message, "tool_calls": tools}
+    if message and (not found.get("output") or has_response_items(found["output"])):
+        found["output"] = [message]
+    if message and not found.get("choices"):
+        found["choices"] = [{"index": 0, "message": message, "finish_reason": found.get("finish_reason") or "stop"}]
+    if "output_json" not in found and isinstance(text, str):
+        # Where the text is no JSON there is no output_json, and a placeholder that asks for it says so.
+        with suppress(NotJSON):
+            found["output_json"] = parse(text.encode("utf-8", "surrogatepass"))
+    return found
+
+
+def has_response_items(output: object) -> bool:
+    """Is this the output of the Responses API, with items of their own for calls and reasoning?"""
+    items = [as_object(item) or {} for item in as_array(output) or ()]
+    return any("type" in item and (item["type"] != "message" or "tool_calls" not in item) for item in items)
+
+
+def message_of(sample: JSONObject) -> JSONObject:
+    """The answer in a sample as one message of the chat shape; empty where there is none."""
+    choices = as_array(sample.get("choices"))
+    choice = as_object(choices[0]) if choices else None
+    if choice is not None and (message := as_object(choice.get("message"))) is not None:
+        return message
+    return chat_message(as_array(sample.get("output")) or ())
+
+
+def chat_message(output: Sequence[object]) -> JSONObject:
+    """An `output`, of messages or of items of the Responses API, as one message; empty where there is none.
+
+    Of several messages the last one that says something counts, with the tool calls of all.
+    """
+    content: object = None
+    tools: list[object] = []
+    role: object = "assistant"
+    seen = False
+    for item in map(as_object, output):
+        if item is None:
+            continue
+        kind = item.get("type", "message")
+        if kind == "message":
+            seen = True
+            role = item.get("role", role)
+            content = item.get("content") or content
+            tools += as_array(item.get("tool_calls")) or ()
+        elif isinstance(kind, str) and (call := tool_call(kind, item)) is not None:
+            seen = True
+            tools.append(call)
+    if not seen:
+        return {}
+    message: dict[str, object] = {"role": role, "content": text_of_content(content)}
+    return {**message, "tool_calls": tools} if tools else message
+
+
+def tool_call(kind: str, item: JSONObject) -> JSONObject | None:
+    """A call in the output of the Responses API in the chat shape; `None` for an item that is no call of a function."""
+    if kind not in ("function_call", "mcp_call", "custom_tool_call"):
+        return None
+    function: dict[str, object] = {"name": item.get("name"), "arguments": item.get("arguments", item.get("input"))}
+    call: dict[str, object] = {
+        "id": item.get("call_id") or item.get("id"),
+        "type": "function" if kind == "function_call" else kind,
+        "function": function,
+    }
+    for name in ("server_label", "output", "error"):
+        if name in item:
+            call[name] = item[name]
+    return call
+
+
+def text_of_content(content: object) -> str | None:
+    """The text of a message's content: a string, or its parts of text put together; `None` where there is none."""
+    if isinstance(content, str):
+        # Foundry's agents answer with their parts as JSON text.
+        parts = opened(content) if content.startswith("[{") else None
+        return text_of_content(parts) if are_parts(parts) else content
+    parts = as_array(content) or (() if content is None else (content,))
+    texts = [part.get("text") for part in map(as_object, parts) if part is not None]
+    found = [text for text in texts if isinstance(text, str)]
+    return "".join(found) if found else None

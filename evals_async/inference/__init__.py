@@ -1,0 +1,16 @@
+"""Inference: models behind OpenAI-compatible endpoints, and a scripted endpoint for tests.
+
+from evals_async.inference import Models
+
+async with Models.from_file("models.toml") as models:
+    answer = await models.chat("gpt-4.1", [{"role": "user", "content": "Hello"}])
+"""
+
+from evals_async.inference.completion import Completion, Embeddings
+from evals_async.inference.endpoints import Endpoint
+from evals_async.inference.modelmap import Models
+from evals_async.inference.rules import Rule, ScriptedRequest
+from evals_async.inference.scripted import ScriptedModels
+
+
+__all__ = ["Completion", "Embeddings", "Endpoint", "Models", "Rule", "ScriptedModels", "ScriptedRequest"]

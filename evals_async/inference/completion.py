@@ -1,0 +1,177 @@
+"""`Completion` and `Embeddings`: what a model answered, in one form for both APIs. Pure functions of JSON."""
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from evals_async import DecodeError
+from evals_async._json import JSONObject, as_array, as_object
+from evals_async.inference.endpoints import TOKENS
+
+
+@attrs.frozen(kw_only=True)
+class Completion:
+    """What a model answered.
+
+    `message` has the chat shape (`role`, `content`, and `tool_calls` where there are any) for both APIs; `text` is its
+    text, empty where there is none. `model` is the name that the endpoint says, usually dated. `usage` has
+    `prompt_tokens`, `completion_tokens`, `total_tokens` and `cached_tokens`. `raw` is the whole answer. `notes` say
+    what was changed on the way, such as a request that was translated. `billed_retries` counts earlier attempts whose
+    answer was lost, and which may have been billed. `cost` is by the prices of the model map, `None` without them.
+    """
+
+    text: str
+    message: JSONObject
+    finish_reason: str | None
+    model: str
+    usage: JSONObject
+    raw: JSONObject = attrs.field(repr=False)
+    notes: tuple[str, ...] = ()
+    billed_retries: int = 0
+    cost: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Embeddings:
+    """The vectors of some texts, in their order; the other fields are those of a `Completion`."""
+
+    vectors: tuple[tuple[float, ...], ...] = attrs.field(repr=False)
+    model: str
+    usage: JSONObject
+    billed_retries: int = 0
+    cost: float | None = None
+
+
+def missing(at: str, expected: str, got: object) -> DecodeError:
+    """The error for an answer that is JSON, and not that of a model."""
+    kind = "nothing" if got is None else type(got).__name__
+    return DecodeError(f"at {at} {expected} was expected, not {kind}", at=at, expected=expected, got=kind)
+
+
+def count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def usage_of(body: JSONObject) -> JSONObject:
+    """Tokens under the names of the Evals API, whichever names the endpoint has for them. What is missing is 0."""
+    usage = as_object(body.get("usage")) or {}
+    details = as_object(usage.get("prompt_tokens_details")) or as_object(usage.get("input_tokens_details")) or {}
+    prompt = count(usage.get("prompt_tokens", usage.get("input_tokens")))
+    completion = count(usage.get("completion_tokens", usage.get("output_tokens")))
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": count(usage.get("total_tokens")) or prompt + completion,
+        "cached_tokens": count(details.get("cached_tokens")),
+    }
+
+
+def added(usages: Sequence[JSONObject]) -> dict[str, int]:
+    """The sum of several usages."""
+    return {name: sum(count(usage.get(name)) for usage in usages) for name in TOKENS}
+
+
+def content_text(content: object) -> str:
+    """The text of a content: a string, or its parts of text put together."""
+    if isinstance(content, str):
+        return content
+    parts = [as_object(part) or {} for part in as_array(content) or ()]
+    return "".join(text for part in parts if isinstance(text := part.get("text"), str))
+
+
+def of_chat(body: JSONObject, asked: str) -> Completion:
+    """The completion in an answer of /chat/completions. Raises `DecodeError`."""
+    choices = as_array(body.get("choices"))
+    choice = as_object(choices[0]) if choices else None
+    message = as_object(choice.get("message")) if choice else None
+    if choice is None or message is None:
+        raise missing("$.choices[0].message", "an object", choice and choice.get("message"))
+    text = content_text(message.get("content"))
+    kept: dict[str, object] = {"role": message.get("role") or "assistant", "content": message.get("content")}
+    kept |= {name: message[name] for name in ("tool_calls", "refusal", "audio") if message.get(name)}
+    reason = choice.get("finish_reason")
+    return Completion(
+        text=text,
+        message=kept,
+        finish_reason=reason if isinstance(reason, str) else None,
+        model=model_of(body, asked),
+        usage=usage_of(body),
+        raw=body,
+    )
+
+
+def model_of(body: JSONObject, asked: str) -> str:
+    model = body.get("model")
+    return model if isinstance(model, str) and model else asked
+
+
+def tool_call_of(item: JSONObject) -> JSONObject | None:
+    """A call in the output of /responses in the chat shape; `None` for an item that is none."""
+    kind = item.get("type")
+    if kind not in ("function_call", "mcp_call", "custom_tool_call"):
+        return None
+    call: dict[str, object] = {
+        "id": item.get("call_id") or item.get("id"),
+        "type": "function" if kind == "function_call" else kind,
+        "function": {"name": item.get("name"), "arguments": item.get("arguments", item.get("input"))},
+    }
+    return call | {name: item[name] for name in ("server_label", "output", "error") if name in item}
+
+
+def of_response(body: JSONObject, asked: str) -> Completion:
+    """The completion in an answer of /responses. Raises `DecodeError`."""
+    output = as_array(body.get("output"))
+    if output is None:
+        raise missing("$.output", "an array", body.get("output"))
+    texts: list[str] = []
+    calls: list[JSONObject] = []
+    refusal = ""
+    for item in (as_object(entry) or {} for entry in output):
+        if item.get("type") == "message":
+            texts.append(content_text(item.get("content")))
+            refusal += "".join(refusals(item.get("content")))
+        elif (call := tool_call_of(item)) is not None:
+            calls.append(call)
+    text = "".join(texts)
+    message: dict[str, object] = {"role": "assistant", "content": text or None}
+    if calls:
+        message["tool_calls"] = calls
+    if refusal:
+        message["refusal"] = refusal
+    return Completion(
+        text=text,
+        message=message,
+        finish_reason=finish_of_response(body, calls),
+        model=model_of(body, asked),
+        usage=usage_of(body),
+        raw=body,
+    )
+
+
+def refusals(content: object) -> list[str]:
+    parts = [as_object(part) or {} for part in as_array(content) or ()]
+    return [text for part in parts if isinstance(text := part.get("refusal"), str)]
+
+
+def finish_of_response(body: JSONObject, calls: Sequence[object]) -> str:
+    """How a response ended, in the words of chat completions."""
+    details: Mapping[str, object] = as_object(body.get("incomplete_details")) or {}
+    if body.get("status") == "incomplete":
+        return "content_filter" if details.get("reason") == "content_filter" else "length"
+    return "tool_calls" if calls else "stop"
+
+
+def of_embeddings(body: JSONObject, asked: str, wanted: int) -> Embeddings:
+    """The vectors in an answer of /embeddings. Raises `DecodeError`, also where there are not as many as `wanted`."""
+    entries = [as_object(entry) or {} for entry in as_array(body.get("data")) or ()]
+    entries.sort(key=lambda entry: count(entry.get("index")))
+    vectors = tuple(vector_of(entry.get("embedding")) for entry in entries)
+    if len(vectors) != wanted or not all(vectors):
+        raise missing("$.data", f"an array of {wanted} embeddings", body.get("data"))
+    return Embeddings(vectors=vectors, model=model_of(body, asked), usage=usage_of(body))
+
+
+def vector_of(value: object) -> tuple[float, ...]:
+    numbers = as_array(value) or ()
+    found = tuple(float(number) for number in numbers if isinstance(number, int | float))
+    return found if len(found) == len(numbers) else ()

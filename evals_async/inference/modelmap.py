@@ -1,0 +1,254 @@
+"""`Models`: names of models, and the endpoints that answer for them."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType, TracebackType
+from typing import Any, Self, TypeVar
+
+import attrs
+
+from evals_async import (
+    ApiError,
+    BadRequest,
+    ConfigurationError,
+    InvalidArgument,
+    NotFound,
+    Response,
+    RetryPolicy,
+    Unprocessable,
+)
+from evals_async._json import JSONObject, NotJSON, as_object, dump, parse
+from evals_async.inference.completion import Completion, Embeddings, missing, of_chat, of_embeddings, of_response
+from evals_async.inference.endpoints import API_KEY_ENV, Endpoint, endpoints_of, matching, read_file
+from evals_async.inference.shapes import chat_messages, chat_params, response_input, response_params
+from evals_async.inference.traffic import Traffic
+
+
+T = TypeVar("T", Completion, Embeddings)
+
+TIMEOUT = 600.0  # seconds for a call, all attempts together: a reasoning model takes minutes
+NO_PARAMS: JSONObject = MappingProxyType({})
+NO_RESPONSES = "the endpoint has no /responses: the request was translated to /chat/completions"
+NO_DEVELOPER = "the endpoint knows no role developer: it was sent as system"
+
+
+@attrs.define
+class Learned:
+    """What was found out about a model at its endpoint, so that it is not tried again with every call."""
+
+    responses: bool | None = None
+    developer: bool = True
+    structured: int = 0
+    structured_proven: bool = False
+
+
+class Models:
+    """The model map: for the name of a model the endpoint that answers for it.
+
+        async with Models.from_file("models.toml") as models:
+            answer = await models.chat("gpt-4.1", [{"role": "user", "content": "Hello"}])
+
+    An entry is a name or a pattern (`gpt-4*`, `*`); the name itself goes before patterns, and a longer pattern before
+    a shorter one. Names that share an endpoint and a key share its connections, its rate limits and its budget for
+    retries. A call whose answer was lost is sent again, which may be billed twice: `Completion.billed_retries` counts
+    it. Every call ends within its `timeout`. Keys come from the environment variables that the map names, and are in no
+    text; OPENAI_API_KEY and OPENAI_BASE_URL are not read. Raises `ConfigurationError` for a map that cannot be right.
+    """
+
+    def __init__(
+        self,
+        endpoints: Mapping[str, Endpoint],
+        *,
+        environment: Mapping[str, str] | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        if not endpoints:
+            raise ConfigurationError("the model map is empty")
+        self._endpoints = dict(endpoints)
+        self._traffic: dict[tuple[object, ...], Traffic] = {}
+        self._learned: dict[tuple[tuple[object, ...], str], Learned] = {}
+        environ = os.environ if environment is None else environment
+        for name, endpoint in self._endpoints.items():
+            if endpoint.connection not in self._traffic:
+                self._traffic[endpoint.connection] = Traffic.to(name, endpoint, environ, retry)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Self:
+        """The map in a TOML file. Raises `ConfigurationError`, naming file, entry and field."""
+        return cls.from_mapping(read_file(path))
+
+    @classmethod
+    def from_mapping(cls, document: Mapping[str, object]) -> Self:
+        """The map in a document of the same form as the TOML: `{"models": {"gpt-4.1": {"base_url": ...}}}`."""
+        return cls(endpoints_of(document))
+
+    @classmethod
+    def from_endpoint(cls, url: str, *, model: str | None = None, api_key_env: str = API_KEY_ENV) -> Self:
+        """One endpoint for all names. With `model` it is asked for that one whatever the name.
+
+        If the environment variable `api_key_env` is set, its value is the key; if not, no key is sent.
+        """
+        key = api_key_env if os.environ.get(api_key_env) else None
+        return cls({"*": Endpoint(base_url=url, model=model, api_key_env=key)})
+
+    def names(self) -> tuple[str, ...]:
+        """The names and patterns of the map, in its order."""
+        return tuple(self._endpoints)
+
+    def resolves(self, name: str) -> bool:
+        """Does an endpoint answer for this name?"""
+        return matching(name, self._endpoints) is not None
+
+    def endpoint(self, name: str) -> Endpoint:
+        """The endpoint that answers for a name. Raises `InvalidArgument` with the names that there are."""
+        entry = matching(name, self._endpoints)
+        if entry is None:
+            raise InvalidArgument(f"no endpoint is mapped to the model {name!r:.80}; mapped: {', '.join(self.names())}")
+        return self._endpoints[entry]
+
+    def learned(self, name: str) -> Learned:
+        """What is known of a model at its endpoint."""
+        endpoint = self.endpoint(name)
+        return self._learned.setdefault((endpoint.connection, endpoint.model or name), Learned())
+
+    # --- calls --------------------------------------------------------------------------------------------------------
+
+    async def chat(
+        self,
+        name: str,
+        messages: Sequence[JSONObject],
+        *,
+        params: JSONObject = NO_PARAMS,
+        timeout: float | None = TIMEOUT,
+    ) -> Completion:
+        """The model's answer to messages: POST /chat/completions.
+
+        `params` are the API's own (`temperature`, `tools`, `response_format` ...), or a run's `sampling_params`. Raises
+        `RequestError` for what the endpoint refuses or does not answer within `timeout` seconds, `InvalidArgument` for
+        a name that is not mapped.
+        """
+        learned = self.learned(name)
+        body: dict[str, object] = {"messages": chat_messages(messages), **chat_params(params)}
+        if not learned.developer:
+            return noted(await self._chat(name, without_developer(body), timeout), NO_DEVELOPER, body)
+        try:
+            return await self._chat(name, body, timeout)
+        except (BadRequest, Unprocessable) as error:
+            if without_developer(body) == body or "developer" not in told(error):
+                raise
+        completion = await self._chat(name, without_developer(body), timeout)
+        learned.developer = False
+        return noted(completion, NO_DEVELOPER, body)
+
+    async def _chat(self, name: str, body: dict[str, object], timeout: float | None) -> Completion:
+        return await self._call(name, "/chat/completions", body, of_chat, timeout)
+
+    async def respond(
+        self, name: str, input: object, *, params: JSONObject = NO_PARAMS, timeout: float | None = TIMEOUT
+    ) -> Completion:
+        """The model's answer to a text or to messages: POST /responses.
+
+        Where the endpoint has no /responses, the request is translated to chat completions, and the completion's
+        `notes` say so. Raises as `chat` does, and `InvalidArgument` for what cannot be translated, such as
+        hosted tools.
+        """
+        learned = self.learned(name)
+        if learned.responses is not False:
+            fields, notes = response_params(params)
+            body: dict[str, object] = {"input": response_input(input), **fields}
+            try:
+                completion = await self._call(name, "/responses", body, of_response, timeout)
+            except ApiError as error:
+                if learned.responses or not is_unknown_path(error):
+                    raise
+            else:
+                learned.responses = True
+                return attrs.evolve(completion, notes=notes)
+        messages = chat_messages(input)
+        if isinstance(instructions := params.get("instructions"), str):
+            messages = [{"role": "system", "content": instructions}, *messages]
+        completion = await self.chat(name, messages, params=params, timeout=timeout)
+        learned.responses = False
+        return attrs.evolve(completion, notes=(NO_RESPONSES, *completion.notes))
+
+    async def embed(self, name: str, texts: Sequence[str], *, timeout: float | None = TIMEOUT) -> Embeddings:
+        """The vectors of some texts: POST /embeddings. Raises as `chat` does."""
+        if not texts or not all(texts):
+            raise InvalidArgument("embeddings are of texts that are not empty")
+
+        def read(body: JSONObject, asked: str) -> Embeddings:
+            return of_embeddings(body, asked, len(texts))
+
+        return await self._call(name, "/embeddings", {"input": list(texts)}, read, timeout)
+
+    async def _call(
+        self,
+        name: str,
+        path: str,
+        body: dict[str, object],
+        read: Callable[[JSONObject, str], T],
+        timeout: float | None,
+    ) -> T:
+        """One call; `read` makes its value of the answer, and an answer that it cannot read is asked for once more."""
+        endpoint = self.endpoint(name)
+        model = endpoint.model or name
+        try:
+            content = dump({"model": model, **body})
+        except NotJSON as error:
+            raise InvalidArgument(f"the body of POST {path} is no JSON: {error}") from None
+
+        async def value(reply: Response) -> T:
+            try:
+                answer = as_object(parse(reply.body))
+            except NotJSON:
+                answer = None
+            if answer is None:
+                raise missing("$", "an object", reply.body[:40].decode("utf-8", "replace"))
+            return read(answer, model)
+
+        found, billed = await self._traffic[endpoint.connection].send(path, content, value, timeout)
+        return attrs.evolve(found, billed_retries=billed, cost=endpoint.cost(found.usage))
+
+    # --- end ----------------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """End the calls under way and close the connections. A second time does nothing."""
+        for traffic in self._traffic.values():
+            await traffic.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"Models({', '.join(self.names())})"
+
+
+def told(error: ApiError) -> str:
+    """Everything that a server said in an error, in lower case."""
+    return " ".join(filter(None, (error.message, error.code, error.param, error.body))).lower()
+
+
+def is_unknown_path(error: ApiError) -> bool:
+    """Does the server say that it has no such path? That it has no such model is something else."""
+    if error.status in (405, 501):
+        return True
+    return isinstance(error, NotFound) and error.code != "model_not_found" and "model" not in told(error)
+
+
+def without_developer(body: dict[str, object]) -> dict[str, object]:
+    """The same request, with `system` in place of `developer`."""
+    messages: Any = body["messages"]
+    return {
+        **body,
+        "messages": [{**each, "role": "system"} if each.get("role") == "developer" else each for each in messages],
+    }
+
+
+def noted(completion: Completion, note: str, body: dict[str, object]) -> Completion:
+    """The completion, with a note if what it says was done to this request."""
+    return completion if without_developer(body) == body else attrs.evolve(completion, notes=(note, *completion.notes))

@@ -1,0 +1,98 @@
+"""What goes to one endpoint: an `EvalsClient`, with its limiter, budget and connections, and the count of what may have
+been billed twice.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Self, TypeVar
+
+from evals_async import (
+    ApiError,
+    ConfigurationError,
+    ConnectFailed,
+    EvalsClient,
+    RateLimited,
+    Request,
+    RequestError,
+    Response,
+    RetryPolicy,
+    Timeouts,
+)
+from evals_async.inference.endpoints import Endpoint
+
+
+T = TypeVar("T")
+
+ATTEMPTS = 5  # of a call, the first one included
+UNBILLED = frozenset({500, 501, 503})  # the server says that it has not done it; 502 and 504 are said by proxies
+
+
+class Traffic:
+    """The calls to one endpoint."""
+
+    def __init__(self, client: EvalsClient, counted: dict[int, int]) -> None:
+        self._client = client
+        self._counted = counted
+
+    @classmethod
+    def to(cls, name: str, endpoint: Endpoint, environ: Mapping[str, str], retry: RetryPolicy | None) -> Self:
+        """The traffic of an entry of the map. Raises `ConfigurationError`, naming the entry."""
+        key = "none"
+        if endpoint.api_key_env is not None:
+            key = environ.get(endpoint.api_key_env, "")
+            if not key:
+                raise ConfigurationError(
+                    f'models."{name}": the environment variable {endpoint.api_key_env} (api_key_env) is not set'
+                )
+        counted: dict[int, int] = {}
+
+        def on_retry(request: Request, error: RequestError, wait: float) -> None:
+            if may_be_billed(error):
+                counted[id(request)] = counted.get(id(request), 0) + 1
+
+        try:
+            client = EvalsClient(
+                base_url=endpoint.base_url,
+                api_key=key,
+                # Given, though empty: what the environment says is meant for another server.
+                organization="",
+                project="",
+                webhook_secret="unused",  # noqa: S106  # no webhook comes here
+                allow_http=endpoint.allow_http,
+                default_headers=endpoint.headers,
+                max_connections=endpoint.concurrency,
+                retry=retry or RetryPolicy(attempts=ATTEMPTS),
+                on_retry=on_retry,
+            )
+        except ConfigurationError as error:
+            raise ConfigurationError(f'models."{name}": {error}') from None
+        return cls(client, counted)
+
+    async def send(
+        self, path: str, content: bytes, read: Callable[[Response], Awaitable[T]], timeout: float | None
+    ) -> tuple[T, int]:
+        """What `read` makes of the answer to a POST, and how many attempts before it may have been billed."""
+        request = Request(
+            method="POST",
+            route=path,
+            path=path,
+            kind="update",  # may be sent again when its answer was lost: it changes nothing there, and is only billed
+            body=content,
+        )
+        # An attempt may take all of the time: to cut off a slow answer would only have it billed twice.
+        timeouts = Timeouts(total=timeout, attempt=timeout)
+        try:
+            value = await self._client.send(request, read, timeout=timeouts)
+            return value, self._counted.get(id(request), 0)
+        finally:
+            self._counted.pop(id(request), None)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+
+def may_be_billed(error: RequestError) -> bool:
+    """May the work of the attempt that failed so have been done, and billed?"""
+    if isinstance(error, RateLimited | ConnectFailed):
+        return False
+    return not (isinstance(error, ApiError) and error.status in UNBILLED)

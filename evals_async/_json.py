@@ -1,17 +1,18 @@
-"""JSON text to values and back: the only doorway to the JSON library.
+"""JSON text to values and back.
 
-msgspec does the work; the standard library takes over where msgspec is not installed, and for the documents that
-msgspec refuses although they are JSON (a lone surrogate). Both ways `NaN`, `Infinity` and numbers beyond a float's
-range are refused, and integers of any size stay exact integers. `members` and `elements` cut a document into the exact
-texts of its parts, for those who keep what came as it came. A `record` is a class that msgspec reads objects into, with
-types checked and unknown fields refused, in a third of the time that dictionaries take. Nothing here knows of models.
+msgspec does the work; the standard library takes over for the documents that msgspec refuses although they are JSON (a
+lone surrogate). Both ways `NaN`, `Infinity` and numbers beyond a float's range are refused, and integers of any size
+stay exact integers. `members` and `elements` cut a document into the exact texts of its parts, for those who keep what
+came as it came. Nothing here knows of models.
 """
 
 import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn, TypeAlias, cast
+from typing import Any, NoReturn, TypeAlias, cast
+
+import msgspec
 
 
 # Not recursive: type hints that name themselves cannot be resolved at run time by attrs, Sphinx and the like, outside
@@ -106,20 +107,10 @@ def elements_by_hand(data: bytes) -> list[bytes]:
     return cut(data, b"[]")
 
 
-parse_fast: Callable[[bytes], JSONValue]
-members_fast: Callable[[bytes], Mapping[str, bytes | memoryview]]
-elements_fast: Callable[[bytes], Sequence[bytes | memoryview]]
-try:
-    import msgspec
-except ImportError:  # a platform without a wheel: slower, not different
-    parse_fast, members_fast, elements_fast = parse_with_stdlib, members_by_hand, elements_by_hand
-else:
-    parse_fast = msgspec.json.Decoder().decode
-    # A Raw is a view of the bytes that were not decoded.
-    members_fast = cast(
-        "Callable[[bytes], Mapping[str, memoryview]]", msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-    )
-    elements_fast = cast("Callable[[bytes], Sequence[memoryview]]", msgspec.json.Decoder(list[msgspec.Raw]).decode)
+parse_fast: Callable[[bytes], JSONValue] = msgspec.json.Decoder().decode
+# A Raw is a view of the bytes that were not decoded.
+members_fast = cast("Callable[[bytes], Mapping[str, memoryview]]", msgspec.json.Decoder(dict[str, msgspec.Raw]).decode)
+elements_fast = cast("Callable[[bytes], Sequence[memoryview]]", msgspec.json.Decoder(list[msgspec.Raw]).decode)
 
 
 def parse(data: bytes) -> JSONValue:
@@ -178,71 +169,3 @@ def canonical(value: JSONValue) -> bytes:
     Two values are the same JSON exactly when these bytes are equal.
     """
     return text_of(value, ascii_only=True, sort_keys=True).encode()
-
-
-# --- records, where `HAS_RECORDS` -------------------------------------------------------------------------------------
-
-
-HAS_RECORDS = parse_fast is not parse_with_stdlib
-
-
-class RecordField(NamedTuple):
-    """A field of a record: its name, its name in JSON, its type; may it be missing, may it be null?"""
-
-    name: str
-    wire: str
-    shape: Any
-    optional: bool = False
-    nullable: bool = False
-
-
-def record(name: str, fields: Sequence[RecordField], tag: str | None = None) -> type:
-    """A class that objects with those fields, and no others, can be read into; see `reader`.
-
-    Its fields are attributes. One that is missing is `None`, or `missing_value()` where null may come as well.
-
-    With a `tag` an object must also have it as its `type`, which tells records of a union apart.
-    """
-    import msgspec
-
-    columns: list[Any] = [
-        (field.name, Any if field.shape is Any else field.shape | None | msgspec.UnsetType, msgspec.UNSET)
-        if field.nullable
-        else (field.name, field.shape, None)
-        if field.optional
-        else (field.name, field.shape)
-        for field in fields
-    ]
-    return msgspec.defstruct(
-        name,
-        columns,
-        rename={field.name: field.wire for field in fields if field.name != field.wire},
-        tag=tag,
-        tag_field=None if tag is None else "type",
-        forbid_unknown_fields=True,
-        kw_only=True,
-        gc=False,  # they are gone before the collector could look at them
-    )
-
-
-def missing_value() -> object:
-    """What a record has for a field that may be null, and was not there."""
-    import msgspec
-
-    return msgspec.UNSET
-
-
-def reader(shape: Any) -> Callable[[bytes | memoryview], Any]:
-    """The function that reads JSON text into records; of what does not fit it raises a `ValueError` or a
-    `RecursionError`.
-    """
-    import msgspec
-
-    return msgspec.json.Decoder(shape).decode
-
-
-def unread() -> Any:
-    """The type of a part of a record that is checked to be JSON, and left as text to be read later."""
-    import msgspec
-
-    return msgspec.Raw

@@ -7,27 +7,12 @@ kept whole as `Unknown`.
 from collections.abc import Mapping
 from typing import Any, Literal, cast, get_args, get_origin
 
-import attrs
 import cattrs
 
-from evals_async._codec.leaves import PRIMITIVES, Hook, is_array, is_model, is_union
+from evals_async._codec.hooks import Hook, open_literal_hook
 from evals_async._codec.mismatch import Incomplete, Mismatch, choice, json_type, wrong
-from evals_async.models.base import Model, Unknown
-
-
-def tags_of(model: type[Model]) -> tuple[str, ...] | None:
-    """The values of a model's closed `type` tag; `None` for a model without one.
-
-    An optional tag contributes "" for "no tag".
-    """
-    for field in attrs.fields(model):
-        if field.name == "type":
-            members = get_args(field.type) if is_union(field.type) else (field.type,)
-            if str in members:
-                return None
-            tags = [tag for member in members if get_origin(member) is Literal for tag in get_args(member)]
-            return (*tags, "") if type(None) in members else tuple(tags)
-    return None
+from evals_async._codec.shapes import PRIMITIVES, is_model, is_open_literal, tags_of
+from evals_async.models.base import Unknown
 
 
 class Alternatives:
@@ -81,19 +66,14 @@ class Alternatives:
         return member
 
 
-def expected_of(shape: Any) -> str:
-    """What error messages say that a type with parts wants."""
-    if is_array(shape):
-        return "array"
-    return Alternatives(shape).expected if is_union(shape) else "object"
-
-
 def union_hook(shape: Any, converter: cattrs.BaseConverter) -> Hook:
     """A dispatcher for `shape`.
 
     The hooks of its members are fetched when a value first needs them, so that unions may be recursive, and what never
     comes costs nothing.
     """
+    if is_open_literal(shape):
+        return open_literal_hook(shape)
     alternatives = Alternatives(shape)
     by_type = alternatives.by_type
     plain = frozenset(kind for kind, member in by_type.items() if not get_origin(member))

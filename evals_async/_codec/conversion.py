@@ -1,0 +1,86 @@
+"""The converter: cattrs with a hook for every type that a field of a model may have; and the way back, `encode`.
+
+The law: `encode(structure(body)) == body`, with unknown fields, unknown variants, nulls and missing fields as they
+came.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast, overload
+
+import cattrs
+
+from evals_async._codec.hooks import (
+    free_hook,
+    literal_hook,
+    map_hook,
+    model_hook,
+    model_unhook,
+    primitive_hook,
+    tuple_hook,
+)
+from evals_async._codec.shapes import PRIMITIVES, is_array, is_free, is_literal, is_map, is_model, is_union
+from evals_async._codec.unions import union_hook
+from evals_async._json import JSONValue
+from evals_async.errors import InvalidArgument
+from evals_async.models.base import Model, Unknown
+
+
+@overload
+def encode(value: Model) -> dict[str, JSONValue]: ...
+@overload
+def encode(value: object) -> JSONValue: ...
+def encode(value: object) -> JSONValue:
+    """The JSON value of a model, or of mappings and sequences with models anywhere in them.
+
+    Raises `InvalidArgument` for an object that JSON has no form for, for a mapping with keys that are no strings, and
+    for what is nested too deeply, or for ever.
+    """
+    try:
+        return encoded(value)
+    except RecursionError:
+        raise InvalidArgument("nested too deeply for JSON") from None
+
+
+def encoded(value: object) -> JSONValue:
+    # One frame of Python a level and none of C, so no comprehensions (3.11) and no `map` (3.12 allows C few): whatever
+    # depth the parser takes can be written out again.
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Model | Unknown):
+        unstructured: JSONValue = converter.unstructure(value)
+        return unstructured
+    if isinstance(value, Mapping):
+        members: dict[str, JSONValue] = {}
+        for key, member in cast("Mapping[object, object]", value).items():
+            if not isinstance(key, str):
+                raise InvalidArgument(f"JSON objects have strings as keys, not {key!r}")
+            members[key] = encoded(member)
+        return members
+    if isinstance(value, list | tuple):
+        elements: list[JSONValue] = []
+        for element in cast("list[object]", value):
+            elements.append(encoded(element))  # noqa: PERF401  # see above
+        return elements
+    raise InvalidArgument(f"{type(value).__name__} has no form in JSON: {value!r:.80}")
+
+
+def encoder_of(model: type[Model]) -> Callable[[Any], dict[str, Any]]:
+    return model_unhook(model, encoded)
+
+
+converter = cattrs.Converter(detailed_validation=False)
+"""Structures and unstructures every model."""
+
+for primitive in PRIMITIVES:
+    converter.register_structure_hook(primitive, primitive_hook(primitive))
+for applies, factory in (
+    (is_map, map_hook),
+    (is_array, tuple_hook),
+    (is_literal, literal_hook),
+    (is_free, free_hook),  # after is_map: JSONObject is a mapping too, and the last factory that applies is asked
+    (is_union, union_hook),
+    (is_model, model_hook),
+):
+    converter.register_structure_hook_factory(applies, factory)
+converter.register_unstructure_hook_factory(is_model, encoder_of)
+converter.register_unstructure_hook(Unknown, lambda unknown: encoded(unknown.raw))

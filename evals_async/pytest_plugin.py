@@ -1,4 +1,5 @@
-"""The pytest fixtures that ship with the package: `evals_server` and `evals_client`.
+"""The pytest fixtures that ship with the package: `evals_server`, `evals_client`, and `evals_server_in_thread` for
+synchronous tests.
 
 Loaded into every pytest run where the package is installed, so nothing of it is imported before a test asks for a
 fixture.
@@ -9,7 +10,7 @@ fixture.
         ...
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -32,6 +33,15 @@ async def evals_server() -> AsyncIterator[Any]:
     from evals_async.server import LocalServer
 
     async with LocalServer() as server:
+        yield server
+
+
+@pytest.fixture
+def evals_server_in_thread() -> Iterator[Any]:
+    """A `LocalServer` in a thread of its own, for one test that has no event loop or blocks it."""
+    from evals_async.server import LocalServer
+
+    with LocalServer.in_thread() as server:
         yield server
 
 

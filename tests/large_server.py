@@ -182,19 +182,19 @@ class WatchedServer(LocalServer):
 
     async def start(self) -> Self:
         await super().start()
-        assert self.runner is not None
-        assert self.runner.server is not None
-        self.runner.server.handler_cancellation = True  # a request is under way until its client leaves
+        assert self._runner is not None
+        assert self._runner.server is not None
+        self._runner.server.handler_cancellation = True  # a request is under way until its client leaves
         return self
 
-    async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         self.count += 1
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         if request.transport is not None:
             self.peers.add(request.transport.get_extra_info("peername"))
         try:
-            return await super().respond(request)
+            return await super()._respond(request)
         finally:
             self.under_way -= 1
 

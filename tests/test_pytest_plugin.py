@@ -27,6 +27,13 @@ async def test_the_client_reaches_the_server(evals_server, evals_client):
     assert [seen.path for seen in evals_server.requests] == ["/v1/evals/eval_1"]
 
 
+def test_a_synchronous_test_is_answered(evals_server_in_thread):
+    from urllib.request import urlopen
+
+    with urlopen(f"{{evals_server_in_thread.base_url}}/evals", timeout=5) as answer:
+        assert answer.status == 200
+
+
 def test_that_needs_nothing():
     pass
 """
@@ -43,10 +50,10 @@ def run_pytest(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     [("auto", "", ""), ("strict", "import pytest", "@pytest.mark.asyncio")],
 )
 def test_the_fixtures_work_in_both_modes(tmp_path: Path, mode: str, imports: str, mark: str) -> None:
-    """`evals_server` and `evals_client` are there without an import, in auto mode and in strict mode."""
+    """The fixtures are there without an import, in auto mode and in strict mode."""
     (tmp_path / "test_mine.py").write_text(USERS_TESTS.format(imports=imports, mark=mark))
     done = run_pytest(tmp_path, "-o", f"asyncio_mode={mode}")
-    assert "3 passed" in done.stdout, done.stdout + done.stderr
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_loading_the_plugin_imports_nothing_heavy(tmp_path: Path) -> None:

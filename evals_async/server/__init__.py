@@ -6,6 +6,7 @@ It shares no code with the client beyond the ground floor, so that it cannot agr
 from evals_async.server.faults import Fault, FaultPlan
 from evals_async.server.running import LocalServer, SeenRequest
 from evals_async.server.sample import SampleTree, sample_tree
+from evals_async.server.threads import ServerThread
 
 
-__all__ = ["Fault", "FaultPlan", "LocalServer", "SampleTree", "SeenRequest", "sample_tree"]
+__all__ = ["Fault", "FaultPlan", "LocalServer", "SampleTree", "SeenRequest", "ServerThread", "sample_tree"]

@@ -223,8 +223,13 @@ GRADERS: Mapping[str, tuple[Mapping[str, Check], Mapping[str, Check]]] = {
     ),
     "python": ({"name": text, "source": text}, {"image_tag": text, "pass_threshold": number}),
     "multi": ({"name": text, "graders": anything, "calculate_output": text}, {}),
+    # Microsoft Foundry's own evaluators: kept and echoed, and errors in the results.
+    "azure_ai_evaluator": (
+        {"name": text, "evaluator_name": text},
+        {"evaluator_version": text, "initialization_parameters": mapping, "data_mapping": mapping},
+    ),
 }
-CRITERIA = ("label_model", "string_check", "text_similarity", "python", "score_model")
+CRITERIA = ("label_model", "string_check", "text_similarity", "python", "score_model", "azure_ai_evaluator")
 RUNNABLE = ("string_check", "text_similarity", "python", "score_model", "multi")
 
 
@@ -257,9 +262,11 @@ def criterion(value: object, at: str) -> JSONObject:
 
 def data_source_config(value: object, at: str) -> JSONObject:
     body = mapping(value, at)
-    kind = required(body, "type", one_of("custom", "logs", "stored_completions"), at)
+    kind = required(body, "type", one_of("custom", "logs", "stored_completions", "azure_ai_source"), at)
     if kind == "custom":
         required(body, "item_schema", mapping, at)
+    elif kind == "azure_ai_source":
+        required(body, "scenario", text, at)
     else:
         optional(body, "metadata", mapping, at)
     return body
@@ -269,13 +276,40 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "jsonl": ("file_content", "file_id"),
     "completions": ("file_content", "file_id", "stored_completions"),
     "responses": ("file_content", "file_id", "responses"),
+    "csv": ("file_id",),
+    "azure_ai_target_completions": ("file_content", "file_id"),
+    "azure_ai_responses": ("file_content", "file_id"),
 }
+# Sources of Microsoft Foundry that make their rows themselves.
+ROWLESS_SOURCES = (
+    *("azure_ai_traces_preview", "azure_ai_trace_data_source", "azure_ai_red_team", "azure_ai_benchmark_preview"),
+    *("azure_ai_synthetic_data_gen_preview", "azure_ai_synthetic_data_generation_with_simulation"),
+)
 
 
 def data_source(value: object, at: str) -> JSONObject:
     """The data source of a run, with the rows that stand in it."""
     body = mapping(value, at)
-    kind = required(body, "type", one_of(*SOURCES), at)
+    kind = required(body, "type", one_of(*SOURCES, *ROWLESS_SOURCES), at)
+    if kind == "azure_ai_target_completions":
+        required(body, "target", mapping, at)
+    if kind == "azure_ai_responses":
+        row_source(required(body, "item_generation_params", mapping, at), kind, f"{at}.item_generation_params")
+    elif kind in SOURCES:
+        row_source(body, kind, at)
+    if template := optional(body, "input_messages", mapping, at):
+        within = f"{at}.input_messages"
+        if required(template, "type", one_of("template", "item_reference"), within) == "template":
+            required(template, "template", messages, within)
+        else:
+            required(template, "item_reference", text, within)
+    optional(body, "model", text, at)
+    optional(body, "sampling_params", mapping, at)
+    return body
+
+
+def row_source(body: JSONObject, kind: str, at: str) -> JSONObject:
+    """The `source` of a data source: where its rows are."""
     source = required(body, "source", mapping, at)
     within = f"{at}.source"
     form = required(source, "type", one_of(*SOURCES[kind]), within)
@@ -287,12 +321,4 @@ def data_source(value: object, at: str) -> JSONObject:
             row = mapping(entry, where)
             required(row, "item", mapping, where)
             optional(row, "sample", mapping, where)
-    if template := optional(body, "input_messages", mapping, at):
-        within = f"{at}.input_messages"
-        if required(template, "type", one_of("template", "item_reference"), within) == "template":
-            required(template, "template", messages, within)
-        else:
-            required(template, "item_reference", text, within)
-    optional(body, "model", text, at)
-    optional(body, "sampling_params", mapping, at)
-    return body
+    return source

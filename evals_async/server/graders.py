@@ -71,7 +71,7 @@ def parts_of(grader: JSONObject) -> dict[str, JSONObject]:
     return {str(part["name"]): part for part in parts}
 
 
-SINGLE = tuple(kind for kind in checks.GRADERS if kind != "multi")
+SINGLE = tuple(kind for kind in checks.CRITERIA if kind != "azure_ai_evaluator")
 
 
 def reward(grader: JSONObject, namespaces: Mapping[str, object]) -> Reward:

@@ -9,6 +9,7 @@ from evals_async._json import JSONObject
 from evals_async._store import Kind, Row, UnknownCursor, rows
 from evals_async.server import checks
 from evals_async.server.answers import Answer, Problem, list_answer, no_such_file, not_found
+from evals_async.server.execution.source import row_source
 from evals_async.server.runs import stored_object
 from evals_async.server.service import RequestContext, Service
 from evals_async.server.shapes import new_eval, new_run
@@ -130,8 +131,8 @@ async def create_run(service: Service, call: RequestContext) -> Answer:
     data_source = checks.required(body, "data_source", checks.data_source)
     checks.optional(body, "name", checks.text)
     checks.optional(body, "metadata", checks.metadata)
-    source = checks.mapping(data_source["source"], "data_source.source")
-    if source["type"] == "file_id" and not await service.database.call(rows.exists, "files", (str(source["id"]),)):
+    source = row_source(data_source)
+    if source.get("type") == "file_id" and not await service.database.call(rows.exists, "files", (str(source["id"]),)):
         raise no_such_file(str(source["id"]), status=400, param="data_source.source.id")
     run = new_run(service.ids, eval_id, body, service.base_url)
     await service.runs.begin(run)

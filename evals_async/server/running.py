@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
-from typing import Self
+from typing import Any, Self
 
 import attrs
 from aiohttp import web
@@ -27,6 +27,7 @@ from evals_async.server.routes import Match, match
 from evals_async.server.runs import RunLifecycle
 from evals_async.server.service import Limits, RequestContext, Service
 from evals_async.server.shapes import Ids
+from evals_async.server.threads import ServerThread
 
 
 logger = logging.getLogger("evals_async.server")
@@ -104,77 +105,85 @@ class LocalServer:
         upload_limit: int = Limits().upload,
         remembered: int = 1000,
     ) -> None:
-        self.store = store
-        self.host = host
+        self._store = store
+        self._host = host
         self.port: int = port
-        self.api_key = api_key
-        self.clock = clock
+        self._api_key = api_key
+        self._clock = clock
         self.faults: FaultPlan = FaultPlan() if faults is None else faults
-        self.read_only = read_only
-        self.queued_seconds = queued_seconds
-        self.running_seconds = running_seconds
-        self.allowed_hosts: frozenset[str] = LOOPBACK | {host.lower(), *(name.lower() for name in allowed_hosts)}
-        self.limits: Limits = Limits(body_limit, upload_limit)
+        self._read_only = read_only
+        self._queued_seconds = queued_seconds
+        self._running_seconds = running_seconds
+        self._allowed_hosts: frozenset[str] = LOOPBACK | {host.lower(), *(name.lower() for name in allowed_hosts)}
+        self._limits: Limits = Limits(body_limit, upload_limit)
         self.requests: deque[SeenRequest] = deque(maxlen=remembered)
         self.request_count: int = 0
-        self.service: Service | None = None
-        self.runner: web.ServerRunner | None = None
+        self._service: Service | None = None
+        self._runner: web.ServerRunner | None = None
 
     def __repr__(self) -> str:
-        return f"LocalServer({self.base_url if self.runner else 'not running'}, store={self.store or 'memory'})"
+        return f"LocalServer({self.base_url if self._runner else 'not running'}, store={self._store or 'memory'})"
+
+    @classmethod
+    def in_thread(cls, store: StrPath | None = None, **options: Any) -> ServerThread:
+        """A server in a thread of its own, for synchronous tests and programs; `options` are those of the class.
+
+        `with LocalServer.in_thread() as server: httpx.get(f"{server.base_url}/evals")`
+        """
+        return ServerThread(cls(store, **options))
 
     # --- beginning and end -------------------------------------------------------------------------------------------
 
     @property
     def base_url(self) -> str:
         """Where the API is, `/v1` included. Known once the server runs."""
-        name = "127.0.0.1" if self.host in WILDCARDS else self.host
+        name = "127.0.0.1" if self._host in WILDCARDS else self._host
         return f"http://{f'[{name}]' if ':' in name else name}:{self.port}/v1"
 
     @property
-    def running(self) -> Service:
+    def _running(self) -> Service:
         """The parts of the running server. Raises `RuntimeError` before it runs and after."""
-        if self.service is None:
+        if self._service is None:
             raise RuntimeError("the local server is not running: use `async with LocalServer() as server:`")
-        return self.service
+        return self._service
 
     async def start(self) -> Self:
         """Open the store and the socket. Raises `ArchiveError` for a file that is no store, `OSError` for a port that
         is taken.
         """
-        read_only = self.read_only and self.store is not None
+        read_only = self._read_only and self._store is not None
         # Reading waits for no disk worth speaking of, and is quickest on the loop's own thread; commits are not.
-        database = await Database.open(self.store, read_only=read_only, inline=self.store is None or read_only)
+        database = await Database.open(self._store, read_only=read_only, inline=self._store is None or read_only)
         try:
-            ids = Ids(self.clock, await database.call(rows.count_all))
+            ids = Ids(self._clock, await database.call(rows.count_all))
             runs = RunLifecycle(
-                database, self.clock, ids, queued_seconds=self.queued_seconds, running_seconds=self.running_seconds
+                database, self._clock, ids, queued_seconds=self._queued_seconds, running_seconds=self._running_seconds
             )
-            if not self.read_only:
+            if not self._read_only:
                 await runs.load()
-            self.runner = web.ServerRunner(JsonServer(self.respond), shutdown_timeout=SHUTDOWN_SECONDS)
-            await self.runner.setup()
-            await web.TCPSite(self.runner, self.host, self.port).start()
-            self.port = self.runner.addresses[0][1]
-            self.service = Service(
-                database=database, clock=self.clock, ids=ids, runs=runs, limits=self.limits, base_url=self.base_url
+            self._runner = web.ServerRunner(JsonServer(self._respond), shutdown_timeout=SHUTDOWN_SECONDS)
+            await self._runner.setup()
+            await web.TCPSite(self._runner, self._host, self.port).start()
+            self.port = self._runner.addresses[0][1]
+            self._service = Service(
+                database=database, clock=self._clock, ids=ids, runs=runs, limits=self._limits, base_url=self.base_url
             )
         except BaseException:
-            await self.stop_listening()
+            await self._stop_listening()
             await database.close()
             raise
         return self
 
-    async def stop_listening(self) -> None:
-        if self.runner is not None:
-            await self.runner.cleanup()
-            self.runner = None
+    async def _stop_listening(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
 
     async def close(self) -> None:
         """Close the socket, then the store. Closing twice is harmless."""
-        await self.stop_listening()
-        if self.service is not None:
-            service, self.service = self.service, None
+        await self._stop_listening()
+        if self._service is not None:
+            service, self._service = self._service, None
             await service.database.close()
 
     async def __aenter__(self) -> Self:
@@ -210,11 +219,11 @@ class LocalServer:
             for file_id, data in contents.items():
                 rows.put_content(connection, file_id, data)
 
-        await self.running.database.atomic(write)
+        await self._running.database.atomic(write)
 
     # --- one request -------------------------------------------------------------------------------------------------
 
-    async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to one request, whatever becomes of it."""
         began = time.monotonic()
         url = request.rel_url
@@ -225,11 +234,11 @@ class LocalServer:
         request_id = f"req_{self.request_count:032x}"
         fault: Fault | None = None
         try:
-            check_origin(request.headers, self.allowed_hosts)
+            check_origin(request.headers, self._allowed_hosts)
             endpoint = match(request.method, url.raw_path)
             seen.route = endpoint.template
             fault = self.faults.take(request.method, endpoint.template)
-            answer = await self.carry_out(request, endpoint, query, fault)
+            answer = await self._carry_out(request, endpoint, query, fault)
         except Problem as problem:
             answer = problem.answer()
         except (web.RequestPayloadError, HttpProcessingError) as error:  # its chunks or its compression are broken
@@ -246,27 +255,27 @@ class LocalServer:
             "openai-processing-ms": str(round((time.monotonic() - began) * 1000)),
             **(fault.headers if fault else {}),
         }
-        return await self.send(request, seen, answer, headers, fault)
+        return await self._send(request, seen, answer, headers, fault)
 
-    async def carry_out(
+    async def _carry_out(
         self, request: web.BaseRequest, endpoint: Match, query: Mapping[str, str], fault: Fault | None
     ) -> Answer:
         if fault is not None:
             if fault.delay:
-                await self.clock.sleep(fault.delay)
+                await self._clock.sleep(fault.delay)
             if fault.drop == "before":
                 return Answer(0, b"")
             if (instead := fault.answer()) is not None:
                 return instead
-        check_key(request.headers, self.api_key)
-        if self.read_only and endpoint.writes:
+        check_key(request.headers, self._api_key)
+        if self._read_only and endpoint.writes:
             raise Problem(403, "This server is read-only.", code="read_only")
         if request.headers.get("Expect", "").lower() == "100-continue":  # RFC 9110, 10.1.1: only now is the body wanted
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
-        return await endpoint.handler(self.running, RequestContext(endpoint.ids, query, request))
+        return await endpoint.handler(self._running, RequestContext(endpoint.ids, query, request))
 
-    async def send(
+    async def _send(
         self,
         request: web.BaseRequest,
         seen: SeenRequest,

@@ -10,7 +10,16 @@ from evals_async._clock import Clock
 from evals_async._json import JSONObject, as_array, as_object, parse
 from evals_async._store import Connection, Database, Row, rows
 from evals_async.server.answers import Problem, not_found
-from evals_async.server.results import BadRows, SourceRow, failed, finished, output_item, rows_of_content, rows_of_file
+from evals_async.server.execution.items import failed, finished, output_item
+from evals_async.server.execution.source import (
+    BadRows,
+    SourceRow,
+    content_of,
+    row_source,
+    rows_of_content,
+    rows_of_csv,
+    rows_of_lines,
+)
 from evals_async.server.shapes import Ids
 
 
@@ -118,16 +127,21 @@ class RunLifecycle:
 
     async def source_rows(self, run: JSONObject) -> list[SourceRow]:
         """The rows of a run, from itself or from a file. Raises `BadRows`."""
-        source = as_object((as_object(run["data_source"]) or {}).get("source")) or {}
+        data_source = as_object(run["data_source"]) or {}
+        source = row_source(data_source)
         kind = source.get("type")
         if kind == "file_content":
-            return rows_of_content(as_array(source.get("content")) or ())
+            return list(rows_of_content(content_of(source)))
+        if kind is None:
+            raise BadRows(f"a data source of type {data_source.get('type')} is carried out by Microsoft Foundry only")
         if kind != "file_id":
             raise BadRows(f"a source of type {kind} needs stored answers of models, and this server has none")
         data = await self.database.call(rows.get_content, str(source.get("id")))
         if data is None:
             raise BadRows(f"the file {source.get('id')} is gone")
-        return rows_of_file(data)
+        if data_source.get("type") == "csv":
+            return list(rows_of_csv(data))
+        return list(rows_of_lines(data.splitlines()))
 
     async def cancel(self, eval_id: str, run_id: str) -> dict[str, object]:
         """The run, canceled; one that is canceled already stays so. Raises `Problem` 404, or 400 for a run that has

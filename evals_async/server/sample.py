@@ -14,7 +14,7 @@ import attrs
 from evals_async._json import JSONObject, as_array, as_object
 from evals_async._store import json_text
 from evals_async.grading.graders import grade_locally
-from evals_async.server.results import per_criterion, per_model, result_counts
+from evals_async.server.execution.items import error_result, per_criterion, per_model, result_counts
 from evals_async.server.shapes import Ids, content_hash, new_eval, new_file, new_run
 from evals_async.server.themes import JUDGE, THEMES, Theme
 
@@ -157,8 +157,8 @@ def item_of(
     model = str(run["model"])
     errored = make.dice.random() < 1 / 60
     answer = answer_of(make, theme, str(item["expected"]), model)
-    results = [] if errored else [result_of(make, grader, item, answer) for grader in graders]
     error = {"code": "rate_limit_exceeded", "message": "The model's rate limit was reached too often."}
+    results = [error_result(grader, error) if errored else result_of(make, grader, item, answer) for grader in graders]
     return {
         "object": "eval.run.output_item",
         "id": make.ids.new("outputitem"),
@@ -171,7 +171,7 @@ def item_of(
         "results": results,
         "sample": {
             "input": [{"role": "developer", "content": theme.prompt}, {"role": "user", "content": item[theme.field]}],
-            "output": [] if errored else [{"role": "assistant", "content": answer}],
+            "output": [{"role": "assistant", "content": "" if errored else answer}],
             "finish_reason": "error" if errored else "stop",
             "model": MODELS[model],
             "usage": usage(0, 0) if errored else usage(make.dice.randint(50, 120), make.dice.randint(2, 60)),

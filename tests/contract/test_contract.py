@@ -37,6 +37,9 @@ DIFFERENCES: Mapping[str, Mapping[str, str]] = {
         "data_source": "sampling_params null where none were given",
     },
     "output_item": {
+        "results/score": "null for a criterion that could not be carried out",
+        "results/passed": "null for a criterion that could not be carried out",
+        "sample": "null where the graders looked at the item alone",
         "sample/error": "null unless the row could not be sampled or graded",
         "sample/max_completion_tokens": "null, or under another name, for some sources",
         "sample/seed": "null where none was given",
@@ -199,11 +202,19 @@ async def test_the_table_of_differences_holds_nothing_else(http: PlainHttp, cloc
     run = (await http.post(path, run_request(row("a", "a"), kind="completions"))).json
     clock.now += 30
     item = (await http.get(f"{path}/{run['id']}/output_items")).json["data"][0]
+    item_only = {**EXACT, "input": "{{ item.answer }}"}
+    other = f"/evals/{(await http.post('/evals', eval_request(JUDGE))).json['id']}/runs"
+    later = (await http.post(other, run_request({"item": {"answer": "a"}}))).json
+    graded = f"/evals/{(await http.post('/evals', eval_request(item_only))).json['id']}/runs"
+    alone = (await http.post(graded, run_request({"item": {"answer": "a"}}))).json
+    clock.now += 30
+    errored = (await http.get(f"{other}/{later['id']}/output_items")).json["data"][0]
+    without = (await http.get(f"{graded}/{alone['id']}/output_items")).json["data"][0]
     file = (await http.upload(b"x")).json
     empty = (await http.get(path, after=run["id"])).json
     met = {
         "run": departures("run", run),
-        "output_item": departures("output_item", item),
+        "output_item": {place for body in (item, errored, without) for place in departures("output_item", body)},
         "file": departures("file", file),
         "list": departures("run_list", empty),
     }

@@ -143,8 +143,8 @@ async def test_a_body_is_called_for_when_it_is_wanted(server: LocalServer) -> No
     writer.write(b"{}")
     assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 400")
     writer.close()
-    server.read_only = True
-    assert (await exchange(server, head))[0] == 403
+    async with LocalServer(read_only=True) as closed:
+        assert (await exchange(closed, head))[0] == 403
 
 
 async def test_a_compressed_bomb_counts_as_what_it_unpacks_to(http: PlainHttp) -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import aiohttp
@@ -87,12 +89,13 @@ async def test_answers_carry_the_services_headers(http: PlainHttp) -> None:
     assert len({answer.headers["x-request-id"] for answer in answers}) == 4
 
 
-async def test_an_error_of_the_server_itself_is_a_500(
-    http: PlainHttp, server: LocalServer, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_error_of_the_server_itself_is_a_500(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What goes wrong inside is logged, answered in the API's form, and tells nothing of the inside."""
-    await server.running.database.call(lambda connection: connection.execute("DROP TABLE evals"))
-    answer = await http.get("/evals")
+    path = tmp_path / "store.db"
+    async with LocalServer(path) as server, PlainHttp(server) as http:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("DROP TABLE evals")
+        answer = await http.get("/evals")
     assert answer.problem == (500, None, None)
     assert b"evals" not in answer.body
     assert [record.levelname for record in caplog.records] == ["ERROR"]

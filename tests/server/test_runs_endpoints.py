@@ -252,7 +252,11 @@ async def test_rows_without_a_sample_need_a_model(http: PlainHttp, clock: FakeCl
         sample = errored["sample"]
         assert sample["error"]["code"] == "model_unavailable"
         assert "sample" in sample["error"]["message"]
-        assert errored["results"] == []
+        assert errored["results"] == [
+            {"name": criterion, "sample": {"error": sample["error"]}, "passed": None, "score": None}
+        ]
+        assert sample["output"] == [{"role": "assistant", "content": ""}]
+        assert sample["finish_reason"] == "error"
     assert [entry["name"] for entry in graded["results"]] == [criterion]
 
 
@@ -290,7 +294,7 @@ async def test_errors_of_graders_are_told_in_the_item(http: PlainHttp, clock: Fa
     results, sample = item["results"], item["sample"]
     assert item["status"] == "error"
     assert [entry["name"] for entry in results] == criteria
-    assert [entry["passed"] for entry in results] == [True, False, False, False]
+    assert [(entry["passed"], entry["score"]) for entry in results] == [(True, 1.0), *[(None, None)] * 3]
     assert [entry["sample"] and entry["sample"]["error"]["code"] for entry in results] == [
         *(None, "grader_unavailable", "grader_unavailable", "invalid_variable_error")
     ]
@@ -313,7 +317,16 @@ WRONG_RUNS: list[tuple[object, str | None, str]] = [
     ),
     (..., "missing_required_parameter", "data_source"),
     ({}, "missing_required_parameter", "data_source.type"),
-    ({"type": "csv"}, "invalid_value", "data_source.type"),
+    ({"type": "tsv"}, "invalid_value", "data_source.type"),
+    ({"type": "csv"}, "missing_required_parameter", "data_source.source"),
+    ({"type": "csv", "source": {"type": "file_content"}}, "invalid_value", "data_source.source.type"),
+    ({"type": "azure_ai_target_completions"}, "missing_required_parameter", "data_source.target"),
+    ({"type": "azure_ai_responses"}, "missing_required_parameter", "data_source.item_generation_params"),
+    (
+        {"type": "azure_ai_responses", "item_generation_params": {}},
+        "missing_required_parameter",
+        "data_source.item_generation_params.source",
+    ),
     ({"type": "jsonl"}, "missing_required_parameter", "data_source.source"),
     ({"type": "jsonl", "source": {"type": "responses"}}, "invalid_value", "data_source.source.type"),
     ({"type": "jsonl", "source": {"type": "file_id"}}, "missing_required_parameter", "data_source.source.id"),

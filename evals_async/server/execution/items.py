@@ -1,19 +1,16 @@
 """From rows to results: output items, counts per criterion, usage per model.
 
-Pure functions of the JSON of an eval, a run and its rows. When a run is done, and where its rows are, is told in
-`runs`.
+Pure functions of the JSON of an eval, a run and its rows.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import attrs
-
-from evals_async._json import JSONObject, NotJSON, as_array, as_object
+from evals_async._json import JSONObject, as_array, as_object
 from evals_async.grading.graders import grade_locally
 from evals_async.grading.samples import sample_namespace
 from evals_async.grading.similarity import Unavailable
 from evals_async.grading.templates import TemplateError
-from evals_async.server.checks import parse_bounded
+from evals_async.server.execution.source import FOUNDRY_SOURCES, SourceRow
 from evals_async.server.shapes import Ids, content_hash
 
 
@@ -21,75 +18,56 @@ NO_MODEL = "this server has no models: give each row a `sample` to grade"
 USAGE = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens")
 
 
-class BadRows(ValueError):
-    """The rows of a run cannot be read; the run fails."""
+def problem(code: str, message: str) -> dict[str, object]:
+    """An `EvalApiError`, as samples and runs carry it."""
+    return {"code": code, "message": message}
 
 
-@attrs.frozen
-class SourceRow:
-    """One row of a data source."""
-
-    item: JSONObject
-    sample: JSONObject | None
+def criterion_name(grader: JSONObject) -> str:
+    """What results call a criterion: its id, which clients map results by."""
+    return str(grader.get("id") or grader.get("name"))
 
 
-def source_row(value: object, where: str) -> SourceRow:
-    row = as_object(value) or {}
-    item = as_object(row.get("item"))
-    if item is None:
-        raise BadRows(f"{where} has no object `item`")
-    return SourceRow(item, as_object(row.get("sample")))
-
-
-def rows_of_content(content: Iterable[object]) -> list[SourceRow]:
-    """The rows that stand in a run's own data source."""
-    return [source_row(value, f"row {number}") for number, value in enumerate(content, 1)]
-
-
-def rows_of_file(data: bytes) -> list[SourceRow]:
-    """The rows of a JSONL file; empty lines do not count. Raises `BadRows`, which names the line."""
-    found: list[SourceRow] = []
-    for number, line in enumerate(data.splitlines(), 1):
-        if line.strip():
-            try:
-                value = parse_bounded(line)
-            except NotJSON as error:
-                raise BadRows(f"line {number} is no JSON: {error}") from None
-            found.append(source_row(value, f"line {number}"))
-    return found
+def error_result(grader: JSONObject, error: Mapping[str, object]) -> dict[str, object]:
+    """The result of a criterion that could not be carried out: no score, neither passed nor failed, and the reason."""
+    return {"name": criterion_name(grader), "sample": {"error": error}, "passed": None, "score": None}
 
 
 def result_of(grader: JSONObject, namespaces: Mapping[str, object]) -> dict[str, object]:
-    """One entry of an item's `results`; a grade that could not be given carries its error in `sample`."""
-    name: object = grader.get("id") or grader.get("name")
+    """One entry of an item's `results`."""
+    if grader.get("type") == "azure_ai_evaluator":
+        reason = f"{grader.get('evaluator_name')} is carried out by Microsoft Foundry only"
+        return error_result(grader, problem("grader_unavailable", reason))
     try:
         score, passed = grade_locally(grader, namespaces)
     except Unavailable as error:
-        code, message = "grader_unavailable", str(error)
+        return error_result(grader, problem("grader_unavailable", str(error)))
     except TemplateError as error:
-        code, message = "invalid_variable_error", str(error)
-    else:
-        return {"name": name, "sample": None, "passed": passed, "score": score}
-    return {"name": name, "sample": {"error": {"code": code, "message": message}}, "passed": False, "score": 0.0}
+        return error_result(grader, problem("invalid_variable_error", str(error)))
+    return {"name": criterion_name(grader), "sample": None, "passed": passed, "score": score}
 
 
 def error_of(result: Mapping[str, object]) -> object:
-    sample = as_object(result["sample"])
-    return sample["error"] if sample else None
+    """Why a criterion could not be carried out, or `None` when it was."""
+    sample = as_object(result.get("sample"))
+    return sample["error"] if sample and result.get("passed") is None else None
 
 
-def sample_of(row: SourceRow, run: JSONObject, error: object) -> dict[str, object]:
-    """The `sample` of an output item: what the model was asked and said, where the row tells."""
+def sample_of(row: SourceRow, run: JSONObject, error: object) -> dict[str, object] | None:
+    """The `sample` of an output item: what the model was asked and said, where the row tells.
+
+    `None` where graders looked at the item alone. A sample with an error has one output without text, because readers
+    of results take the first.
+    """
+    if row.sample is None and error is None:
+        return None
     given = row.sample or {}
-    namespace = sample_namespace(given)
-    output: list[object] = []
-    if "output_text" in namespace:
-        output = [{"role": "assistant", "content": namespace["output_text"]}]
+    text = sample_namespace(given).get("output_text", "")
     counts = as_object(given.get("usage")) or {}
     return {
         "input": given.get("input") or [],
-        "output": given.get("output") or output,
-        "finish_reason": given.get("finish_reason") or "stop",
+        "output": given.get("output") or [{"role": "assistant", "content": text}],
+        "finish_reason": given.get("finish_reason") or ("error" if error else "stop"),
         "model": given.get("model") or run.get("model") or "",
         "usage": {name: counts.get(name, 0) for name in USAGE},
         "error": error,
@@ -100,15 +78,27 @@ def sample_of(row: SourceRow, run: JSONObject, error: object) -> dict[str, objec
     }
 
 
+def row_problem(row: SourceRow, run: JSONObject) -> dict[str, object] | None:
+    """Why a row cannot be graded at all."""
+    kind = str((as_object(run["data_source"]) or {}).get("type"))
+    if kind in FOUNDRY_SOURCES:
+        return problem("unsupported_data_source", FOUNDRY_SOURCES[kind])
+    if row.sample is None and kind in ("completions", "responses"):
+        return problem("model_unavailable", NO_MODEL)
+    return None
+
+
 def output_item(
     ids: Ids, number: int, row: SourceRow, run: JSONObject, graders: Sequence[JSONObject]
 ) -> dict[str, object]:
-    """The output item of a row: graded, or errored with the reason."""
-    source = as_object(run["data_source"]) or {}
-    needs_model = row.sample is None and source.get("type") != "jsonl"
-    results: list[dict[str, object]] = []
-    error: object = {"code": "model_unavailable", "message": NO_MODEL} if needs_model else None
-    if not needs_model:
+    """The output item of a row, with one result for each criterion in their order: graded, or errored with the
+    reason.
+    """
+    error: object = None
+    if cause := row_problem(row, run):
+        error = cause
+        results = [error_result(grader, cause) for grader in graders]
+    else:
         namespaces: dict[str, object] = {"item": row.item}
         if row.sample is not None:
             namespaces["sample"] = sample_namespace(row.sample)
@@ -143,10 +133,10 @@ def result_counts(items: Sequence[JSONObject]) -> dict[str, object]:
 
 def per_criterion(items: Sequence[JSONObject], graders: Sequence[JSONObject]) -> list[object]:
     """How many grades of each criterion passed and failed; errors are neither."""
-    tally = {str(grader.get("id") or grader.get("name")): [0, 0] for grader in graders}
+    tally = {criterion_name(grader): [0, 0] for grader in graders}
     for item in items:
         for result in map(as_object, as_array(item["results"]) or ()):
-            if result and error_of(result) is None:
+            if result and result["passed"] is not None:
                 tally[str(result["name"])][0 if result["passed"] else 1] += 1
     return [
         {"testing_criteria": name, "testing_criteria_id": name, "passed": passed, "failed": failed}
@@ -183,4 +173,4 @@ def finished(run: JSONObject, items: Sequence[JSONObject], graders: Sequence[JSO
 
 def failed(run: JSONObject, message: str) -> dict[str, object]:
     """The run when its rows could not be had."""
-    return {**run, "status": "failed", "error": {"code": "invalid_data_source", "message": message}}
+    return {**run, "status": "failed", "error": problem("invalid_data_source", message)}

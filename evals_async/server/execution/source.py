@@ -1,0 +1,93 @@
+"""The rows of a run: from its own data source, from a JSONL file, or from a CSV file.
+
+Pure functions. Where the bytes of a file come from is told in `runs`.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping
+
+import attrs
+
+from evals_async._json import JSONObject, NotJSON, as_array, as_object
+from evals_async.server.checks import parse_bounded
+
+
+class BadRows(ValueError):
+    """The rows of a run cannot be read; the run fails."""
+
+
+@attrs.frozen
+class SourceRow:
+    """One row of a data source: its item, and the sample that it brings."""
+
+    item: JSONObject
+    sample: JSONObject | None
+
+
+# What Foundry alone can do: why the rows of such a source are errors here.
+FOUNDRY_SOURCES: Mapping[str, str] = {
+    "azure_ai_target_completions": "agents and deployments of Microsoft Foundry are asked by Foundry only",
+    "azure_ai_responses": "responses that Microsoft Foundry stored can be fetched by Foundry only",
+}
+
+
+def source_row(value: object, where: str) -> SourceRow:
+    """The row that a JSON value is. Raises `BadRows`."""
+    row = as_object(value) or {}
+    item = as_object(row.get("item"))
+    if item is None:
+        raise BadRows(f"{where} has no object `item`")
+    return SourceRow(item, as_object(row.get("sample")))
+
+
+def rows_of_content(content: Iterable[object]) -> Iterator[SourceRow]:
+    """The rows that stand in a run's own data source. Raises `BadRows`."""
+    for number, value in enumerate(content, 1):
+        yield source_row(value, f"row {number}")
+
+
+def rows_of_lines(lines: Iterable[bytes]) -> Iterator[SourceRow]:
+    """The rows of a JSONL file; empty lines do not count. Raises `BadRows`, which names the line."""
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                value = parse_bounded(line)
+            except NotJSON as error:
+                raise BadRows(f"line {number} is no JSON: {error}") from None
+            yield source_row(value, f"line {number}")
+
+
+def rows_of_csv(data: bytes) -> Iterator[SourceRow]:
+    """The rows of a CSV file in UTF-8: each is an item with the header's names, and its values are strings.
+
+    Raises `BadRows` for a file without a header, and for a line with more values than the header has names.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadRows(f"the CSV file is not UTF-8: {error}") from None
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = next(reader, None)
+        if not header:
+            raise BadRows("the CSV file has no header")
+        for values in reader:
+            if len(values) > len(header):
+                raise BadRows(f"line {reader.line_num} has {len(values)} values, and the header {len(header)} names")
+            if values:
+                yield SourceRow({**dict.fromkeys(header, ""), **dict(zip(header, values, strict=False))}, None)
+    except csv.Error as error:
+        raise BadRows(f"line {reader.line_num} is no CSV: {error}") from None
+
+
+def row_source(data_source: JSONObject) -> JSONObject:
+    """The part of a run's data source that says where the rows are."""
+    if data_source.get("type") == "azure_ai_responses":
+        data_source = as_object(data_source.get("item_generation_params")) or {}
+    return as_object(data_source.get("source")) or {}
+
+
+def content_of(source: JSONObject) -> list[object]:
+    """The rows of a `file_content` source, as they were sent."""
+    return list(as_array(source.get("content")) or ())

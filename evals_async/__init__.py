@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         TokenProvider as TokenProvider,
     )
     from evals_async.client import ClientOptions as ClientOptions, EvalsClient as EvalsClient
+    from evals_async.comparison import compare as compare
     from evals_async.errors import (
         ApiError as ApiError,
         ArchiveError as ArchiveError,
@@ -109,6 +110,7 @@ HOMES = {
     "_concurrency.sharing": "Cache LRUCache",
     "_transport": "NO_KEY NoKey Request Response RetryPolicy Statistics Timeouts TokenProvider",
     "client": "ClientOptions EvalsClient",
+    "comparison": "compare",
     "errors": """
         ApiError ArchiveError Attempt BadRequest BadSignature BodyTooLarge ClientClosed
         ConfigurationError Conflict ConnectFailed ConnectionDropped DeadlineExceeded DecodeError

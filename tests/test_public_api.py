@@ -13,8 +13,8 @@ import pytest
 import evals_async
 
 
-MODULES = ["evals_async", "evals_async.models", "evals_async.server", "evals_async.resources", "evals_async._transport"]
-SHOWN = ["evals_async", "evals_async.models", "evals_async.server"]
+SHOWN = ["evals_async", "evals_async.comparison", "evals_async.models", "evals_async.server"]
+MODULES = [*SHOWN, "evals_async.resources", "evals_async._transport"]
 EACH_MODULE = pytest.mark.parametrize("name", MODULES)
 
 

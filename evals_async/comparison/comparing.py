@@ -1,0 +1,276 @@
+"""`compare`: two runs, row by row; what differs, and whether the difference is more than chance."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Literal, TypeAlias
+
+import attrs
+
+from evals_async.comparison.alignment import Alignment, Pair, align
+from evals_async.comparison.outcomes import CriterionName, CriterionOutcome, RunOutcomes, TokenCount
+from evals_async.comparison.statistics import (
+    Interval,
+    MeanDifference,
+    holm,
+    mcnemar,
+    mean_difference,
+    rows_needed,
+    wilson,
+)
+from evals_async.errors import InvalidArgument
+from evals_async.models import OutputItem
+
+
+Verdict: TypeAlias = Literal["worse", "better", "no difference seen", "not comparable"]
+WORST_FIRST: tuple[Verdict, ...] = ("worse", "better", "no difference seen")
+
+
+@attrs.frozen
+class Rate:
+    """How many rows passed, of those that were graded in both runs."""
+
+    passed: int
+    total: int
+    interval: Interval
+
+    @property
+    def value(self) -> float | None:
+        """From 0 to 1; `None` when there are no rows."""
+        return self.passed / self.total if self.total else None
+
+
+@attrs.frozen(kw_only=True)
+class ScoreDifference:
+    """Scores of b minus scores of a, over the rows that have both."""
+
+    mean_a: float
+    mean_b: float
+    difference: MeanDifference
+    p_holm: float | None
+    rows_needed: int | None
+
+
+@attrs.frozen(kw_only=True)
+class CriterionComparison:
+    """One criterion (or, without a `name`, all of them together) in both runs.
+
+    `a` and `b` are the rates over the rows that have a verdict in both; `errors_a` and `errors_b` count aligned rows
+    without one. `regressed` rows pass in a and fail in b, `improved` the other way. `difference` is that of the rates,
+    paired row by row. `mcnemar_p` is the exact test on the flips; it takes rows as independent. `p` is the p-value that
+    decides: McNemar's, or with clusters the one of the clustered `difference`. `p_holm` is `p` after Holm's correction
+    for the number of criteria. `score` is `None` where there are no scores, or where they only repeat the verdict.
+    """
+
+    name: str | None
+    a: Rate
+    b: Rate
+    errors_a: int
+    errors_b: int
+    regressed: int
+    improved: int
+    difference: MeanDifference | None
+    mcnemar_p: float
+    p: float | None
+    p_holm: float | None
+    rows_needed: int | None
+    score: ScoreDifference | None
+    score_decides: bool
+    alpha: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether b is worse or better than chance explains: by verdicts first, by scores where verdicts say nothing.
+
+        The score of an evaluator on Foundry decides nothing: it may be a severity, where less is better.
+        """
+        if self.difference is None:
+            return "not comparable"
+        found = verdict_of(self.difference.mean, self.p_holm, self.alpha)
+        if found == "no difference seen" and self.score is not None and self.score_decides:
+            return verdict_of(self.score.difference.mean, self.score.p_holm, self.alpha)
+        return found
+
+
+def verdict_of(difference: float, p: float | None, alpha: float) -> Verdict:
+    if p is None or p >= alpha or not difference:
+        return "no difference seen"
+    return "worse" if difference < 0 else "better"
+
+
+@attrs.define(kw_only=True, slots=False)
+class RunComparison:
+    """What came of comparing run `b` with run `a`, the one before it.
+
+    Look at `alignment` first: numbers are over its pairs. `overall` is about whole rows (a row passes if every
+    criterion does), `criteria` about each criterion that both runs have.
+    """
+
+    a: RunOutcomes
+    b: RunOutcomes
+    alignment: Alignment
+    overall: CriterionComparison
+    criteria: tuple[CriterionComparison, ...]
+    confidence: float
+
+    @cached_property
+    def regressions(self) -> tuple[Pair, ...]:
+        """The rows that pass in a and fail in b, in the order of the data source."""
+        return tuple(pair for pair in self.alignment.pairs if pair.a.passed is True and pair.b.passed is False)
+
+    @cached_property
+    def improvements(self) -> tuple[Pair, ...]:
+        """The rows that fail in a and pass in b."""
+        return tuple(pair for pair in self.alignment.pairs if pair.a.passed is False and pair.b.passed is True)
+
+    @property
+    def verdict(self) -> Verdict:
+        """`worse` if anything is, overall or by one criterion; else `better` if anything is."""
+        if not self.alignment.pairs:
+            return "not comparable"
+        found = {self.overall.verdict, *(criterion.verdict for criterion in self.criteria)}
+        for verdict in WORST_FIRST:
+            if verdict in found:
+                return verdict
+        return "not comparable"
+
+    def tokens(self) -> tuple[Mapping[str, TokenCount], Mapping[str, TokenCount]]:
+        """Calls and tokens by model, of a and of b: of the whole runs, not of the aligned rows alone."""
+        return self.a.tokens(), self.b.tokens()
+
+
+def compare(
+    a: RunOutcomes | Iterable[OutputItem],
+    b: RunOutcomes | Iterable[OutputItem],
+    *,
+    cluster: str | None = None,
+    confidence: float = 0.95,
+) -> RunComparison:
+    """Compare run `b` with run `a`, given by their output items or as `RunOutcomes`. Pure: nothing is asked or read.
+
+    Rows are aligned first, by their place in the data source and by what is in them. `cluster` is the path of a field
+    of the item (`item.topic`): rows with the same value there may depend on each other, and standard errors say so.
+    Raises `InvalidArgument` for a wrong `cluster` or `confidence`.
+    """
+    if not 0 < confidence < 1:
+        raise InvalidArgument(f"the confidence {confidence} is not between 0 and 1")
+    left, right = outcomes_of(a, cluster), outcomes_of(b, cluster)
+    alignment = align(left, right)
+    maker = ComparisonMaker(alignment.pairs, cluster is not None, confidence)
+    criteria = [maker.criterion(left, right, *names) for names in alignment.criteria]
+    by_verdict = holm([criterion.p for criterion in criteria])
+    by_score = holm([None if each.score is None else each.score.difference.p for each in criteria])
+    return RunComparison(
+        a=left,
+        b=right,
+        alignment=alignment,
+        overall=maker.overall(),
+        criteria=tuple(
+            attrs.evolve(criterion, p_holm=p, score=criterion.score and attrs.evolve(criterion.score, p_holm=score_p))
+            for criterion, p, score_p in zip(criteria, by_verdict, by_score, strict=True)
+        ),
+        confidence=confidence,
+    )
+
+
+def outcomes_of(run: RunOutcomes | Iterable[OutputItem], cluster: str | None) -> RunOutcomes:
+    if not isinstance(run, RunOutcomes):
+        return RunOutcomes.of(run, cluster=cluster)
+    if run.cluster != cluster:
+        raise InvalidArgument(f"the outcomes were gathered with cluster={run.cluster!r}, not {cluster!r}")
+    return run
+
+
+@attrs.frozen
+class ComparisonMaker:
+    """Makes the comparison of one criterion, or of whole rows, out of the pairs."""
+
+    pairs: Sequence[Pair]
+    clustered: bool
+    confidence: float
+
+    def overall(self) -> CriterionComparison:
+        verdicts = [(pair.a.passed, pair.b.passed) for pair in self.pairs]
+        made = self.made(None, verdicts, None, score_decides=False)
+        return attrs.evolve(made, p_holm=made.p)
+
+    def criterion(
+        self, left: RunOutcomes, right: RunOutcomes, name_a: CriterionName, name_b: CriterionName
+    ) -> CriterionComparison:
+        place_a, place_b = left.criteria[name_a], right.criteria[name_b]
+        outcomes = [
+            (pair.a.results.get(place_a, NO_OUTCOME), pair.b.results.get(place_b, NO_OUTCOME)) for pair in self.pairs
+        ]
+        # A score that only repeats the verdict, as that of a string check, is not tested twice.
+        scored = any(not outcome.score_is_verdict for pair in outcomes for outcome in pair)
+        return self.made(
+            name_a.plain,
+            [(a.passed, b.passed) for a, b in outcomes],
+            self.scores([(a.score, b.score) for a, b in outcomes]) if scored else None,
+            score_decides=name_a not in left.unoriented and name_b not in right.unoriented,
+        )
+
+    def made(
+        self,
+        name: str | None,
+        verdicts: Sequence[tuple[bool | None, bool | None]],
+        score: ScoreDifference | None,
+        *,
+        score_decides: bool,
+    ) -> CriterionComparison:
+        both = [(a, b) for a, b in verdicts if a is not None and b is not None]
+        regressed, improved = both.count((True, False)), both.count((False, True))
+        difference = self.difference(
+            [None if None in pair else int(pair[1] or 0) - int(pair[0] or 0) for pair in verdicts]
+        )
+        exact = mcnemar(regressed, improved)
+        p = exact if not self.clustered or difference is None else difference.p
+        return CriterionComparison(
+            name=name,
+            a=self.rate(sum(a for a, _ in both), len(both)),
+            b=self.rate(sum(b for _, b in both), len(both)),
+            errors_a=sum(a is None for a, _ in verdicts),
+            errors_b=sum(b is None for _, b in verdicts),
+            regressed=regressed,
+            improved=improved,
+            difference=difference,
+            mcnemar_p=exact,
+            p=p if both else None,
+            p_holm=None,
+            rows_needed=None if difference is None else rows_needed(difference, self.confidence),
+            score=score,
+            score_decides=score_decides,
+            alpha=1 - self.confidence,
+        )
+
+    def scores(self, scores: Sequence[tuple[float | None, float | None]]) -> ScoreDifference | None:
+        both = [(a, b) for a, b in scores if a is not None and b is not None]
+        difference = self.difference([None if a is None or b is None else b - a for a, b in scores])
+        if difference is None:
+            return None
+        return ScoreDifference(
+            mean_a=sum(a for a, _ in both) / len(both),
+            mean_b=sum(b for _, b in both) / len(both),
+            difference=difference,
+            p_holm=None,
+            rows_needed=rows_needed(difference, self.confidence),
+        )
+
+    def difference(self, differences: Sequence[float | None]) -> MeanDifference | None:
+        kept = [(each, pair.a.cluster) for each, pair in zip(differences, self.pairs, strict=True) if each is not None]
+        if not kept:
+            return None
+        clusters = [cluster for _, cluster in kept] if self.clustered else None
+        return mean_difference([each for each, _ in kept], clusters, self.confidence)
+
+    def rate(self, passed: int, total: int) -> Rate:
+        return Rate(passed, total, wilson(passed, total, self.confidence))
+
+
+NO_OUTCOME = CriterionOutcome(None, None)
+"""What a criterion says of a row that it has no result for."""
+
+FAIL_ON: Mapping[str, Callable[[RunComparison], bool]] = {
+    "regression": lambda comparison: comparison.verdict == "worse",
+    "flip": lambda comparison: bool(comparison.regressions),
+}
+"""What may fail a check: a difference for the worse that chance does not explain, or any row that fails now."""

@@ -1,0 +1,178 @@
+"""The statistics of a comparison, on the standard library alone. Pure functions of numbers.
+
+They are held to scipy and statsmodels in tests/comparison.
+"""
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import attrs
+
+
+NORMAL = NormalDist()
+POWER = 0.8
+"""How likely the rows that are said to be needed show a difference that is there."""
+
+FEW = 1000  # up to so many flips the binomial coefficients are exact integers
+STEPS = 500  # of a continued fraction; it needs about the square root of its largest argument
+TINY = 1e-300
+
+
+@attrs.frozen
+class Interval:
+    """A confidence interval."""
+
+    low: float
+    high: float
+
+
+def wilson(count: int, total: int, confidence: float = 0.95) -> Interval:
+    """The Wilson score interval of the rate `count / total`; all of [0, 1] when there is nothing to count."""
+    if not total:
+        return Interval(0.0, 1.0)
+    z = NORMAL.inv_cdf((1 + confidence) / 2)
+    rate, spread = count / total, z * z / total
+    middle = (rate + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(rate * (1 - rate) / total + spread / (4 * total))
+    # At the ends the interval touches 0 and 1 exactly, whatever rounding makes of it.
+    return Interval(0.0 if count == 0 else max(0.0, middle - half), 1.0 if count == total else min(1.0, middle + half))
+
+
+def mcnemar(regressed: int, improved: int) -> float:
+    """The two-sided p-value of the exact McNemar test: are flips in both directions equally likely?"""
+    flips, fewer = regressed + improved, min(regressed, improved)
+    if flips <= FEW:
+        likely: float = 2 * sum(math.comb(flips, k) for k in range(fewer + 1)) / 2**flips
+        return min(1.0, likely)
+    # The terms fall by k / (flips - k + 1) from the largest one down.
+    term = total = 1.0
+    for k in range(fewer, 0, -1):
+        term *= k / (flips - k + 1)
+        total += term
+        if term < total * 1e-17:
+            break
+    logarithm = math.lgamma(flips + 1) - math.lgamma(fewer + 1) - math.lgamma(flips - fewer + 1) - flips * math.log(2)
+    return min(1.0, 2 * total * math.exp(logarithm))
+
+
+@attrs.frozen
+class MeanDifference:
+    """The mean of paired differences: its standard error, its interval, and the p-value of "there is none".
+
+    With one cluster or one difference nothing can be said about the error: all three are `None`.
+    """
+
+    number: int
+    clusters: int
+    mean: float
+    error: float | None
+    interval: Interval | None
+    p: float | None
+
+
+def mean_difference(
+    differences: Sequence[float], clusters: Sequence[object] | None = None, confidence: float = 0.95
+) -> MeanDifference:
+    """The mean of `differences`, which must not be empty, with its standard error.
+
+    Rows of one cluster may depend on each other: the error is the clustered one, times G / (G - 1) for G clusters.
+    Without `clusters` each row is its own, and that is the usual standard error. The interval and the p-value are
+    Student's, with G - 1 degrees of freedom. Where all differences are equal there is no spread to measure: then the
+    p-value is that of the sign test, so that two equal rows prove nothing.
+    """
+    number = len(differences)
+    mean = math.fsum(differences) / number
+    if clusters is None:
+        sums = [difference - mean for difference in differences]
+    else:
+        gathered: dict[object, list[float]] = {}
+        for cluster, difference in zip(clusters, differences, strict=True):
+            gathered.setdefault(cluster, []).append(difference - mean)
+        sums = [math.fsum(deviations) for deviations in gathered.values()]
+    groups = len(sums)
+    if groups < 2:
+        return MeanDifference(number, groups, mean, None, None, None)
+    error = math.sqrt(math.fsum(each * each for each in sums) * groups / (groups - 1)) / number
+    if error <= abs(mean) * 1e-12:  # all differences are equal
+        return MeanDifference(number, groups, mean, 0.0, Interval(mean, mean), 2.0 ** (1 - groups) if mean else 1.0)
+    half = student_quantile((1 + confidence) / 2, groups - 1) * error
+    p = student_two_sided(mean / error, groups - 1)
+    return MeanDifference(number, groups, mean, error, Interval(mean - half, mean + half), p)
+
+
+def rows_needed(found: MeanDifference, confidence: float = 0.95) -> int | None:
+    """How many rows show the difference that was seen, with 80 % power; `None` where none was seen.
+
+    The rows are of the same kind: as different from each other, and as clustered.
+    """
+    if not found.mean or found.error is None:
+        return None
+    z = NORMAL.inv_cdf((1 + confidence) / 2) + NORMAL.inv_cdf(POWER)
+    return max(2, math.ceil(found.number * (z * found.error / found.mean) ** 2))
+
+
+def holm(values: Sequence[float | None]) -> list[float | None]:
+    """The p-values after Holm's correction for their number; `None` stays, and does not count."""
+    order = sorted((value, place) for place, value in enumerate(values) if value is not None)
+    adjusted: list[float | None] = [None] * len(values)
+    largest = 0.0
+    for rank, (value, place) in enumerate(order):
+        largest = max(largest, min(1.0, value * (len(order) - rank)))
+        adjusted[place] = largest
+    return adjusted
+
+
+# --- Student's distribution -------------------------------------------------------------------------------------------
+
+
+def student_two_sided(t: float, degrees: float) -> float:
+    """How likely a value at least as far from zero as `t` is."""
+    if t * t < 1:  # near the middle the complement keeps the digits
+        return 1.0 - regularized_beta(t * t / (degrees + t * t), 0.5, degrees / 2)
+    return regularized_beta(degrees / (degrees + t * t), degrees / 2, 0.5)
+
+
+def student_quantile(probability: float, degrees: float) -> float:
+    """The `t` that a value is below with that probability, which must be above one half."""
+    tail = 2 * (1 - probability)
+    low, high = 0.0, 1.0
+    while student_two_sided(high, degrees) > tail:
+        low, high = high, high * 2
+    while high - low > 1e-13 * high:
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        low, high = (middle, high) if student_two_sided(middle, degrees) > tail else (low, middle)
+    return (low + high) / 2
+
+
+def regularized_beta(x: float, a: float, b: float) -> float:
+    """The regularized incomplete beta function I_x(a, b)."""
+    if x <= 0 or x >= 1:
+        return 0.0 if x <= 0 else 1.0
+    if x > (a + 1) / (a + b + 2):  # where the fraction converges slowly, the other end is quick
+        return 1.0 - regularized_beta(1 - x, b, a)
+    logarithm = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    return math.exp(logarithm) * beta_fraction(x, a, b) / a
+
+
+def beta_fraction(x: float, a: float, b: float) -> float:
+    """The continued fraction of the incomplete beta function, by the modified method of Lentz."""
+    c, d = 1.0, 1 / away_from_zero(1 - (a + b) * x / (a + 1))
+    value = d
+    for m in range(1, STEPS):
+        for numerator in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            d = 1 / away_from_zero(1 + numerator * d)
+            c = away_from_zero(1 + numerator / c)
+            value *= d * c
+        if abs(d * c - 1) < 1e-15:
+            break
+    return value
+
+
+def away_from_zero(value: float) -> float:
+    return value if abs(value) > TINY else TINY

@@ -26,7 +26,8 @@ from doubles import ScaledClock
 from evals_async import EvalsClient
 from evals_async._store import Connection, Database
 from evals_async.archive import Archive
-from evals_async.archive.export import cursor, export
+from evals_async.archive.export import export
+from evals_async.pagination import Cursor
 from evals_async.server import LocalServer
 
 
@@ -91,12 +92,12 @@ def break_exporter(kind: str) -> None:
 
         Database.atomic = no_transaction  # type: ignore[method-assign]  # it takes and gives the same
     elif kind == "stop_on_empty":
-        following = cursor.following
+        cursor_after = export.cursor_after
 
-        def stop_on_empty(place: cursor.StoredCursor, ids: Any, known: Any, **rest: Any) -> cursor.StoredCursor | None:
-            return following(place, ids, known, **rest) if ids else None
+        def stop_on_empty(cursor: Cursor, arrivals: Any, known: Any) -> Cursor | None:
+            return cursor_after(cursor, arrivals, known) if arrivals.ids else None
 
-        export.__dict__["following"] = stop_on_empty
+        export.__dict__["cursor_after"] = stop_on_empty
 
 
 def child(base_url: str, path: str, crash_at: int, concurrency: int, report: int) -> None:

@@ -16,7 +16,7 @@ from evals_async._codec.conversion import converter, encode
 from evals_async._codec.fill import source_of
 from evals_async._codec.mismatch import Mismatch
 from evals_async._json import JSONValue
-from evals_async._paging.pages import PageBody
+from evals_async._paging.listing import PageBody
 from evals_async.errors import DecodeError
 from evals_async.models.base import Model
 

@@ -46,7 +46,7 @@ from evals_async._codec.shapes import (
     without_none,
 )
 from evals_async._json import JSONObject, JSONValue
-from evals_async._paging.pages import PageBody
+from evals_async._paging.listing import PageBody
 from evals_async.models.base import NOTHING_EXTRA, Model, Unknown
 
 

@@ -1,9 +1,8 @@
 """Listings: `Pager`, what every `list()` returns, and `Page`, one page of it. Nothing here knows an endpoint.
 
-`PageIterator` goes from page to page: the next one is requested as soon as its cursor is known, while the consumer has
-the current one, and never more than one ahead. It is a class and not an async generator so that leaving an `async for`
-cancels the request ahead at once (see `fanout`). How a listing moves on, and how it gets over bad pages, is told in
-`listing`.
+`PageReader` goes from page to page: the next one is requested as soon as its cursor is known, while the consumer has
+the current one, and never more than one ahead. The iterators are classes and not async generators so that leaving an
+`async for` cancels the request ahead at once (see `fanout`). How a listing goes on is decided in `cursor`.
 """
 
 from __future__ import annotations
@@ -11,25 +10,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from functools import cached_property
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 import attrs
 
 from evals_async._json import JSONObject
-from evals_async._paging.listing import Cursor, Fetch, Listing, PageBody, item_id, too_heavy
+from evals_async._paging.cursor import Cursor
+from evals_async._paging.listing import Fetch, Listing, PageBody, item_id
 from evals_async.errors import InvalidArgument, PaginationError
 
-
-__all__ = ["MAX_LIMIT", "Fetch", "ItemIterator", "Page", "PageBody", "PageIterator", "Pager", "item_id", "too_heavy"]
 
 T = TypeVar("T")
 
 MAX_LIMIT = 100  # the API's largest page
 
-
-async def page_after(listing: Listing[T], place: Cursor) -> Page[T]:
-    body, onward = await listing.turn(place)
-    return Page(body, listing, onward)
+Answer: TypeAlias = tuple[PageBody[T], Cursor | None]
+"""One page of a listing, and the cursor after it; `None` at the end."""
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -39,61 +35,65 @@ class Page(Generic[T]):
     `len()`, `[...]` and `for` are about this page; `async for item in page` goes on through all later pages.
     """
 
-    body: PageBody[T]
-    listing: Listing[T]
-    place: Cursor | None
+    _body: PageBody[T]
+    _listing: Listing[T]
+    _cursor: Cursor | None  # of the page after this one
 
     @cached_property
     def data(self) -> tuple[T, ...]:
         """The items. They are made when they are first asked for, and then kept."""
-        return tuple(self.body)
+        return tuple(self._body)
 
     @property
     def first_id(self) -> str | None:
         """The id of the first item, where the server tells it."""
-        return self.body.first_id
+        return self._body.first_id
 
     @property
     def last_id(self) -> str | None:
         """The id of the last item, where the server tells it: the cursor of the next page."""
-        return self.body.last_id
+        return self._body.last_id
 
     @property
     def has_more(self) -> bool | None:
         """Whether the server says that there are more; `None` where it says nothing."""
-        return self.body.has_more
+        return self._body.has_more
 
     @property
     def extra(self) -> JSONObject:
         """The fields of the answer that are unknown to us."""
-        return self.body.extra
+        return self._body.extra
 
     def has_next_page(self) -> bool:
         """Whether the listing goes on after this page. The page that follows may turn out to be empty."""
-        return self.place is not None
+        return self._cursor is not None
 
     async def get_next_page(self) -> Page[T]:
         """The page after this one. Raises `PaginationError` if this is the last, or if the listing does not move on."""
-        if self.place is None:
+        if self._cursor is None:
             raise PaginationError("this is the last page; ask has_next_page() first", after=self.last_id)
-        return await page_after(self.listing, self.place)
+        body, cursor = await self._listing.page_at(self._cursor)
+        return Page(body, self._listing, cursor)
 
     def iter_pages(self) -> PageIterator[T]:
         """This page, then all later ones."""
-        listing, place = self.listing, self.place
-        if place is not None:
-            listing = listing.fork(place.number)
-            place = attrs.evolve(place, limit=place.limit or listing.wide)
-        return PageIterator(listing, place, first=attrs.evolve(self, listing=listing, place=place))
+        return PageIterator(self._reader())
+
+    def _reader(self) -> PageReader[T]:
+        listing, cursor = self._listing, self._cursor
+        if cursor is not None:
+            listing = listing.fork(cursor.pages)
+            cursor = attrs.evolve(cursor, limit=cursor.limit or listing.wide)
+        return PageReader(listing, cursor, first=(self._body, cursor))
 
     def __aiter__(self) -> ItemIterator[T]:
-        return ItemIterator(self.iter_pages())
+        return ItemIterator(self._reader())
 
     def __iter__(self) -> Iterator[T]:
         return iter(self.data)
 
     def __len__(self) -> int:
-        return len(self.body.entries)
+        return len(self._body.entries)
 
     def __repr__(self) -> str:
         return f"Page({len(self)} items, last_id={self.last_id!r}, has_more={self.has_more!r})"
@@ -106,61 +106,58 @@ class Page(Generic[T]):
         return self.data[index]
 
 
-class PageIterator(AsyncIterator[Page[T]]):
-    """Page after page. The next one is requested as soon as its cursor is known, at most one ahead.
-
-    Leaving the loop, `aclose`, an error or a cancellation cancels the request that is ahead.
-    """
+class PageReader(Generic[T]):
+    """Reads page after page for one consumer. The next one is requested as soon as its cursor is known."""
 
     def __init__(
-        self, listing: Listing[T], place: Cursor | None, *, first: Page[T] | None = None, want: int | None = None
+        self, listing: Listing[T], cursor: Cursor | None, *, first: Answer[T] | None = None, want: int | None = None
     ) -> None:
         self.listing = listing
-        self.place = place
+        self.cursor = cursor
         self.first = first
         self.want = want  # how many items the consumer will take; what is certainly not needed is not requested
-        self.ahead: asyncio.Task[Page[T]] | None = None
+        self.ahead: asyncio.Task[Answer[T]] | None = None
         self.busy = False
 
-    async def __anext__(self) -> Page[T]:
+    async def read(self) -> Answer[T]:
+        """The next page. Raises `StopAsyncIteration` after the last one."""
         if self.busy:
             raise RuntimeError("two tasks iterate over the same listing; give each its own")
         self.busy = True
         try:
-            page = await self.next_page()
-            self.place = page.place
+            body, cursor = await self.answer()
+            self.cursor = cursor
             if self.want is not None:
-                self.want -= len(page)
-            if page.place is not None and (self.want is None or self.want > 0):
-                self.ahead = asyncio.create_task(page_after(self.listing, page.place))
-                self.ahead.add_done_callback(retrieve)
+                self.want -= len(body.entries)
+            if cursor is not None and (self.want is None or self.want > 0):
+                self.ahead = asyncio.create_task(self.listing.page_at(cursor))
+                self.ahead.add_done_callback(observe)
                 await asyncio.sleep(0)  # lets the request out before the consumer's work begins
         except BaseException:
             self.drop()
             raise
         finally:
             self.busy = False
-        return page
+        return body, cursor
 
-    async def next_page(self) -> Page[T]:
+    async def answer(self) -> Answer[T]:
         first, self.first = self.first, None
         if first is not None:
             return first
         ahead, self.ahead = self.ahead, None
         if ahead is not None:
             return await ahead
-        if self.place is None:
+        if self.cursor is None:
             raise StopAsyncIteration
-        return await page_after(self.listing, self.place)
+        return await self.listing.page_at(self.cursor)
 
-    def drop(self) -> asyncio.Task[Page[T]] | None:
-        ahead, self.ahead, self.place, self.first = self.ahead, None, None, None
+    def drop(self) -> asyncio.Task[Answer[T]] | None:
+        ahead, self.ahead, self.cursor, self.first = self.ahead, None, None, None
         if ahead is not None:
             ahead.cancel()
         return ahead
 
     async def aclose(self) -> None:
-        """End here: cancel the request ahead and wait until it is gone. Doing it twice is fine."""
         ahead = self.drop()
         if ahead is not None and not ahead.done():
             await asyncio.wait([ahead])
@@ -171,29 +168,48 @@ class PageIterator(AsyncIterator[Page[T]]):
             loop.call_soon_threadsafe(self.ahead.cancel)
 
 
-def retrieve(task: asyncio.Task[Any]) -> None:
+def observe(task: asyncio.Task[Any]) -> None:
     """A failure of the page ahead is raised when the consumer gets there; if he never does, it is nobody's."""
     if not task.cancelled():
         task.exception()
 
 
-class ItemIterator(AsyncIterator[T]):
-    """The items of a `PageIterator`, one after the other."""
+class PageIterator(AsyncIterator[Page[T]]):
+    """Page after page. The next one is requested as soon as its cursor is known, at most one ahead.
 
-    def __init__(self, walk: PageIterator[T]) -> None:
-        self.walk = walk
-        self.items: Iterator[T] = iter(())
+    Leaving the loop, `aclose`, an error or a cancellation cancels the request that is ahead.
+    """
+
+    def __init__(self, reader: PageReader[T]) -> None:
+        self._reader = reader
+
+    async def __anext__(self) -> Page[T]:
+        body, cursor = await self._reader.read()
+        return Page(body, self._reader.listing, cursor)
+
+    async def aclose(self) -> None:
+        """End here: cancel the request ahead and wait until it is gone. Doing it twice is fine."""
+        await self._reader.aclose()
+
+
+class ItemIterator(AsyncIterator[T]):
+    """The items of a listing, one after the other; the next page is requested as `PageIterator` does it."""
+
+    def __init__(self, reader: PageReader[T]) -> None:
+        self._reader = reader
+        self._items: Iterator[T] = iter(())
 
     async def __anext__(self) -> T:
         while True:
-            for item in self.items:
+            for item in self._items:
                 return item
-            self.items = iter((await anext(self.walk)).body)
+            body, _ = await self._reader.read()
+            self._items = iter(body)
 
     async def aclose(self) -> None:
         """End here: cancel the request ahead and wait until it is gone."""
-        self.items = iter(())
-        await self.walk.aclose()
+        self._items = iter(())
+        await self._reader.aclose()
 
 
 class Pager(Generic[T]):
@@ -223,45 +239,53 @@ class Pager(Generic[T]):
         """
         if limit is not None and limit < 1:
             raise InvalidArgument(f"limit must be at least 1, got {limit!r}")
-        self.fetch = fetch
-        self.after = after
-        self.limit = limit
-        self.key = key
-        self.max_limit = max_limit
-        self.shrink = shrink
+        self._fetch = fetch
+        self._after = after
+        self._limit = limit
+        self._key = key
+        self._max_limit = max_limit
+        self._shrink = shrink
 
-    def listing(self) -> Listing[T]:
-        return Listing(self.fetch, self.key, self.shrink, self.limit or self.max_limit)
+    def __repr__(self) -> str:
+        where = "" if self._after is None else f", after={self._after!r}"
+        size = "" if self._limit is None else f", limit={self._limit}"
+        use = "`await` it for the first page, `async for` over it for all items"
+        return f"<Pager{where}{size}: nothing is requested yet; {use}>"
+
+    def _listing(self) -> Listing[T]:
+        return Listing(self._fetch, self._key, self._shrink, self._limit or self._max_limit)
 
     async def first(self) -> Page[T]:
         """The first page; the same as `await pager`."""
-        return await page_after(self.listing(), Cursor(number=0, after=self.after, limit=self.limit))
+        listing = self._listing()
+        body, cursor = await listing.page_at(Cursor.at(self._after, self._limit))
+        return Page(body, listing, cursor)
 
     def __await__(self) -> Generator[Any, None, Page[T]]:
         return self.first().__await__()
 
+    def _reader(self, size: int, want: int | None = None) -> PageReader[T]:
+        return PageReader(self._listing(), Cursor.at(self._after, size), want=want)
+
     def pages(self) -> PageIterator[T]:
         """All pages, one after the other."""
-        return self.walk(self.limit or self.max_limit, None)
-
-    def walk(self, size: int, want: int | None) -> PageIterator[T]:
-        return PageIterator(self.listing(), Cursor(number=0, after=self.after, limit=size), want=want)
+        return PageIterator(self._reader(self._limit or self._max_limit))
 
     def __aiter__(self) -> ItemIterator[T]:
-        return ItemIterator(self.pages())
+        return ItemIterator(self._reader(self._limit or self._max_limit))
 
     async def collect(self, limit: int | None = None) -> list[T]:
         """All items, or the first `limit` of them; no page is requested that is not needed."""
         if limit is not None and limit < 1:
             return []
-        size = self.limit or min(self.max_limit, limit or self.max_limit)
+        size = self._limit or min(self._max_limit, limit or self._max_limit)
         found: list[T] = []
-        walk = self.walk(size, limit)
+        reader = self._reader(size, limit)
+        cursor: Cursor | None = Cursor()
         try:
-            async for page in walk:
-                found.extend(page.body)
-                if limit is not None and len(found) >= limit:
-                    break
+            while cursor is not None and (limit is None or len(found) < limit):
+                body, cursor = await reader.read()
+                found.extend(body)
         finally:
-            await walk.aclose()
+            await reader.aclose()
         return found[:limit]

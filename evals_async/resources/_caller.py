@@ -15,7 +15,8 @@ import attrs
 
 from evals_async._codec import decode, decode_large_page, decode_page
 from evals_async._concurrency.sharing import Cache, SingleFlight
-from evals_async._paging.pages import PageBody, Pager
+from evals_async._paging.listing import PageBody
+from evals_async._paging.pages import Pager
 from evals_async._transport import Pipeline, Request, Resolve, Response, RetryPolicy, Timeouts
 from evals_async._transport.auth import SecretHeaders
 from evals_async._transport.call import usual_headers

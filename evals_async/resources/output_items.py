@@ -7,7 +7,8 @@ from typing import Literal, TypeAlias, TypeVar, Unpack, overload
 
 from evals_async._concurrency.channel import Items
 from evals_async._concurrency.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many, merge
-from evals_async._paging.pages import Pager, too_heavy
+from evals_async._paging.cursor import too_heavy
+from evals_async._paging.pages import Pager
 from evals_async.errors import InvalidArgument
 from evals_async.models.output_items import OutputItem
 from evals_async.models.runs import EvalRun

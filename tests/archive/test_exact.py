@@ -10,9 +10,7 @@ from evals_async import _json
 from evals_async._json import NotJSON, elements, elements_by_hand, members, members_by_hand
 from evals_async._store import Database, Row
 from evals_async.archive.export import ledger
-from evals_async.archive.export.cursor import StoredCursor, following, place_of, step_back
 from evals_async.archive.verify.hashing import object_hash
-from evals_async.errors import PaginationError
 
 
 VALUES = st.recursive(
@@ -64,45 +62,6 @@ def test_a_broken_part_stays_in_its_place() -> None:
     found = elements(data)
     assert [b'{"a":1}', b'{"b":NaN,"c":"\xff"}', b'" ]"'] == [found[0], found[1], found[3]]
     assert 1 == _json.parse(members(found[0])["a"])
-
-
-# --- where a listing goes on ------------------------------------------------------------------------------------------
-
-
-def test_a_place_is_kept_as_text() -> None:
-    """What is written into the store is read again by another process."""
-    place = StoredCursor(after="é", limit=7, trail=("a", "b"), stale=3)
-    assert place == place_of(place.text(), "runs")
-    assert (100, 1000) == (place_of(None, "runs").limit, place_of(None, "files").limit)
-
-
-def test_a_listing_ends_only_when_the_server_says_so() -> None:
-    """An empty page is no end; `has_more: false` is; without `has_more` an empty page is."""
-    place = StoredCursor(after="b", trail=("a", "b"))
-    more = following(place, [], set(), last_id=None, has_more=True)
-    assert more is not None
-    assert ("b", 1) == (more.after, more.stale)
-    assert following(place, ["c"], set(), last_id="c", has_more=False) is None
-    assert following(place, [], set(), last_id=None, has_more=None) is None
-
-
-def test_a_page_without_news_leads_to_the_nearest_older_id_twelve_times() -> None:
-    """Step by step back along the last ids, then to the beginning, and after twelve steps it is broken."""
-    place = following(StoredCursor(), list("abc"), set(), last_id=None, has_more=True)
-    seen: list[str | None] = []
-    for _ in range(12):
-        assert place is not None
-        place = following(place, ["a"], {"a"}, last_id="a", has_more=True)
-        assert place is not None
-        seen.append(place.after)
-    assert ["b", "a", None] == seen[:3]
-    with pytest.raises(PaginationError):
-        step_back(place or StoredCursor())
-    back = step_back(StoredCursor(after="c", trail=("a", "b", "c"), stale=5))
-    assert ("b", 6) == (back.after, back.stale)
-    onward = following(back, ["c", "d"], {"c"}, last_id="d", has_more=True)
-    assert onward is not None
-    assert ("d", 0) == (onward.after, onward.stale)
 
 
 # --- what the store remembers of a pass -------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 
 from evals_async import _codec as codec
 from evals_async._codec import decode, decode_large_page, decode_page, encode, quick, structure
-from evals_async._paging.pages import PageBody
+from evals_async._paging.listing import PageBody
 from evals_async.errors import DecodeError
 from evals_async.models import EvalRun, Model, MultiGrader, OutputItem, TokenUsage
 from evals_async.models.runs import ErrorInfo

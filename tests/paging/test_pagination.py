@@ -11,7 +11,9 @@ import attrs
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from evals_async._paging.pages import Page, PageBody, Pager, too_heavy
+from evals_async._paging.cursor import too_heavy
+from evals_async._paging.listing import PageBody
+from evals_async._paging.pages import Page, Pager
 from evals_async.errors import (
     ApiError,
     BadRequest,
@@ -250,6 +252,17 @@ async def test_two_walks_from_one_page_do_not_disturb_each_other() -> None:
     assert ["".join(item.id for item in page) for page in pages] == ["abc", "abc", "de", "fg", "df", "g"]
 
 
+async def test_a_forgotten_await_is_seen() -> None:
+    """What is printed instead of a page says what to do with it, and that nothing was requested."""
+    shelf = Shelf(3)
+    assert repr(Pager(shelf, after="0000", limit=2)) == (
+        "<Pager, after='0000', limit=2: nothing is requested yet; "
+        "`await` it for the first page, `async for` over it for all items>"
+    )
+    assert repr(await Pager(shelf)) == "Page(3 items, last_id='0002', has_more=False)"
+    assert "0000" not in repr(Pager(shelf))
+
+
 def test_a_page_size_below_one_is_refused() -> None:
     """`limit=0` is refused before anything is sent."""
     with pytest.raises(InvalidArgument, match="at least 1"):
@@ -356,7 +369,7 @@ async def test_two_tasks_on_one_iterator_are_refused() -> None:
 @pytest.mark.parametrize("has_more", [True, None])
 @pytest.mark.parametrize("named", [True, False])
 async def test_cycles_end_in_an_error(pages: list[str], has_more: bool | None, named: bool) -> None:
-    """The same page for ever, or a cycle of two or three, raises after at most two requests too many."""
+    """The same page for ever, or a cycle of two or three, raises after twenty requests that bring nothing new."""
     count = 0
 
     async def fetch(after: str | None, limit: int | None) -> Body:
@@ -369,7 +382,7 @@ async def test_cycles_end_in_an_error(pages: list[str], has_more: bool | None, n
     assert "".join(got) == "".join(pages)
     assert isinstance(error, PaginationError)
     assert error.after is not None
-    assert count <= len(pages) + 2
+    assert count == len(pages) + 21
 
 
 async def test_page_by_page_a_cycle_ends_too() -> None:
@@ -381,7 +394,7 @@ async def test_page_by_page_a_cycle_ends_too() -> None:
         while page.has_next_page():
             page = await page.get_next_page()
 
-    with pytest.raises(PaginationError, match="came twice"):
+    with pytest.raises(PaginationError, match="does not move on"):
         await loop()
 
 
@@ -394,14 +407,14 @@ async def test_empty_pages_do_not_end_a_listing(last: str | None, cursor: str) -
 
 
 async def test_empty_pages_for_ever_are_an_error() -> None:
-    """Twenty empty pages in a row end in an error."""
+    """More than twenty empty pages in a row end in an error."""
     script = Script(body("ab"), body(""))
     got, error = await ids_until_error(aiter(Pager(script)))
     assert got == ["a", "b"]
-    assert str(error) == "20 pages in a row brought nothing new"
+    assert str(error) == "the listing does not move on: 20 requests in a row brought nothing new"
     assert isinstance(error, PaginationError)
     assert error.after == "b"
-    assert len(script.asked) == 21
+    assert len(script.asked) == 22
 
 
 async def test_missing_last_id_is_taken_from_the_last_item() -> None:
@@ -426,10 +439,10 @@ async def test_last_id_wins_over_the_last_item() -> None:
 
 @pytest.mark.parametrize(
     ("pages", "requests"),
-    [(["abc", "def", ""], 3), (["abc", "de"], 2), (["a", "b", ""], 3), (["a", ""], 2), ([""], 1)],
+    [(["abc", "def", ""], 3), (["abc", "de", ""], 3), (["a", "bcd", ""], 3), (["a", ""], 2), ([""], 1)],
 )
-async def test_missing_has_more_goes_on_until_empty_or_short(pages: list[str], requests: int) -> None:
-    """Without `has_more` a listing ends with a page that is empty, or shorter than one before."""
+async def test_missing_has_more_goes_on_until_a_page_is_empty(pages: list[str], requests: int) -> None:
+    """Without `has_more` a listing ends with a page that is empty; a short page proves nothing."""
     script = Script(*(body(ids, more=None) for ids in pages))
     assert [item.id for item in await Pager(script, limit=3).collect()] == list("".join(pages))
     assert len(script.asked) == requests
@@ -486,16 +499,21 @@ async def test_deleted_cursor_steps_back(kind: type[ApiError]) -> None:
 
 
 async def test_deleted_cursors_without_end() -> None:
-    """After twelve older ids that are refused as well the listing is given up, with the server's error as the cause."""
+    """After twenty older ids that are refused as well the listing is given up, with the server's error as the cause;
+    and at once when the first page is refused, too: then it is the listing that is gone.
+    """
     gone = NotFound("gone", status=404)
-    script = Script(body("abcdefghijklmnopqrst"), gone)
+    script = Script(body("abcdefghijklmnopqrstuvwxyz"), gone)
     got, error = await ids_until_error(aiter(Pager(script)))
-    assert len(got) == 20
+    assert len(got) == 26
     assert isinstance(error, PaginationError)
+    assert str(error) == "the cursor 'f' was refused, and so were 20 older ones"
     assert error.__cause__ is gone
-    assert script.cursors == [None, *"tsrqponmlkjih"]
-    with pytest.raises(PaginationError, match="refused"):
-        await Pager(Script(body("a"), gone)).collect()
+    assert script.cursors == [None, *"zyxwvutsrqponmlkjihgf"]
+    script = Script(body("ab"), gone)
+    with pytest.raises(NotFound):
+        await Pager(script).collect()
+    assert script.cursors == [None, "b", "a", None]
 
 
 async def test_server_that_starts_again_after_a_deleted_cursor() -> None:
@@ -597,7 +615,7 @@ async def test_other_errors_do_not_shrink(error: Exception) -> None:
 
 
 async def test_short_pages_after_halving_are_not_the_end() -> None:
-    """Without `has_more`, a page of the reduced size is full, not short."""
+    """Without `has_more`, a page of the reduced size is no end."""
     shelf = Shelf(90)
 
     async def fetch(after: str | None, limit: int | None) -> Body:

@@ -9,7 +9,7 @@ from doubles import caller_over, reply_of
 
 from evals_async import Request, Response
 from evals_async._codec import decode_page
-from evals_async._paging.pages import PageBody
+from evals_async._paging.listing import PageBody
 from evals_async.errors import DecodeError
 from evals_async.resources import _caller as call
 from evals_async.resources.output_items import OutputItems

@@ -1,8 +1,8 @@
-"""The export: a crew that works through the queue in the store until nothing of the pass is left.
+"""The export: workers that empty the queue in the store until nothing of the pass is left.
 
 Every page is one transaction: its rows, the work that they bring along, and the cursor after it. Whatever ends the
-process, the store stands between two pages, and the next export goes on there. The rules of listings are in `paging`,
-the server is asked in `fetching`, the tables are in `store.ledger`.
+process, the store stands between two pages, and the next export goes on there. The rules of listings are in
+`evals_async.pagination`, the server is asked in `fetching`, the tables are in `ledger`.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from evals_async._json import JSONObject
 from evals_async._store import Connection, Database, Kind, rows
 from evals_async.archive.export import ledger
 from evals_async.archive.export.arrivals import Arrivals, arrival, counted, created, file_ids, is_over
-from evals_async.archive.export.cursor import StoredCursor, following, place_of, step_back
+from evals_async.archive.export.cursor import cursor_after, cursor_of
 from evals_async.archive.export.fetching import Fetcher, Spool
 from evals_async.archive.export.ledger import Damaged, State, Work
 from evals_async.archive.export.outages import OutagePolicy, TryAgain, is_fatal, told
@@ -32,6 +32,7 @@ from evals_async.errors import (
     PermissionDenied,
     RequestError,
 )
+from evals_async.pagination import Cursor, may_step_back, older_cursor
 
 
 OnProgress: TypeAlias = Callable[[ExportProgress], object]
@@ -72,7 +73,7 @@ def work_behind_run(key: Sequence[str], run: JSONObject, selection: Selection) -
 
 
 def keep_page(
-    connection: Connection, number: int, work: Work, arrivals: Arrivals, place: StoredCursor, selection: Selection
+    connection: Connection, number: int, work: Work, arrivals: Arrivals, cursor: Cursor, selection: Selection
 ) -> Work:
     """Write a page and everything that follows from it, and return the work as it then stands. For one transaction."""
     kind = LISTINGS[work.kind]
@@ -80,12 +81,13 @@ def keep_page(
     put_rows(connection, number, work, arrivals, selection)
     count = work.count + len(set(arrivals.ids) - known)
     work = attrs.evolve(work, pages=work.pages + 1, count=count)
-    try:
-        onward = following(place, arrivals.ids, known, last_id=arrivals.last_id, has_more=arrivals.has_more)
-    except PaginationError as error:
-        work = attrs.evolve(work, state="broken", note=str(error))
+    onward = cursor_after(cursor, arrivals, known)
+    if onward is None:
+        work = finished(connection, number, work)
+    elif onward.fault is not None:
+        work = attrs.evolve(work, state="broken", note=onward.fault)
     else:
-        work = finished(connection, number, work) if onward is None else attrs.evolve(work, place=onward.text())
+        work = attrs.evolve(work, cursor=onward.text())
     put_cursor(connection, work)
     return work
 
@@ -218,23 +220,22 @@ class Exporter:
 
     async def copy_listing(self, work: Work) -> None:
         """Copy a listing page by page, from where it stands; one page at a time."""
-        kind, place = LISTINGS[work.kind], place_of(work.place, work.kind)
+        kind, cursor = LISTINGS[work.kind], cursor_of(work.cursor, work.kind)
         while work.state == "open":
             try:
-                arrivals, place = await self.weather.endure(self.fetcher.page, kind, work.parents, place)
+                cursor.check()
+                arrivals, cursor = await self.weather.endure(self.fetcher.page, kind, work.parents, cursor)
+            except PaginationError as error:
+                await self.settle(work, error)
+                return
             except (NotFound, BadRequest):
-                if place.after is None:
+                if not may_step_back(cursor):
                     raise
-                # The object that the cursor names was deleted. (At the beginning it is the listing that is refused.)
-                try:
-                    place = step_back(place)
-                except PaginationError as error:
-                    await self.settle(work, error)
-                    return
+                cursor = older_cursor(cursor)  # the object that the cursor names was deleted
                 continue
             before = work.count
-            work = await self.database.atomic(keep_page, self.number, work, arrivals, place, self.selection)
-            place = place_of(work.place, work.kind)
+            work = await self.database.atomic(keep_page, self.number, work, arrivals, cursor, self.selection)
+            cursor = cursor_of(work.cursor, work.kind)
             self.news.set()
             expected = await self.database.call(ledger.expected_items, self.number) if kind == "runs" else None
             self.tell(kind, work.count - before, expected=expected)

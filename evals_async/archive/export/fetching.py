@@ -11,12 +11,11 @@ from collections.abc import Mapping
 import attrs
 
 from evals_async import EvalsClient, Response, RetryPolicy, Timeouts
-from evals_async._paging.listing import too_heavy
 from evals_async._store import Kind
 from evals_async.archive.export.arrivals import Arrivals, page_of
-from evals_async.archive.export.cursor import StoredCursor, smaller
 from evals_async.archive.export.outages import MAX_SERVER_DELAY
 from evals_async.errors import RequestError
+from evals_async.pagination import Cursor, smaller_page, too_heavy
 
 
 ROUTES: Mapping[Kind, str] = {
@@ -73,8 +72,8 @@ class Fetcher:
         """A fetcher that shares the client's connections and limits, and waits as long as a copy should."""
         return cls(client.with_options(retry=PATIENCE, timeout=TIMEOUTS))
 
-    async def page(self, kind: Kind, parents: tuple[str, ...], place: StoredCursor) -> tuple[Arrivals, StoredCursor]:
-        """The page after `place`, and the place with the page size that the server could bear."""
+    async def page(self, kind: Kind, parents: tuple[str, ...], cursor: Cursor) -> tuple[Arrivals, Cursor]:
+        """The page at `cursor`, and the cursor with the page size that the server could bear."""
 
         async def read(response: Response) -> Arrivals:
             self.received += len(response.body)
@@ -82,17 +81,18 @@ class Fetcher:
 
         purpose = "evals" if kind == "files" else None
         while True:
-            query = {"after": place.after, "limit": place.limit, "order": "asc", "purpose": purpose}
+            query = {"after": cursor.after, "limit": cursor.limit, "order": "asc", "purpose": purpose}
             request = self.client.request("GET", ROUTES[kind], ids=parents, query=query)
             self.requests += 1
             try:
                 arrivals = await self.client.send(request, read)
             except RequestError as error:
-                if place.limit == 1 or not too_heavy(error):
+                if cursor.limit == 1 or not too_heavy(error):
                     raise
-                place = smaller(place)
+                cursor = smaller_page(cursor)
             else:
-                return arrivals, smaller(place, len(arrivals.ids)) if arrivals.size > LARGE_PAGE else place
+                large = arrivals.size > LARGE_PAGE
+                return arrivals, smaller_page(cursor, len(arrivals.ids)) if large else cursor
 
     async def object(self, kind: str, *ids: str) -> bytes:
         """The exact JSON text of one object."""

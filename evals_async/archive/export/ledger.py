@@ -28,7 +28,7 @@ UNFINISHED: tuple[State, ...] = ("open", "short", "failed", "broken")
 
 @attrs.frozen(kw_only=True)
 class Work:
-    """One listing or one object of a pass. `place` is where a listing stands, as its reader wrote it.
+    """One listing or one object of a pass. `cursor` is where a listing stands, as its reader wrote it.
 
     `settled` tells that what is done now stays done: the run had ended before its items were listed. `count` objects
     came so far, `expected` are said to be there.
@@ -41,7 +41,7 @@ class Work:
     number: int = 0
     state: State = "open"
     settled: bool = attrs.field(default=False, converter=bool)
-    place: str | None = None
+    cursor: str | None = None  # in the column `place`
     pages: int = 0
     count: int = 0
     expected: int | None = None
@@ -84,7 +84,7 @@ class Damaged:
 
 
 WORK_COLUMNS = "number, kind, eval_id, run_id, id, state, settled, place, pages, count, expected, note"
-WORK_NAMES = WORK_COLUMNS.split(", ")
+WORK_NAMES = WORK_COLUMNS.replace("place", "cursor").split(", ")
 
 
 def work_of(row: Sequence[object]) -> Work:
@@ -163,7 +163,7 @@ def record(connection: Connection, work: Work) -> None:
     """Write how far a piece of work is."""
     connection.execute(
         "UPDATE work SET state = ?, settled = ?, place = ?, pages = ?, count = ?, note = ? WHERE number = ?",
-        (work.state, work.settled, work.place, work.pages, work.count, work.note, work.number),
+        (work.state, work.settled, work.cursor, work.pages, work.count, work.note, work.number),
     )
 
 

@@ -11,13 +11,14 @@ from evals_async._concurrency.fanout import fan_out
 from evals_async._store import Connection, Database, Kind, rows
 from evals_async.archive.export import ledger
 from evals_async.archive.export.arrivals import Arrivals
-from evals_async.archive.export.cursor import following, place_of, step_back
+from evals_async.archive.export.cursor import cursor_after, cursor_of
 from evals_async.archive.export.fetching import Fetcher, Spool
 from evals_async.archive.export.outages import OutagePolicy, TryAgain, is_fatal, told
 from evals_async.archive.values import Selection
 from evals_async.archive.verify.hashing import object_hash
 from evals_async.archive.verify.offline import VerifyReport
 from evals_async.errors import BadRequest, NotFound, PaginationError, PermissionDenied, RequestError
+from evals_async.pagination import may_step_back, older_cursor
 
 
 class Comparison:
@@ -109,22 +110,23 @@ class Comparison:
 
     async def pages(self, kind: Kind, parents: tuple[str, ...], seen: set[str]) -> AsyncIterator[Arrivals]:
         """The pages of a listing, by the same rules as when it is copied; `seen` is filled with its ids."""
-        place = place_of(None, kind)
+        cursor = cursor_of(None, kind)
         while True:
+            cursor.check()
             try:
-                arrivals, place = await self.weather.endure(self.fetcher.page, kind, parents, place)
+                arrivals, cursor = await self.weather.endure(self.fetcher.page, kind, parents, cursor)
             except (NotFound, BadRequest):
-                if place.after is None:
+                if not may_step_back(cursor):
                     raise
-                place = step_back(place)
+                cursor = older_cursor(cursor)
                 continue
             yield arrivals
-            ids, known = arrivals.ids, seen.intersection(arrivals.ids)
-            seen.update(ids)
-            onward = following(place, ids, known, last_id=arrivals.last_id, has_more=arrivals.has_more)
+            known = seen.intersection(arrivals.ids)
+            seen.update(arrivals.ids)
+            onward = cursor_after(cursor, arrivals, known)
             if onward is None:
                 return
-            place = onward
+            cursor = onward
 
     async def compare_page(self, kind: Kind, parents: tuple[str, ...], arrivals: Arrivals) -> None:
         cure = "export again, with reread" if kind == "output_items" else "export again"

@@ -26,7 +26,7 @@ from doubles import ScaledClock
 from evals_async import EvalsClient
 from evals_async._store import Connection, Database
 from evals_async.archive import Archive
-from evals_async.archive.export import export
+from evals_async.archive.export import cursor, export
 from evals_async.pagination import Cursor
 from evals_async.server import LocalServer
 
@@ -92,10 +92,10 @@ def break_exporter(kind: str) -> None:
 
         Database.atomic = no_transaction  # type: ignore[method-assign]  # it takes and gives the same
     elif kind == "stop_on_empty":
-        cursor_after = export.cursor_after
+        cursor_after = cursor.cursor_after
 
-        def stop_on_empty(cursor: Cursor, arrivals: Any, known: Any) -> Cursor | None:
-            return cursor_after(cursor, arrivals, known) if arrivals.ids else None
+        def stop_on_empty(place: Cursor, arrivals: Any, known: Any) -> Cursor | None:
+            return cursor_after(place, arrivals, known) if arrivals.ids else None
 
         export.__dict__["cursor_after"] = stop_on_empty
 

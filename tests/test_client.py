@@ -63,7 +63,7 @@ def test_making_one_touches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_pagers_are_made_without_a_loop() -> None:
     """A listing asks for nothing, and needs no loop, before it is awaited or iterated over."""
-    assert EvalsClient(api_key=KEY).evals.runs.list("e1", limit=5).limit == 5
+    assert "limit=5: nothing is requested" in repr(EvalsClient(api_key=KEY).evals.runs.list("e1", limit=5))
 
 
 async def test_no_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -264,23 +264,23 @@ class Pager(Generic[T]):
     def __await__(self) -> Generator[Any, None, Page[T]]:
         return self.first().__await__()
 
-    def _reader(self, size: int, want: int | None = None) -> PageReader[T]:
+    def _reader(self, want: int | None = None) -> PageReader[T]:
+        size = self._limit or max(1, min(self._max_limit, want or self._max_limit))
         return PageReader(self._listing(), Cursor.at(self._after, size), want=want)
 
-    def pages(self) -> PageIterator[T]:
-        """All pages, one after the other."""
-        return PageIterator(self._reader(self._limit or self._max_limit))
+    def pages(self, limit: int | None = None) -> PageIterator[T]:
+        """All pages. With `limit`, no page is requested that is not needed for the first `limit` items."""
+        return PageIterator(self._reader(limit))
 
     def __aiter__(self) -> ItemIterator[T]:
-        return ItemIterator(self._reader(self._limit or self._max_limit))
+        return ItemIterator(self._reader())
 
     async def collect(self, limit: int | None = None) -> list[T]:
         """All items, or the first `limit` of them; no page is requested that is not needed."""
         if limit is not None and limit < 1:
             return []
-        size = self._limit or min(self._max_limit, limit or self._max_limit)
         found: list[T] = []
-        reader = self._reader(size, limit)
+        reader = self._reader(limit)
         cursor: Cursor | None = Cursor()
         try:
             while cursor is not None and (limit is None or len(found) < limit):

@@ -22,7 +22,6 @@ Order: TypeAlias = Literal["asc", "desc"]
 Status: TypeAlias = Literal["queued", "in_progress", "completed", "canceled", "failed"]
 Verdict: TypeAlias = Literal["pass", "fail"]
 
-BIGGEST_PAGE = 100
 AN_HOUR = 3600.0
 
 eval_option = click.option(
@@ -237,7 +236,7 @@ async def show_listing(pager: evals_async.Pager[T], limit: int | None, view: Vie
 
     async def things() -> AsyncIterator[T]:
         left = limit
-        async for page in pager.walk(min(limit or BIGGEST_PAGE, BIGGEST_PAGE), limit):
+        async for page in pager.pages(limit):
             for thing in page.data[:left]:
                 last[:] = [thing]
                 yield thing

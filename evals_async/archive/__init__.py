@@ -8,7 +8,7 @@ from evals_async.archive.convert.report import ConversionReport, Remark
 from evals_async.archive.export.estimate import Estimate
 from evals_async.archive.push import Push
 from evals_async.archive.reading import ArchiveSummary, EvalSummary
-from evals_async.archive.tables import ArrowTable
+from evals_async.archive.tables import ArchiveTable
 from evals_async.archive.values import ExportProgress, ExportReport, Selection, Unfinished, disk_is_full
 from evals_async.archive.verify.offline import Finding, VerifyReport
 
@@ -16,7 +16,7 @@ from evals_async.archive.verify.offline import Finding, VerifyReport
 __all__ = [
     "Archive",
     "ArchiveSummary",
-    "ArrowTable",
+    "ArchiveTable",
     "ConversionReport",
     "Estimate",
     "EvalSummary",

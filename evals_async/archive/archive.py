@@ -18,7 +18,7 @@ from evals_async.archive.export.fetching import Fetcher
 from evals_async.archive.export.passes import DEFAULT_CONCURRENCY, DEFAULT_PATIENCE, ExportOptions, OnProgress, export
 from evals_async.archive.push import Push, RunsToPush
 from evals_async.archive.reading import ArchiveSummary
-from evals_async.archive.tables import ArrowTable, table_of
+from evals_async.archive.tables import ArchiveTable, table_of
 from evals_async.archive.values import EVERYTHING, ExportReport, Selection
 from evals_async.archive.verify.offline import VerifyReport, verify_offline
 from evals_async.archive.verify.online import Comparison
@@ -154,24 +154,25 @@ class Archive:
         """What is inside, in numbers."""
         return await reading.summary(self.database)
 
-    def table(self, name: str, *, eval_id: str | None = None) -> ArrowTable:
+    def table(self, name: str, *, eval_id: str | None = None) -> ArchiveTable:
         """A table of everything, or of one eval: `evals`, `runs`, `items`, `results` or `files`.
 
-        Anything that reads Arrow takes it: `polars.DataFrame(t)`, `duckdb.sql("from t")`, `pyarrow.table(t)`. The rows
-        are read when they are asked for. Raises `InvalidArgument` for another name, `MissingExtra` without pyarrow.
+        `pandas.DataFrame(t)` takes it, and so does all that reads Arrow: `polars.DataFrame(t)`, `duckdb.sql("from t")`,
+        `pyarrow.table(t)`. The rows are those of `to_rows`, read when they are asked for. Raises `InvalidArgument` for
+        another name.
         """
         return table_of(self.path, name, eval_id)
 
     # --- onward -------------------------------------------------------------------------------------------------------
 
-    async def convert(self, to: str, directory: StrPath) -> ConversionReport:
+    async def convert(self, to: str, directory: StrPath, *, dry: bool = False) -> ConversionReport:
         """Write the archive in another form into `directory`: `jsonl`, `csv`, `parquet`, `promptfoo` (results), or
         `promptfooconfig` (definitions).
 
-        The report says what is the same, what is nearly the same, and what is not there. Runs in a thread. Raises
-        `InvalidArgument` for another name, `OSError`, and for Parquet `MissingExtra`.
+        The report says what is the same, what is nearly the same, and what is not there; with `dry` it lists the files,
+        and nothing is written. Runs in a thread. Raises `InvalidArgument` for another name, `OSError`, `MissingExtra`.
         """
-        return await asyncio.to_thread(convert, self.path, to, directory)
+        return await asyncio.to_thread(convert, self.path, to, directory, dry=dry)
 
     async def push(self, client: EvalsClient, *, runs: RunsToPush = "none") -> Push:
         """Create the evals of this archive on the client's server, and of each `none`, the `newest` or `all` runs.

@@ -14,13 +14,13 @@ import pytest_asyncio
 from doubles import ScaledClock
 from plainhttp import EXACT, eval_request, row, run_request
 
-from evals_async import EvalsClient, InvalidArgument, MissingExtra
+from evals_async import EvalsClient, InvalidArgument, MissingExtra, to_arrow, to_rows
 from evals_async._codec import structure
 from evals_async.archive import Archive
 from evals_async.archive.convert.assertions import Converter
 from evals_async.archive.convert.convert import FORMATS, convert
 from evals_async.archive.convert.promptfoo import row_of
-from evals_async.archive.convert.report import ConversionReport
+from evals_async.archive.convert.report import ConversionReport, file_name
 from evals_async.archive.convert.yaml import document
 from evals_async.models import EvalRun, OutputItem
 from evals_async.models.graders import (
@@ -31,6 +31,7 @@ from evals_async.models.graders import (
     TextSimilarityGrader,
 )
 from evals_async.server import LocalServer, sample_tree
+from evals_async.tables._cells import CriterionNames
 
 
 @pytest_asyncio.fixture
@@ -97,20 +98,35 @@ async def test_an_estimate_writes_nothing(sample: tuple[Path, EvalsClient], tmp_
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-async def test_tables_are_arrow(sample: tuple[Path, EvalsClient]) -> None:
-    """A table goes into anything that takes Arrow, with the rows that the archive has."""
+async def test_tables_are_those_of_the_client(sample: tuple[Path, EvalsClient]) -> None:
+    """A table has the rows and the columns that `to_rows` and `to_arrow` make of the same things read by the client."""
     pyarrow = pytest.importorskip("pyarrow")
-    async with Archive.open(sample[0], read_only=True) as archive:
-        counts = (await archive.summary()).counts
-        items, results = archive.table("items"), archive.table("results")
-        table = pyarrow.table(items)
-        assert (counts["output_items"], list(items.columns)) == (table.num_rows, table.schema.names)
-        assert items.to_dicts()[0]["item_id"] == table["item_id"][0].as_py()
-        assert {"bool", "double"} == {
-            str(pyarrow.table(results).schema.field(name).type) for name in ("passed", "score")
-        }
+    file, client = sample
+    evals = [each async for each in client.evals.list()]
+    runs = [run for each in evals async for run in client.evals.runs.list(each.id)]
+    items = client.evals.runs.output_items.list_many(runs, concurrency=1)
+    kept = [each.unwrap() async for each in items]
+    async with Archive.open(file, read_only=True) as archive:
+        assert to_rows(evals) == list(archive.table("evals"))
+        assert to_rows(runs) == archive.table("runs").to_rows() == await to_rows(archive.runs())
+        for name, table in (("items", to_arrow(kept)), ("results", to_arrow(kept, table="results"))):
+            assert table.equals(pyarrow.table(archive.table(name)))
+            assert list(archive.table(name).columns) == table.schema.names
+        one = archive.table("items", eval_id=evals[0].id)
+        assert to_rows([each for each in kept if each.eval_id == evals[0].id]) == list(one)
         with pytest.raises(InvalidArgument, match="no table 'rows'"):
             archive.table("rows")
+
+
+async def test_pandas_polars_and_duckdb_take_a_table(sample: tuple[Path, EvalsClient]) -> None:
+    """`pandas.DataFrame(t)`, `polars.DataFrame(t)` and `duckdb.sql("from t")` work, with times and numbers."""
+    pandas, polars, duckdb = map(pytest.importorskip, ("pandas", "polars", "duckdb"))
+    async with Archive.open(sample[0], read_only=True) as archive:
+        t = archive.table("runs")
+    frame = pandas.DataFrame(t)
+    assert (20, "datetime64[ns, UTC]") == (len(frame), str(frame["created_at"].dtype))
+    assert polars.Int64 == polars.DataFrame(t).schema["passed"]
+    assert [(20,)] == duckdb.sql("select count(*) from t").fetchall()
 
 
 async def test_without_pyarrow_the_extra_is_named(
@@ -119,8 +135,9 @@ async def test_without_pyarrow_the_extra_is_named(
     """Tables and Parquet say which extra they need; JSON Lines and CSV need none."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     async with Archive.open(sample[0], read_only=True) as archive:
+        assert list(archive.table("items"))
         with pytest.raises(MissingExtra, match=r"evals-async\[arrow\]"):
-            archive.table("items")
+            archive.table("items").reader()
         with pytest.raises(MissingExtra):
             await archive.convert("parquet", tmp_path / "rows")
         assert 5 == len((await archive.convert("csv", tmp_path / "rows")).written)
@@ -138,8 +155,9 @@ def test_rows_are_the_same_in_every_form(sample: tuple[Path, EvalsClient], tmp_p
     assert ids == [cell["item_id"] for cell in cells]
     assert sorted(ids) == sorted(each["item_id"] for each in stored)
     assert {line["eval_id"] for line in lines} == {each["eval_id"] for each in stored}
-    assert lines[0]["item"] == json.loads(cells[0]["item"])
-    assert all(line["item.expected"] == line["item"]["expected"] for line in lines)
+    assert [line["item.expected"] for line in lines] == [cell["item.expected"] for cell in cells]
+    assert {str(line["created_at"]) for line in lines} == {cell["created_at"] for cell in cells}
+    assert sum(line["total_tokens"] or 0 for line in lines) == sum(each["total_tokens"] or 0 for each in stored)
     for report in reports.values():
         assert not report.lossless
         assert len(ids) == report.counts()["dropped"]  # the messages sent
@@ -207,7 +225,8 @@ def test_odd_items_become_rows_too() -> None:
             "error": {"code": "x", "message": "no luck"},
         },
     }
-    made = row_of(EvalRun(id="run"), structure(body, OutputItem), 4, report)
+    item = structure(body, OutputItem)
+    made = row_of(EvalRun(id="run"), item, 4, CriterionNames().of_results("e", item.results), report)
     assert is_accepted(json.loads(json.dumps(made)))
     assert {
         "run_id": "run",
@@ -235,7 +254,7 @@ def test_string_checks_are_exact(operation: str, kind: str) -> None:
     """Each operation becomes the assertion of the same meaning, with the reference's template as it is."""
     converter = Converter(ConversionReport())
     grader = StringCheckGrader(name="g", input=OUTPUT, reference=REFERENCE, operation=operation)
-    assert {"type": kind, "metric": "g", "value": REFERENCE} == converter.assertion(grader)
+    assert {"type": kind, "metric": "g", "value": REFERENCE} == converter.assertion(grader, grader.name)
     assert converter.report.lossless
 
 
@@ -245,10 +264,11 @@ def test_a_check_of_something_else_runs_in_python(tmp_path: Path, operation: str
     converter = Converter(ConversionReport())
     template = "{{ item.list[1].name }} {{ sample.output_json.x }}"
     grader = StringCheckGrader(name="odd name", input=template, reference="{{item.want}}", operation=operation)
-    assert {"type": "python", "metric": "odd name", "value": "file://graders/odd_name.py"} == converter.assertion(
-        grader
+    name = f"{file_name('odd name')}.py"
+    assert {"type": "python", "metric": "odd name", "value": f"file://graders/{name}"} == converter.assertion(
+        grader, "odd name"
     )
-    (tmp_path / "g.py").write_text(converter.files["graders/odd_name.py"])
+    (tmp_path / "g.py").write_text(converter.files[name])
     ask = runpy.run_path(str(tmp_path / "g.py"))["get_assert"]
     names = {"vars": {"item": {"list": [0, {"name": "Ann"}], "want": "Ann"}}}
     assert verdict == ask('{"x": 5}', names)
@@ -258,8 +278,8 @@ def test_python_graders_keep_their_source(tmp_path: Path) -> None:
     """The source is called as the service calls it, and its threshold decides."""
     converter = Converter(ConversionReport())
     source = "def grade(sample, item):\n    return len(sample['output_text']) / item['n']\n"
-    assert converter.assertion(PythonGrader(name="p", source=source, pass_threshold=0.5))
-    (tmp_path / "g.py").write_text(converter.files["graders/p.py"])
+    assert converter.assertion(PythonGrader(name="p", source=source, pass_threshold=0.5), "p")
+    (tmp_path / "g.py").write_text(converter.files["p.py"])
     ask = runpy.run_path(str(tmp_path / "g.py"))["get_assert"]
     assert {"pass": True, "score": 0.5, "reason": "p"} == ask("ab", {"vars": {"item": {"n": 4}}})
 
@@ -274,7 +294,8 @@ def test_every_grader_is_converted_or_reported() -> None:
             structure(
                 {**EXACT, "type": "text_similarity", "evaluation_metric": metric, "pass_threshold": 0.5},
                 TextSimilarityGrader,
-            )
+            ),
+            "Exact",
         )
         for metric in metrics
     ]
@@ -297,24 +318,26 @@ def test_every_grader_is_converted_or_reported() -> None:
         "labels": ["a"],
         "passing_labels": ["a"],
     }
-    first = converter.assertion(structure(json.loads(json.dumps(score)), ScoreModelGrader))
-    second = converter.assertion(structure(json.loads(json.dumps(label)), LabelModelGrader))
+    first = converter.assertion(structure(json.loads(json.dumps(score)), ScoreModelGrader), "s")
+    second = converter.assertion(structure(json.loads(json.dumps(label)), LabelModelGrader), "l")
     assert first is not None
     assert second is not None
     assert ("llm-rubric", 5.0, "openai:chat:gpt") == (first["type"], first["threshold"], first["provider"])
     assert "Judge {{ output }} by {{ item.x }}." in str(first["rubricPrompt"])
     assert "threshold" not in second
     odd = {**EXACT, "type": "text_similarity", "evaluation_metric": "cosine", "input": "{{ item.x }}"}
-    assert converter.assertion(structure(odd, TextSimilarityGrader)) is None
+    assert converter.assertion(structure(odd, TextSimilarityGrader), "Exact") is None
     assert {"mapped": 0, "approximated": 9, "dropped": 1} == converter.report.counts()
     assert ["grader Exact (cosine of {{ item.x }}) is not converted"] == converter.comments
 
 
 def test_configurations_are_yaml_with_rows_and_prompts(sample: tuple[Path, EvalsClient], tmp_path: Path) -> None:
     """One directory per eval, with nested variables, the template of a run, and the environment that it needs."""
-    report = convert(sample[0], "promptfooconfig", tmp_path)
-    assert 4 == len(report.written)
-    for path in report.written:
+    report = convert(sample[0], "promptfooconfig", tmp_path / "configs")
+    configurations = [path for path in report.written if path.name == "promptfooconfig.yaml"]
+    assert 4 == len(configurations)
+    assert sorted(report.written) == sorted(path for path in (tmp_path / "configs").rglob("*") if path.is_file())
+    for path in configurations:
         config = read_yaml(path.read_text())
         assert {"PROMPTFOO_DISABLE_OBJECT_STRINGIFY": "true"} == config["env"]
         tests = [json.loads(line) for line in (path.parent / "tests.jsonl").read_text().splitlines()]

@@ -6,12 +6,12 @@ becomes `{{ output }}`, promptfoo's name for the answer. Source: promptfoo 0.123
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import attrs
 
-from evals_async.archive.convert.report import ConversionReport, safe_name
+from evals_async.archive.convert.report import ConversionReport, file_name
 from evals_async.models.base import Unknown
 from evals_async.models.graders import (
     Grader,
@@ -23,6 +23,7 @@ from evals_async.models.graders import (
     TextSimilarityGrader,
 )
 from evals_async.models.messages import Message, TemplateMessage
+from evals_async.tables._cells import CriterionNames
 
 
 Assertion: TypeAlias = dict[str, object]
@@ -111,40 +112,54 @@ class Converter:
     files: dict[str, str] = attrs.Factory(dict[str, str])
     comments: list[str] = attrs.Factory(list[str])
 
-    def assertion(self, grader: Grader) -> Assertion | None:
-        """The assertion that a grader becomes; `None`, reported, if there is none."""
+    def assertions(self, eval_id: str, criteria: Sequence[Grader]) -> list[Assertion]:
+        """The assertions of an eval's criteria, each with a metric of its own, also where graders share a name.
+
+        The metrics are the names of the criteria in this eval's results and tables.
+        """
+        names = CriterionNames().of(eval_id, [(identity(grader), None) for grader in criteria])
+        made = [self.assertion(grader, name) for grader, name in zip(criteria, names, strict=True)]
+        return [each for each in made if each is not None]
+
+    def assertion(self, grader: Grader, name: str) -> Assertion | None:
+        """The assertion that a grader becomes, with `name` as its metric; `None`, reported, if there is none."""
+        made = self.made_of(grader, name)
+        if made is not None:
+            return {"type": made.pop("type"), "metric": name, **made}
+        kind = grader.type or "of an unknown kind"
+        if not isinstance(grader, TextSimilarityGrader):
+            self.comments.append(f"grader {name} ({kind}) is not converted")
+            self.report.add("dropped", f"graders of type {kind}", "promptfoo has nothing like it")
+        return None
+
+    def made_of(self, grader: Grader, name: str) -> Assertion | None:
         match grader:
             case StringCheckGrader():
-                return string_check(self, grader)
+                return string_check(self, grader, name)
             case TextSimilarityGrader():
-                return text_similarity(self, grader)
+                return text_similarity(self, grader, name)
             case PythonGrader():
-                return python(self, grader)
+                return python(self, grader, name)
             case ScoreModelGrader():
                 return score_model(self, grader)
             case LabelModelGrader():
                 return label_model(self, grader)
             case _:
-                pass
-        what = f"grader {name_of(grader)}"
-        kind_name = grader.type or "of an unknown kind"
-        self.comments.append(f"{what} ({kind_name}) is not converted")
-        self.report.add("dropped", f"graders of type {kind_name}", "promptfoo has nothing like it")
-        return None
+                return None
 
-    def python(self, grader: NamedGrader, source: str) -> Assertion:
+    def python(self, name: str, source: str) -> Assertion:
         """An assertion in a file of its own."""
-        name = safe_name(grader.plain_name)
-        while self.files.get(f"graders/{name}.py", source) != source:
-            name += "_"
-        self.files[f"graders/{name}.py"] = source
-        return {"type": "python", "metric": grader.plain_name, "value": f"file://graders/{name}.py"}
+        file = f"{file_name(name)}.py"
+        self.files[file] = source
+        return {"type": "python", "value": f"file://graders/{file}"}
 
 
-def name_of(grader: Grader) -> str:
+def identity(grader: Grader) -> str | None:
+    """What the results of a grader are filed under."""
     if isinstance(grader, Unknown):
-        return str(grader.raw.get("name") or "without a name")
-    return grader.plain_name
+        name = grader.raw.get("id") or grader.raw.get("name")
+        return name if isinstance(name, str) else None
+    return grader.id or grader.name
 
 
 def of_output(template: str) -> bool:
@@ -156,31 +171,30 @@ def with_output(template: str) -> str:
     return OUTPUT.sub("{{ output }}", template)
 
 
-def string_check(converter: Converter, grader: StringCheckGrader) -> Assertion:
+def string_check(converter: Converter, grader: StringCheckGrader, name: str) -> Assertion:
     if of_output(grader.input) and grader.operation in CHECKS:
         converter.report.add("mapped", "string_check")
-        value = with_output(grader.reference)
-        return {"type": CHECKS[grader.operation], "metric": grader.plain_name, "value": value}
+        return {"type": CHECKS[grader.operation], "value": with_output(grader.reference)}
     if grader.operation not in STRING_TESTS:
         converter.report.add("approximated", "string_check", f"the operation {grader.operation} is taken for eq")
     else:
         converter.report.add("mapped", "string_check of something else than the answer, in Python")
     test = STRING_TESTS.get(grader.operation, STRING_TESTS["eq"])
     body = STRING_CHECK.format(input=grader.input, reference=grader.reference, test=test)
-    return converter.python(grader, TEMPLATES + body)
+    return converter.python(name, TEMPLATES + body)
 
 
-def text_similarity(converter: Converter, grader: TextSimilarityGrader) -> Assertion | None:
+def text_similarity(converter: Converter, grader: TextSimilarityGrader, name: str) -> Assertion | None:
     metric, threshold = grader.evaluation_metric, grader.pass_threshold or 0.0
     if of_output(grader.input) and metric in SIMILAR:
         kind, why = SIMILAR[metric]
         converter.report.add("approximated", f"text_similarity {metric}", why)
-        made: Assertion = {"type": kind, "metric": grader.plain_name, "threshold": threshold}
+        made: Assertion = {"type": kind, "threshold": threshold}
         if metric == "cosine":
             made["provider"] = "openai:embeddings:text-embedding-3-large"
         return {**made, "value": with_output(grader.reference)}
     if metric not in SCORES:
-        converter.comments.append(f"grader {grader.plain_name} ({metric} of {grader.input}) is not converted")
+        converter.comments.append(f"grader {name} ({metric} of {grader.input}) is not converted")
         converter.report.add("dropped", f"text_similarity {metric}", "not of the answer itself, and not in Python")
         return None
     why = "the service does not tell which variant it uses" if metric == "fuzzy_match" else "rouge-score's own stemming"
@@ -188,18 +202,18 @@ def text_similarity(converter: Converter, grader: TextSimilarityGrader) -> Asser
     imported, score = SCORES[metric]
     fields = {"input": grader.input, "reference": grader.reference, "threshold": threshold}
     body = SIMILARITY.format(imported=imported, score=score, name=metric, **fields)
-    return converter.python(grader, TEMPLATES + body)
+    return converter.python(name, TEMPLATES + body)
 
 
-def python(converter: Converter, grader: PythonGrader) -> Assertion:
+def python(converter: Converter, grader: PythonGrader, name: str) -> Assertion:
     if grader.pass_threshold is None:
         converter.report.add("approximated", "python without a threshold", "a score above 0 is taken for a pass")
         test = "score > 0"
     else:
         converter.report.add("mapped", "python, with its own source")
         test = f"score >= {grader.pass_threshold!r}"
-    source = PYTHON.format(source=grader.source.rstrip(), test=test, name=grader.plain_name)
-    return converter.python(grader, source)
+    source = PYTHON.format(source=grader.source.rstrip(), test=test, name=name)
+    return converter.python(name, source)
 
 
 def score_model(converter: Converter, grader: ScoreModelGrader) -> Assertion:
@@ -226,7 +240,7 @@ def rubric(
 ) -> Assertion:
     prompt = [{"role": m.role, "content": with_output(text_of(m))} for m in messages if isinstance(m, Message)]
     prompt.append({"role": "user", "content": ask})
-    made: Assertion = {"type": "llm-rubric", "metric": grader.plain_name, "provider": f"openai:chat:{model}"}
+    made: Assertion = {"type": "llm-rubric", "provider": f"openai:chat:{model}"}
     if threshold is not None:
         made["threshold"] = threshold
     # promptfoo wants a value, and asks with rubricPrompt.

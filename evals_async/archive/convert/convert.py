@@ -5,28 +5,35 @@ from functools import partial
 from pathlib import Path
 
 from evals_async._store.database import StrPath
-from evals_async.archive.convert.flat import to_rows
+from evals_async.archive.convert.flat import to_tables
 from evals_async.archive.convert.promptfoo import to_promptfoo
 from evals_async.archive.convert.promptfooconfig import to_promptfooconfig
-from evals_async.archive.convert.report import ConversionReport
+from evals_async.archive.convert.report import ArchiveReader, ConversionReport, Output
 from evals_async.errors import InvalidArgument
 
 
-FORMATS: Mapping[str, Callable[[StrPath, StrPath], ConversionReport]] = {
-    "jsonl": partial(to_rows, form="jsonl"),
-    "csv": partial(to_rows, form="csv"),
-    "parquet": partial(to_rows, form="parquet"),
+FORMATS: Mapping[str, Callable[[ArchiveReader, Output], None]] = {
+    "jsonl": partial(to_tables, form="jsonl"),
+    "csv": partial(to_tables, form="csv"),
+    "parquet": partial(to_tables, form="parquet"),
     "promptfoo": to_promptfoo,
     "promptfooconfig": to_promptfooconfig,
 }
 """What an archive can be converted to: tables, promptfoo's results, promptfoo's configurations."""
 
 
-def convert(path: StrPath, to: str, directory: StrPath) -> ConversionReport:
-    """Write what `FORMATS` names into `directory`, which is made. The archive stays as it is.
+def convert(path: StrPath, to: str, directory: StrPath, *, dry: bool = False) -> ConversionReport:
+    """Write what `FORMATS` names into `directory`, which is made. The archive stays as it is. With `dry` nothing is
+    written, and the report lists what would be.
 
-    Raises `InvalidArgument` for another name, `ArchiveError`, `OSError`, and for Parquet `MissingExtra`.
+    Raises `InvalidArgument` for another name, `ArchiveError`, `OSError`, and `MissingExtra`.
     """
     if to not in FORMATS:
         raise InvalidArgument(f"there is no conversion to {to!r}; there are: {', '.join(FORMATS)}")
-    return FORMATS[to](path, Path(directory))
+    report = ConversionReport()
+    out = Output(Path(directory), report, dry=dry)
+    with ArchiveReader(path) as source, source.snapshot():
+        FORMATS[to](source, out)
+    if not dry:
+        out.directory.mkdir(parents=True, exist_ok=True)
+    return report

@@ -7,129 +7,116 @@ DuckDB, Spark, Dask and Polars read the Parquet directory as it is: `SELECT * FR
 """
 
 import csv
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Literal, TypeAlias
+import io
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
 from evals_async import _json
-from evals_async._json import NotJSON, as_array, as_object
-from evals_async._store.database import StrPath
-from evals_async.archive.convert.report import ArchiveReader, ConversionReport
-from evals_async.archive.tables import (
-    COLUMNS,
-    Cells,
-    TableName,
-    batches,
-    eval_keys,
-    load_pyarrow,
-    schema_of,
-    table_rows,
-)
+from evals_async.archive.convert.report import ArchiveReader, ConversionReport, Output, file_name
+from evals_async.archive.tables import TABLES, eval_keys, table_rows
+from evals_async.tables import Row, TableName
+from evals_async.tables._arrow import batches, load_pyarrow, schema_of
+from evals_async.tables._columns import Columns, clean, exact, seen
 
 
 Format: TypeAlias = Literal["jsonl", "csv", "parquet"]
 
 DANGEROUS = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would take for the beginning of a formula
+LONGEST_KEY = 200  # characters of a partition's value; file systems take 255 for a name
 
 
-def to_rows(path: StrPath, directory: StrPath, form: Format) -> ConversionReport:
-    """Write every table of the archive at `path` into `directory`, which is made. Files of the same names are replaced.
+def to_tables(source: ArchiveReader, out: Output, form: Format) -> None:
+    """Write every table of an archive. Files of the same names are replaced.
 
     Raises `ArchiveError`, `OSError`, and for Parquet `MissingExtra`.
     """
-    report, place = ConversionReport(), Path(directory)
     if form == "parquet":
         load_pyarrow()
-    place.mkdir(parents=True, exist_ok=True)
-    with ArchiveReader(path) as source:
-        for table in COLUMNS:
-            if form == "parquet":
-                write_parquet(source, place, table, report)
-            else:
-                write = write_jsonl if form == "jsonl" else write_csv
-                target = place / f"{table}.{form}"
-                write(counted(table_rows(source, table, report), table, report), target, table)
-                report.written.append(target)
-    return report
+    for table in TABLES:
+        if form == "jsonl":
+            write_jsonl(source, out, table)
+        elif form == "csv":
+            write_csv(source, out, table)
+        else:
+            write_parquet(source, out, table)
 
 
-def counted(rows: Iterator[Cells], table: TableName, report: ConversionReport) -> Iterator[Cells]:
+def counted(rows: Iterator[Row], table: TableName, report: ConversionReport) -> Iterator[Row]:
     for row in rows:
         report.add("mapped", table)
         yield row
 
 
-def write_jsonl(rows: Iterator[Cells], target: Path, table: TableName) -> None:
-    """One object to a line; JSON stands in it as JSON, and the fields of a data source's row as `item.…` too."""
-    with target.open("wb") as file:
-        for row in rows:
-            file.write(_json.dump(unfolded(row)) + b"\n")
+def told(source: ArchiveReader, out: Output, table: TableName, eval_id: str | None = None) -> Iterator[Row]:
+    """The rows to be written, counted, with their losses reported."""
+    return counted(table_rows(source, table, out.report, eval_id), table, out.report)
 
 
-def unfolded(row: Cells) -> Cells:
-    """A row whose columns of JSON text are JSON again."""
-    whole: Cells = {}
-    for name, value in row.items():
-        if name in ("item", "metadata", "criteria", "data_source") and isinstance(value, str):
-            whole[name] = _json.parse(value.encode())
-            if name == "item":
-                whole |= flattened(value)
-        else:
-            whole[name] = value
-    return whole
+def columns_of(source: ArchiveReader, table: TableName) -> Columns:
+    return seen(table, table_rows(source, table, ConversionReport()))
 
 
-def flattened(text: object) -> Cells:
-    """The fields of a data source's row: `item.question`; what is nested stays JSON text."""
-    try:
-        found = as_object(_json.parse(text.encode())) if isinstance(text, str) else None
-    except NotJSON:
-        return {}
-    return {f"item.{name}": cell_of(value) for name, value in (found or {}).items()}
+def write_jsonl(source: ArchiveReader, out: Output, table: TableName) -> None:
+    """One object to a line, with what the row has: nested values stay nested, times are ISO 8601."""
+    with out.file(f"{table}.jsonl") as file:
+        for row in told(source, out, table):
+            file.write(_json.dump({name: cell(value) for name, value in row.items()}) + b"\n")
 
 
-def cell_of(value: object) -> object:
-    nested = as_object(value) if as_array(value) is None else as_array(value)
-    return value if nested is None else _json.dump(nested).decode()
+def cell(value: object) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
-def write_csv(rows: Iterator[Cells], target: Path, table: TableName) -> None:
+def write_csv(source: ArchiveReader, out: Output, table: TableName) -> None:
     """RFC 4180, UTF-8, with a header. A text that a spreadsheet would run as a formula is given a leading quote."""
-    with target.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        writer = csv.DictWriter(file, list(COLUMNS[table]))
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({name: harmless(value) for name, value in row.items()})
+    columns = columns_of(source, table)
+    names = [name for name, _ in columns.all()]
+    with out.file(f"{table}.csv") as file, io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="") as text:
+        writer = csv.writer(text)
+        writer.writerow([harmless(name) for name in names])
+        for row in columns.fill(told(source, out, table)):
+            writer.writerow([harmless(row[name]) for name in names])
 
 
 def harmless(value: object) -> object:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "'" + value if isinstance(value, str) and value.startswith(DANGEROUS) else value
+    if value is None or isinstance(value, int | float):
+        return str(value).lower() if isinstance(value, bool) else value
+    text = (
+        clean(value) if isinstance(value, str) else value.isoformat() if isinstance(value, datetime) else exact(value)
+    )
+    return "'" + text if text.startswith(DANGEROUS) else text
 
 
-def write_parquet(source: ArchiveReader, place: Path, table: TableName, report: ConversionReport) -> None:
+def write_parquet(source: ArchiveReader, out: Output, table: TableName) -> None:
     """A table as one file, or, for runs and all below them, one file for each eval: `runs/eval_id=…/part-0.parquet`.
 
-    The eval's id then stands in the name alone, as in every directory that is partitioned in Hive's way.
+    The eval's id then stands in the name alone, as in every directory that is partitioned in Hive's way. All files of a
+    table have the same columns and types.
     """
-    columns = COLUMNS[table]
+    columns = columns_of(source, table)
     if table in ("evals", "files"):
-        write_part(table_rows(source, table, report), place / table / "part-0.parquet", table, columns, report)
+        write_part(told(source, out, table), columns, out, table, "part-0.parquet")
         return
-    inner = {name: kind for name, kind in columns.items() if name != "eval_id"}
+    columns.shapes.pop("eval_id")
     for eval_id in eval_keys(source):
-        target = place / table / f"eval_id={quote(eval_id, safe='')}" / "part-0.parquet"
-        write_part(table_rows(source, table, report, eval_id), target, table, inner, report)
+        rows = ({k: v for k, v in row.items() if k != "eval_id"} for row in told(source, out, table, eval_id))
+        write_part(rows, columns, out, table, f"eval_id={partition(eval_id, out.report)}", "part-0.parquet")
 
 
-def write_part(
-    rows: Iterator[Cells], target: Path, table: TableName, columns: Mapping[str, str], report: ConversionReport
-) -> None:
+def partition(eval_id: str, report: ConversionReport) -> str:
+    """An id as the value of a partition."""
+    # Capitals too: some file systems do not tell them from small letters.
+    value = "".join(f"%{ord(each):X}" if "A" <= each <= "Z" else quote(each, safe="") for each in eval_id)
+    if len(value) <= LONGEST_KEY:
+        return value
+    report.add("approximated", "ids that are too long for a file's name", "in Parquet a part and a hash stand for them")
+    return file_name(eval_id)
+
+
+def write_part(rows: Iterator[Row], columns: Columns, out: Output, *parts: str) -> None:
     parquet = load_pyarrow("pyarrow.parquet")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with parquet.ParquetWriter(target, schema_of(columns), compression="zstd") as writer:
-        for batch in batches(counted(rows, table, report), columns):
+    with out.file(*parts) as file, parquet.ParquetWriter(file, schema_of(columns), compression="zstd") as writer:
+        for batch in batches(rows, columns):
             writer.write_batch(batch)
-    report.written.append(target)

@@ -1,57 +1,49 @@
 """An archive's results for `promptfoo import`: one JSON Lines file per eval, in which runs become columns side by side.
 
 A row is `{run_id, data_source_idx, item, grades, passes, grader_samples?, sample}`. One row that promptfoo refuses
-makes it refuse the file, so what does not fit is left out and reported. ArchiveReader: the importer of promptfoo 0.123
+makes it refuse the file, so what does not fit is left out and reported. Source: the importer of promptfoo 0.123
 (src/importers/openaiEvals). Definitions are converted in `promptfooconfig`.
 """
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 
 from evals_async import _json
 from evals_async._codec import encode
-from evals_async._store.database import StrPath
-from evals_async.archive.convert.report import ArchiveReader, ConversionReport, safe_name
+from evals_async.archive.convert.report import ArchiveReader, ConversionReport, Output, file_name
 from evals_async.archive.tables import eval_keys
 from evals_async.models import EvalRun, OutputItem
-from evals_async.models.output_items import GraderResult, Sample, SampleMessage
+from evals_async.models.output_items import Sample, SampleMessage
+from evals_async.tables._cells import CriterionNames
 
 
 USAGE = ("total_tokens", "prompt_tokens", "completion_tokens", "cached_tokens")
 
 
-def to_promptfoo(path: StrPath, directory: StrPath) -> ConversionReport:
-    """Write `eval_items_<eval id>.jsonl` for each eval into `directory`, which is made.
-
-    Raises `ArchiveError` and `OSError`.
-    """
-    report, place = ConversionReport(), Path(directory)
-    place.mkdir(parents=True, exist_ok=True)
-    with ArchiveReader(path) as source:
-        for eval_id in eval_keys(source):
-            target = place / f"eval_items_{safe_name(eval_id)}.jsonl"
-            written = 0
-            with target.open("wb") as file:
-                for row in rows_of_eval(source, eval_id, report):
-                    file.write(_json.dump(row) + b"\n")
-                    written += 1
-            if written:
-                report.written.append(target)
-            else:  # promptfoo refuses an empty file
-                target.unlink()
-                report.add("dropped", "evals without output items", "there is nothing to import")
-    return report
+def to_promptfoo(source: ArchiveReader, out: Output) -> None:
+    """Write `eval_items_<eval id>.jsonl` for each eval. Raises `ArchiveError` and `OSError`."""
+    for eval_id in eval_keys(source):
+        name, written = f"eval_items_{file_name(eval_id)}.jsonl", 0
+        with out.file(name) as file:
+            for row in rows_of_eval(source, eval_id, out.report):
+                file.write(_json.dump(row) + b"\n")
+                written += 1
+        if not written:  # promptfoo refuses an empty file
+            out.discard(name)
+            out.report.add("dropped", "evals without output items", "there is nothing to import")
 
 
 def rows_of_eval(source: ArchiveReader, eval_id: str, report: ConversionReport) -> Iterator[dict[str, object]]:
+    criteria = CriterionNames()
     for run in source.run_models(eval_id, report):
         for number, item in enumerate(source.item_models(eval_id, run.id, report)):
-            yield row_of(run, item, number, report)
+            yield row_of(run, item, number, criteria.of_results(eval_id, item.results), report)
 
 
-def row_of(run: EvalRun, item: OutputItem, number: int, report: ConversionReport) -> dict[str, object]:
-    """One row, all of whose values promptfoo accepts."""
+def row_of(
+    run: EvalRun, item: OutputItem, number: int, names: list[str], report: ConversionReport
+) -> dict[str, object]:
+    """One row, all of whose values promptfoo accepts; `names` are those of its criteria."""
     index = item.datasource_item_id
     if isinstance(index, bool) or not isinstance(index, int) or index < 0:
         report.add(
@@ -60,7 +52,6 @@ def row_of(run: EvalRun, item: OutputItem, number: int, report: ConversionReport
         index = number
     if item.datasource_item is None:
         report.add("approximated", "rows without an item", "an empty object stands for it")
-    names = names_of(item.results or ())
     row: dict[str, object] = {
         "run_id": run.id,
         "data_source_idx": index,
@@ -82,18 +73,6 @@ def row_of(run: EvalRun, item: OutputItem, number: int, report: ConversionReport
         row["grader_samples"] = asked
     report.add("mapped", "output items")
     return row
-
-
-def names_of(results: tuple[GraderResult, ...]) -> list[str]:
-    """A name for each result: the grader's, with the metric where a grader has several, and a number where that is
-    not enough.
-    """
-    plain = [result.plain_name or "grader" for result in results]
-    full = [
-        f"{name} ({result.metric})" if plain.count(name) > 1 and result.metric else name
-        for name, result in zip(plain, results, strict=True)
-    ]
-    return [name if full.count(name) == 1 else f"{name} #{place}" for place, name in enumerate(full, 1)]
 
 
 def grades_of(item: OutputItem, names: list[str], report: ConversionReport) -> dict[str, float]:

@@ -9,16 +9,14 @@ only graded answers which were there already is replayed with the provider `echo
 
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import attrs
 
 from evals_async import _json
 from evals_async._codec import encode
 from evals_async._json import JSONObject, NotJSON, as_object
-from evals_async._store.database import StrPath
 from evals_async.archive.convert.assertions import Converter, has_only_text, text_of
-from evals_async.archive.convert.report import ArchiveReader, ConversionReport, safe_name
+from evals_async.archive.convert.report import ArchiveReader, ConversionReport, Output, file_name
 from evals_async.archive.convert.yaml import document
 from evals_async.models import Eval, EvalRun
 from evals_async.models.messages import ItemReference, Message, TemplateMessages
@@ -52,44 +50,38 @@ class Prompt:
     provider: object
 
 
-def to_promptfooconfig(path: StrPath, directory: StrPath) -> ConversionReport:
-    """Write a directory for each eval into `directory`, which is made. Raises `ArchiveError` and `OSError`."""
-    report = ConversionReport()
-    with ArchiveReader(path) as source:
-        for evaluation in source.eval_models(report):
-            write_eval(source, evaluation, Path(directory) / safe_name(evaluation.id), report)
-    return report
+def to_promptfooconfig(source: ArchiveReader, out: Output) -> None:
+    """Write a directory for each eval. Raises `ArchiveError` and `OSError`."""
+    for evaluation in source.eval_models(out.report):
+        write_eval(source, evaluation, out)
 
 
-def write_eval(source: ArchiveReader, evaluation: Eval, place: Path, report: ConversionReport) -> None:
+def write_eval(source: ArchiveReader, evaluation: Eval, out: Output) -> None:
+    report, place = out.report, file_name(evaluation.id)
     run = chosen_run(source, evaluation, report)
+    criteria = evaluation.testing_criteria or ()
     converter = Converter(report)
-    assertions = [converter.assertion(grader) for grader in evaluation.testing_criteria or ()]
+    assertions = converter.assertions(evaluation.id, criteria)
     prompt = prompt_of(run, report)
-    place.mkdir(parents=True, exist_ok=True)
-    tests = place / "tests.jsonl"
-    with tests.open("wb") as file:
+    with out.file(place, "tests.jsonl") as file:
         for variables in rows_of(source, evaluation, run, report):
             file.write(_json.dump({"vars": variables}) + b"\n")
             report.add("mapped", "rows")
-    (place / prompt.name).write_text(prompt.text, encoding="utf-8")
+    out.text(prompt.text, place, prompt.name)
     for name, text in converter.files.items():
-        (place / name).parent.mkdir(exist_ok=True)
-        (place / name).write_text(text, encoding="utf-8")
+        out.text(text, place, "graders", name)
     config: JSONObject = {
         "description": f"{evaluation.name or evaluation.id}",
         "env": ENVIRONMENT,
         "prompts": [f"file://{prompt.name}"],
         "providers": [prompt.provider],
-        "defaultTest": {"assert": [made for made in assertions if made is not None]},
+        "defaultTest": {"assert": assertions},
         "tests": "file://tests.jsonl",
     }
     comments = [f"From the eval {evaluation.id}" + (f", run {run.id}" if run else ", which was never run")]
     if converter.files:
         comments.append("The files in graders/ are code from this eval; promptfoo runs them without a sandbox.")
-    target = place / "promptfooconfig.yaml"
-    target.write_text(document(config, [*comments, *converter.comments]), encoding="utf-8")
-    report.written.append(target)
+    out.text(document(config, [*comments, *converter.comments]), place, "promptfooconfig.yaml")
 
 
 def chosen_run(source: ArchiveReader, evaluation: Eval, report: ConversionReport) -> EvalRun | None:

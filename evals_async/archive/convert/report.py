@@ -1,12 +1,15 @@
-"""What every conversion shares: its `ConversionReport`, and an archive read by one thread, object by object.
+"""What every conversion shares: its `ConversionReport`, an archive read by one thread, and the files it writes.
 
 Conversions are plain functions that read and write files; they never change the archive.
 """
 
+import hashlib
+import os
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Literal, Self, TypeAlias, TypeVar
+from typing import IO, Literal, Self, TypeAlias, TypeVar
 
 import attrs
 
@@ -34,7 +37,8 @@ class Remark:
 
 @attrs.define
 class ConversionReport:
-    """What a conversion did with everything it met. `remarks` counts equal cases, `written` are the files it made.
+    """What a conversion did with everything it met. `remarks` counts equal cases, `written` are the files it made, or
+    would make if it is only tried.
 
     `mapped` has the same meaning there, `approximated` nearly the same, `dropped` is not there.
     """
@@ -73,6 +77,15 @@ class ArchiveReader:
 
     def __exit__(self, *exc_info: object) -> None:
         self.connection.close()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Everything that is read inside is of one moment, whoever else writes to the file."""
+        self.connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.connection.execute("ROLLBACK")
 
     def texts(self, sql: str, *values: str) -> Iterator[str]:
         """The first column of what a query finds, in bounded memory."""
@@ -120,7 +133,58 @@ def models(texts: Iterator[str], shape: type[T], what: str, report: ConversionRe
             report.add("dropped", what, f"it has another shape: {error}"[:200])
 
 
-def safe_name(text: str) -> str:
-    """A text as the name of a file: letters, digits, `-`, `_` and `.`, at most 100 of them."""
-    kept = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text)[:100].strip(".")
-    return kept or "unnamed"
+# --- files ------------------------------------------------------------------------------------------------------------
+
+PLAIN = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]{0,78}[a-z0-9_-])?")
+RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")  # names that Windows keeps for itself
+KEPT = 40  # characters of an odd name that stay readable
+
+
+def file_name(text: str) -> str:
+    """A text as the name of a file: short, the same every time, and never that of another text.
+
+    Small letters, digits, `-`, `_` and `.` stay. Of anything else, of capitals too (some file systems do not tell them
+    apart), a readable part is kept, and `~` with a hash of the whole follows.
+    """
+    if PLAIN.fullmatch(text) and not RESERVED.fullmatch(text):
+        return text
+    kept = re.sub(r"[^A-Za-z0-9_-]+", "_", text)[:KEPT]
+    return f"{kept}~{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+
+
+class Output:
+    """The files of one conversion, in one directory. With `dry` they are counted, and not written."""
+
+    def __init__(self, directory: StrPath, report: ConversionReport, *, dry: bool = False) -> None:
+        self.directory = Path(directory)
+        self.report = report
+        self.dry = dry
+
+    @contextmanager
+    def file(self, *parts: str) -> Iterator[IO[bytes]]:
+        """A file to be written, in directories that are made. Each name is given once. Raises `OSError`."""
+        target = self.place(*parts)
+        with Path(os.devnull if self.dry else target).open("wb") as opened:
+            yield opened
+
+    def text(self, text: str, *parts: str) -> None:
+        """Write a file as a whole, in UTF-8."""
+        with self.file(*parts) as opened:
+            opened.write(text.encode("utf-8", "backslashreplace"))
+
+    def place(self, *parts: str) -> Path:
+        """The path of a file that is written now; its directory is there. Raises `OSError`."""
+        target = self.directory.joinpath(*parts)
+        if target in self.report.written:
+            raise FileExistsError(f"two things would be written to {target}")
+        self.report.written.append(target)
+        if not self.dry:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+    def discard(self, *parts: str) -> None:
+        """Remove a file that turned out to be of no use."""
+        target = self.directory.joinpath(*parts)
+        self.report.written.remove(target)
+        if not self.dry:
+            target.unlink()

@@ -1,6 +1,8 @@
 """Two things never become one: files of conversions, and criteria that share a name."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ from evals_async.archive import Archive
 from evals_async.archive.convert.assertions import Converter
 from evals_async.archive.convert.convert import FORMATS, convert
 from evals_async.archive.convert.report import ConversionReport, Output, file_name
+from evals_async.archive.values import DISK_FULL
 from evals_async.cli import main
 from evals_async.models.graders import Grader, PythonGrader, StringCheckGrader
-from evals_async.server import LocalServer
+from evals_async.server import LocalServer, sample_tree
 
 
 LONG = "eval_" + "x" * 150
@@ -180,3 +183,37 @@ async def test_metrics_are_the_names_in_the_results(file: Path, tmp_path: Path) 
     assert grades == {name.removeprefix("score."): row[name] for name in row if name.startswith("score.")}
     config = pytest.importorskip("yaml").safe_load((tmp_path / "eval_1" / "promptfooconfig.yaml").read_text())
     assert list(grades) == [each["metric"] for each in config["defaultTest"]["assert"]]
+
+
+FULL = """
+import resource, sys
+from evals_async.archive.values import DISK_FULL
+from evals_async.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+import signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+async def test_a_full_disk_in_convert_is_said(file: Path, tmp_path: Path) -> None:
+    """A disk that is full while converting is called that, with the command that goes on once there is room."""
+    pytest.importorskip("resource")
+    async with LocalServer(file) as server:
+        await server.seed(**sample_tree(runs=20, items=30))
+    out = tmp_path / "out"
+    program = [sys.executable, "-c", FULL, "20000", "convert", str(file), "--to", "jsonl", "--out", str(out)]
+    found = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60)
+    assert DISK_FULL == found.returncode
+    assert "error: the disk is full: " in found.stderr
+    assert f"next: make room, then: evals-async convert {file} --to jsonl --out {out}\n" in found.stderr
+    assert "fault of evals-async" not in found.stderr
+
+
+def test_a_place_that_cannot_be_written_is_said(odd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A directory below a file is an error of the place, not of the program."""
+    (tmp_path / "plain").write_text("")
+    assert 1 == main(["convert", str(odd), "--to", "csv", "--out", str(tmp_path / "plain" / "out")])
+    told = capsys.readouterr().err
+    assert f"error: cannot write to {tmp_path / 'plain' / 'out'}: " in told
+    assert "fault of evals-async" not in told

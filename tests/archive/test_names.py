@@ -1,5 +1,6 @@
 """Two things never become one: files of conversions, and criteria that share a name."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -190,8 +191,6 @@ import resource, sys
 from evals_async.archive.values import DISK_FULL
 from evals_async.cli import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
-import signal
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 sys.exit(main(sys.argv[2:]))
 """
 
@@ -200,10 +199,10 @@ async def test_a_full_disk_in_convert_is_said(file: Path, tmp_path: Path) -> Non
     """A disk that is full while converting is called that, with the command that goes on once there is room."""
     pytest.importorskip("resource")
     async with LocalServer(file) as server:
-        await server.seed(**sample_tree(runs=20, items=30))
+        await server.seed(**sample_tree(runs=40, items=40))
     out = tmp_path / "out"
-    program = [sys.executable, "-c", FULL, "20000", "convert", str(file), "--to", "jsonl", "--out", str(out)]
-    found = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60)
+    program = [sys.executable, "-c", FULL, "40000", "convert", str(file), "--to", "jsonl", "--out", str(out)]
+    found = await asyncio.to_thread(subprocess.run, program, capture_output=True, text=True, check=False, timeout=60)
     assert DISK_FULL == found.returncode
     assert "error: the disk is full: " in found.stderr
     assert f"next: make room, then: evals-async convert {file} --to jsonl --out {out}\n" in found.stderr

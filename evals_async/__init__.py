@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from evals_async._clock import Clock as Clock
     from evals_async._codec import decode as decode, encode as encode
+    from evals_async._concurrency.cache import Cache as Cache, LRUCache as LRUCache
     from evals_async._concurrency.fanout import (
         FanOut as FanOut,
         OnProgress as OnProgress,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
         merge as merge,
     )
     from evals_async._concurrency.polling import Pace as Pace, poll_many as poll_many, poll_until as poll_until
-    from evals_async._concurrency.sharing import Cache as Cache, LRUCache as LRUCache
     from evals_async._transport import (
         NO_KEY as NO_KEY,
         NoKey as NoKey,
@@ -105,9 +105,9 @@ if TYPE_CHECKING:
 HOMES = {
     "_clock": "Clock",
     "_codec": "decode encode",
+    "_concurrency.cache": "Cache LRUCache",
     "_concurrency.fanout": "FanOut OnProgress Outcome Progress fan_out gather_many merge",
     "_concurrency.polling": "Pace poll_many poll_until",
-    "_concurrency.sharing": "Cache LRUCache",
     "_transport": "NO_KEY NoKey Request Response RetryPolicy Statistics Timeouts TokenProvider",
     "client": "ClientOptions EvalsClient",
     "comparison": "compare",

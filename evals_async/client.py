@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict, TypeVar, Unpac
 import attrs
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
-from evals_async._concurrency.sharing import Cache, SingleFlight
+from evals_async._concurrency.cache import Cache
+from evals_async._concurrency.single_flight import SingleFlight
 from evals_async._settings import Settings, azure_from_environment, checked_headers, from_environment
 from evals_async._transport import (
     NO_KEY,

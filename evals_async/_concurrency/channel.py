@@ -1,7 +1,7 @@
-"""Between many workers and one consumer: `ItemSource`, which they take from, and `Channel`, which they fill.
+"""Between many workers and one consumer: `ItemSource`, which workers take items from, and `Channel`, which they fill.
 
-The machinery of `fanout` and `polling`; users meet neither. A worker reserves room in the channel before it begins to
-make a thing, so a slow consumer slows the workers, and what is in memory does not grow with the number of things.
+Used by `fanout` and `polling`; users meet neither. A worker reserves a place in the channel before it begins with an
+item. So a slow consumer slows the workers, and memory does not grow with the number of items.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Items: TypeAlias = Iterable[K] | AsyncIterable[K]
 
 
 def refuse_one(items: object) -> None:
-    """Raise `InvalidArgument` for a single id where many are expected: its characters are never what is meant."""
+    """Raise `InvalidArgument` for a single id where many are expected: nobody means its characters."""
     if isinstance(items, str | bytes):
         raise InvalidArgument(f"expected many items, got one {type(items).__name__}: put it into a list")
 
@@ -72,25 +72,28 @@ async def close(iterator: object) -> None:
 
 
 class Channel(Generic[V]):
-    """Between the workers and one consumer: `room` things at most, counted from before each is begun to be made."""
+    """A bounded queue between workers and one consumer.
 
-    def __init__(self, room: int) -> None:
-        self.free: int = room
+    `capacity` counts the values that are waiting and those that are being made.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.free: int = capacity
         self.ready: deque[V] = deque()
-        self.stalled: deque[asyncio.Future[None]] = deque()
+        self.waiting: deque[asyncio.Future[None]] = deque()
         self.reader: asyncio.Future[None] | None = None
         self.tasks: list[asyncio.Task[None]] = []
         self.working: int = 0
         self.failure: BaseException | None = None
         self.closed: bool = False
 
-    def start(self, job: Job[V], crew: int) -> None:
-        self.working = crew
-        for _ in range(crew):
+    def start(self, job: Job[V], workers: int) -> None:
+        self.working = workers
+        for _ in range(workers):
             self.tasks.append(asyncio.create_task(self.work(job)))
 
     async def work(self, job: Job[V]) -> None:
-        # What ends a worker early, be it a broken iterable, a cancellation or Ctrl-C, is handed to the consumer, who
+        # What ends a worker early (an iterable that raises, a cancellation, Ctrl-C) is handed to the consumer, which
         # raises it.
         try:
             await job(self)
@@ -104,27 +107,27 @@ class Channel(Generic[V]):
                 self.wake()
 
     async def reserve(self) -> bool:
-        """Wait until there is room for one thing more, and take that room; false after the end."""
+        """Wait until one more value may be made, and take its place in the queue; false after the end."""
         while self.free <= 0:
-            turn = asyncio.get_running_loop().create_future()
-            self.stalled.append(turn)
-            await turn
+            waiter = asyncio.get_running_loop().create_future()
+            self.waiting.append(waiter)
+            await waiter
         self.free -= 1
         return not self.closed
 
     def release(self) -> None:
-        """Give the room of one thing back."""
+        """Give one reserved place back."""
         self.free += 1
-        while self.stalled:
-            turn = self.stalled.popleft()
-            if not turn.done():
-                turn.set_result(None)
+        while self.waiting:
+            waiter = self.waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
                 return
 
-    def put(self, thing: V) -> None:
-        """Hand over a thing for which room was reserved; after the end it is dropped."""
+    def put(self, value: V) -> None:
+        """Hand over a value whose place was reserved; after the end it is dropped."""
         if not self.closed:
-            self.ready.append(thing)
+            self.ready.append(value)
             self.wake()
 
     def wake(self) -> None:

@@ -1,14 +1,14 @@
 """Many calls at once, bounded: `fan_out`, `gather_many`, and `merge` for many listings.
 
-A crew of workers takes from one source and fills one channel; a single consumer empties it. A worker asks the channel
-for room *before* it takes the next item, so a slow consumer slows the workers, and memory does not grow with the
-number of items. Never a task per item.
+Workers take from one source and fill one queue; a single consumer empties it. A worker reserves a place in the queue
+*before* it takes the next item. So a slow consumer slows the workers, and memory does not grow with the number of
+items. There is never a task per item.
 
-How it ends. `FanOut` is a class and not an async generator because of `break`: a generator that is left is finalised
-some time later, by the event loop's hooks. Here only the consumer refers to the `FanOut` (workers know the channel),
-so CPython drops it the moment the `async for` is left, and its workers are cancelled in the same turn of the loop.
-Whoever keeps it in a variable, or needs the workers to be gone on the next line, writes `async with fan_out(...) as
-outcomes:` (or `contextlib.aclosing`), which also waits for them.
+How it ends: `FanOut` is a class and not an async generator because of `break`. A generator that is left is finalised
+some time later, by the event loop's hooks. Here only the consumer refers to the `FanOut` (workers know the channel).
+So CPython drops it as soon as the `async for` is left, and its workers are cancelled in the same iteration of the
+loop. To keep it in a variable, or to be sure that the workers are gone on the next line, write `async with
+fan_out(...) as outcomes:` (or `contextlib.aclosing`), which also waits for them.
 
 Nothing here knows an endpoint, a client or a page.
 """
@@ -34,8 +34,8 @@ V_co = TypeVar("V_co", covariant=True)
 
 DEFAULT_CONCURRENCY = 32
 MOST_WORKERS = 256
-ROOM_PER_WORKER = 2  # one thing in the making, one waiting for the consumer
-ORDERED_ROOM_PER_WORKER = 4  # more, so that one slow call does not stop the workers behind it at once
+CAPACITY_PER_WORKER = 2  # one call under way, one result waiting for the consumer
+ORDERED_CAPACITY_PER_WORKER = 4  # more, so that one slow call does not stop the workers behind it at once
 
 
 @attrs.frozen
@@ -99,32 +99,36 @@ class FanOut(AsyncIterator[Outcome[K, V]]):
     """
 
     def __init__(
-        self, job: Job[Outcome[K, V]], crew: int, room: int, cleanup: Callable[[], Awaitable[object]] | None = None
+        self,
+        job: Job[Outcome[K, V]],
+        workers: int,
+        capacity: int,
+        cleanup: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
-        self.job = job
-        self.crew = crew
-        self.channel: Channel[Outcome[K, V]] = Channel(room)
-        self.cleanup = cleanup
-        self.loop: asyncio.AbstractEventLoop | None = None
+        self._job = job
+        self._workers = workers
+        self._channel: Channel[Outcome[K, V]] = Channel(capacity)
+        self._cleanup = cleanup
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __anext__(self) -> Outcome[K, V]:
-        channel = self.channel
+        channel = self._channel
         if not channel.ready:
-            await self.more()
+            await self._wait()
             if not channel.ready:
                 raise StopAsyncIteration
         outcome = channel.ready.popleft()
         channel.release()
         return outcome
 
-    async def more(self) -> None:
-        channel = self.channel
+    async def _wait(self) -> None:
+        channel = self._channel
         if channel.reader is not None:
             raise RuntimeError("two tasks iterate over the same fan-out; give each its own")
         try:
-            if self.loop is None and not channel.closed:
-                self.loop = asyncio.get_running_loop()
-                channel.start(self.job, self.crew)
+            if self._loop is None and not channel.closed:
+                self._loop = asyncio.get_running_loop()
+                channel.start(self._job, self._workers)
             await channel.arrival()
         except BaseException:
             await self.aclose()
@@ -137,13 +141,13 @@ class FanOut(AsyncIterator[Outcome[K, V]]):
 
     async def aclose(self) -> None:
         """Cancel every worker and wait until all are gone. Doing it twice is fine."""
-        channel = self.channel
+        channel = self._channel
         channel.close()
         channel.ready.clear()
         if pending := [task for task in channel.tasks if not task.done()]:
             await asyncio.wait(pending)
-        if self.cleanup is not None:
-            await self.cleanup()
+        if self._cleanup is not None:
+            await self._cleanup()
 
     async def __aenter__(self) -> Self:
         return self
@@ -155,8 +159,9 @@ class FanOut(AsyncIterator[Outcome[K, V]]):
 
     def __del__(self) -> None:
         # The garbage collector may run this in any thread.
-        if self.loop is not None and self.channel.working and not self.channel.closed and not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self.channel.close)
+        channel, loop = self._channel, self._loop
+        if loop is not None and channel.working and not channel.closed and not loop.is_closed():
+            loop.call_soon_threadsafe(channel.close)
 
 
 def checked_concurrency(concurrency: int, total: int | None) -> int:
@@ -190,14 +195,14 @@ def fan_out(
     `Progress`. Raises `InvalidArgument` for a `concurrency` out of range.
     """
     source = ItemSource(items)
-    crew = checked_concurrency(concurrency, source.total)
-    tally = ProgressCounter(source.total, on_progress)
+    workers = checked_concurrency(concurrency, source.total)
+    progress = ProgressCounter(source.total, on_progress)
     held: dict[int, Outcome[K, V]] = {}
     following = 0
 
     def deliver(channel: Channel[Outcome[K, V]], number: int, outcome: Outcome[K, V]) -> None:
         nonlocal following
-        tally.end(not outcome.ok)
+        progress.end(not outcome.ok)
         if not ordered:
             channel.put(outcome)
             return
@@ -207,17 +212,17 @@ def fan_out(
             following += 1
 
     async def job(channel: Channel[Outcome[K, V]]) -> None:
-        # No outcome in a variable here: an error that somebody keeps can keep this frame, and what is in it.
+        # No outcome is kept in a variable here: an error that somebody keeps can keep this frame, and what is in it.
         while await channel.reserve():
             taken = await source.take()
             if taken is None:
                 channel.release()
                 return
-            tally.begin()
+            progress.begin()
             deliver(channel, taken[0], await attempt(fn, taken[1]))
 
-    room = crew * (ORDERED_ROOM_PER_WORKER if ordered else ROOM_PER_WORKER)
-    return FanOut(job, crew, room, source.aclose)
+    capacity = workers * (ORDERED_CAPACITY_PER_WORKER if ordered else CAPACITY_PER_WORKER)
+    return FanOut(job, workers, capacity, source.aclose)
 
 
 def merge(
@@ -234,8 +239,8 @@ def merge(
     they end or the iteration is left. `Progress` counts streams.
     """
     source = ItemSource(items)
-    crew = checked_concurrency(concurrency, source.total)
-    tally = ProgressCounter(source.total, on_progress)
+    workers = checked_concurrency(concurrency, source.total)
+    progress = ProgressCounter(source.total, on_progress)
 
     async def job(channel: Channel[Outcome[K, V]]) -> None:
         while await channel.reserve():
@@ -244,21 +249,21 @@ def merge(
                 channel.release()
                 return
             parent = taken[1]
-            tally.begin()
+            progress.begin()
             error = await drain(channel, parent, fn)
-            tally.end(error is not None)
+            progress.end(error is not None)
             if error is None:
                 channel.release()
             else:
                 channel.put(Outcome(parent, error=error))
 
-    return FanOut(job, crew, crew * ROOM_PER_WORKER, source.aclose)
+    return FanOut(job, workers, workers * CAPACITY_PER_WORKER, source.aclose)
 
 
 async def drain(channel: Channel[Outcome[K, V]], parent: K, fn: Callable[[K], AsyncIterable[V]]) -> Exception | None:
-    """Put everything of the stream `fn(parent)` into room that is reserved; returns what ended it early.
+    """Put everything of the stream `fn(parent)` into places that are reserved; returns what ended it early.
 
-    One room stays reserved.
+    One place stays reserved.
     """
     iterator: AsyncIterator[V] | None = None
     try:

@@ -20,7 +20,7 @@ import attrs
 from evals_async._clock import SYSTEM_CLOCK, Clock
 from evals_async._concurrency.channel import Channel, refuse_one
 from evals_async._concurrency.fanout import (
-    ROOM_PER_WORKER,
+    CAPACITY_PER_WORKER,
     FanOut,
     OnProgress,
     Outcome,
@@ -215,21 +215,21 @@ async def poll_until(
     """
     deadline = PollDeadline(timeout, clock)
     rules = Rules(done=done, clock=clock, deadline=deadline, pace=pace, on_poll=on_poll, delay_of=delay_of)
-    watch = PollState(fetch, rules)
-    while (pause := await watch.look()) is not None:
+    state = PollState(fetch, rules)
+    while (pause := await state.look()) is not None:
         await clock.sleep(pause)
-    return watch.value
+    return state.value
 
 
 class Schedule(Generic[K, T]):
     """Who is to be looked at when. Many workers take from it; one of them at a time sleeps until something is due."""
 
-    def __init__(self, watches: list[tuple[K, PollState[T]]], rules: Rules[T]) -> None:
+    def __init__(self, states: list[tuple[K, PollState[T]]], rules: Rules[T]) -> None:
         self.rules = rules
-        self.open = len(watches)
-        self.number = len(watches)
+        self.open = len(states)
+        self.number = len(states)
         now = rules.clock.monotonic()
-        self.heap = [(now, number, key, watch) for number, (key, watch) in enumerate(watches)]
+        self.heap = [(now, number, key, state) for number, (key, state) in enumerate(states)]
         self.lock = asyncio.Lock()
         self.changed = asyncio.Event()
 
@@ -248,9 +248,9 @@ class Schedule(Generic[K, T]):
                 await self.rules.clock.sleep(min(left, self.rules.pace.start))
             return None
 
-    def put_back(self, key: K, watch: PollState[T], pause: float) -> None:
+    def put_back(self, key: K, state: PollState[T], pause: float) -> None:
         self.number += 1
-        heapq.heappush(self.heap, (self.rules.clock.monotonic() + pause, self.number, key, watch))
+        heapq.heappush(self.heap, (self.rules.clock.monotonic() + pause, self.number, key, state))
         self.changed.set()
 
     def finish(self) -> None:
@@ -280,11 +280,11 @@ def poll_many(
     deadline = PollDeadline(timeout, clock)
     rules = Rules(done=done, clock=clock, deadline=deadline, pace=pace, on_poll=on_poll, delay_of=delay_of)
     refuse_one(keys)
-    watches = [(key, PollState(partial(fetch, key), rules)) for key in keys]
-    crew = checked_concurrency(concurrency, len(watches))
-    tally = ProgressCounter(len(watches), on_progress)
-    tally.started = len(watches)
-    schedule = Schedule(watches, rules)
+    states = [(key, PollState(partial(fetch, key), rules)) for key in keys]
+    workers = checked_concurrency(concurrency, len(states))
+    progress = ProgressCounter(len(states), on_progress)
+    progress.started = len(states)
+    schedule = Schedule(states, rules)
 
     async def job(channel: Channel[Outcome[K, T]]) -> None:
         while await channel.reserve():
@@ -292,25 +292,25 @@ def poll_many(
             if taken is None:
                 channel.release()
                 return
-            key, watch = taken
-            outcome = await look(key, watch, schedule)
+            key, state = taken
+            outcome = await look(key, state, schedule)
             if outcome is None:
                 channel.release()
                 continue
             schedule.finish()
-            tally.end(not outcome.ok)
+            progress.end(not outcome.ok)
             channel.put(outcome)
 
-    return FanOut(job, crew, crew * ROOM_PER_WORKER)
+    return FanOut(job, workers, workers * CAPACITY_PER_WORKER)
 
 
-async def look(key: K, watch: PollState[T], schedule: Schedule[K, T]) -> Outcome[K, T] | None:
+async def look(key: K, state: PollState[T], schedule: Schedule[K, T]) -> Outcome[K, T] | None:
     """One look: the outcome if the wait is over, else back into the schedule."""
     try:
-        pause = await watch.look()
+        pause = await state.look()
     except Exception as error:  # noqa: BLE001  # whatever a call raises is its outcome
         return Outcome(key, error=error)
     if pause is None:
-        return Outcome(key, watch.value)
-    schedule.put_back(key, watch, pause)
+        return Outcome(key, state.value)
+    schedule.put_back(key, state, pause)
     return None

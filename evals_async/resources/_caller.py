@@ -14,7 +14,8 @@ from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeAlias, 
 import attrs
 
 from evals_async._codec import decode, decode_large_page, decode_page
-from evals_async._concurrency.sharing import Cache, SingleFlight
+from evals_async._concurrency.cache import Cache
+from evals_async._concurrency.single_flight import SingleFlight
 from evals_async._paging.listing import PageBody
 from evals_async._paging.pages import Pager
 from evals_async._transport import Pipeline, Request, Resolve, Response, RetryPolicy, Timeouts

@@ -123,10 +123,10 @@ async def failing(error: Exception) -> None:
 async def test_nothing_is_waited_for_longer_than_the_patience() -> None:
     """When nothing succeeds the pauses grow to half a minute, and end with `TryAgain` when the patience is over."""
     clock = FakeClock(draws=(1.0,))
-    weather = OutagePolicy(clock, 100.0)
-    weather.successes = 1
+    outages = OutagePolicy(clock, 100.0)
+    outages.successes = 1
     with pytest.raises(TryAgain, match="nothing succeeded for"):
-        await weather.endure(failing, ConnectionDropped("away"))
+        await outages.call(failing, ConnectionDropped("away"))
     assert [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0] == clock.slept
 
 
@@ -134,7 +134,7 @@ async def test_before_the_first_success_the_patience_is_short() -> None:
     """An address that never answered is not waited for as long as a server that did."""
     clock = FakeClock(draws=(1.0,))
     with pytest.raises(TryAgain):
-        await OutagePolicy(clock, 300.0).endure(failing, ConnectionDropped("away"))
+        await OutagePolicy(clock, 300.0).call(failing, ConnectionDropped("away"))
     assert sum(clock.slept) < 35
 
 
@@ -142,25 +142,25 @@ async def test_a_server_that_asks_for_hours_is_not_waited_for() -> None:
     """A delay of more than 900 s ends the export with `TryAgain` at once."""
     clock = FakeClock()
     with pytest.raises(TryAgain, match="asks to wait 3600 s"):
-        await OutagePolicy(clock, 300.0).endure(failing, RateLimited("slow down", status=429, retry_after=3600))
+        await OutagePolicy(clock, 300.0).call(failing, RateLimited("slow down", status=429, retry_after=3600))
     assert [] == clock.slept
 
 
 async def test_one_thing_that_fails_while_others_succeed_is_given_up() -> None:
     """Only where others succeed between its failures is a thing given up; five of them are enough."""
     clock = FakeClock()
-    weather = OutagePolicy(clock, 1000.0)
+    outages = OutagePolicy(clock, 1000.0)
     tries = 0
 
     async def fail_beside_others() -> None:
         nonlocal tries
         tries += 1
-        weather.successes += 1
-        weather.last_success = clock.monotonic()
+        outages.successes += 1
+        outages.last_success = clock.monotonic()
         raise ServerError("broken for ever", status=500)
 
     with pytest.raises(ServerError):
-        await weather.endure(fail_beside_others)
+        await outages.call(fail_beside_others)
     assert 5 == tries
 
 

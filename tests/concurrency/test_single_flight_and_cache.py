@@ -12,7 +12,8 @@ from typing import assert_type
 import pytest
 from hypothesis import given, strategies as st
 
-from evals_async._concurrency.sharing import Cache, LRUCache, SingleFlight
+from evals_async._concurrency.cache import Cache, LRUCache
+from evals_async._concurrency.single_flight import SingleFlight
 from evals_async.errors import InvalidArgument, NotFound
 
 

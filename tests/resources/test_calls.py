@@ -10,7 +10,8 @@ from doubles import FakeClock, caller_over, reply_of
 from resources.session_double import Answer, SessionDouble
 
 from evals_async import EvalsClient, LRUCache, Request, Response
-from evals_async._concurrency.sharing import Cache, SingleFlight
+from evals_async._concurrency.cache import Cache
+from evals_async._concurrency.single_flight import SingleFlight
 from evals_async.errors import DecodeError, EvalsError, NotFound, ResponseMismatch
 from evals_async.models import EvalRun
 from evals_async.resources import Runs

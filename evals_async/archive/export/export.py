@@ -141,7 +141,7 @@ class Exporter:
         self.number = number
         self.selection = selection
         self.clock = clock
-        self.weather = OutagePolicy(clock, patience)
+        self.outages = OutagePolicy(clock, patience)
         self.on_progress = on_progress
         self.progress = before
         self.began = clock.monotonic()
@@ -185,16 +185,16 @@ class Exporter:
             else:
                 await self.copy_file(work)
         except InvalidArgument as error:  # an id that cannot stand in a path
-            await self.settle(work, error)
+            await self.record_failure(work, error)
         except RequestError as error:
             if is_fatal(error):
                 raise
-            await self.settle(work, error)
+            await self.record_failure(work, error)
         finally:
             self.active -= 1
             self.news.set()
 
-    async def settle(self, work: Work, error: EvalsError) -> None:
+    async def record_failure(self, work: Work, error: EvalsError) -> None:
         """Write what became of work that ended with an error: gone, refused, failed, or broken."""
         why = told(error)
         if isinstance(error, NotFound) and work.kind in ("runs", "output_items") and await self.is_gone(work):
@@ -224,9 +224,9 @@ class Exporter:
         while work.state == "open":
             try:
                 cursor.check()
-                arrivals, cursor = await self.weather.endure(self.fetcher.page, kind, work.parents, cursor)
+                arrivals, cursor = await self.outages.call(self.fetcher.page, kind, work.parents, cursor)
             except PaginationError as error:
-                await self.settle(work, error)
+                await self.record_failure(work, error)
                 return
             except (NotFound, BadRequest):
                 if not may_step_back(cursor):
@@ -243,7 +243,7 @@ class Exporter:
     async def copy_eval(self, work: Work) -> None:
         """Copy one eval that was asked for by id."""
         try:
-            text = await self.weather.endure(self.fetcher.object, "eval", work.eval_id)
+            text = await self.outages.call(self.fetcher.object, "eval", work.eval_id)
         except NotFound as error:
             if not await self.database.call(rows.exists, "evals", (work.eval_id,)):
                 raise
@@ -273,7 +273,7 @@ class Exporter:
             return
         spool = Spool()
         try:
-            await self.weather.endure(self.fetcher.content, work.id, spool)
+            await self.outages.call(self.fetcher.content, work.id, spool)
 
             def write(connection: Connection) -> None:
                 ledger.put_stream(connection, work.id, spool.hash.hexdigest(), spool.size, spool.file)
@@ -286,7 +286,7 @@ class Exporter:
 
     async def describe(self, work: Work) -> bool:
         """Copy what is known of a file; whether it was of any use."""
-        text = await self.weather.endure(self.fetcher.object, "file", work.id)
+        text = await self.outages.call(self.fetcher.object, "file", work.id)
         found = arrival(text, "files", ())
         if isinstance(found, Damaged):
             await self.database.atomic(ledger.keep_damaged, "files", (), self.number, [found])

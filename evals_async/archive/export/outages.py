@@ -57,7 +57,7 @@ def told(error: EvalsError) -> str:
 
 
 class OutagePolicy:
-    """`await weather.endure(attempt, ...)`: again and again, while there is hope.
+    """`await outages.call(attempt, ...)`: the attempt is repeated while it may still succeed.
 
     One thing that keeps failing while others succeed raises its error after a few rounds. When nothing succeeds at all
     for `patience` seconds, everyone gets `TryAgain`.
@@ -69,7 +69,7 @@ class OutagePolicy:
         self.successes = 0
         self.last_success = clock.monotonic()
 
-    async def endure(self, attempt: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def call(self, attempt: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `attempt` returns in the end. Raises its last error, or `TryAgain`."""
         rounds, alone, before = 0, 0, self.successes
         while True:
@@ -79,7 +79,7 @@ class OutagePolicy:
                 if not is_transient(error):
                     raise
                 rounds += 1
-                # Counted only where others succeeded meanwhile: when nothing does, it is the weather.
+                # Counted only where others succeeded meanwhile: when nothing does, the server is down.
                 alone += self.successes > before
                 before = self.successes
                 if alone >= ROUNDS:

@@ -1,6 +1,6 @@
-"""A pass from outside: begun or gone on with, worked through by a crew, closed, and reported.
+"""A pass from outside: it is begun or resumed, its work is done, it is closed, and reported.
 
-One writer at a time. The crew is in `export`.
+One writer at a time. The workers are in `export`.
 """
 
 import os

@@ -31,7 +31,7 @@ class Comparison:
         self.fetcher = fetcher
         self.report = report
         self.clock = clock
-        self.weather = OutagePolicy(clock, patience)
+        self.outages = OutagePolicy(clock, patience)
 
     async def run(self, sample: int | None, concurrency: int) -> None:
         """Compare, and write into the report. A server that does not answer for long ends it early."""
@@ -114,7 +114,7 @@ class Comparison:
         while True:
             cursor.check()
             try:
-                arrivals, cursor = await self.weather.endure(self.fetcher.page, kind, parents, cursor)
+                arrivals, cursor = await self.outages.call(self.fetcher.page, kind, parents, cursor)
             except (NotFound, BadRequest):
                 if not may_step_back(cursor):
                     raise
@@ -164,7 +164,7 @@ class Comparison:
         file_id, sha256 = file
         spool = Spool()
         try:
-            await self.weather.endure(self.fetcher.content, file_id, spool)
+            await self.outages.call(self.fetcher.content, file_id, spool)
             if spool.hash.hexdigest() != sha256:
                 self.report.find(f"file {file_id}", "the server has another content now")
         except (NotFound, PermissionDenied, BadRequest) as error:

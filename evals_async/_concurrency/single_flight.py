@@ -1,15 +1,12 @@
-"""One answer for many who ask: `SingleFlight` for those who ask at the same time, `Cache` for those who ask later.
+"""Concurrent calls for the same thing share one request: `SingleFlight`.
 
-What is worth sharing, and under which key, is decided above. Nothing here knows an endpoint.
+Which calls may share, and under which key, is decided by the caller. Nothing here knows an endpoint.
 """
 
 import asyncio
 import copy
-from collections import OrderedDict
 from collections.abc import Coroutine, Hashable
-from typing import Any, Protocol, TypeAlias, TypeVar, cast
-
-from evals_async.errors import InvalidArgument
+from typing import Any, TypeAlias, TypeVar, cast
 
 
 V = TypeVar("V")
@@ -19,16 +16,16 @@ SharedResult: TypeAlias = tuple[Any, BaseException | None]
 """What became of a call: its value, or its error."""
 
 TAKE_OVER: SharedResult = (None, None)
-"""What a waiter is told (this very object) whose turn it is to make the call."""
+"""The result (this very object) that tells a waiter to make the call itself."""
 
 
 class SingleFlight:
     """Concurrent calls with one key share one running call.
 
-    The call runs in the task of the first who asked, so that one that nobody shares costs next to nothing. A waiter
-    that is cancelled leaves alone; when the one who makes the call is cancelled, the next one makes it anew; when the
-    last one leaves, it is over. A failure reaches everyone who waits, as an exception object of his own, and is
-    forgotten: the next to ask calls anew. Only calls of one event loop share.
+    The call runs in the task of the first caller, so a call that nobody shares costs next to nothing. The cancellation
+    of a waiter ends only its own waiting. When the task that makes the call is cancelled, the next waiter makes the
+    call again; when there is none, the call is over. A failure reaches every waiter as an exception object of its own,
+    and is forgotten: the next caller calls again. Only calls of one event loop share.
     """
 
     def __init__(self) -> None:
@@ -65,7 +62,7 @@ class SingleFlight:
             raise
         finally:
             self.leave(key, task, outcome)
-            # Or this frame and an error's traceback would hold each other until the next collection.
+            # Otherwise this frame and an error's traceback keep each other alive until the next collection.
             del outcome, leader, task
 
     async def follow(
@@ -89,7 +86,7 @@ class SingleFlight:
     def leave(self, key: Hashable, task: asyncio.Task[object], outcome: SharedResult) -> None:
         """Tell those who wait what became of the call that `task` made; or let the first of them make it anew."""
         if self.leaders.get(key) is not task:
-            return  # another leads, and those who wait are his
+            return  # another task makes the call now, and the waiters are waiting for that one
         waiters = self.waiters.get(key)
         while waiters and outcome is TAKE_OVER:
             waiter, leader = waiters.pop(0)
@@ -121,50 +118,3 @@ def twin_of(error: BaseException) -> BaseException:
     if hasattr(error, "__notes__"):
         twin.__notes__ = list(error.__notes__)
     return twin.with_traceback(error.__traceback__)
-
-
-class Cache(Protocol):
-    """Where answers are kept that never change again. Bring your own (Redis, a file): two methods, bytes in and bytes
-    out.
-    """
-
-    async def get(self, key: str) -> bytes | None:
-        """The bytes kept under `key`, or `None`."""
-        ...
-
-    async def put(self, key: str, value: bytes) -> None:
-        """Keep `value` under `key`, for as long as the cache sees fit."""
-        ...
-
-
-class LRUCache:
-    """A `Cache` in memory: at most `max_items` values of at most `max_bytes` in all; the one unused for longest goes
-    first.
-
-    A value larger than `max_bytes` is not kept. Raises `InvalidArgument` for a bound below 1.
-    """
-
-    def __init__(self, max_items: int = 1024, max_bytes: int = 32 * 1024 * 1024) -> None:
-        if max_items < 1 or max_bytes < 1:
-            raise InvalidArgument(f"max_items and max_bytes must be at least 1, got {max_items!r} and {max_bytes!r}")
-        self.max_items = max_items
-        self.max_bytes = max_bytes
-        self.values: OrderedDict[str, bytes] = OrderedDict()
-        self.size: int = 0
-
-    async def get(self, key: str) -> bytes | None:
-        """The bytes kept under `key`, which are now the last used, or `None`."""
-        value = self.values.get(key)
-        if value is not None:
-            self.values.move_to_end(key)
-        return value
-
-    async def put(self, key: str, value: bytes) -> None:
-        """Keep `value` under `key`, and let go of what there is no room for."""
-        self.size -= len(self.values.pop(key, b""))
-        if len(value) > self.max_bytes:
-            return
-        self.values[key] = value
-        self.size += len(value)
-        while self.size > self.max_bytes or len(self.values) > self.max_items:
-            self.size -= len(self.values.popitem(last=False)[1])

@@ -60,6 +60,17 @@ class Each:
 
 
 @attrs.frozen(eq=False)
+class EachValue:
+    """Fills maps: the same for each value."""
+
+    value: Filling
+
+    def function(self) -> Fill:
+        fill = self.value.function()
+        return lambda values: {key: fill(value) for key, value in values.items()}
+
+
+@attrs.frozen(eq=False)
 class OneOf:
     """Fills unions by the type of the value. What has no entry stays as it is."""
 
@@ -99,7 +110,7 @@ class OneClass:
         return self.fill
 
 
-Filling: TypeAlias = Words | Each | OneOf | OneOfTags | OneClass
+Filling: TypeAlias = Words | Each | EachValue | OneOf | OneOfTags | OneClass
 """How a model's value is made of the struct's."""
 
 

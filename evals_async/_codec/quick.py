@@ -21,6 +21,7 @@ import msgspec
 from evals_async._codec.fill import (
     Column,
     Each,
+    EachValue,
     Fill,
     Filling,
     OneClass,
@@ -34,6 +35,7 @@ from evals_async._codec.shapes import (
     PRIMITIVES,
     is_array,
     is_literal,
+    is_map,
     is_model,
     is_open_literal,
     is_optional,
@@ -194,6 +196,9 @@ def place(shape: Any) -> Read:
         return Read(int | float)  # for a float alone, a 1 would become 1.0
     if shape in PRIMITIVES or is_literal(shape):
         return Read(shape)
+    if is_map(shape):
+        value = place(get_args(shape)[1])
+        return Read(dict[str, value.kind], None if value.filling is None else EachValue(value.filling))  # type: ignore[name-defined]
     raise NoStructError(shape)
 
 
@@ -244,6 +249,8 @@ def of_variant(model: Any, tag: str) -> Read:
 def of_union(union: Any) -> Read:
     members = [member for member in get_args(union) if member not in (type(None), Unknown)]
     models = [member for member in members if is_model(member)]
+    if models and any(map(is_map, members)):
+        raise NoStructError(union)  # msgspec cannot tell them apart
     reads = [place(member) for member in members if not is_model(member)]
     if len(models) > 1 and any("" in (tags_of(model) or ()) for model in models):
         reads.append(of_merged(models, union))

@@ -8,7 +8,7 @@ import attrs
 
 from evals_async._json import JSONObject, as_object
 from evals_async.errors import InvalidArgument
-from evals_async.models.base import NO_NULLS, Model, Unknown, moment
+from evals_async.models.base import NO_NULLS, Model, Unknown, moment, repeated
 from evals_async.models.graders import Grader
 from evals_async.models.sources import CustomDataSourceConfig, DataSourceConfig
 
@@ -34,6 +34,12 @@ class Eval(Model):
     name: str | None = None
     #: Seconds since the epoch.
     created_at: int | None = None
+    #: Seconds since the epoch. Foundry only, as the two that follow.
+    modified_at: int | None = None
+    #: The name of who made it.
+    created_by: str | None = repeated()
+    #: What Foundry notes of it, such as `evals_run_type`.
+    properties: JSONObject | None = attrs.field(default=None, hash=False)
     data_source_config: DataSourceConfig | None = None
     testing_criteria: tuple[Grader, ...] | None = None
     metadata: JSONObject | None = attrs.field(default=None, hash=False)
@@ -47,8 +53,8 @@ class Eval(Model):
         """The arguments that create this eval again, on this server or on another one.
 
         A server does not answer with what it was given: it wraps the schema of the rows, gives ids to the criteria, and
-        fills in nulls. All three are undone; fields that this package does not know are kept. Raises `InvalidArgument`
-        if the data source config or the criteria are not there.
+        fills in nulls and fields of its own. All of that is undone; fields that this package does not know are kept.
+        Raises `InvalidArgument` if the data source config or the criteria are not there.
         """
         if self.data_source_config is None or self.testing_criteria is None:
             raise InvalidArgument(f"the eval {self.id} came without its data_source_config or its testing_criteria")
@@ -75,13 +81,17 @@ def config_as_written(config: DataSourceConfig) -> DataSourceConfig:
 
 def unwrapped(config: CustomDataSourceConfig) -> CustomDataSourceConfig:
     """The config with the schema of the rows, out of the one with the schema that the server wrapped around it."""
-    bare = attrs.evolve(config, schema=None, nulls=NO_NULLS)
-    if config.schema is None or config.item_schema is not None:
+    bare = attrs.evolve(config, schema=None, max_items=None, nulls=NO_NULLS)
+    if config.schema is None or config.item_schema:
         return bare
-    properties = as_object(config.schema.get("properties")) or {}
+    # Foundry leaves an empty `item_schema`, and puts the two schemas side by side, without an object around them.
+    wrapped = config.schema if config.item_schema is not None else config.schema.get("properties")
+    properties = as_object(wrapped) or {}
     item = as_object(properties.get("item"))
     if item is not None:
         return attrs.evolve(bare, item_schema=item, include_sample_schema="sample" in properties)
+    if config.item_schema is not None:
+        return bare
     # Nothing is wrapped: then it can only be the schema of the rows.
     return attrs.evolve(bare, item_schema=config.schema)
 
@@ -89,13 +99,13 @@ def unwrapped(config: CustomDataSourceConfig) -> CustomDataSourceConfig:
 def criterion_as_written(criterion: Grader) -> Grader:
     """The criterion without what the server added."""
     if isinstance(criterion, Unknown):
-        return Unknown(type=criterion.type, raw=without(criterion.raw, "id"))
-    return attrs.evolve(criterion, id=None, nulls=NO_NULLS)
+        return Unknown(type=criterion.type, raw=without(criterion.raw, "id", "grdr_id", "inactive_at"))
+    return attrs.evolve(criterion, id=None, grdr_id=None, inactive_at=None, nulls=NO_NULLS)
 
 
-def without(raw: JSONObject, name: str) -> JSONObject:
-    """The object without that field, and without fields that are null."""
-    return {key: value for key, value in raw.items() if key != name and value is not None}
+def without(raw: JSONObject, *names: str) -> JSONObject:
+    """The object without those fields, and without fields that are null."""
+    return {key: value for key, value in raw.items() if key not in names and value is not None}
 
 
 @attrs.frozen(kw_only=True, repr=False)

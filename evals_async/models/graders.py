@@ -30,6 +30,10 @@ class NamedGrader(Model):
     name: str
     #: `<name>-<uuid4>`, made by the server when an eval is created (not by Azure's). Results are filed under it.
     id: str | None = None
+    #: Made by Azure, and null as far as has been seen; as the next one.
+    grdr_id: str | None = None
+    #: Seconds since the epoch.
+    inactive_at: int | None = None
 
     @property
     def plain_name(self) -> str:

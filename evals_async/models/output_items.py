@@ -4,14 +4,14 @@ The model's answer is the item's `sample`; what a grader says of it is a `Grader
 """
 
 from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import attrs
 
 from evals_async._json import JSONObject, JSONValue, NotJSON, as_array, as_object, parse
-from evals_async.models.base import Model, moment
+from evals_async.models.base import Model, Unknown, moment, repeated
 from evals_async.models.graders import without_uuid
-from evals_async.models.messages import Content
+from evals_async.models.messages import Content, ContentPart, InputText, OutputText
 from evals_async.models.runs import ErrorInfo, real_error
 
 
@@ -39,6 +39,43 @@ class SampleMessage(Model):
     tool_call_id: str | None = None
     function_call: JSONValue = attrs.field(default=None, hash=False)
 
+    @property
+    def text(self) -> str | None:
+        """The text of the message, of all its parts together; `None` if it has none.
+
+        Foundry writes the parts of an agent's message as JSON into the text: they are read.
+        """
+        if self.content is None or isinstance(self.content, str):
+            return None if self.content is None else text_of_parts(self.content) or self.content
+        parts = self.content if isinstance(self.content, tuple) else (self.content,)
+        texts = [text for text in map(text_of_part, parts) if text is not None]
+        return "".join(texts) if texts else None
+
+
+def text_of_part(part: str | ContentPart) -> str | None:
+    if isinstance(part, Unknown):  # chat completions have a part `text`
+        text = part.raw.get("text") if part.type == "text" else None
+        return text if isinstance(text, str) else None
+    return part if isinstance(part, str) else part.text if isinstance(part, InputText | OutputText) else None
+
+
+def text_of_parts(content: str) -> str | None:
+    """The text in a JSON array of content parts; `None` for any other text."""
+    if not content.startswith('[{"') or '"output_text"' not in content:
+        return None
+    parts = [as_object(part) for part in as_array(json_in(content)) or ()]
+    texts = [part.get("text") for part in parts if part is not None and part.get("type") == "output_text"]
+    found = [text for text in texts if isinstance(text, str)]
+    return "".join(found) if found and len(texts) == len(found) and None not in parts else None
+
+
+def json_in(text: str) -> JSONValue:
+    """The value that a text is the JSON of; `None` for one that is no JSON."""
+    try:
+        return parse(text.encode("utf-8", "surrogatepass"))
+    except NotJSON:
+        return None
+
 
 @attrs.frozen(kw_only=True, repr=False)
 class Sample(Model):
@@ -49,19 +86,21 @@ class Sample(Model):
 
     input: tuple[SampleMessage, ...] | None = None
     output: tuple[SampleMessage, ...] | None = None
-    finish_reason: str | None = None
-    model: str | None = None
+    finish_reason: str | None = repeated()
+    model: str | None = repeated()
     usage: TokenUsage | None = None
     #: As it came; `failure` tells whether it means anything.
     error: ErrorInfo | str | None = None
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None
-    reasoning_effort: str | None = None
+    reasoning_effort: str | None = repeated()
     #: Of a completions run.
     max_completion_tokens: int | None = None
     #: Of a responses run and of a model grader; spelled like this by the API.
     max_completions_tokens: int | None = None
+    #: Foundry only: how long the target took to answer.
+    latency_ms: float | None = None
 
     @property
     def failure(self) -> ErrorInfo | None:
@@ -71,8 +110,7 @@ class Sample(Model):
     @property
     def output_text(self) -> str | None:
         """The text of the last message that came from the model: what templates call `sample.output_text`."""
-        content = self.output[-1].content if self.output else None
-        return content if isinstance(content, str) else None
+        return self.output[-1].text if self.output else None
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -80,9 +118,9 @@ class GraderResult(Model):
     """What one grader said about one row. Servers add fields of their own, which are kept in `extra`."""
 
     #: The criterion's id: `<name>-<uuid4>` on OpenAI, the name on Azure.
-    name: str | None = None
+    name: str | None = repeated()
     #: The grader's type: mostly absent on OpenAI, always there on Foundry.
-    type: str | None = None
+    type: str | None = repeated()
     #: An evaluator of one's own on Foundry may answer `true`, which counts as 1.
     score: float | bool | None = None
     #: `None` on Foundry for a row that was skipped, or that the grader failed on.
@@ -90,12 +128,21 @@ class GraderResult(Model):
     #: The conversation with the grader's model, if it has one.
     sample: Sample | None = None
     #: Foundry only, as all that follow. An evaluator has one result per metric.
-    metric: str | None = None
-    label: str | bool | None = None
+    metric: str | None = repeated()
+    _label: str | bool | None = attrs.field(default=None, alias="label", metadata={"wire": "label"})
     reason: str | None = None
     threshold: float | None = None
     status: Literal["completed", "error", "skipped"] | str | None = None
     properties: JSONObject | None = attrs.field(default=None, hash=False)
+
+    @property
+    def label(self) -> str | bool | None:
+        """The label: Foundry's, or the one that a label model chose, which stands in what it wrote."""
+        if self._label is not None or self.sample is None:
+            return self._label
+        answer = as_object(json_in(self.sample.output_text or ""))
+        chosen = None if answer is None else answer.get("result")
+        return chosen if isinstance(chosen, str) else None
 
     @property
     def plain_name(self) -> str | None:
@@ -121,12 +168,8 @@ def steps_of(text: str) -> str | None:
 
     The answer is JSON in a string: `{"steps": [{"description": …, "conclusion": …}], "result": 0.5}`.
     """
-    try:
-        answer = parse(text.encode("utf-8", "surrogatepass"))
-    except NotJSON:
-        return None
     lines: list[str] = []
-    for step in map(as_object, as_array((as_object(answer) or {}).get("steps")) or ()):
+    for step in map(as_object, as_array((as_object(json_in(text)) or {}).get("steps")) or ()):
         said = (step.get("description"), step.get("conclusion")) if step else ()
         lines.append(" ".join(part for part in said if isinstance(part, str) and part))
     return "\n".join(filter(None, lines)) or None
@@ -141,11 +184,11 @@ class OutputItem(Model):
 
     object: Literal["eval.run.output_item"] | None = None
     id: str
-    run_id: str | None = None
-    eval_id: str | None = None
+    run_id: str | None = repeated()
+    eval_id: str | None = repeated()
     #: Seconds since the epoch.
     created_at: int | None = None
-    status: ItemStatus | None = None
+    status: ItemStatus
     #: The row's place in its source, counted from 0 or from 1. Items are listed in no certain order: sort by this.
     datasource_item_id: int | str | None = None
     datasource_item: JSONObject | None = attrs.field(default=None, hash=False)
@@ -155,6 +198,10 @@ class OutputItem(Model):
     datasource_item_content_hash: str | None = attrs.field(
         default=None, metadata={"wire": "_datasource_item_content_hash"}
     )
+    #: Azure only: what else may be asked for with the item.
+    available_includes: tuple[str, ...] | None = None
+
+    _shown_first: ClassVar[tuple[str, ...]] = ("id", "status", "passed")
 
     @property
     def created(self) -> datetime | None:

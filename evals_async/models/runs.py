@@ -1,12 +1,13 @@
 """Runs of evals: their status, their counts, their errors. What became of each row stands in `output_items`."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import attrs
 
 from evals_async._json import JSONObject
-from evals_async.models.base import Model, moment
+from evals_async.models.base import Model, moment, repeated
 from evals_async.models.graders import without_uuid
 from evals_async.models.sources import RunDataSource
 
@@ -55,7 +56,10 @@ class ResultCounts(Model):
 class ModelUsage(Model):
     """How often a model was asked during a run, and the tokens that took."""
 
-    model_name: str | None = None
+    #: Foundry lists what its target used twice: as the model, and as `azure_ai_model_target`.
+    model_name: str | None = repeated()
+    #: Azure only: the name under which the model is deployed.
+    deployment_name: str | None = repeated()
     invocation_count: int | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -68,20 +72,59 @@ class CriterionResult(Model):
     """How many rows of a run passed one criterion."""
 
     #: The criterion's id: `<name>-<uuid4>` on OpenAI, the name on Azure.
-    testing_criteria: str | None = None
+    testing_criteria: str | None = repeated()
     #: The same, where the server sends it.
-    testing_criteria_id: str | None = None
+    testing_criteria_id: str | None = repeated()
+    #: Foundry only: the name as the user gave it, in some answers.
+    name: str | None = repeated()
     passed: int | None = None
     failed: int | None = None
     #: Foundry only.
     errored: int | None = None
     #: Foundry only.
     skipped: int | None = None
+    #: Foundry only, in some answers: the share of rows that passed, from 0 to 1.
+    pass_rate: float | None = None
 
     @property
     def plain_name(self) -> str | None:
         """The criterion's name as the user gave it."""
         return None if self.testing_criteria is None else without_uuid(self.testing_criteria)
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class Latency(Model):
+    """How long a part of a Foundry run took to answer: half of its answers, and 95 of 100, came within that time."""
+
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    #: How many answers were measured.
+    sample_count: int | None = None
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class ModelCost(Model):
+    """What Foundry thinks the answers of one model cost, in the currency of the estimate around it."""
+
+    model_name: str | None = repeated()
+    estimated_cost: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class CostEstimate(Model):
+    """What Foundry thinks a part of a run cost."""
+
+    estimated_cost: float | None = None
+    #: Such as `USD`.
+    currency: str | None = None
+    #: Are the prices of all models known?
+    completeness: Literal["complete"] | str | None = None
+    #: Which price list was used.
+    pricing_version: str | None = repeated()
+    model_costs: tuple[ModelCost, ...] | None = None
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -93,11 +136,11 @@ class EvalRun(Model):
 
     object: Literal["eval.run"] | None = None
     id: str
-    eval_id: str | None = None
-    status: RunStatus | None = None
-    name: str | None = None
-    model: str | None = None
-    #: Seconds since the epoch. The API tells no other time: how long a run took cannot be known from it.
+    eval_id: str | None = repeated()
+    status: RunStatus
+    name: str | None = repeated()
+    model: str | None = repeated()
+    #: Seconds since the epoch. OpenAI and Azure tell no other time: how long a run took cannot be known from it.
     created_at: int | None = None
     #: A page of the provider's dashboard. It names the project: think before you publish it.
     report_url: str | None = None
@@ -111,6 +154,26 @@ class EvalRun(Model):
     error: ErrorInfo | str | None = None
     metadata: JSONObject | None = attrs.field(default=None, hash=False)
     shared_with_openai: bool | None = None
+    #: Seconds since the epoch. LiteLLM only, as the next one.
+    started_at: int | None = None
+    #: Seconds since the epoch.
+    completed_at: int | None = None
+    #: Seconds since the epoch. Foundry only, as all that follow.
+    modified_at: int | None = None
+    #: How long it took, as an ISO 8601 duration: `PT52.1792726S`.
+    duration: str | None = None
+    #: The name of who made it.
+    created_by: str | None = repeated()
+    #: What Foundry notes of it, such as `runType` and `TargetType`.
+    properties: JSONObject | None = attrs.field(default=None, hash=False)
+    #: By what was asked, such as `target`.
+    latency: Mapping[str, Latency] | None = attrs.field(default=None, hash=False)
+    #: By what was asked, such as `target`.
+    estimated_cost: Mapping[str, CostEstimate] | None = attrs.field(default=None, hash=False)
+    #: The dataset that it wrote its items to.
+    output_dataset_id: str | None = None
+
+    _shown_first: ClassVar[tuple[str, ...]] = ("id", "status", "pass_rate")
 
     @property
     def created(self) -> datetime | None:
@@ -139,12 +202,23 @@ class EvalRun(Model):
 
     @property
     def total_tokens(self) -> int | None:
-        """The tokens of all models together; `None` if a part of them is not known."""
+        """The tokens of all models together; `None` if a part of them is not known.
+
+        What Foundry's target used is counted once, though it is listed twice.
+        """
         if self.per_model_usage is None:
             return None
-        counts = [usage.total_tokens for usage in self.per_model_usage]
+        counts = [usage.total_tokens for usage in self.per_model_usage if not self._is_repeated(usage)]
         known = [count for count in counts if count is not None]
         return sum(known) if len(known) == len(counts) else None
+
+    def _is_repeated(self, usage: ModelUsage) -> bool:
+        """Is it Foundry's second entry for a target, next to the one of its model, which holds the same tokens?"""
+        name = usage.model_name or ""
+        if usage.total_tokens is None or not (name.startswith("azure_ai_") and name.endswith("_target")):
+            return False
+        others = [other for other in self.per_model_usage or () if other.model_name != name]
+        return any((other.total_tokens or 0) >= usage.total_tokens for other in others)
 
 
 @attrs.frozen(kw_only=True, repr=False)

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import attrs
 
 from evals_async._json import JSONObject, JSONValue
-from evals_async.models.base import Model, Unknown
+from evals_async.models.base import Model, Unknown, repeated
 from evals_async.models.messages import InputMessages
 
 
@@ -34,6 +34,8 @@ class CustomDataSourceConfig(Model):
     include_sample_schema: bool | None = None
     #: As echoed: an object schema with the properties `item` and, where asked for, `sample`.
     schema: JSONObject | None = attrs.field(default=None, hash=False)
+    #: Made by Azure, and null as far as has been seen.
+    max_items: int | None = None
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -187,7 +189,7 @@ class CompletionsDataSource(Model):
     type: Literal["completions"] = "completions"
     source: CompletionsRows
     input_messages: InputMessages | None = None
-    model: str | None = None
+    model: str | None = repeated()
     sampling_params: SamplingParams | None = None
 
 
@@ -201,7 +203,7 @@ class ResponsesDataSource(Model):
     type: Literal["responses"] = "responses"
     source: ResponsesRows
     input_messages: InputMessages | None = None
-    model: str | None = None
+    model: str | None = repeated()
     sampling_params: SamplingParams | None = None
 
 
@@ -214,6 +216,8 @@ class AzureTargetCompletionsDataSource(Model):
     input_messages: InputMessages | None = None
     #: `{"type": "azure_ai_agent", "name": …}` or `{"type": "azure_ai_model", "model": …}`.
     target: JSONObject = attrs.field(hash=False)
+    #: How the target is asked, made by the server: `{"type": "target_completions", "max_concurrency": 1}`.
+    item_generation_params: JSONObject | None = attrs.field(default=None, hash=False)
 
 
 @attrs.frozen(kw_only=True, repr=False)

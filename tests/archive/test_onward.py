@@ -226,7 +226,9 @@ def test_odd_items_become_rows_too() -> None:
         },
     }
     item = structure(body, OutputItem)
-    made = row_of(EvalRun(id="run"), item, 4, CriterionNames().of_results("e", item.results), report)
+    made = row_of(
+        EvalRun(id="run", status="completed"), item, 4, CriterionNames().of_results("e", item.results), report
+    )
     assert is_accepted(json.loads(json.dumps(made)))
     assert {
         "run_id": "run",

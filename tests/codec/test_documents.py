@@ -106,32 +106,36 @@ NUMBERS: list[tuple[bytes, object]] = [
 @pytest.mark.parametrize(("text", "number"), NUMBERS, ids=["2**63", "below -2**63", "4,000 digits", "-0"])
 def test_whole_numbers_stay_whole(text: bytes, number: object) -> None:
     """A whole number of any size is exact, and goes out as it came."""
-    run = decode(b'{"id": "r", "created_at": ' + text + b', "metadata": {"n": ' + text + b"}}", EvalRun)
+    run = decode(
+        b'{"id": "r", "status": "queued", "created_at": ' + text + b', "metadata": {"n": ' + text + b"}}", EvalRun
+    )
     assert (number, int, {"n": number}) == (run.created_at, type(run.created_at), run.metadata)
 
 
 @pytest.mark.parametrize("text", [b"1.0", b"1e30", b"1E2", b"-0.0"])
 def test_fractions_are_no_whole_numbers(text: bytes) -> None:
     """A float never passes for a count or a time, however whole it looks."""
-    error = refusal(b'{"id": "r", "created_at": ' + text + b"}")
+    error = refusal(b'{"id": "r", "status": "queued", "created_at": ' + text + b"}")
     assert ("$.created_at", "int", "float") == (error.at, error.expected, error.got)
 
 
 def test_numbers_where_fractions_belong() -> None:
     """A whole number is a fine score, and stays whole on its way out."""
-    item = decode(b'{"id": "o", "results": [{"name": "g", "score": 1, "passed": true}]}', OutputItem)
+    item = decode(
+        b'{"id": "o", "status": "queued", "results": [{"name": "g", "score": 1, "passed": true}]}', OutputItem
+    )
     assert item.results is not None
     assert "1" == repr(item.results[0].score)
-    assert b'{"id":"o","results":[{"name":"g","passed":true,"score":1}]}' == canonical(encode(item))
+    assert b'{"id":"o","results":[{"name":"g","passed":true,"score":1}],"status":"queued"}' == canonical(encode(item))
 
 
 ODD: dict[str, tuple[bytes, str]] = {
-    "byte order mark": (b'\xef\xbb\xbf{"id": "r"}', "r"),
-    "white space around": (b'\n {"id": "r"} \r\n', "r"),
-    "a lone surrogate": (rb'{"id": "r\ud800"}', "r\ud800"),
-    "NUL": (rb'{"id": "r\u0000"}', "r\x00"),
-    "duplicate keys": (b'{"id": "first", "id": "r"}', "r"),
-    "an emoji": (rb'{"id": "\ud83d\ude00"}', "😀"),
+    "byte order mark": (b'\xef\xbb\xbf{"id": "r", "status": "queued"}', "r"),
+    "white space around": (b'\n {"id": "r", "status": "queued"} \r\n', "r"),
+    "a lone surrogate": (rb'{"id": "r\ud800", "status": "s"}', "r\ud800"),
+    "NUL": (rb'{"id": "r\u0000", "status": "s"}', "r\x00"),
+    "duplicate keys": (b'{"id": "first", "id": "r", "status": "s"}', "r"),
+    "an emoji": (rb'{"id": "\ud83d\ude00", "status": "s"}', "😀"),
 }
 
 
@@ -145,7 +149,10 @@ def test_what_is_odd_but_json(data: bytes, run_id: str) -> None:
 
 def test_one_odd_item_does_not_spoil_a_page() -> None:
     """A lone surrogate or a NUL in one item leaves the page usable."""
-    page = decode_page(rb'{"data": [{"id": "1"}, {"id": "2", "name": "\ud800\u0000"}], "has_more": false}', EvalRun)
+    page = decode_page(
+        rb'{"data": [{"id": "1", "status": ""}, {"id": "2", "status": "", "name": "\ud800\u0000"}], "has_more": null}',
+        EvalRun,
+    )
     assert ["1", "2"] == [run.id for run in page]
 
 
@@ -153,12 +160,16 @@ PAGES: dict[str, tuple[bytes, str, str]] = {
     "no data": (b'{"object": "list"}', "$.data", "nothing"),
     "null data": (b'{"data": null}', "$.data", "null"),
     "data that is no array": (b'{"data": {}}', "$.data", "object"),
-    "an item that is no object": (b'{"data": [{"id": "1"}, 7]}', "$.data[1]", "int"),
-    "a mistake in an item": (b'{"data": [{"id": "1"}, {"id": "2", "status": 7}]}', "$.data[1].status", "int"),
+    "an item that is no object": (b'{"data": [{"id": "1", "status": "queued"}, 7]}', "$.data[1]", "int"),
+    "a mistake in an item": (
+        b'{"data": [{"id": "1", "status": "queued"}, {"id": "2", "status": 7}]}',
+        "$.data[1].status",
+        "int",
+    ),
     "has_more that is none": (b'{"data": [], "has_more": "yes"}', "$.has_more", "str"),
     "has_more that is a number": (b'{"data": [], "has_more": 1}', "$.has_more", "int"),
     "a cursor that is none": (b'{"data": [], "last_id": 7}', "$.last_id", "int"),
-    "one object": (b'{"object": "eval.run", "id": "r"}', "$.object", "'eval.run'"),
+    "one object": (b'{"object": "eval.run", "id": "r", "status": "queued"}', "$.object", "'eval.run'"),
     "an array": (b"[]", "$", "array"),
 }
 
@@ -173,17 +184,17 @@ def test_what_is_no_page(data: bytes, at: str, got: str) -> None:
 def test_what_pages_hold() -> None:
     """A page has its items, its cursors and whatever else the server put beside them."""
     page = decode_page(
-        b'{"object": "list", "data": [{"id": "1"}], "first_id": "1", "last_id": "x", "has_more": true, "total": 9}',
+        b'{"data": [{"id": "1", "status": ""}], "first_id": "1", "last_id": "x", "has_more": true, "n": 9}',
         EvalRun,
     )
-    assert ("1", "x", True, {"total": 9}) == (page.first_id, page.last_id, page.has_more, page.extra)
+    assert ("1", "x", True, {"n": 9}) == (page.first_id, page.last_id, page.has_more, page.extra)
     bare = decode_page(b'{"data": [], "has_more": null}', EvalRun)
     assert ((), None, None, None) == (tuple(bare), bare.first_id, bare.last_id, bare.has_more)
 
 
 def test_structure_keeps_the_body() -> None:
     """A value that was parsed elsewhere is structured in the same way, and the error keeps what it came from."""
-    assert EvalRun(id="r") == structure({"id": "r"}, EvalRun)
+    assert EvalRun(id="r", status="queued") == structure({"id": "r", "status": "queued"}, EvalRun)
     with pytest.raises(DecodeError) as caught:
         structure({"id": 7}, EvalRun, b"the body")
     assert ("$.id", b"the body") == (caught.value.at, caught.value.body)
@@ -260,15 +271,15 @@ def test_one_thing_wrong(data: st.DataObject) -> None:
 
 HOSTILE = """
 import sys, time
-from evals_async._codec import decode, decode_page
+from evals_async._codec import decode, decode_page, prepare
 from evals_async.errors import DecodeError
 from evals_async.models import Eval, EvalRun, MultiGrader
-decode(b'{"id": "r"}', EvalRun)
+prepare(Eval, EvalRun, MultiGrader)
 depth = 100_000
 bodies = [
     b"[" * depth, b'{"a":' * depth, b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth,
-    b'{"id": "r", "metadata": ' + b'{"a":' * depth + b"1" + b"}" * depth + b"}",
-    b'{"id": "r", "data_source": ' + b'{"source":' * depth + b"1" + b"}" * depth + b"}",
+    b'{"id": "r", "status": "queued", "metadata": ' + b'{"a":' * depth + b"1" + b"}" * depth + b"}",
+    b'{"id": "r", "status": "queued", "data_source": ' + b'{"source":' * depth + b"1" + b"}" * depth + b"}",
     b'{"type": "multi", "name": "n", "calculate_output": "", "graders": ' + b"[" * depth + b"]" * depth + b"}",
 ]
 for body in bodies:
@@ -298,5 +309,5 @@ def test_hostile_depth() -> None:
 def test_what_can_be_read_can_be_written(depth: int, opening: str, closing: str) -> None:
     """Free-form JSON of any depth that the parser takes comes out as it went in."""
     inner = opening * depth + "1" + closing * depth
-    body = f'{{"id":"r","metadata":{{"deep":{inner}}},"new":{inner}}}'.encode()
+    body = f'{{"id":"r","status":"queued","metadata":{{"deep":{inner}}},"new":{inner}}}'.encode()
     assert canonical(json.loads(body)) == canonical(encode(decode(body, EvalRun)))

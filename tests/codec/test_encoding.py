@@ -47,7 +47,10 @@ MIXED: dict[str, tuple[object, object]] = {
         JsonlDataSource(source=FileContent(content=(FileContentRow(item={"a": [1, {"b": CHECK}]}),))),
         {"type": "jsonl", "source": {"type": "file_content", "content": [{"item": {"a": [1, {"b": CHECK_JSON}]}}]}},
     ),
-    "a model in extra": (EvalRun(id="r", extra={"grader": CHECK}), {"id": "r", "grader": CHECK_JSON}),
+    "a model in extra": (
+        EvalRun(id="r", status="queued", extra={"grader": CHECK}),
+        {"id": "r", "status": "queued", "grader": CHECK_JSON},
+    ),
     "a model in what is unknown": (Unknown(type="x", raw={"a": CHECK}), {"a": CHECK_JSON}),
     "other mappings": (MappingProxyType({"a": ORDERED}), {"a": {"c": 2}}),
     "an enum": ({"color": Color.RED}, {"color": "red"}),
@@ -84,8 +87,8 @@ FORMLESS: dict[str, object] = {
     "class": EvalRun,
     "in a list": [1, object()],
     "in a mapping": {"a": {"b": object()}},
-    "in a model": EvalRun(id="r", metadata={"a": object()}),
-    "in extra": EvalRun(id="r", extra={"a": b""}),
+    "in a model": EvalRun(id="r", status="queued", metadata={"a": object()}),
+    "in extra": EvalRun(id="r", status="queued", extra={"a": b""}),
     "an int as key": {1: 2},
     "None as key": {"a": {None: 2}},
     "a loop": loop(),
@@ -102,15 +105,19 @@ def test_what_has_no_form(value: object) -> None:
 
 def test_what_is_not_set_is_left_out() -> None:
     """`None` is left out, unless it came as a null."""
-    assert {"id": "r"} == encode(EvalRun(id="r", name=None))
-    assert {"id": "r", "name": None} == encode(decode(b'{"id": "r", "name": null}', EvalRun))
+    assert {"id": "r", "status": "queued"} == encode(EvalRun(id="r", status="queued", name=None))
+    assert {"id": "r", "status": "queued", "name": None} == encode(
+        decode(b'{"id": "r", "status": "queued", "name": null}', EvalRun)
+    )
     assert CHECK_JSON == encode(CHECK)
     assert {"type": "custom", "item_schema": {}} == encode(CustomDataSourceConfig(item_schema={}))
 
 
 def test_the_result_is_the_callers_own() -> None:
     """Changing what was encoded changes no model."""
-    body = b'{"id": "r", "metadata": {"a": [1]}, "new": {"b": [2]}, "data_source": {"type": "x", "c": [3]}}'
+    body = (
+        b'{"id": "r", "status": "s", "metadata": {"a": [1]}, "new": {"b": [2]}, "data_source": {"type": "x", "c": [3]}}'
+    )
     run = decode(body, EvalRun)
     made: Any = encode(run)
     kept = copy.deepcopy(made)

@@ -67,7 +67,12 @@ def test_both_ways_agree(model: Any, data: st.DataObject) -> None:
 def test_usual_bodies_are_taken() -> None:
     """A body as the service sends it goes the quick way: otherwise nothing would show that it is gone."""
     assert quickly(OutputItem, item(1)) is not None
-    run = {"object": "eval.run", "id": "r", "data_source": {"type": "jsonl", "source": {"type": "file_id", "id": "f"}}}
+    run = {
+        "object": "eval.run",
+        "id": "r",
+        "status": "queued",
+        "data_source": {"type": "jsonl", "source": {"type": "file_id", "id": "f"}},
+    }
     assert same(structure(run, EvalRun), quickly(EvalRun, run))
 
 
@@ -77,7 +82,7 @@ NULLS = ["name", "model", "created_at", "result_counts", "per_model_usage", "err
 @given(nulls=st.sets(st.sampled_from(NULLS)), missing=st.sets(st.sampled_from(NULLS)))
 def test_null_may_come_anywhere(nulls: set[str], missing: set[str]) -> None:
     """Every optional field may be null or missing: it is no surprise, whatever came before."""
-    body: dict[str, object] = {"id": "r", **dict.fromkeys(nulls - missing)}
+    body: dict[str, object] = {"id": "r", "status": "queued", **dict.fromkeys(nulls - missing)}
     run = quickly(EvalRun, body)
     assert run is not None
     assert nulls - missing == run.nulls
@@ -123,7 +128,7 @@ def test_members_without_their_tag(tag: dict[str, object], content: object) -> N
     """
     messages = {**tag, "template": [{**MESSAGE, "content": content}]}
     source = {"type": "completions", "source": {"type": "file_id", "id": "f"}, "input_messages": messages}
-    body: dict[str, object] = {"id": "r", "data_source": source}
+    body: dict[str, object] = {"id": "r", "status": "queued", "data_source": source}
     found = quickly(EvalRun, body)
     assert found is not None
     assert same(structure(json.loads(json.dumps(body)), EvalRun), found)
@@ -132,7 +137,9 @@ def test_members_without_their_tag(tag: dict[str, object], content: object) -> N
 
 def test_numbers_stay_as_they_came() -> None:
     """A whole number in a field for floats stays an int, and an integer of any size is exact."""
-    found = decode(json.dumps({"id": "i", "sample": {"temperature": 1, "seed": 2**80}}).encode(), OutputItem)
+    found = decode(
+        json.dumps({"id": "i", "status": "queued", "sample": {"temperature": 1, "seed": 2**80}}).encode(), OutputItem
+    )
     assert found.sample is not None
     assert (type(found.sample.temperature), found.sample.seed) == (int, 2**80)
 
@@ -231,6 +238,6 @@ def test_prepared_classes_have_their_readers() -> None:
 
     codec.prepare(Fresh)
     made = quick.reader_of.cache_info().misses, quick.page_reader_of.cache_info().misses
-    assert "r" == decode(b'{"id": "r"}', Fresh).id
-    assert 1 == len(decode_page(b'{"data": [{"id": "r"}]}', Fresh).entries)
+    assert "r" == decode(b'{"id": "r", "status": "queued"}', Fresh).id
+    assert 1 == len(decode_page(b'{"data": [{"id": "r", "status": "queued"}]}', Fresh).entries)
     assert made == (quick.reader_of.cache_info().misses, quick.page_reader_of.cache_info().misses)

@@ -132,7 +132,7 @@ def test_metrics_of_one_evaluator(item: Make) -> None:
 
 def test_items_of_another_run_are_refused(item: Make) -> None:
     """Outcomes of a run take no items of another one."""
-    outcomes = RunOutcomes(EvalRun(id="evalrun_0"))
+    outcomes = RunOutcomes(EvalRun(id="evalrun_0", status="completed"))
     outcomes.add(item(0, True))
     with pytest.raises(InvalidArgument, match="is of the run evalrun_1, not of evalrun_0"):
         outcomes.add(item(1, True, run=1))

@@ -153,7 +153,7 @@ def test_tokens_of_the_run_come_first(item: Make) -> None:
     """The run's own usage is taken, Foundry's second entry for its target left out; else the items are summed."""
     usage = ModelUsage(model_name="gpt", invocation_count=2, prompt_tokens=30, completion_tokens=7, cached_tokens=3)
     again = ModelUsage(model_name="azure_ai_model_target", invocation_count=2, prompt_tokens=30, completion_tokens=7)
-    counted = RunOutcomes(EvalRun(id="evalrun_0", per_model_usage=(usage, again)))
+    counted = RunOutcomes(EvalRun(id="evalrun_0", status="completed", per_model_usage=(usage, again)))
     assert {"gpt": TokenCount(calls=2, prompt=30, completion=7, cached=3)} == counted.tokens()
     sample = {"model": "gpt-x", "usage": {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}}
     summed = RunOutcomes.of([item(0, True, sample=sample), item(1, True, sample=sample), item(2, True)])
@@ -189,6 +189,6 @@ def test_cluster_values_of_any_kind(item: Make) -> None:
 
 
 def test_decoded_items_are_enough() -> None:
-    """An item with nothing but its id is an item without verdicts."""
-    bare = decode(b'{"id": "x"}', type(made(0, True)))
+    """An item with nothing but its id and a status that is no verdict is an item without verdicts."""
+    bare = decode(b'{"id": "x", "status": "completed"}', type(made(0, True)))
     assert "not comparable" == compare([bare], [bare]).overall.verdict

@@ -19,6 +19,13 @@ ITEM_SCHEMA = {
 }
 
 
+REVIEWS = {
+    "type": "object",
+    "properties": {"id": {"type": "integer"}, "review": {"type": "string"}, "topic": {"type": "string"}},
+    "required": ["id", "review", "topic"],
+}
+
+
 def evaluation(name: str) -> Eval:
     return decode(json.dumps(payload(name)).encode(), Eval)
 
@@ -37,6 +44,8 @@ def test_created() -> None:
             "eval_custom_with_sample_schema",
             {"type": "custom", "item_schema": ITEM_SCHEMA, "include_sample_schema": True},
         ),
+        ("eval_azure_label_model", {"type": "custom", "item_schema": REVIEWS, "include_sample_schema": False}),
+        ("eval_foundry_schema_side_by_side", {"type": "custom", "item_schema": REVIEWS, "include_sample_schema": True}),
         ("eval_logs", {"type": "logs", "metadata": {"feature": "search"}}),
         ("eval_stored_completions", {"type": "stored_completions"}),
         ("eval_azure_source", {"type": "azure_ai_source", "scenario": "red_team"}),
@@ -54,6 +63,22 @@ def test_criteria_to_create() -> None:
     expected = [{k: v for k, v in criterion.items() if k != "id"} for criterion in body["testing_criteria"]]
     del expected[2]["sampling_params"]
     assert expected == encode(evaluation("eval_custom_all_graders").to_create()["testing_criteria"])
+
+
+def test_what_azure_adds_to_criteria() -> None:
+    """The fields that Azure makes for its criteria are not sent to another server."""
+    body = payload("eval_azure_label_model")["testing_criteria"][0]
+    made = {"id", "grdr_id", "inactive_at", "sampling_params"}
+    definition = evaluation("eval_azure_label_model").to_create()
+    assert [{k: v for k, v in body.items() if k not in made}] == encode(definition["testing_criteria"])
+
+
+def test_empty_schema_of_the_rows() -> None:
+    """An empty schema that a user wrote stays; so does one beside a schema that says nothing of the rows."""
+    for schema in (None, {"type": "object"}):
+        config = CustomDataSourceConfig(item_schema={}, schema=schema)
+        definition = Eval(id="e", data_source_config=config, testing_criteria=()).to_create()
+        assert CustomDataSourceConfig(item_schema={}) == definition["data_source_config"]
 
 
 def test_name_and_metadata_to_create() -> None:

@@ -2,12 +2,23 @@
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
+import attrs
 import pytest
 from bodies import payload
 
-from evals_async._codec import decode
-from evals_async.models import ErrorInfo, GraderResult, OutputItem, Sample, SampleMessage
+from evals_async._codec import decode, decode_page, encode
+from evals_async.models import (
+    ErrorInfo,
+    GraderResult,
+    InputImage,
+    OutputItem,
+    OutputText,
+    Sample,
+    SampleMessage,
+    Unknown,
+)
 
 
 def item(name: str) -> OutputItem:
@@ -53,13 +64,13 @@ def result(passed: bool | None, status: str | None = None) -> GraderResult:
         ("completed", (result(True), result(None, "error")), None),
         ("completed", (), None),
         ("completed", None, None),
-        (None, (result(True),), True),
+        ("new_status", (result(True),), True),
         ("pass", (result(False),), True),
         ("fail", None, False),
         ("error", (result(True),), None),
     ],
 )
-def test_passed(status: str | None, results: tuple[GraderResult, ...] | None, passed: bool | None) -> None:
+def test_passed(status: str, results: tuple[GraderResult, ...] | None, passed: bool | None) -> None:
     """The server's verdict counts; without one, every result must have passed, skipped ones aside."""
     assert passed is OutputItem(id="i", status=status, results=results).passed
 
@@ -134,6 +145,79 @@ def test_output_text() -> None:
     """The model's answer is the text of its last message; a call of tools has none."""
     samples = [item(name).sample for name in ("item_pass_string_check", "item_tool_calls_and_null_content")]
     assert ["Lima", None] == [None if sample is None else sample.output_text for sample in samples]
+
+
+def page_of(name: str) -> list[OutputItem]:
+    return list(decode_page(json.dumps(payload(name)).encode(), OutputItem))
+
+
+def test_output_text_of_an_agent() -> None:
+    """Foundry writes an agent's content parts as JSON into the text: what is told is the text that stands in them."""
+    [agent] = page_of("items_page_foundry_agent")
+    target = page_of("items_page_foundry_target")
+    assert agent.sample is not None
+    assert "At nine." == agent.sample.output_text
+    assert ["quality", "delivery"] == [item.sample.output_text for item in target if item.sample is not None]
+
+
+PART: dict[str, object] = {"type": "output_text", "text": "a", "annotations": []}
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("", ""),
+        (None, None),
+        (OutputText(text="a"), "a"),
+        ((OutputText(text="a"), "b", InputImage(image_url="u")), "ab"),
+        (InputImage(image_url="u"), None),
+        ((Unknown(type="text", raw={"type": "text", "text": "a"}), Unknown(type="x", raw={"text": "b"})), "a"),
+        (Unknown(type="text", raw={"type": "text", "text": 7}), None),
+        (json.dumps([PART, PART]), "aa"),
+        (json.dumps([PART, {"type": "refusal"}]), "a"),
+        (json.dumps([{**PART, "text": 7}]), json.dumps([{**PART, "text": 7}])),
+        (json.dumps([PART, 7]), json.dumps([PART, 7])),
+        (json.dumps([PART])[:-1], json.dumps([PART])[:-1]),
+        ('[{"an": "output_text"}]', '[{"an": "output_text"}]'),
+    ],
+)
+def test_text_of_a_message(content: Any, text: str | None) -> None:
+    """The text of all parts; a text that only looks like parts is told as it is."""
+    assert text == SampleMessage(content=content).text
+    assert text == Sample(output=(SampleMessage(content=content),)).output_text
+
+
+def test_label_of_a_label_model() -> None:
+    """Where the server gives no label, it is the one that the grader's model chose."""
+    items = page_of("items_page_azure_label_model")
+    assert ["mismatch", "match"] == [result.label for item in items for result in item.results or ()]
+    assert ["They differ.", "They are the same."] == [
+        (result.explanation or "").removeprefix("Compare the two topics. ")
+        for item in items
+        for result in item.results or ()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("label", "answer", "expected"),
+    [
+        ("pass", '{"result": "no"}', "pass"),
+        (False, '{"result": "no"}', False),
+        (None, '{"result": 0.5}', None),
+        (None, '{"steps": []}', None),
+        (None, "no", None),
+        (None, "[]", None),
+        (None, None, None),
+    ],
+)
+def test_label(label: str | bool | None, answer: str | None, expected: str | bool | None) -> None:
+    """What the server says counts; a score is no label, and nothing that a model writes makes this fail."""
+    given = GraderResult(label=label, sample=Sample(output=(SampleMessage(content=answer),)))
+    assert expected == given.label
+    assert label == GraderResult(label=label).label
+    assert {} == encode(GraderResult())
+    assert ("label='x'" in repr(GraderResult(label="x"))) is True
+    assert "x" == attrs.evolve(GraderResult(), label="x").label
 
 
 def test_values_of_foundry() -> None:

@@ -16,7 +16,7 @@ PAIRS = [
     if name.endswith("Param")
 ]
 
-SERVER_MADE = {"id", "schema"}
+SERVER_MADE = {"id", "schema", "grdr_id", "inactive_at", "max_items", "item_generation_params"}
 """What a class has for what servers add, and users do not write."""
 
 

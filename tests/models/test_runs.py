@@ -14,7 +14,10 @@ from evals_async.models import (
     CriterionResult,
     ErrorInfo,
     EvalRun,
+    FileContent,
+    FileContentRow,
     InputText,
+    Latency,
     Message,
     ModelUsage,
     ResultCounts,
@@ -41,10 +44,9 @@ def run(name: str) -> EvalRun:
         ("canceled", True, True),
         ("cancelled", True, True),
         ("running", False, False),
-        (None, False, False),
     ],
 )
-def test_status(status: str | None, terminal: bool, known: bool) -> None:
+def test_status(status: str, terminal: bool, known: bool) -> None:
     """Both spellings of canceled end a run; a status that nobody knows does not."""
     value = EvalRun(id="r", status=status)
     assert (terminal, known) == (value.is_terminal, value.is_known_status)
@@ -71,7 +73,7 @@ def test_failure(name: str, failure: ErrorInfo | None) -> None:
 )
 def test_failure_of_half_an_error(error: ErrorInfo | str, failure: ErrorInfo | None) -> None:
     """An error needs a code or a message."""
-    assert failure == EvalRun(id="r", error=error).failure
+    assert failure == EvalRun(id="r", status="failed", error=error).failure
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_failure_of_half_an_error(error: ErrorInfo | str, failure: ErrorInfo | N
 )
 def test_pass_rate(counts: ResultCounts | None, rate: float | None) -> None:
     """The share of rows that passed, or nothing where there is nothing to divide."""
-    assert rate == EvalRun(id="r", result_counts=counts).pass_rate
+    assert rate == EvalRun(id="r", status="completed", result_counts=counts).pass_rate
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,54 @@ def test_pass_rate(counts: ResultCounts | None, rate: float | None) -> None:
 )
 def test_total_tokens(usage: tuple[ModelUsage, ...] | None, tokens: int | None) -> None:
     """The sum over all models; a sum of which a part is missing is not known."""
-    assert tokens == EvalRun(id="r", per_model_usage=usage).total_tokens
+    assert tokens == EvalRun(id="r", status="completed", per_model_usage=usage).total_tokens
+
+
+TARGET = ModelUsage(model_name="azure_ai_model_target", total_tokens=7)
+
+
+@pytest.mark.parametrize(
+    ("others", "tokens"),
+    [
+        ((), 7),
+        ((ModelUsage(model_name="gpt-5-nano", total_tokens=7),), 7),
+        ((ModelUsage(model_name="gpt-5-nano", total_tokens=9), ModelUsage(model_name="judge", total_tokens=1)), 10),
+        ((ModelUsage(model_name="judge", total_tokens=5),), 12),
+        ((ModelUsage(model_name="judge"),), None),
+    ],
+)
+def test_tokens_of_a_target(others: tuple[ModelUsage, ...], tokens: int | None) -> None:
+    """What Foundry's target used is counted once: the entry for the target repeats that of its model, if there is one
+    which may hold it.
+    """
+    for usage in ((*others, TARGET), (TARGET, *others)):
+        assert tokens == EvalRun(id="r", status="completed", per_model_usage=usage).total_tokens
+
+
+def test_foundry_run() -> None:
+    """What Foundry adds is typed, and its target is not counted twice."""
+    value = run("run_foundry_target_completions")
+    assert (431, "PT50.25S", "a.tester", 1790000150) == (
+        value.total_tokens,
+        value.duration,
+        value.created_by,
+        value.modified_at,
+    )
+    assert {"target": Latency(p50_ms=1605.5, p95_ms=3102.75, sample_count=2)} == value.latency
+    assert value.estimated_cost is not None
+    assert ("USD", 0.00011) == (value.estimated_cost["target"].currency, value.estimated_cost["target"].estimated_cost)
+    azure = run("run_azure_label_model").per_model_usage
+    assert azure is not None
+    assert "gpt-5-mini" == azure[0].deployment_name
+
+
+def test_repr_of_a_run() -> None:
+    """It begins with what one wants to know, and shows of long arrays how long they are."""
+    text = repr(run("run_completed_completions"))
+    assert text.startswith("EvalRun(id='")
+    assert "status='completed', pass_rate=0.75, " in text
+    rows = tuple(FileContentRow(item={"n": number}) for number in range(300))
+    assert "FileContent(type='file_content', content=<300 items>)" == repr(FileContent(content=rows))
 
 
 def test_completed_run() -> None:
@@ -130,8 +179,8 @@ def test_foundry_counts() -> None:
     assert results is not None
     assert ResultCounts(total=3, errored=0, failed=1, passed=1, skipped=1) == value.result_counts
     assert ("Violence", 1, None) == (results[0].plain_name, results[0].skipped, results[1].plain_name)
-    assert {"name": "Coherence", "pass_rate": 0.5} == results[1].extra
-    assert {"output_dataset_id": "azureai://datasets/out/1"} == value.extra
+    assert ("Coherence", 0.5) == (results[1].name, results[1].pass_rate)
+    assert "azureai://datasets/out/1" == value.output_dataset_id
     assert CriterionResult().plain_name is None
 
 

@@ -98,11 +98,11 @@ def test_variant_without_a_usable_tag(tag: object) -> None:
         assert Unknown(type=None, raw=body) == decode(json.dumps(body).encode(), shape)
 
 
-def test_ids_are_all_that_answers_need() -> None:
-    """Of what a server answers, the id is enough."""
+def test_what_answers_need() -> None:
+    """Of what a server answers, the id is enough, and of runs and items the status."""
     assert ("e", None, None) == ((e := decode(b'{"id": "e"}', Eval)).id, e.testing_criteria, e.object)
-    assert ("r", None) == ((r := decode(b'{"id": "r"}', EvalRun)).id, r.result_counts)
-    assert ("i", None) == ((i := decode(b'{"id": "i"}', OutputItem)).id, i.sample)
+    assert ("r", None) == ((r := decode(b'{"id": "r", "status": "queued"}', EvalRun)).id, r.result_counts)
+    assert ("i", None) == ((i := decode(b'{"id": "i", "status": "pass"}', OutputItem)).id, i.sample)
 
 
 DEEP: list[tuple[str, Any, str, object]] = [

@@ -53,7 +53,7 @@ async def test_concurrent_reads_share_a_request() -> None:
     """A hundred who ask for one run at the same time are one request, whatever they call it."""
     wire = Wire(DONE)
     shared = runs(wire, flight=SingleFlight())
-    keys: list[Any] = [("e1", "r1"), EvalRun(id="r1", eval_id="e1")] * 50
+    keys: list[Any] = [("e1", "r1"), EvalRun(id="r1", eval_id="e1", status="queued")] * 50
     found = await asyncio.gather(*[shared.retrieve(key) for key in keys])
     assert ["/evals/e1/runs/r1"] == wire.asked
     assert {id(found[0])} == {id(run) for run in found}
@@ -78,7 +78,9 @@ async def test_one_of_two_is_cancelled() -> None:
 
 async def test_what_is_not_shared() -> None:
     """Other things, calls with options of their own, and clients that opt out make requests of their own."""
-    wire = Wire(b'{"id": "r1"}', b'{"id": "r2"}', b'{"id": "r1"}')
+    wire = Wire(
+        b'{"id": "r1", "status": "queued"}', b'{"id": "r2", "status": "queued"}', b'{"id": "r1", "status": "queued"}'
+    )
     shared = runs(wire, flight=SingleFlight())
     await asyncio.gather(shared.retrieve("r1", eval_id="e1"), shared.retrieve("r2", eval_id="e1"))
     await asyncio.gather(*[shared.retrieve("r1", eval_id="e1", timeout=5.0) for _ in range(2)])
@@ -128,8 +130,8 @@ async def test_runs_that_are_over_are_cached(status: str) -> None:
     assert 2 == len(wire.asked)
 
 
-@pytest.mark.parametrize("status", ["queued", "in_progress", "paused", None])
-async def test_runs_that_are_not_over_are_not_cached(status: str | None) -> None:
+@pytest.mark.parametrize("status", ["queued", "in_progress", "paused"])
+async def test_runs_that_are_not_over_are_not_cached(status: str) -> None:
     """A run that may change is asked for each time; a status that nobody knows may change too."""
     wire, cache = Wire(body_of({"id": "r1", "status": status})), LRUCache()
     for _ in range(2):
@@ -186,11 +188,16 @@ OTHERS: dict[str, tuple[str, tuple[str, ...], dict[str, str], dict[str, Any]]] =
     "eval": ("evals.retrieve", ("e1",), {}, {"id": "e2"}),
     "updated eval": ("evals.update", ("e1",), {"name": "n"}, {"id": "e2"}),
     "deleted eval": ("evals.delete", ("e1",), {}, {"eval_id": "e2", "deleted": True}),
-    "run": ("evals.runs.retrieve", ("r1",), {"eval_id": "e1"}, {"id": "r2", "eval_id": "e1"}),
-    "run of another eval": ("evals.runs.retrieve", ("r1",), {"eval_id": "e1"}, {"id": "r1", "eval_id": "e2"}),
-    "canceled run": ("evals.runs.cancel", ("r1",), {"eval_id": "e1"}, {"id": "r2"}),
+    "run": ("evals.runs.retrieve", ("r1",), {"eval_id": "e1"}, {"id": "r2", "eval_id": "e1", "status": "queued"}),
+    "run of another eval": (
+        "evals.runs.retrieve",
+        ("r1",),
+        {"eval_id": "e1"},
+        {"id": "r1", "eval_id": "e2", "status": "queued"},
+    ),
+    "canceled run": ("evals.runs.cancel", ("r1",), {"eval_id": "e1"}, {"id": "r2", "status": "queued"}),
     "deleted run": ("evals.runs.delete", ("r1",), {"eval_id": "e1"}, {"run_id": "r2", "deleted": True}),
-    "listed run": ("evals.runs.list", ("e1",), {}, {"data": [{"id": "r1", "eval_id": "e2"}]}),
+    "listed run": ("evals.runs.list", ("e1",), {}, {"data": [{"id": "r1", "eval_id": "e2", "status": "queued"}]}),
     "file": ("files.retrieve", ("f1",), {}, {"id": "f2"}),
     "deleted file": ("files.delete", ("f1",), {}, {"id": "f2", "deleted": True}),
 }
@@ -247,9 +254,12 @@ async def test_raw_answers_are_not_shared(client: EvalsClient, seam: SessionDoub
 
 async def test_raw_page(client: EvalsClient, seam: SessionDouble) -> None:
     """A raw listing is its first page's bytes; `parse()` gives the page, which goes on to the next."""
-    seam.gives({"data": [{"id": "r1"}], "has_more": True, "last_id": "r1"}, {"data": [{"id": "r2"}], "has_more": False})
+    seam.gives(
+        {"data": [{"id": "r1", "status": "queued"}], "has_more": True, "last_id": "r1"},
+        {"data": [{"id": "r2", "status": "queued"}], "has_more": False},
+    )
     raw = await client.evals.runs.with_raw_response.list("e1", limit=1)
-    assert {"data": [{"id": "r1"}], "has_more": True, "last_id": "r1"} == json.loads(raw.content)
+    assert {"data": [{"id": "r1", "status": "queued"}], "has_more": True, "last_id": "r1"} == json.loads(raw.content)
     page = raw.parse()
     assert ["r1", "r2"] == [run.id async for run in page]
     assert [{"limit": "1"}, {"limit": "1", "after": "r1"}] == [sent.query for sent in seam.sent]
@@ -292,7 +302,7 @@ async def test_cursors_that_are_none(client: EvalsClient, seam: SessionDouble, a
 
 async def test_bodies_of_runs_may_be_too_large(seam: SessionDouble) -> None:
     """Runs carry their rows: a page that is more than is read at once is asked for again at half its size."""
-    rows = [{"id": f"r{n}", "metadata": {"a": "x" * 300}} for n in range(4)]
+    rows = [{"id": f"r{n}", "status": "queued", "metadata": {"a": "x" * 300}} for n in range(4)]
     seam.gives(
         {"data": rows, "has_more": False}, {"data": rows[:2], "has_more": True}, {"data": rows[2:], "has_more": False}
     )
@@ -306,7 +316,9 @@ async def test_bodies_of_runs_may_be_too_large(seam: SessionDouble) -> None:
 async def test_pages_of_items_may_be_too_heavy(seam: SessionDouble, status: int) -> None:
     """A page of output items that the server cannot make in time is asked for again at half its size."""
     heavy = Answer({"error": {"message": "timeout"}}, status=status)
-    seam.gives(heavy, heavy, {"data": [{"id": "1"}, {"id": "2"}], "has_more": False})
+    seam.gives(
+        heavy, heavy, {"data": [{"id": "1", "status": "pass"}, {"id": "2", "status": "pass"}], "has_more": False}
+    )
     async with EvalsClient(api_key="sk-heavy-123", max_retries=0, clock=FakeClock()) as client:
         items = await client.evals.runs.output_items.list("r1", eval_id="e1").collect()
     assert (["1", "2"], ["100", "50", "25"]) == ([item.id for item in items], [s.query["limit"] for s in seam.sent])

@@ -23,8 +23,15 @@ def items_of(body: object) -> OutputItems:
 
 def page(**last: object) -> dict[str, object]:
     text = "x" * (LARGE_PAGE // 100)
-    items = [{"id": f"i{number}", "run_id": "r1", "datasource_item": {"text": text}} for number in range(101)]
-    return {"object": "list", "data": [*items, {"id": "last", "run_id": "r1", **last}], "has_more": False}
+    items = [
+        {"id": f"i{number}", "run_id": "r1", "status": "pass", "datasource_item": {"text": text}}
+        for number in range(101)
+    ]
+    return {
+        "object": "list",
+        "data": [*items, {"id": "last", "run_id": "r1", "status": "pass", **last}],
+        "has_more": False,
+    }
 
 
 async def test_a_large_page_lets_others_go_on() -> None:

@@ -19,7 +19,9 @@ T = TypeVar("T")
 
 
 def page(item: str, *, has_more: bool) -> bytes:
-    return json.dumps({"object": "list", "data": [{"id": item, "run_id": "r1"}], "has_more": has_more}).encode()
+    return json.dumps(
+        {"object": "list", "data": [{"id": item, "run_id": "r1", "status": ""}], "has_more": has_more}
+    ).encode()
 
 
 FIRST, LAST = page("i1", has_more=True), page("i2", has_more=False)

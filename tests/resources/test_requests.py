@@ -147,8 +147,8 @@ def answer_for(method: str, path: str) -> dict[str, Any]:
     if method == "DELETE":
         return {"deleted": True, **({"run_id": "r1"} if "runs" in parts else {"eval_id": "e1"})}
     if "output_items" in parts:
-        return {"id": "o1", "run_id": "r1", "eval_id": "e1"}
-    return {"id": "r1", "eval_id": "e1"} if "runs" in parts else {"id": "e1"}
+        return {"id": "o1", "run_id": "r1", "eval_id": "e1", "status": "pass"}
+    return {"id": "r1", "eval_id": "e1", "status": "queued"} if "runs" in parts else {"id": "e1"}
 
 
 @pytest.mark.parametrize(("do", "method", "path", "query", "body"), CALLS.values(), ids=CALLS.keys())
@@ -182,12 +182,12 @@ METHODS: dict[str, tuple[tuple[object, ...], dict[str, Any], object]] = {
     "evals.update": (("e1",), {"name": "n"}, {"id": "e1"}),
     "evals.list": ((), {"order": "asc"}, PAGE),
     "evals.delete": (("e1",), {}, {"eval_id": "e1", "deleted": True}),
-    "evals.runs.create": (("e1",), {"data_source": SOURCE}, {"id": "r1"}),
-    "evals.runs.retrieve": (("r1",), {"eval_id": "e1"}, {"id": "r1"}),
+    "evals.runs.create": (("e1",), {"data_source": SOURCE}, {"id": "r1", "status": "queued"}),
+    "evals.runs.retrieve": (("r1",), {"eval_id": "e1"}, {"id": "r1", "status": "queued"}),
     "evals.runs.list": (("e1",), {"order": "asc"}, PAGE),
-    "evals.runs.cancel": (("r1",), {"eval_id": "e1"}, {"id": "r1"}),
+    "evals.runs.cancel": (("r1",), {"eval_id": "e1"}, {"id": "r1", "status": "queued"}),
     "evals.runs.delete": (("r1",), {"eval_id": "e1"}, {"run_id": "r1", "deleted": True}),
-    "evals.runs.output_items.retrieve": (("o1",), {"run_id": "r1", "eval_id": "e1"}, {"id": "o1"}),
+    "evals.runs.output_items.retrieve": (("o1",), {"run_id": "r1", "eval_id": "e1"}, {"id": "o1", "status": "pass"}),
     "evals.runs.output_items.list": (("r1",), {"eval_id": "e1", "order": "asc"}, PAGE),
     "files.create": ((), {"file": b"{}"}, {"id": "file-1"}),
     "files.retrieve": (("file-1",), {}, {"id": "file-1"}),
@@ -274,12 +274,12 @@ async def test_bodies_that_are_no_json(client: EvalsClient, seam: SessionDouble,
     assert [] == seam.sent
 
 
-RUN = EvalRun(id="r1", eval_id="e1")
+RUN = EvalRun(id="r1", eval_id="e1", status="queued")
 NAMINGS: dict[str, tuple[Any, dict[str, Any]]] = {
     "id": ("r1", {"eval_id": "e1"}),
     "pair": (("e1", "r1"), {}),
     "run": (RUN, {}),
-    "run without its eval": (EvalRun(id="r1"), {"eval_id": "e1"}),
+    "run without its eval": (EvalRun(id="r1", status="queued"), {"eval_id": "e1"}),
     "pair and eval": (("e1", "r1"), {"eval_id": "e1"}),
     "run and eval": (RUN, {"eval_id": "e1"}),
 }
@@ -321,7 +321,7 @@ async def test_how_a_run_may_be_named(
     client: EvalsClient, seam: SessionDouble, name: str, key: Any, options: Any
 ) -> None:
     """Wherever a run is named, its id with its eval's, a pair of both, or the run itself does."""
-    item = {"id": "o1", "run_id": "r1", "eval_id": "e1"}
+    item = {"id": "o1", "run_id": "r1", "eval_id": "e1", "status": "pass"}
     run = {"id": "r1", "eval_id": "e1", "status": "completed"}
     gone = {"run_id": "r1", "deleted": True}
     seam.gives(gone if name == "delete" else PAGE if "list" in name else item if "items" in name else run)
@@ -335,7 +335,7 @@ async def test_how_a_run_may_be_named(
     [
         ("r1", {}, "the eval of the run 'r1' is not known"),
         ("r" * 1000, {}, "is not known"),
-        (EvalRun(id="r1"), {}, "the eval of the run 'r1' is not known"),
+        (EvalRun(id="r1", status="queued"), {}, "the eval of the run 'r1' is not known"),
         (("e1", "r1"), {"eval_id": "e2"}, "belongs to the eval 'e1', not to 'e2'"),
         (RUN, {"eval_id": "e2"}, "belongs to the eval 'e1', not to 'e2'"),
         (("e1",), {}, "by a pair"),

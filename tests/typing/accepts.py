@@ -219,6 +219,8 @@ def reading(evaluation: Eval, run: EvalRun, item: OutputItem, grader: Grader, so
     assert_type(evaluation.created, datetime | None)
     assert_type(evaluation.testing_criteria, tuple[Grader, ...] | None)
     assert_type(evaluation.to_create(), EvalDefinition)
+    assert_type(run.status, Literal["queued", "in_progress", "completed", "failed", "canceled", "cancelled"] | str)
+    print(run.status.upper())
     assert_type(run.pass_rate, float | None)
     assert_type(run.is_terminal, bool)
     assert_type(run.failure, ErrorInfo | None)

@@ -30,11 +30,12 @@ Message(role="user")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssu
 FileId()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 JsonlDataSource(source=None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 CustomDataSourceConfig(item_schema="{}")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+EvalRun(id="r")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 EvalRun()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-EvalRun(id="r", object="eval")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-OutputItem(id="i", results=[])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-EvalRun(id="r").id = "s"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
-print(EvalRun(id="r").statsu)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownArgumentType, reportUnknownMemberType]
+EvalRun(id="r", status="s", object="eval")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+OutputItem(id="i", status="s", results=[])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+EvalRun(id="r", status="s").id = "s"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+print(EvalRun(id="r", status="s").statsu)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownArgumentType, reportUnknownMemberType]
 
 # --- mappings: tags, words, required and unknown fields --------------------------------------------------------------
 

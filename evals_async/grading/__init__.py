@@ -10,7 +10,8 @@ given.passed
 
 from evals_async.grading.grade import Grade
 from evals_async.grading.grading import grade
+from evals_async.grading.python import PythonGraders, check_source
 from evals_async.grading.templates import TemplateError, render, render_messages
 
 
-__all__ = ["Grade", "TemplateError", "grade", "render", "render_messages"]
+__all__ = ["Grade", "PythonGraders", "TemplateError", "check_source", "grade", "render", "render_messages"]

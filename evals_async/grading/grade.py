@@ -33,6 +33,10 @@ class Grade:
     """A judge's reasoning: objects with `description` and `conclusion`."""
     usage: Mapping[str, JSONObject] = attrs.field(default=NOTHING, repr=False)
     """By the dated name of each model that was asked: `invocation_count`, and tokens as the API counts them."""
+    cost: float | None = None
+    """By the prices of the model map; `None` without them."""
+    billed_retries: int = 0
+    """Attempts whose answer was lost, and which may have been billed."""
     parts: Mapping[str, "Grade"] = attrs.field(factory=dict["str", "Grade"], repr=False)
     """The grades of a multi grader's parts, by name."""
     notes: tuple[str, ...] = ()

@@ -3,40 +3,141 @@
 import asyncio
 from collections.abc import Mapping
 
-from evals_async._json import JSONObject
+import attrs
+
+from evals_async import InvalidArgument
+from evals_async._json import JSONObject, as_array, as_object
+from evals_async.grading.formula import FormulaError, evaluate
 from evals_async.grading.grade import Grade
-from evals_async.grading.graders import string_check, text_similarity
+from evals_async.grading.graders import passes, string_check, text_similarity
+from evals_async.grading.judges import cosine_similarity, cost_of, label_model, score_model
+from evals_async.grading.python import OFF, GraderFault, PythonGraders
 from evals_async.grading.samples import sample_namespace
 from evals_async.grading.similarity import Unavailable
 from evals_async.grading.templates import TemplateError
+from evals_async.inference import Models
+from evals_async.inference.completion import added
 
 
-LONG_TEXT = 20_000  # characters of a row from which a metric is computed in a thread: some are quadratic
-
-
-async def grade(criterion: JSONObject, *, item: JSONObject, sample: JSONObject | None = None) -> Grade:
+async def grade(
+    criterion: JSONObject,
+    *,
+    item: JSONObject,
+    sample: JSONObject | None = None,
+    models: Models | None = None,
+    python: PythonGraders | None = None,
+) -> Grade:
     """What a criterion of an eval says about a row.
 
-    `item` is the row, `sample` what a model answered to it, in any form that samples come in; without it, a placeholder
-    `{{ sample.… }}` is an error. What cannot be graded is no exception: the grade's `error` says why.
+    `criterion` is a grader as the API has it: `string_check`, `text_similarity`, `score_model`, `label_model`,
+    `python`, or `multi`. `item` is the row, `sample` what a model answered to it, in any form that samples come in;
+    without it, a placeholder `{{ sample.… }}` is an error. `models` answer for judges and embeddings, `python` runs
+    python graders. What cannot be graded is no exception: the grade's `error` says why.
     """
-    namespaces: dict[str, object] = {"item": item}
-    if sample is not None:
-        namespaces["sample"] = sample_namespace(sample)
+    seen = None if sample is None else sample_namespace(sample)
+    namespaces: dict[str, object] = {"item": item} if seen is None else {"item": item, "sample": seen}
     try:
-        return await graded(criterion, namespaces)
+        return await graded(criterion, namespaces, models, python)
     except TemplateError as error:
         return Grade.failed("invalid_variable_error", str(error))
     except Unavailable as error:
         return Grade.failed(error.code, str(error))
 
 
-async def graded(criterion: JSONObject, namespaces: Mapping[str, object]) -> Grade:
-    kind = str(criterion.get("type"))
-    if kind == "string_check":
-        score, passed = string_check(criterion, namespaces)
-        return Grade(score=score, passed=passed)
-    if kind == "text_similarity":
-        score, passed = await asyncio.to_thread(text_similarity, criterion, namespaces)
-        return Grade(score=score, passed=passed)
-    raise Unavailable(f"there is no grader of type {kind} here")
+async def graded(
+    criterion: JSONObject, namespaces: Mapping[str, object], models: Models | None, python: PythonGraders | None
+) -> Grade:
+    """The grade of a criterion. Raises `TemplateError` and `Unavailable`."""
+    match criterion.get("type"):
+        case "string_check":
+            score, passed = string_check(criterion, namespaces)
+            return Grade(score=score, passed=passed)
+        case "text_similarity":
+            if criterion.get("evaluation_metric") == "cosine":
+                return await cosine_similarity(criterion, namespaces, models)
+            # In a thread: the first use of a metric imports a library, and some metrics take long for long texts.
+            score, passed = await asyncio.to_thread(text_similarity, criterion, namespaces)
+            return Grade(score=score, passed=passed)
+        case "score_model":
+            return await score_model(criterion, namespaces, models)
+        case "label_model":
+            return await label_model(criterion, namespaces, models)
+        case "python":
+            return await python_grade(criterion, namespaces, python)
+        case "multi":
+            return await multi(criterion, namespaces, models, python)
+        case kind:
+            raise Unavailable(f"a grader of type {kind} is not carried out here")
+
+
+async def python_grade(criterion: JSONObject, namespaces: Mapping[str, object], python: PythonGraders | None) -> Grade:
+    """What the source's `grade(sample, item)` returns; 0, with the cause, where it fails. Without a `pass_threshold`
+    0.5 passes. Raises `Unavailable`.
+    """
+    if python is None:
+        raise Unavailable(OFF)
+    sample, item = as_object(namespaces.get("sample")), as_object(namespaces["item"]) or {}
+    try:
+        score = await python.score(str(criterion.get("source")), sample, item)
+    except GraderFault as fault:
+        cause = {"code": "python_grader_runtime_error", "message": str(fault)}
+        return Grade(score=0.0, passed=False, cause=cause)
+    except InvalidArgument as error:
+        raise Unavailable(str(error), code="python_grader_server_error") from None
+    return Grade(score=score, passed=passes(criterion, score, 0.5))
+
+
+def parts_of(criterion: JSONObject) -> dict[str, JSONObject]:
+    """The graders of a multi grader by name: given as a map, as an array, or as a single one."""
+    given = criterion.get("graders")
+    named = as_object(given)
+    if named is not None and "type" not in named:
+        return {name: part for name, entry in named.items() if (part := as_object(entry)) is not None}
+    entries = as_array(given) or (given,)
+    return {str(part.get("name")): part for entry in entries if (part := as_object(entry)) is not None}
+
+
+async def multi(
+    criterion: JSONObject, namespaces: Mapping[str, object], models: Models | None, python: PythonGraders | None
+) -> Grade:
+    """The formula `calculate_output` over the scores of the parts. It passes by its `pass_threshold` only; without one
+    `passed` is `None`. A part that could not be graded is the error of all.
+    """
+
+    async def part_grade(part: JSONObject) -> Grade:
+        try:
+            return await graded(part, namespaces, models, python)
+        except TemplateError as error:
+            return Grade.failed("invalid_variable_error", str(error))
+        except Unavailable as error:
+            return Grade.failed(error.code, str(error))
+
+    parts = parts_of(criterion)
+    grades = dict(zip(parts, await asyncio.gather(*map(part_grade, parts.values())), strict=True))
+    usage: dict[str, JSONObject] = {}
+    for name in {name: None for each in grades.values() for name in each.usage}:
+        usage[name] = summed([each.usage[name] for each in grades.values() if name in each.usage])
+    total = Grade(
+        parts=grades,
+        usage=usage,
+        cost=cost_of([each.cost for each in grades.values()]),
+        billed_retries=sum(each.billed_retries for each in grades.values()),
+        notes=tuple(f"{name}: {note}" for name, each in grades.items() for note in each.notes),
+    )
+    failed = next(((name, each.error) for name, each in grades.items() if each.error is not None), None)
+    if failed is not None:
+        name, error = failed
+        return attrs.evolve(total, error={**error, "message": f"{name}: {error['message']}"})
+    scores = {name: each.score for name, each in grades.items() if each.score is not None}
+    try:
+        score = evaluate(str(criterion.get("calculate_output")), scores)
+    except FormulaError as error:
+        return attrs.evolve(total, error={"code": "formula_parse_error", "message": str(error)})
+    threshold = criterion.get("pass_threshold")
+    return attrs.evolve(total, score=score, passed=None if threshold is None else passes(criterion, score))
+
+
+def summed(usages: list[JSONObject]) -> JSONObject:
+    """Several usages of one model as one."""
+    calls = sum(count for usage in usages if isinstance(count := usage.get("invocation_count"), int))
+    return {"invocation_count": calls, **added(usages)}

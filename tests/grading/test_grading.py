@@ -82,7 +82,7 @@ async def test_the_threshold_decides() -> None:
 @pytest.mark.parametrize(
     ("grader", "code", "reason"),
     [
-        ({"type": "azure_ai_evaluator"}, "grader_unavailable", "no grader of type azure_ai_evaluator"),
+        ({"type": "azure_ai_evaluator"}, "grader_unavailable", "a grader of type azure_ai_evaluator is not"),
         (
             {"type": "text_similarity", "evaluation_metric": "levenshtein"},
             "grader_unavailable",

@@ -1,0 +1,291 @@
+"""Python graders: `def grade(sample, item)`, run in a process of their own.
+
+In a sandbox (bubblewrap) it is for code that you wrote or reviewed: it has no network, no files of the machine, and
+limits on memory, time and processes. It is no wall against an author who means harm. `trusted` is a plain child process
+with limits on memory and time, for your own code on your own machine.
+"""
+
+import ast
+import asyncio
+import contextlib
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from types import TracebackType
+from typing import Literal, Self, TypeAlias, get_args
+
+import attrs
+
+from evals_async import ConfigurationError, InvalidArgument
+from evals_async._json import JSONObject, NotJSON, as_object, dump, parse
+from evals_async.grading.sandbox import PACKAGES, environment, filter_file, sandboxed, trusted
+from evals_async.grading.similarity import Unavailable
+
+
+PythonMode: TypeAlias = Literal["off", "sandbox", "trusted"]
+"""Whether python graders are run, and how."""
+
+OFF = (
+    "python graders are off here; `--python-graders sandbox` (or `PythonGraders('sandbox')`) runs them in a sandbox, "
+    "`trusted` as plain child processes"
+)
+LONGEST_SOURCE = 256 * 1024  # bytes, as the service has it
+START_SECONDS = 30.0
+END_SECONDS = 2.0
+MOST_FILE_BYTES = 64 * 2**20
+LONGEST_LINE = 64 * 1024
+SERVER_ERROR = "python_grader_server_error"
+
+
+def check_source(source: str) -> None:
+    """Raise `InvalidArgument` for a source that cannot be a python grader: too long, no Python, without a `grade`."""
+    if len(source.encode("utf-8", "surrogatepass")) > LONGEST_SOURCE:
+        raise InvalidArgument(f"the source of a python grader has more than {LONGEST_SOURCE // 1024} kB")
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise InvalidArgument(f"the source of a python grader is no Python: {error}") from None
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "grade":
+            if not takes_two(node.args):
+                raise InvalidArgument("the function `grade` of a python grader takes exactly two: grade(sample, item)")
+            return
+        if "grade" in names_bound(node):
+            return
+    raise InvalidArgument("the source of a python grader has no function `grade` at its top level: grade(sample, item)")
+
+
+def takes_two(arguments: ast.arguments) -> bool:
+    """Can a function with these arguments be called with two values?"""
+    named = len(arguments.posonlyargs) + len(arguments.args)
+    needed = named - len(arguments.defaults)
+    keywords = any(default is None for default in arguments.kw_defaults)
+    return needed <= 2 and (named >= 2 or arguments.vararg is not None) and not keywords
+
+
+def names_bound(node: ast.stmt) -> set[str]:
+    """The names that an assignment or an import at the top level binds."""
+    if isinstance(node, ast.Assign):
+        return {target.id for target in node.targets if isinstance(target, ast.Name)}
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return {alias.asname or alias.name for alias in node.names}
+    return set()
+
+
+class GraderFault(Exception):
+    """The code of a grader failed: grade 0. The text says how."""
+
+
+class PythonGraders:
+    """Runs python graders, in the way that `mode` says; `off` runs none.
+
+        async with PythonGraders("sandbox") as python:
+            await grade(criterion, item=item, sample=sample, python=python)
+
+    Each source has a process of its own, which is kept for its next rows; at most `workers` work at once. A call may
+    take `timeout` seconds and `memory` bytes. A sandboxed grader may import `packages` and what they need. Where the
+    sandbox cannot be had, nothing is run: each grade has the reason as its error. The code's own state lives from row
+    to row; do not build on it. Raises `ConfigurationError` for settings that cannot be right.
+    """
+
+    def __init__(
+        self,
+        mode: PythonMode = "off",
+        *,
+        timeout: float = 120.0,
+        memory: int = 2 * 2**30,
+        workers: int = 2,
+        packages: Iterable[str] = PACKAGES,
+    ) -> None:
+        if mode not in get_args(PythonMode):
+            raise ConfigurationError(f"python graders are {', '.join(get_args(PythonMode))}, not {mode!r:.80}")
+        if not timeout > 0 or memory < 64 * 2**20 or workers < 1:
+            raise ConfigurationError("python graders need a timeout above 0, 64 MiB of memory and one worker at least")
+        self.mode: PythonMode = mode
+        self._timeout = timeout
+        self._memory = memory
+        self._packages = tuple(packages)
+        self._workers = workers
+        self._slots = asyncio.Semaphore(workers)
+        self._idle: OrderedDict[str, deque[Worker]] = OrderedDict()
+        self._busy: set[Worker] = set()
+        self._closed = False
+
+    @property
+    def processes(self) -> int:
+        """How many child processes there are: at work, or kept for the next row of their source."""
+        workers = [*self._busy, *(worker for kept in self._idle.values() for worker in kept)]
+        return sum(worker.alive for worker in workers)
+
+    async def check(self) -> None:
+        """Can graders be run here? Raises `Unavailable` with the reason; `off` is one."""
+        try:
+            score = await self.score("def grade(sample, item):\n    return 1.0\n", {}, {})
+        except GraderFault as fault:
+            raise Unavailable(f"a first python grader failed: {fault}", code=SERVER_ERROR) from None
+        if score != 1.0:
+            raise Unavailable(f"a first python grader gave {score} instead of 1", code=SERVER_ERROR)
+
+    async def score(self, source: str, sample: JSONObject | None, item: JSONObject) -> float:
+        """What `grade(sample, item)` of this source returns.
+
+        Raises `GraderFault` where the code fails, takes too long or returns no number, `InvalidArgument` for a source
+        that has no `grade`, and `Unavailable` where it cannot be run.
+        """
+        if self.mode == "off":
+            raise Unavailable(OFF)
+        if self._closed:
+            raise Unavailable("these python graders were closed", code=SERVER_ERROR)
+        check_source(source)
+        line = dump({"sample": sample or {}, "item": item})
+        async with self._slots:
+            worker = await self._worker(source)
+            self._busy.add(worker)
+            try:
+                answer = await worker.ask(line, self._timeout)
+            except BaseException:
+                await worker.close()
+                raise
+            finally:
+                self._busy.discard(worker)
+            await self._keep(source, worker)
+        return score_of(answer)
+
+    async def _worker(self, source: str) -> "Worker":
+        """A process that has loaded this source: a warm one, or a new one."""
+        warm = self._idle.get(source)
+        while warm:
+            worker = warm.pop()
+            if worker.alive:
+                return worker
+            await worker.close()
+        start = {"source": source, "memory": self._memory, "files": MOST_FILE_BYTES}
+        program = files("evals_async.grading").joinpath("_worker.py").read_text(encoding="utf-8")
+        worker = await Worker.start(self.mode, program, self._packages)
+        try:
+            answer = await worker.ask(dump(start), max(self._timeout, START_SECONDS))
+            if "ready" not in answer:
+                score_of(answer)
+        except BaseException:
+            await worker.close()
+            raise
+        return worker
+
+    async def _keep(self, source: str, worker: "Worker") -> None:
+        """Put a worker aside for the source's next row, and end the one that was not used for longest."""
+        if self._closed:
+            await worker.close()
+            return
+        self._idle.setdefault(source, deque()).append(worker)
+        self._idle.move_to_end(source)
+        while sum(map(len, self._idle.values())) > self._workers:
+            oldest = next(iter(self._idle))
+            await self._idle[oldest].popleft().close()
+            if not self._idle[oldest]:
+                del self._idle[oldest]
+
+    async def close(self) -> None:
+        """End all processes. A second time does nothing."""
+        self._closed = True
+        workers = [*self._busy, *(worker for kept in self._idle.values() for worker in kept)]
+        self._idle.clear()
+        for worker in workers:
+            await worker.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"PythonGraders({self.mode!r})"
+
+
+def score_of(answer: Mapping[str, object]) -> float:
+    """The score in a worker's line. Raises `GraderFault`, or `Unavailable` where a package is missing."""
+    score = answer.get("score")
+    if isinstance(score, int | float):
+        return float(score)
+    if answer.get("missing") is not None:
+        raise Unavailable(f"a python grader needs the package {answer['missing']}, which it cannot import here")
+    raise GraderFault(str(answer.get("fault")))
+
+
+@attrs.define(eq=False)
+class Worker:
+    """A child process that has one source."""
+
+    process: asyncio.subprocess.Process
+
+    @classmethod
+    async def start(cls, mode: PythonMode, program: str, packages: tuple[str, ...]) -> Self:
+        """Start a child. Raises `Unavailable` where it cannot be started."""
+        with contextlib.ExitStack() as kept:
+            command = trusted(program)
+            passed: tuple[int, ...] = ()
+            if mode == "sandbox":
+                rules = kept.enter_context(filter_file())
+                command, passed = sandboxed(program, packages, rules), (rules,)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *command,
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.PIPE,
+                    env=environment(),
+                    limit=LONGEST_LINE,
+                    pass_fds=passed,
+                )
+            except OSError as error:
+                raise Unavailable(f"a python grader cannot be started: {error}", code=SERVER_ERROR) from None
+        return cls(process)
+
+    @property
+    def alive(self) -> bool:
+        """Does the process still run?"""
+        return self.process.returncode is None
+
+    async def ask(self, line: bytes, seconds: float) -> JSONObject:
+        """Its answer to a line. Raises `GraderFault` where it takes too long or ends."""
+        assert self.process.stdin is not None  # noqa: S101  # made with pipes
+        assert self.process.stdout is not None  # noqa: S101
+        try:
+            async with asyncio.timeout(seconds):
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has ended; told below
+                    self.process.stdin.write(line + b"\n")
+                    await self.process.stdin.drain()
+                answer = await self.process.stdout.readline()
+        except TimeoutError:
+            raise GraderFault(f"grade took more than {seconds:g} s") from None
+        except ValueError:
+            raise GraderFault("the grader wrote to the channel of its answers") from None
+        try:
+            found = as_object(parse(answer)) if answer else None
+        except NotJSON:
+            found = None
+        if found is None:
+            raise await self.ended()
+        return found
+
+    async def ended(self) -> Exception:
+        """Why there is no answer: the sandbox could not be made, or the code ended the process."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS):
+                await self.process.wait()  # it is ending by itself: a signal would only disturb
+        await self.close()
+        assert self.process.stderr is not None  # noqa: S101  # made with pipes
+        told = (await self.process.stderr.read(2000)).decode("utf-8", "replace").strip()
+        code = self.process.returncode
+        if told.startswith("bwrap:"):
+            return Unavailable(f"the sandbox of python graders cannot be made here: {told}", code=SERVER_ERROR)
+        return GraderFault(f"the process of the grader ended (exit code {code}){': ' + told if told else ''}")
+
+    async def close(self) -> None:
+        """End the process."""
+        if self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
+        await self.process.wait()

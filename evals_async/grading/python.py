@@ -8,7 +8,6 @@ with limits on memory and time, for your own code on your own machine.
 import ast
 import asyncio
 import contextlib
-from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from types import TracebackType
@@ -107,15 +106,14 @@ class PythonGraders:
         self._packages = tuple(packages)
         self._workers = workers
         self._slots = asyncio.Semaphore(workers)
-        self._idle: OrderedDict[str, deque[Worker]] = OrderedDict()
+        self._idle: list[tuple[str, Worker]] = []  # the one that was used last comes last
         self._busy: set[Worker] = set()
         self._closed = False
 
     @property
     def processes(self) -> int:
         """How many child processes there are: at work, or kept for the next row of their source."""
-        workers = [*self._busy, *(worker for kept in self._idle.values() for worker in kept)]
-        return sum(worker.alive for worker in workers)
+        return sum(worker.alive for worker in (*self._busy, *(worker for _, worker in self._idle)))
 
     async def check(self) -> None:
         """Can graders be run here? Raises `Unavailable` with the reason; `off` is one."""
@@ -153,12 +151,9 @@ class PythonGraders:
 
     async def _worker(self, source: str) -> "Worker":
         """A process that has loaded this source: a warm one, or a new one."""
-        warm = self._idle.get(source)
-        while warm:
-            worker = warm.pop()
-            if worker.alive:
-                return worker
-            await worker.close()
+        for index in reversed(range(len(self._idle))):
+            if self._idle[index][0] == source and self._idle[index][1].alive:
+                return self._idle.pop(index)[1]
         start = {"source": source, "memory": self._memory, "files": MOST_FILE_BYTES}
         program = files("evals_async.grading").joinpath("_worker.py").read_text(encoding="utf-8")
         worker = await Worker.start(self.mode, program, self._packages)
@@ -176,18 +171,14 @@ class PythonGraders:
         if self._closed:
             await worker.close()
             return
-        self._idle.setdefault(source, deque()).append(worker)
-        self._idle.move_to_end(source)
-        while sum(map(len, self._idle.values())) > self._workers:
-            oldest = next(iter(self._idle))
-            await self._idle[oldest].popleft().close()
-            if not self._idle[oldest]:
-                del self._idle[oldest]
+        self._idle.append((source, worker))
+        if len(self._idle) > self._workers:
+            await self._idle.pop(0)[1].close()
 
     async def close(self) -> None:
         """End all processes. A second time does nothing."""
         self._closed = True
-        workers = [*self._busy, *(worker for kept in self._idle.values() for worker in kept)]
+        workers = [*self._busy, *(worker for _, worker in self._idle)]
         self._idle.clear()
         for worker in workers:
             await worker.close()

@@ -27,7 +27,10 @@ BUSY_SECONDS = 5.0  # how long to wait for another process's transaction
 def archive_error(error: sqlite3.Error, path: Path | None) -> ArchiveError:
     """What went wrong with the file, with SQLite's own name for it (SQLITE_FULL, SQLITE_BUSY, SQLITE_CORRUPT, ...)."""
     name = getattr(error, "sqlite_errorname", None)
-    return ArchiveError(f"{path or 'the store in memory'}: {error}" + (f" ({name})" if name else ""))
+    cure = ""
+    if name == "SQLITE_CANTOPEN" and path is not None and path.exists():
+        cure = ": it was not closed; copy it with its -wal file to where it can be written, and open it there"
+    return ArchiveError(f"{path or 'the store in memory'}: {error}" + (f" ({name})" if name else "") + cure)
 
 
 def connect(path: Path | None, *, read_only: bool) -> sqlite3.Connection:
@@ -39,10 +42,7 @@ def connect(path: Path | None, *, read_only: bool) -> sqlite3.Connection:
         connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         migrate(connection)
         return connection
-    mode = "ro" if read_only else "rwc"
-    # As a URI, because a plain path cannot be opened read-only; the quoting keeps `?`, `#` and `%` in names literal.
-    uri = f"{path.absolute().as_uri()}?mode={mode}"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
+    connection = connection_to(path, reading_mode(path) if read_only else "mode=rwc")
     try:
         if read_only:
             connection.execute("PRAGMA query_only = on")
@@ -57,6 +57,26 @@ def connect(path: Path | None, *, read_only: bool) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def connection_to(path: Path, mode: str) -> sqlite3.Connection:
+    # As a URI, because a plain path cannot be opened read-only; the quoting keeps `?`, `#` and `%` in names literal.
+    uri = f"{path.absolute().as_uri()}?{mode}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
+
+
+def reading_mode(path: Path) -> str:
+    """How a file is opened by those who only read it.
+
+    SQLite keeps two files beside one that is open, `-wal` and `-shm`, and the last to close it removes them, if it may
+    write there. Where this process may not, the file is taken as one that nobody changes, unless those files say that
+    somebody has it open, or left it in the middle of something.
+    """
+    own = os.access in os.supports_effective_ids  # not on Windows
+    if all(os.access(each, os.W_OK, effective_ids=own) for each in (path, path.absolute().parent)):
+        return "mode=rw"  # nothing is written all the same: see PRAGMA query_only
+    beside = [path.with_name(path.name + end) for end in ("-wal", "-shm")]
+    return "mode=ro" if any(each.exists() for each in beside) else "mode=ro&immutable=1"
 
 
 def open_for_reading(path: StrPath) -> sqlite3.Connection:

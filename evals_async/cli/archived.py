@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+import click
+
 import evals_async
 from evals_async.archive import (
     Archive,
@@ -173,12 +175,19 @@ async def verify_file(
             async with server_of(terms, demo) as client:
                 report = await archive.verify(client, sample=sample, concurrency=terms.concurrency)
     place = manifest or file.with_name(file.name + ".manifest.json")
-    place.write_text(json.dumps(report.manifest, indent=2) + "\n")
-    show_verification(report, file, place)
+    try:
+        place.write_text(json.dumps(report.manifest, indent=2) + "\n")
+    except OSError as error:
+        if manifest is not None:
+            raise click.ClickException(f"the manifest cannot be written to {place}: {error.strerror}") from error
+        output.note(f"the manifest is not written, because {place.parent} cannot be written to: --manifest PATH")
+    else:
+        output.note(f"manifest: {place}")
+    show_verification(report, file)
     return report.exit_code
 
 
-def show_verification(report: VerifyReport, file: Path, place: Path) -> None:
+def show_verification(report: VerifyReport, file: Path) -> None:
     output.table(
         [Column("What"), Column("Checked here", right=True), Column("Compared with the server", right=True)],
         [
@@ -191,7 +200,6 @@ def show_verification(report: VerifyReport, file: Path, place: Path) -> None:
     name_some([f"{each.what}: {each.problem}" for each in report.findings], "incomplete: ")
     if report.stopped is not None:
         output.error(f"the comparison stopped: {report.stopped}")
-    output.note(f"manifest: {place}")
     output.note("complete" if report.complete else "not complete")
     output.hint(shlex.join(["evals-async", "serve", str(file)] if report.complete else ["evals-async", "export"]))
 

@@ -3,7 +3,8 @@
 It is made resumably, proved complete, and of use afterwards.
 """
 
-from evals_async.archive.archive import Archive, is_archive
+from evals_async._store.gaps import Gaps
+from evals_async.archive.archive import Archive, gaps_of, is_archive
 from evals_async.archive.convert.report import ConversionReport, Remark
 from evals_async.archive.export.estimate import Estimate
 from evals_async.archive.push import Push
@@ -23,11 +24,13 @@ __all__ = [
     "ExportProgress",
     "ExportReport",
     "Finding",
+    "Gaps",
     "Push",
     "Remark",
     "Selection",
     "Unfinished",
     "VerifyReport",
     "disk_is_full",
+    "gaps_of",
     "is_archive",
 ]

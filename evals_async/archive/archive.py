@@ -9,8 +9,9 @@ import attrs
 from evals_async._clock import SYSTEM_CLOCK, Clock
 from evals_async._store import Database, rows
 from evals_async._store.database import StrPath
+from evals_async._store.gaps import Gaps, gaps
 from evals_async.archive import reading
-from evals_async.archive.convert.convert import convert
+from evals_async.archive.convert.convert import convert, refuse_gaps
 from evals_async.archive.convert.report import ConversionReport
 from evals_async.archive.export import ledger
 from evals_async.archive.export.estimate import Estimate, estimate
@@ -34,6 +35,12 @@ async def is_archive(path: StrPath) -> bool:
             return await database.call(ledger.last_pass) is not None
     except ArchiveError:
         return False
+
+
+async def gaps_of(path: StrPath) -> Gaps:
+    """What the archive in a file lacks. Raises `ArchiveError`."""
+    async with await Database.open(path, read_only=True) as database:
+        return await database.call(gaps)
 
 
 class Archive:
@@ -158,6 +165,10 @@ class Archive:
         """The content of a file, or `None` when it is not here."""
         return await self.database.call(rows.get_content, file_id)
 
+    async def gaps(self) -> Gaps:
+        """What is missing although it was to be copied, and what was left out on purpose. Ask before you rely on it."""
+        return await self.database.call(gaps)
+
     async def summary(self) -> ArchiveSummary:
         """What is inside, in numbers."""
         return await reading.summary(self.database)
@@ -173,22 +184,29 @@ class Archive:
 
     # --- onward -------------------------------------------------------------------------------------------------------
 
-    async def convert(self, to: str, directory: StrPath, *, dry: bool = False) -> ConversionReport:
+    async def convert(
+        self, to: str, directory: StrPath, *, dry: bool = False, allow_incomplete: bool = False
+    ) -> ConversionReport:
         """Write the archive in another form into `directory`: `jsonl`, `csv`, `parquet`, `promptfoo` (results), or
         `promptfooconfig` (definitions).
 
         The report says what is the same, what is nearly the same, and what is not there; with `dry` it lists the files,
-        and nothing is written. Runs in a thread. Raises `InvalidArgument` for another name, `OSError`, `MissingExtra`.
+        and nothing is written. Runs in a thread. Raises `ArchiveError` for an archive that lacks something, see `gaps`,
+        unless `allow_incomplete`; `InvalidArgument` for another name, `OSError`, `MissingExtra`.
         """
-        return await asyncio.to_thread(convert, self.path, to, directory, dry=dry)
+        options = {"dry": dry, "allow_incomplete": allow_incomplete}
+        return await asyncio.to_thread(convert, self.path, to, directory, **options)
 
-    async def push(self, client: EvalsClient, *, runs: RunsToPush = "none") -> Push:
+    async def push(self, client: EvalsClient, *, runs: RunsToPush = "none", allow_incomplete: bool = False) -> Push:
         """Create the evals of this archive on the client's server, and of each `none`, the `newest` or `all` runs.
 
         Definitions are sent as their authors wrote them; files go along with the runs that need them. What was pushed
         before is not created again. Runs are carried out again there, at that server's price. Raises what the client
-        raises; pushed again, it goes on.
+        raises; pushed again, it goes on. Raises `ArchiveError` for an archive that lacks something (see `gaps`), unless
+        `allow_incomplete`.
         """
+        if not allow_incomplete:
+            refuse_gaps(await self.gaps(), self.path)
         push = Push(self.database, client)
         await push.everything(runs)
         return push

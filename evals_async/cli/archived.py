@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import click
 
@@ -19,7 +18,6 @@ import evals_async
 from evals_async.archive import (
     Archive,
     ArchiveSummary,
-    ConversionReport,
     ExportProgress,
     ExportReport,
     Selection,
@@ -35,7 +33,6 @@ from evals_async.server import LocalServer, sample_tree
 
 
 DEMO_RUNS = 300
-FATES = {"mapped": "green", "approximated": "yellow", "dropped": "red"}
 MOST_NAMED = 20  # things that are named one by one before they are only counted
 
 
@@ -52,9 +49,9 @@ async def server_of(terms: ConnectionOptions, demo: bool) -> AsyncGenerator[eval
             yield client
 
 
-def export_command(file: Path, selection: Selection, demo: bool) -> str:
+def export_command(file: Path, selection: Selection, demo: bool, terms: ConnectionOptions) -> str:
     """The command that goes on with an export."""
-    return shlex.join(["evals-async", "export", *again(file, selection, demo)])
+    return shlex.join(["evals-async", "export", *again(file, selection, demo), *server_words(terms)])
 
 
 def again(file: Path, selection: Selection, demo: bool) -> list[str]:
@@ -90,14 +87,16 @@ async def export_into(
                 reread=reread,
                 on_progress=lambda progress: tell(progress, update),
             )
-    show_export(report, file, export_command(file, selection, demo), demo)
+    show_export(report, file, export_command(file, selection, demo, terms), demo, terms)
     return report.exit_code
 
 
 async def estimate_for(terms: ConnectionOptions, file: Path, selection: Selection, *, demo: bool) -> int:
     """Count what an export would copy."""
     async with server_of(terms, demo) as client:
-        return await show_estimate(client, file, selection, terms.concurrency)
+        await show_estimate(client, selection, terms.concurrency)
+    output.hint(export_command(file, selection, demo, terms))
+    return 0
 
 
 def tell(progress: ExportProgress, update: output.Update) -> None:
@@ -109,7 +108,7 @@ def tell(progress: ExportProgress, update: output.Update) -> None:
     update(progress.items, max(progress.expected_items, progress.items) or None, ", ".join(words))
 
 
-async def show_estimate(client: evals_async.EvalsClient, file: Path, selection: Selection, concurrency: int) -> int:
+async def show_estimate(client: evals_async.EvalsClient, selection: Selection, concurrency: int) -> None:
     found = await estimate(client, selection, concurrency=concurrency)
     output.record(
         [
@@ -125,11 +124,9 @@ async def show_estimate(client: evals_async.EvalsClient, file: Path, selection: 
         title=f"What an export from {client.base_url} would copy",
     )
     output.note("nothing was written")
-    output.hint(shlex.join(["evals-async", "export", "--to", str(file)]))
-    return 0
 
 
-def show_export(report: ExportReport, file: Path, go_on: str, demo: bool) -> None:
+def show_export(report: ExportReport, file: Path, go_on: str, demo: bool, terms: ConnectionOptions) -> None:
     """What came of an export, and what to do next."""
     names = (("evals", "Evals"), ("runs", "Runs"), ("output_items", "Items"), ("files", "Files"))
     output.record(
@@ -153,7 +150,34 @@ def show_export(report: ExportReport, file: Path, go_on: str, demo: bool) -> Non
         output.error(f"stopped: {report.stopped}")
         output.hint(go_on)
     else:
-        output.hint(shlex.join(["evals-async", "verify", str(file), *(["--demo"] if demo else [])]))
+        flag = ["--demo"] if demo else server_words(terms)
+        output.hint(shlex.join(["evals-async", "verify", str(file), *flag]))
+
+
+# --- what an archive lacks --------------------------------------------------------------------------------------------
+
+
+async def tell_gaps(archive: Archive, file: Path, terms: ConnectionOptions, *, demo: bool = False) -> bool:
+    """Say what the archive lacks, and how to get it, before anything else is said of it; whether it is complete."""
+    found = await archive.gaps()
+    name_some(found.missing, "incomplete: ")
+    name_some(found.left_out, "note: ")
+    if not found.complete:
+        output.hint(await archive_again(archive, file, terms, demo=demo))
+    return found.complete
+
+
+async def archive_again(archive: Archive, file: Path, terms: ConnectionOptions, *, demo: bool = False) -> str:
+    """The command that exports into this archive once more: what was chosen last, from the server of these options."""
+    last = (await archive.summary()).last
+    selection = Selection() if last is None else Selection.of(last.selection)
+    return shlex.join(["evals-async", "export", *again(file, selection, demo), *server_words(terms)])
+
+
+def server_words(terms: ConnectionOptions) -> list[str]:
+    """The options that name the server."""
+    url = [] if terms.base_url is None else ["--base-url", terms.base_url]
+    return url + (["--azure"] if terms.azure else [])
 
 
 def name_some(lines: Sequence[str], before: str) -> None:
@@ -174,17 +198,24 @@ async def verify_file(
         else:
             async with server_of(terms, demo) as client:
                 report = await archive.verify(client, sample=sample, concurrency=terms.concurrency)
-    place = manifest or file.with_name(file.name + ".manifest.json")
+        again = await archive_again(archive, file, terms, demo=demo)
+    write_manifest(report, file, manifest)
+    show_verification(report, file)
+    output.hint(shlex.join(["evals-async", "serve", str(file)]) if report.complete else again)
+    return report.exit_code
+
+
+def write_manifest(report: VerifyReport, file: Path, chosen: Path | None) -> None:
+    """Write the manifest to the chosen place, or beside the archive, where that can be written to."""
+    place = chosen or file.with_name(file.name + ".manifest.json")
     try:
         place.write_text(json.dumps(report.manifest, indent=2) + "\n")
     except OSError as error:
-        if manifest is not None:
+        if chosen is not None:
             raise click.ClickException(f"the manifest cannot be written to {place}: {error.strerror}") from error
         output.note(f"the manifest is not written, because {place.parent} cannot be written to: --manifest PATH")
     else:
         output.note(f"manifest: {place}")
-    show_verification(report, file)
-    return report.exit_code
 
 
 def show_verification(report: VerifyReport, file: Path) -> None:
@@ -201,15 +232,15 @@ def show_verification(report: VerifyReport, file: Path) -> None:
     if report.stopped is not None:
         output.error(f"the comparison stopped: {report.stopped}")
     output.note("complete" if report.complete else "not complete")
-    output.hint(shlex.join(["evals-async", "serve", str(file)] if report.complete else ["evals-async", "export"]))
 
 
 # --- info and show ----------------------------------------------------------------------------------------------------
 
 
-async def info_of(file: Path) -> None:
+async def info_of(terms: ConnectionOptions, file: Path) -> None:
     """What is inside, as a record and a table."""
     async with Archive.open(file, read_only=True) as archive:
+        await tell_gaps(archive, file, terms)
         show_summary(await archive.summary(), file)
 
 
@@ -261,9 +292,10 @@ def show_summary(found: ArchiveSummary, file: Path) -> None:
     output.hint(shlex.join(["evals-async", "show", str(file)]))
 
 
-async def show_file(file: Path, run: str | None, rows: int) -> None:
+async def show_file(terms: ConnectionOptions, file: Path, run: str | None, rows: int) -> None:
     """One run of an archive, or all its runs."""
     async with Archive.open(file, read_only=True) as archive:
+        await tell_gaps(archive, file, terms)
         if run is None:
             await RUNS.show_many(archive.runs(), None)
         else:
@@ -309,36 +341,3 @@ async def show_run(archive: Archive, name: str, rows: int) -> None:
         )
     if found.pass_rate is not None:
         output.note(f"{percent(found.pass_rate)} passed")
-
-
-# --- onward -----------------------------------------------------------------------------------------------------------
-
-LOSSY = 3
-
-
-def show_conversion(report: ConversionReport) -> None:
-    """What was mapped, approximated and dropped, and why."""
-    output.table(
-        [Column("Fate", keep=True, styles=FATES), Column("What"), Column("Number", right=True), Column("Why")],
-        [(remark.fate, remark.what, number, remark.why or None) for remark, number in sorted(report.remarks.items())],
-    )
-
-
-async def push_file(
-    client: evals_async.EvalsClient, file: Path, which: Literal["none", "newest", "all"], strict: bool
-) -> int:
-    """Push, and tell what became of everything; returns the exit code."""
-    async with Archive.open(file, read_only=True) as archive:
-        push = await archive.push(client, runs=which)
-    output.table(
-        [Column("Kind"), Column("Id here", keep=True), Column("Id there", keep=True)],
-        [
-            (kind, old, new)
-            for kind, ids in (("eval", push.evals), ("run", push.runs), ("file", push.files))
-            for old, new in ids.items()
-        ],
-    )
-    output.say()
-    show_conversion(push.report)
-    output.hint("evals-async evals list")
-    return LOSSY if strict and not push.report.lossless else 0

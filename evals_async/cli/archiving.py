@@ -86,7 +86,7 @@ def export(
     from evals_async.cli.archived import estimate_for, export_command, export_into
 
     selection = Selection(evals=eval_ids, since=since, items=not no_items, files=not no_files)
-    go_on = export_command(file, selection, demo)
+    go_on = export_command(file, selection, demo, terms)
     if dry_run:
         return run(terms, estimate_for(terms, file, selection, demo=demo))
     how = {"reread": reread, "another_server": another_server}
@@ -166,7 +166,7 @@ def info(terms: ConnectionOptions, file: Path) -> None:
     """Show what is inside an archive."""
     from evals_async.cli.archived import info_of
 
-    run(terms, info_of(file))
+    run(terms, info_of(terms, file))
 
 
 @click.command(
@@ -183,4 +183,4 @@ def show(terms: ConnectionOptions, file: Path, name: str | None, rows: int) -> N
     """Show a run of an archive with its results and failures; without RUN_ID, all runs."""
     from evals_async.cli.archived import show_file
 
-    run(terms, show_file(file, name, rows))
+    run(terms, show_file(terms, file, name, rows))

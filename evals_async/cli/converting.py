@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 import click
 
-from evals_async.cli import output
 from evals_async.cli.groups import ConnectionOptions, examples, global_options, pass_terms
-from evals_async.cli.service import run_with_client
-from evals_async.cli.text import plural
+from evals_async.cli.service import run, run_with_client
 
 
 Format: TypeAlias = Literal["jsonl", "csv", "parquet", "promptfoo", "promptfooconfig"]
 Which: TypeAlias = Literal["none", "newest", "all"]
 
-LOSSY = 3
-DISK_FULL = 4
-
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
 dry_option = click.option("--dry-run", "--dry", "dry", is_flag=True, help="List the files only; nothing is written.")
+allow_option = click.option(
+    "--allow-incomplete", is_flag=True, help="Go on although the archive lacks something; what, is told first."
+)
 strict_option = click.option("--strict", is_flag=True, help="Exit code 3 if anything is approximated or dropped.")
 
 
@@ -37,44 +34,29 @@ strict_option = click.option("--strict", is_flag=True, help="Exit code 3 if anyt
 @click.option("--to", "form", required=True, type=click.Choice(get_args(Format)), help="Tables, or promptfoo's forms.")
 @click.option("--out", "directory", required=True, type=DIRECTORY, help="Where to write; made if missing.")
 @dry_option
+@allow_option
 @strict_option
 @global_options(hidden=True)
 @pass_terms
-def convert(terms: ConnectionOptions, file: Path, form: Format, directory: Path, dry: bool, strict: bool) -> int:
+def convert(
+    terms: ConnectionOptions,
+    file: Path,
+    form: Format,
+    directory: Path,
+    dry: bool,
+    allow_incomplete: bool,
+    strict: bool,
+) -> int:
     """Write an archive in another form: tables, or what promptfoo reads.
 
     jsonl, csv and parquet are tables of evals, runs, items, results and files; parquet is a partitioned directory that
     DuckDB, Spark, Dask and Polars read, and needs the extra "arrow". promptfoo is for `promptfoo import`,
     promptfooconfig for `promptfoo eval`. What is mapped, approximated and dropped is reported, with reasons.
     """
-    from evals_async.archive.convert.convert import convert as convert_file
-    from evals_async.cli.archived import show_conversion
+    from evals_async.cli.onward import convert_file
 
-    try:
-        report = convert_file(file, form, directory, dry=dry)
-    except OSError as error:
-        return not_written(error, file, form, directory)
-    show_conversion(report)
-    if dry:
-        for path in report.written:
-            output.say(str(path))
-    number = plural(len(report.written), "file")
-    output.note(f"{number} would be written" if dry else f"{number} written to {directory}")
-    return LOSSY if strict and not report.lossless else 0
-
-
-def not_written(error: OSError, file: Path, form: str, directory: Path) -> int:
-    """Tell why a file could not be written, and what to do; returns the exit code."""
-    from evals_async.archive import disk_is_full
-
-    again = shlex.join(["evals-async", "convert", str(file), "--to", form, "--out", str(directory)])
-    if disk_is_full(error):
-        output.error(f"the disk is full: {error}")
-        output.hint(f"make room, then: {again}")
-        return DISK_FULL
-    output.error(f"cannot write to {directory}: {error.strerror or error}")
-    output.hint("choose another directory: --out DIRECTORY")
-    return 1
+    flags = {"dry": dry, "strict": strict, "allow_incomplete": allow_incomplete}
+    return run(terms, convert_file(terms, file, form, directory, **flags))
 
 
 @click.command(
@@ -92,14 +74,16 @@ def not_written(error: OSError, file: Path, form: str, directory: Path) -> int:
     show_default=True,
     help="Which runs to create as well; they are carried out again, at that server's price.",
 )
+@allow_option
 @strict_option
 @global_options(hidden=True)
 @pass_terms
-def push(terms: ConnectionOptions, file: Path, which: Which, strict: bool) -> int:
+def push(terms: ConnectionOptions, file: Path, which: Which, allow_incomplete: bool, strict: bool) -> int:
     """Create the evals of an archive on the server that the options and the environment name.
 
     The server's wrapping of schemas and its ids are undone. What was pushed before is not created again.
     """
-    from evals_async.cli.archived import push_file
+    from evals_async.cli.onward import push_file
 
-    return run_with_client(terms, lambda client: push_file(client, file, which, strict))
+    flags = {"strict": strict, "allow_incomplete": allow_incomplete}
+    return run_with_client(terms, lambda client: push_file(terms, client, file, which, **flags))

@@ -82,7 +82,7 @@ def serve(
         output.note(f"{file} is new: it is made now")
     keep = not writable and not sample  # what was exported
     try:
-        run(terms, serve_until_stopped(file, host, port, allowed, read_only, keep, sample))
+        run(terms, serve_until_stopped(terms, file, host, port, allowed, read_only, keep, sample))
     except KeyboardInterrupt:  # where the loop takes no signals (Windows)
         pass
     except OSError as error:
@@ -96,15 +96,26 @@ def serve(
 
 
 async def serve_until_stopped(
-    file: Path | None, host: str, port: int, allowed: tuple[str, ...], read_only: bool, keep: bool, sample: bool
+    terms: ConnectionOptions,
+    file: Path | None,
+    host: str,
+    port: int,
+    allowed: tuple[str, ...],
+    read_only: bool,
+    keep: bool,
+    sample: bool,
 ) -> None:
     import asyncio
 
-    from evals_async.archive import is_archive
+    from evals_async.archive import Archive, is_archive
     from evals_async.archive.export.lock import WriterLock
+    from evals_async.cli.archived import tell_gaps
     from evals_async.server import LocalServer, sample_tree
 
     archived = file is not None and await is_archive(file)
+    if file is not None and archived:
+        async with Archive.open(file, read_only=True) as archive:
+            await tell_gaps(archive, file, terms)
     read_only = read_only or (keep and archived)
     stop = asyncio.Event()
     catch_signals(asyncio.get_running_loop(), stop)

@@ -46,8 +46,10 @@ class Problem(Exception):
         param: str | None = None,
         code: str | None = None,
         type: str = "invalid_request_error",
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> None:
         super().__init__(message)
+        self.headers = headers
         self.status = status
         self.message = message
         self.param = param
@@ -56,7 +58,8 @@ class Problem(Exception):
 
     def answer(self) -> Answer:
         """The answer that tells of it."""
-        return error_answer(self.status, self.message, type=self.type, param=self.param, code=self.code)
+        made = error_answer(self.status, self.message, type=self.type, param=self.param, code=self.code)
+        return attrs.evolve(made, headers=self.headers)
 
 
 def error_answer(
@@ -70,6 +73,12 @@ def not_found(thing: str, id: str) -> Problem:
     """There is no such eval, run or output item."""
     param = {"eval": "eval_id", "run": "run_id", "output item": "output_item_id"}[thing]
     return Problem(404, f"No such {thing}: {id}", param=param, code="not_found")
+
+
+def incomplete(why: str) -> Problem:
+    """The listing is not whole in this archive: an answer would look like all there is."""
+    words = f"This listing is not whole in the archive that is served: {why}"
+    return Problem(409, words, code="incomplete_archive", headers={"x-should-retry": "false"})
 
 
 def no_such_file(id: str, *, status: int = 404, param: str = "id") -> Problem:

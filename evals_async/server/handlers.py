@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from evals_async._json import JSONObject
 from evals_async._store import Kind, Row, UnknownCursor, rows
+from evals_async._store.gaps import Gaps, gap_of
 from evals_async.server import checks
-from evals_async.server.answers import Answer, Problem, list_answer, no_such_file, not_found
+from evals_async.server.answers import Answer, Problem, incomplete, list_answer, no_such_file, not_found
 from evals_async.server.execution.source import row_source
 from evals_async.server.runs import stored_object
 from evals_async.server.service import RequestContext, Service
@@ -37,6 +38,8 @@ async def listing(
         checks.choice(call.query, "order_by", ("created_at", "updated_at")) if kind == "evals" else None
     ) or "created_at"
     after = call.query.get("after") or None
+    if service.gaps != Gaps() and (why := await service.database.call(gap_of, kind, parents)) is not None:
+        raise incomplete(why)
     try:
         page = await service.database.call(
             rows.page,

@@ -20,6 +20,7 @@ from evals_async._clock import SYSTEM_CLOCK, Clock
 from evals_async._json import JSONObject
 from evals_async._store import Connection, Database, Row, rows
 from evals_async._store.database import StrPath
+from evals_async._store.gaps import gaps
 from evals_async.server.answers import Answer, Problem, error_answer
 from evals_async.server.faults import Fault, FaultPlan
 from evals_async.server.guard import LOOPBACK, check_key, check_origin
@@ -119,6 +120,7 @@ class LocalServer:
         self.requests: deque[SeenRequest] = deque(maxlen=remembered)
         self.request_count: int = 0
         self._service: Service | None = None
+        self._told: Mapping[str, str] = {}
         self._runner: web.ServerRunner | None = None
 
     def __repr__(self) -> str:
@@ -156,6 +158,7 @@ class LocalServer:
         database = await Database.open(self._store, read_only=read_only, inline=self._store is None or read_only)
         try:
             ids = Ids(self._clock, await database.call(rows.count_all))
+            found = await database.call(gaps)
             runs = RunLifecycle(
                 database, self._clock, ids, queued_seconds=self._queued_seconds, running_seconds=self._running_seconds
             )
@@ -166,8 +169,15 @@ class LocalServer:
             await web.TCPSite(self._runner, self._host, self.port).start()
             self.port = self._runner.addresses[0][1]
             self._service = Service(
-                database=database, clock=self._clock, ids=ids, runs=runs, limits=self._limits, base_url=self.base_url
+                database=database,
+                clock=self._clock,
+                ids=ids,
+                runs=runs,
+                limits=self._limits,
+                base_url=self.base_url,
+                gaps=found,
             )
+            self._told = {"x-archive-incomplete": "; ".join(found.missing)} if found.missing else {}
         except BaseException:
             await self._stop_listening()
             await database.close()
@@ -250,6 +260,7 @@ class LocalServer:
             answer = error_answer(500, "The server had an error while processing your request.", type="server_error")
         headers = {
             **answer.headers,
+            **self._told,
             "x-request-id": request_id,
             "openai-version": "2020-10-01",
             "openai-processing-ms": str(round((time.monotonic() - began) * 1000)),

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from evals_async._clock import Clock
 from evals_async._store import Database
+from evals_async._store.gaps import Gaps
 from evals_async.server.answers import Problem
 from evals_async.server.runs import RunLifecycle
 from evals_async.server.shapes import Ids
@@ -33,6 +34,7 @@ class Service:
     runs: RunLifecycle
     limits: Limits
     base_url: str
+    gaps: Gaps
 
 
 @attrs.frozen

@@ -5,11 +5,12 @@ from functools import partial
 from pathlib import Path
 
 from evals_async._store.database import StrPath
+from evals_async._store.gaps import Gaps, gaps
 from evals_async.archive.convert.flat import to_tables
 from evals_async.archive.convert.promptfoo import to_promptfoo
 from evals_async.archive.convert.promptfooconfig import to_promptfooconfig
 from evals_async.archive.convert.report import ArchiveReader, ConversionReport, Output
-from evals_async.errors import InvalidArgument
+from evals_async.errors import ArchiveError, InvalidArgument
 
 
 FORMATS: Mapping[str, Callable[[ArchiveReader, Output], None]] = {
@@ -22,17 +23,31 @@ FORMATS: Mapping[str, Callable[[ArchiveReader, Output], None]] = {
 """What an archive can be converted to: tables, promptfoo's results, promptfoo's configurations."""
 
 
-def convert(path: StrPath, to: str, directory: StrPath, *, dry: bool = False) -> ConversionReport:
+def refuse_gaps(found: Gaps, path: StrPath) -> None:
+    """Raise `ArchiveError` for an archive that lacks something."""
+    if not found.complete:
+        raise ArchiveError(
+            f"{path} is incomplete: {'; '.join(found.missing)}. Export again, or go on with what is there: "
+            "allow_incomplete=True, on the command line --allow-incomplete"
+        )
+
+
+def convert(
+    path: StrPath, to: str, directory: StrPath, *, dry: bool = False, allow_incomplete: bool = False
+) -> ConversionReport:
     """Write what `FORMATS` names into `directory`, which is made. The archive stays as it is. With `dry` nothing is
     written, and the report lists what would be.
 
-    Raises `InvalidArgument` for another name, `ArchiveError`, `OSError`, and `MissingExtra`.
+    Raises `InvalidArgument` for another name, `ArchiveError`, also for one that is incomplete unless
+    `allow_incomplete`, `OSError`, and `MissingExtra`.
     """
     if to not in FORMATS:
         raise InvalidArgument(f"there is no conversion to {to!r}; there are: {', '.join(FORMATS)}")
     report = ConversionReport()
     out = Output(Path(directory), report, dry=dry)
     with ArchiveReader(path) as source, source.snapshot():
+        if not allow_incomplete:
+            refuse_gaps(gaps(source.connection), path)
         FORMATS[to](source, out)
     if not dry:
         out.directory.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,103 @@
+"""What `convert` and `push` do once their options are read, and how they tell it.
+
+Imported by a command when it runs: it brings the whole SDK along, which `--help` need not wait for.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Literal
+
+import evals_async
+from evals_async.archive import Archive, ConversionReport, disk_is_full
+from evals_async.archive.values import DISK_FULL, INCOMPLETE
+from evals_async.cli import output
+from evals_async.cli.archived import server_words, tell_gaps
+from evals_async.cli.groups import ConnectionOptions
+from evals_async.cli.text import Column, plural
+
+
+FATES = {"mapped": "green", "approximated": "yellow", "dropped": "red"}
+LOSSY = 3
+
+
+async def may_go_on(
+    archive: Archive, file: Path, terms: ConnectionOptions, allow_incomplete: bool, command: list[str]
+) -> bool:
+    """Say what the archive lacks; where it lacks something, whether that was allowed, and how to allow it."""
+    if await tell_gaps(archive, file, terms) or allow_incomplete:
+        return True
+    output.error(f"{file} is incomplete")
+    output.hint(shlex.join(["evals-async", *command, "--allow-incomplete"]))
+    return False
+
+
+async def convert_file(
+    terms: ConnectionOptions, file: Path, form: str, directory: Path, *, dry: bool, strict: bool, allow_incomplete: bool
+) -> int:
+    """Convert, and tell what became of everything; returns the exit code."""
+    command = ["convert", str(file), "--to", form, "--out", str(directory)]
+    async with Archive.open(file, read_only=True) as archive:
+        if not await may_go_on(archive, file, terms, allow_incomplete, command):
+            return INCOMPLETE
+        try:
+            report = await archive.convert(form, directory, dry=dry, allow_incomplete=True)
+        except OSError as error:
+            return not_written(error, directory, shlex.join(["evals-async", *command]))
+    show_conversion(report)
+    if dry:
+        for path in report.written:
+            output.say(str(path))
+    number = plural(len(report.written), "file")
+    output.note(f"{number} would be written" if dry else f"{number} written to {directory}")
+    return LOSSY if strict and not report.lossless else 0
+
+
+def not_written(error: OSError, directory: Path, again: str) -> int:
+    """Tell why a file could not be written, and what to do; returns the exit code."""
+    if disk_is_full(error):
+        output.error(f"the disk is full: {error}")
+        output.hint(f"make room, then: {again}")
+        return DISK_FULL
+    output.error(f"cannot write to {directory}: {error.strerror or error}")
+    output.hint("choose another directory: --out DIRECTORY")
+    return 1
+
+
+def show_conversion(report: ConversionReport) -> None:
+    """What was mapped, approximated and dropped, and why."""
+    output.table(
+        [Column("Fate", keep=True, styles=FATES), Column("What"), Column("Number", right=True), Column("Why")],
+        [(remark.fate, remark.what, number, remark.why or None) for remark, number in sorted(report.remarks.items())],
+    )
+
+
+async def push_file(
+    terms: ConnectionOptions,
+    client: evals_async.EvalsClient,
+    file: Path,
+    which: Literal["none", "newest", "all"],
+    *,
+    strict: bool,
+    allow_incomplete: bool,
+) -> int:
+    """Push, and tell what became of everything; returns the exit code."""
+    server = server_words(terms)
+    async with Archive.open(file, read_only=True) as archive:
+        command = ["push", str(file), "--runs", which, *server]
+        if not await may_go_on(archive, file, ConnectionOptions(), allow_incomplete, command):
+            return INCOMPLETE
+        push = await archive.push(client, runs=which, allow_incomplete=True)
+    output.table(
+        [Column("Kind"), Column("Id here", keep=True), Column("Id there", keep=True)],
+        [
+            (kind, old, new)
+            for kind, ids in (("eval", push.evals), ("run", push.runs), ("file", push.files))
+            for old, new in ids.items()
+        ],
+    )
+    output.say()
+    show_conversion(push.report)
+    output.hint(shlex.join(["evals-async", "evals", "list", *server]))
+    return LOSSY if strict and not push.report.lossless else 0

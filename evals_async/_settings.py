@@ -85,12 +85,16 @@ def from_environment(
     url = given(base_url, environ, "OPENAI_BASE_URL")
     if url is None:
         url = OPENAI_BASE_URL
-    named = given(organization, environ, "OPENAI_ORG_ID"), given(project, environ, "OPENAI_PROJECT_ID")
+    organization, project = given(organization, environ, "OPENAI_ORG_ID"), given(project, environ, "OPENAI_PROJECT_ID")
+    named = ((organization, "organization (OPENAI_ORG_ID)"), (project, "project (OPENAI_PROJECT_ID)"))
+    for value, shown in named:
+        if value and (fault := value_fault(value, shown)) is not None:
+            raise ConfigurationError(fault)
     return Settings(
         base_url=checked_url(url, "base_url (OPENAI_BASE_URL)", allow_http=allow_http),
         api_key=secret_or_none(given(api_key, environ, "OPENAI_API_KEY")),
-        organization=checked_header(named[0], "organization (OPENAI_ORG_ID)") if named[0] else None,
-        project=checked_header(named[1], "project (OPENAI_PROJECT_ID)") if named[1] else None,
+        organization=organization or None,
+        project=project or None,
         webhook_secret=secret_or_none(given(webhook_secret, environ, "OPENAI_WEBHOOK_SECRET")),
     )
 
@@ -138,21 +142,28 @@ def secret_or_none(value: str | None) -> Secret | None:
     return None if value is None else Secret(value)
 
 
-def checked_header(value: object, name: str) -> str:
-    """A value that may stand in an HTTP header (RFC 9110, 5.5)."""
+def value_fault(value: object, shown: str) -> str | None:
+    """Why that value cannot stand in an HTTP header (RFC 9110, 5.5), in words that do not hold it."""
     if not isinstance(value, str):
-        raise ConfigurationError(f"{name} must be a str, not {type(value).__name__}")
+        return f"{shown} must be a str, not {type(value).__name__}"
     if not (value.isascii() and value.isprintable()) or value != value.strip():
-        raise ConfigurationError(f"{name} cannot be sent in a header: only printable ASCII, no spaces around it")
-    return value
+        return f"{shown} cannot be sent in a header: only printable ASCII, no spaces around it"
+    return None
+
+
+def header_fault(name: str, value: object) -> str | None:
+    """Why that header cannot be sent (RFC 9110, 5.1 and 5.5); `None` if it can."""
+    if not HEADER_NAME.fullmatch(name):
+        return f"the header {name!a:.40} cannot be sent: no name of a header"
+    return value_fault(value, f"the header {name:.60}")
 
 
 def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Headers that can be sent. Raises `ConfigurationError`, naming the one that cannot."""
-    for name in headers:
-        if not HEADER_NAME.fullmatch(name):
-            raise ConfigurationError(f"{name!a:.60} is no name of a header")
-    return {name: checked_header(value, f"the header {name:.60}") for name, value in headers.items()}
+    for name, value in headers.items():
+        if (fault := header_fault(name, value)) is not None:
+            raise ConfigurationError(fault)
+    return dict(headers)
 
 
 def checked_url(url: object, shown: str, *, allow_http: bool) -> str:

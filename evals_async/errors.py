@@ -9,7 +9,7 @@
     │  ├─ WrongLoop                from a second event loop or thread
     │  └─ ForkedClient             in a child process, after fork()
     ├─ RequestError                one request failed: .method .path .request_id .attempts .elapsed .history .note
-    │  │                           .maybe_executed
+    │  │                           .maybe_executed .transient
     │  ├─ ApiError                 the server answered with an error: .status .code .type .param .message
     │  │                           .retry_after .body
     │  │  ├─ BadRequest 400        ├─ Unauthenticated 401   ├─ PermissionDenied 403   ├─ NotFound 404
@@ -51,6 +51,7 @@ import attrs
 K = TypeVar("K")
 V = TypeVar("V")
 
+TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})  # 52x: Cloudflare
 SHOWN_OF_A_MESSAGE = 200  # characters of a server's message that go into str(error); the whole is in .message and .body
 
 
@@ -139,6 +140,11 @@ class RequestError(EvalsError):
         super().__init__(message)
         self.message = message
 
+    @property
+    def transient(self) -> bool:
+        """Whether time may cure it: the same request may succeed later. Retries, waits and exports go by this."""
+        return False
+
     def about(self, method: str, path: str, request_id: str | None = None) -> Self:
         """This error, told which request it is about; what is known already stays."""
         self.method = self.method or method
@@ -194,6 +200,10 @@ class ApiError(RequestError):
         self.body = body
 
     @property
+    def transient(self) -> bool:
+        return self.status in TRANSIENT_STATUSES
+
+    @property
     def headline(self) -> str:
         return f"{self.status} {self.code or self.type or type(self).__name__}"
 
@@ -229,13 +239,21 @@ class RateLimited(ApiError):
 class QuotaExceeded(RateLimited):
     """429 of the kind that waiting does not cure (insufficient_quota, billing). Never sent again."""
 
+    @property
+    def transient(self) -> bool:
+        return False
+
 
 class ServerError(ApiError):
     """5xx, or 408 and 425: the server's trouble."""
 
 
 class TransportError(RequestError):
-    """No whole answer came."""
+    """No whole response came."""
+
+    @property
+    def transient(self) -> bool:
+        return True
 
 
 class ConnectFailed(TransportError):
@@ -251,6 +269,10 @@ class ConnectFailed(TransportError):
 
 class TlsError(ConnectFailed):
     """The certificate or the TLS handshake was refused."""
+
+    @property
+    def transient(self) -> bool:
+        return False
 
 
 class ConnectionDropped(TransportError):
@@ -291,6 +313,10 @@ class DecodeError(ResponseError):
         self.got = got
         self.body = body
 
+    @property
+    def transient(self) -> bool:
+        return True  # a proxy's page, a body that was cut: the next one may be whole
+
 
 class ResponseMismatch(ResponseError):
     """The answer belongs to another request: `asked` is the id asked for, `got` the id that came."""
@@ -299,6 +325,10 @@ class ResponseMismatch(ResponseError):
         super().__init__(message)
         self.asked = asked
         self.got = got
+
+    @property
+    def transient(self) -> bool:
+        return True
 
 
 class BodyTooLarge(ResponseError):

@@ -3,7 +3,7 @@
 import pytest
 import soak
 
-from evals_async._transport.policy import RETRIES
+from evals_async._transport.retry import RETRIES
 from evals_async.resources._caller import Identity
 
 

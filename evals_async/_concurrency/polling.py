@@ -27,16 +27,7 @@ from evals_async._concurrency.fanout import (
     ProgressCounter,
     checked_concurrency,
 )
-from evals_async.errors import (
-    ApiError,
-    InvalidArgument,
-    QuotaExceeded,
-    RateLimited,
-    ServerError,
-    TlsError,
-    TransportError,
-    WaitTimeout,
-)
+from evals_async.errors import ApiError, InvalidArgument, RequestError, WaitTimeout
 
 
 K = TypeVar("K")
@@ -110,13 +101,9 @@ class Rules(Generic[T]):
     delay_of: DelayOf[T] | None
 
 
-def passing(error: Exception) -> bool:
-    """Whether time may cure the error: a throttle, trouble of the server or of the network. Not a quota, not a
-    certificate.
-    """
-    return isinstance(error, RateLimited | ServerError | TransportError) and not isinstance(
-        error, QuotaExceeded | TlsError
-    )
+def may_pass(error: Exception) -> bool:
+    """Whether a wait goes on after the error, because time may cure it."""
+    return isinstance(error, RequestError) and error.transient
 
 
 class PollState(Generic[T]):
@@ -150,7 +137,7 @@ class PollState(Generic[T]):
                 rules.on_poll(self.value)
             if rules.done(self.value):
                 return None
-        elif self.failures > rules.pace.patience or not passing(self.failure):
+        elif self.failures > rules.pace.patience or not may_pass(self.failure):
             raise self.failure
         return self.pause()
 

@@ -1,20 +1,18 @@
-"""Bytes and headers: one HTTP exchange, and everything that makes it reliable. No models, and neither aiohttp nor
-tenacity at import.
+"""Bytes and headers: sends one HTTP request, and everything that makes it reliable. No models here, and neither aiohttp
+nor tenacity at import.
 
-Lines above are lower: a module imports from those above it.
+A module imports from those above it:
 
-    exchange     Request and Response, as plain values
+    messages     Request and Response, as plain values
     auth         keys and tokens, and the headers that hold them
-    trip         what is known of one attempt
     delays       how long a server asks to wait
-    failures     what a failed answer means
-    policy       the numbers of sending again, and the table
-    retry        whether one call tries again, and when; the only doorway to tenacity
-    limits       the gate that all calls share
-    connection   the only doorway to aiohttp's client
-    transport    the session's life, one attempt
-    call         the notes of one call
-    pipeline     the onion
+    failures     what an error status means
+    retry        timeouts, retry policy, the table of failures, the retries of one call; tenacity
+    limiter      the rate limiter that all calls share
+    state        what is known of one call, and of one attempt
+    connection   what is built on aiohttp's classes; imported when the first session is opened
+    transport    one attempt over a session, and the session's life
+    pipeline     one call: limiter, credentials, transport, judgement, retries
 """
 
 from evals_async._transport.auth import (
@@ -29,14 +27,13 @@ from evals_async._transport.auth import (
     StaticKey,
     TokenProvider,
 )
-from evals_async._transport.call import Read
 from evals_async._transport.delays import Allowance, RateLimits, server_delay
 from evals_async._transport.failures import error_for
 from evals_async._transport.limiter import AdaptiveLimiter, Statistics
 from evals_async._transport.messages import Kind, Method, Request, Response, Sink, Upload
 from evals_async._transport.pipeline import Pipeline, Resolve
-from evals_async._transport.policy import RetryPolicy, Timeouts
-from evals_async._transport.retry import Budget
+from evals_async._transport.retry import Budget, RetryPolicy, Timeouts
+from evals_async._transport.state import Read
 from evals_async._transport.transport import Transport
 
 

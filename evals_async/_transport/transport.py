@@ -1,26 +1,37 @@
-"""One attempt of a request over a real connection: `Transport`. The session's life is here, aiohttp in `connection`.
+"""One attempt of a request over a real connection: `Transport`, which holds the session. Nothing here judges a status,
+retries, or waits for the limiter.
 
-Nothing here judges a status, retries or waits for a turn.
+aiohttp is imported when the session is opened, because that takes longer than to import the rest of the package. What
+is built on its classes is in `connection`. No object of aiohttp leaves: its errors hold the headers, and so the key.
 """
 
 import asyncio
+import io
 import os
 import warnings
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
-from evals_async._transport.attempt import AttemptState
-from evals_async._transport.messages import Request, Response
-from evals_async.errors import ClientClosed, ConfigurationError, ForkedClient, WrongLoop
+from evals_async._transport.messages import NO_HEADERS, USUAL, Request, Response, Upload
+from evals_async._transport.state import CURRENT_ATTEMPT, AttemptState, Query
+from evals_async.errors import BodyTooLarge, ClientClosed, ConfigurationError, ForkedClient, WrongLoop
 
 
 if TYPE_CHECKING:
     import ssl as tls
 
     import aiohttp
+    import yarl
+    from multidict import CIMultiDict
 
 MAX_BODY = 32 * 1024 * 1024
+LARGE_BODY = 1024 * 1024  # bytes
+ERROR_BODY = 64 * 1024  # bytes that are read of an error's body
+ERROR_BODY_TIME = 2.0  # seconds that an error's body may take: the status is known already
+SLICE = 1024 * 1024  # bytes of a body after which other tasks run
+
+UNTYPED = ("Content-Type",)  # aiohttp would say application/octet-stream of a POST without a body
 
 KEPT: set[object] = set()
 """Our open sessions, kept from the collector until their transport lets go of them.
@@ -30,39 +41,16 @@ child's copies stay here for good, because to close them would end the parent's 
 """
 
 
-class Line(Protocol):
-    """An open session, as `connection` makes it."""
-
-    owned: bool
-
-    @property
-    def closed(self) -> bool: ...
-
-    def send(
-        self,
-        request: Request,
-        headers: Mapping[str, str],
-        query: Sequence[tuple[str, str]],
-        *,
-        connect: float | None,
-        silence: float | None,
-        trip: AttemptState,
-    ) -> Coroutine[Any, Any, Response]: ...
-
-    async def close(self) -> None: ...
-
-    def abandon(self) -> None: ...
-
-
 class Transport:
     """Sends requests to one base URL over a pool of connections, and bounds what comes back.
 
     The session is opened by the first request, in the loop that runs then, and belongs to it. `session` is the caller's
     own: it is never closed here, and its connector, cookies and settings are its owner's business. What lives in our
-    connector is then missing: the guard against answers that nobody asked for, and the knowledge that a request surely
-    did not leave. `connections` is how many there are at once; the caller's session may allow fewer. `proxy` is a
-    proxy's URL; `trust_env` takes it from the environment, and never reads netrc. `max_body` bounds decoded bytes.
-    `owner` is the name of what a user would have to close, for the warning when nobody did.
+    connector is then missing: the guard against responses that nobody asked for, and the knowledge that a request
+    surely did not leave. `connections` is how many there are at once; the caller's session may allow fewer. `proxy` is
+    a proxy's URL; `trust_env` takes it from the environment, and never reads netrc. `max_body` bounds decoded bytes.
+    `owner` is the name of what a user would have to close, for the warning when nobody did. `calls` are the tasks of
+    all calls under way, which `close` ends.
     """
 
     def __init__(
@@ -93,86 +81,230 @@ class Transport:
         self.ssl = ssl
         self.clock = clock
         self.owner = owner
+        self.owned = session is None
         self.closed = False
-        self.line: Line | None = None
+        self.calls: set[asyncio.Task[object]] = set()
+        self.session: aiohttp.ClientSession | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.pid = 0
+        self.base: yarl.URL  # made when the session is opened
+        self.prefix = ""
+        self.base_options: dict[str, Any] = {}
+        self.latest_headers: tuple[Mapping[str, str], CIMultiDict[str]] | None = None
+        self.latest_options: tuple[tuple[float | None, float | None], dict[str, Any]] | None = None
 
-    def check(self) -> Line:
+    def check(self) -> "aiohttp.ClientSession":
         """The open session. Raises `ClientClosed`, `ForkedClient` or `WrongLoop` where it cannot be used."""
         if self.closed:
             raise ClientClosed("this client is closed; make a new one")
-        line = self.line
-        if line is None:
+        session = self.session
+        if session is None:
             return self.open()
         if os.getpid() != self.pid:
             raise ForkedClient("the process was forked after this client was used; make a client in the child")
         if asyncio.get_running_loop() is not self.loop:
             raise WrongLoop("this client was first used in another event loop; make one client per loop, inside it")
-        return line
+        return session
 
-    def open(self) -> Line:
+    def open(self) -> "aiohttp.ClientSession":
+        import yarl
+
         from evals_async._transport import connection  # here, because it imports aiohttp
 
         self.loop = asyncio.get_running_loop()
         self.pid = os.getpid()
-        session = self.callers_session
+        self.base = yarl.URL(self.base_url)
+        self.prefix = self.base.raw_path.rstrip("/")
+        self.base_options = {"allow_redirects": False}
         proxy = self.proxy
         if proxy is None and self.trust_env:
             proxy = connection.environment_proxy(self.base_url)
-        line = connection.Exchange(
-            session
-            or connection.open_session(connections=self.connections, ssl=self.ssl, trace_configs=self.trace_configs),
-            owned=session is None,
-            base_url=self.base_url,
-            proxy=proxy,
-            max_body=self.max_body,
-            clock=self.clock,
-        )
-        if line.owned:
-            KEPT.add(line)
-        self.line = line
-        return line
+        if proxy is not None:
+            self.base_options["proxy"] = proxy
+        session = self.callers_session
+        if session is None:
+            session = connection.open_session(
+                connections=self.connections, ssl=self.ssl, trace_configs=self.trace_configs
+            )
+            KEPT.add(session)
+        else:
+            self.base_options |= connection.options_over(session)
+        self.session = session
+        return session
 
-    def send(
+    async def send(
         self,
         request: Request,
         headers: Mapping[str, str],
-        query: Sequence[tuple[str, str]] = (),
+        query: Query = (),
         *,
-        trip: AttemptState,
+        attempt: AttemptState,
         connect: float | None = None,
         silence: float | None = None,
-    ) -> Coroutine[Any, Any, Response]:
-        """The answer to one attempt, whatever its status, redirects aside.
+    ) -> Response:
+        """The response to one attempt, whatever its status, redirects aside.
 
         `headers` are sent as they are; `query` comes on top of the base URL's. `connect` bounds the connecting and
         `silence` the time between two reads, in seconds; the whole is bounded by who calls. Raises `TransportError`s
-        and `ResponseError`s, the errors of `check`, and what a sink raises.
+        and `ResponseError`s, the errors of `check`, and what a sink or the opening of an upload's file raises.
         """
-        line = self.line or self.check()
-        if not line.owned and line.closed:
+        session = self.session or self.check()
+        if not self.owned and session.closed:
             raise ClientClosed("the session of this client is closed")
-        return line.send(request, headers, query, connect=connect, silence=silence, trip=trip)
+        data, file = payload_of(request, headers)
+        options: dict[str, Any] = self.options_for(connect, silence)
+        if data is not None:
+            options = {**options, "data": data}
+        elif request.method == "POST":
+            options = {**options, "skip_auto_headers": UNTYPED}
+        token = CURRENT_ATTEMPT.set(attempt)
+        attempt.sent = True  # to be assumed, until our connector knows better
+        try:
+            response = await session.request(
+                request.method, self.url(request.path, query), headers=self.fields_of(headers), **options
+            )
+            try:
+                return await self.read(request, response, attempt)
+            finally:
+                # A body that was read to its end has given the connection back; any other takes it along.
+                if response.connection is not None:
+                    response.close()
+        except asyncio.CancelledError as cancelled:
+            # The same one, without aiohttp's frames: their variables hold the headers.
+            raise cancelled.with_traceback(None)  # noqa: B904
+        except Exception as error:  # what is not known there is raised as it is
+            from evals_async._transport import connection
+
+            failure = connection.failure_of(error)
+            if failure is None:
+                raise
+        finally:
+            CURRENT_ATTEMPT.reset(token)
+            if file is not None:
+                file.close()
+        # Outside the except block and without its traceback, so that nothing of aiohttp hangs on it.
+        raise failure.with_traceback(None)
+
+    async def read(self, request: Request, response: "aiohttp.ClientResponse", attempt: AttemptState) -> Response:
+        """The response with its body; of an error's body only the beginning."""
+        content, status = response.content, response.status
+        if status >= 400:
+            body = await self.error_body(content, attempt)
+        elif status >= 300:
+            from evals_async._transport import connection
+
+            raise connection.redirect(status, response.headers.get("Location", ""))
+        elif request.sink is not None:
+            from evals_async._transport import connection
+
+            await connection.pour(content, request.sink, attempt)
+            body = b""
+        elif content.is_eof():
+            # All of it came with its headers, as small ones do: there is nothing to wait for.
+            body = self.bounded(content.read_nowait(), attempt)
+        else:
+            body = await self.body(content, attempt)
+        return Response(status, response.headers, body)
+
+    async def body(self, content: "aiohttp.StreamReader", attempt: AttemptState) -> bytes:
+        chunks: list[bytes] = []
+        pause_at = SLICE
+        while chunk := await content.readany():
+            chunks.append(self.bounded(chunk, attempt))
+            if content.at_eof():
+                break
+            if attempt.received >= pause_at:
+                # Bytes that are there, or only need be decompressed, are not waited for: other tasks would not run.
+                pause_at = attempt.received + SLICE
+                await asyncio.sleep(0)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def bounded(self, chunk: bytes, attempt: AttemptState) -> bytes:
+        """The same bytes, if all that came until now is not too much."""
+        attempt.received += len(chunk)
+        if attempt.received > self.max_body:
+            raise BodyTooLarge(f"the body is larger than {self.max_body} bytes", limit=self.max_body)
+        return chunk
+
+    async def error_body(self, content: "aiohttp.StreamReader", attempt: AttemptState) -> bytes:
+        """The beginning of an error's body: what comes of it soon. The status matters more than the rest of it."""
+        from evals_async._transport import connection
+
+        received = bytearray()
+        left = attempt.ends - self.clock.monotonic()
+        try:
+            with self.clock.timeout(min(ERROR_BODY_TIME, left / 2)):
+                while len(received) < ERROR_BODY and (chunk := await content.readany()):
+                    received += chunk
+        except (TimeoutError, *connection.BROKEN):
+            pass  # what came is enough
+        attempt.received = len(received)
+        return bytes(received[:ERROR_BODY])
+
+    def url(self, path: str, query: Query) -> "yarl.URL":
+        """The base URL with `path` after its own path, and `query` merged into its own query, where it wins.
+
+        `path` is sent as it is.
+        """
+        url = self.base.with_path(self.prefix + path, encoded=True, keep_query=True)
+        return url.update_query(query) if query else url
+
+    def fields_of(self, headers: Mapping[str, str]) -> "CIMultiDict[str]":
+        """The headers as aiohttp wants them: made once for as long as the same are sent."""
+        latest = self.latest_headers
+        if latest is not None and latest[0] is headers:
+            return latest[1]
+        from evals_async._transport import connection
+
+        # What our session sends anyway is left out: aiohttp goes through the others one by one for each request.
+        usual = USUAL.items() if self.owned else NO_HEADERS.items()
+        fields = connection.header_fields(header for header in headers.items() if header not in usual)
+        self.latest_headers = (headers, fields)
+        return fields
+
+    def options_for(self, connect: float | None, silence: float | None) -> dict[str, Any]:
+        """What aiohttp is told of every request with these limits, in seconds: made once for as long as they stay."""
+        latest = self.latest_options
+        if latest is not None and latest[0] == (connect, silence):
+            return latest[1]
+        from evals_async._transport import connection
+
+        options = {**self.base_options, "timeout": connection.timeout_of(connect, silence)}
+        self.latest_options = ((connect, silence), options)
+        return options
 
     async def close(self) -> None:
-        """Close the session, unless it is the caller's. A second time does nothing."""
+        """End the calls under way, and close the session, unless it is the caller's. A second time does nothing."""
         self.closed = True
-        line, self.line = self.line, None
-        if line is None or not line.owned:
-            return
-        if os.getpid() == self.pid:
-            KEPT.discard(line)
-            await line.close()
+        for task in self.calls - {asyncio.current_task()}:
+            task.cancel()
+        session, self.session = self.session, None
+        if session is not None and self.owned and os.getpid() == self.pid:
+            KEPT.discard(session)
+            await session.close()
 
     def __del__(self) -> None:
-        line: Line | None = vars(self).get("line")  # missing where the constructor refused
-        if line is None or not line.owned or os.getpid() != self.pid:
+        session: aiohttp.ClientSession | None = vars(self).get("session")  # missing where the constructor refused
+        if session is None or not self.owned or os.getpid() != self.pid:
             return
-        KEPT.discard(line)
-        line.abandon()
+        KEPT.discard(session)
+        # Closed without a running loop, and without aiohttp's own complaint.
+        connector: Any = session.connector
+        session.detach()
+        connector.abandon()
         unclosed = f"unclosed {self.owner}(base_url={self.base_url!r}): use `async with`, or await close()"
         warnings.warn(unclosed, ResourceWarning, 2, source=self)
 
     def __repr__(self) -> str:
         return f"Transport({self.base_url!r})"
+
+
+def payload_of(request: Request, headers: Mapping[str, str]) -> tuple[Any, BinaryIO | None]:
+    """What aiohttp sends as the body of one attempt, and the file to close after it."""
+    body = request.body
+    if isinstance(body, Upload):
+        from evals_async._transport import connection
+
+        return connection.multipart(body, headers.get("Idempotency-Key"))
+    # A large body goes out in pieces; as bytes it would hold up the loop, and aiohttp warns of that.
+    return io.BytesIO(body) if body is not None and len(body) > LARGE_BODY else body, None

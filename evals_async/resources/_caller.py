@@ -20,7 +20,7 @@ from evals_async._paging.listing import PageBody
 from evals_async._paging.pages import Pager
 from evals_async._transport import Pipeline, Request, Resolve, Response, RetryPolicy, Timeouts
 from evals_async._transport.auth import SecretHeaders
-from evals_async._transport.call import usual_headers
+from evals_async._transport.state import usual_headers
 from evals_async.errors import DecodeError, ResponseError, ResponseMismatch
 from evals_async.resources._requests import NO_OPTIONS, OMIT, CallOptions, Omit, merged, parameters, segment
 
@@ -252,7 +252,7 @@ class RawResponse(Generic[T]):
     headers: Mapping[str, str] = attrs.field(repr=False)
     request_id: str | None
     content: bytes = attrs.field(repr=False)
-    _result: T | ResponseError = attrs.field(repr=False, eq=False)
+    _result: T | ResponseError = attrs.field(alias="result", repr=False, eq=False)
 
     def parse(self) -> T:
         """The object that the body describes. Raises `DecodeError` or `ResponseMismatch`, as the call itself would."""
@@ -292,7 +292,7 @@ def raw(resource: R, method: Callable[Concatenate[R, P], Awaitable[T]]) -> Calla
     """A resource's method, called with a caller that records: it returns the response beside what the method made."""
 
     async def call(*args: P.args, **kwargs: P.kwargs) -> RawResponse[T]:
-        recorder = RecordingCaller(resource._caller)  # noqa: SLF001  # defined above
+        recorder = RecordingCaller(resource._caller)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # above
         result: T | ResponseError
         try:
             result = await method(type(resource)(recorder), *args, **kwargs)

@@ -13,9 +13,8 @@ from urllib.parse import quote
 from evals_async import _json
 from evals_async._codec import encode
 from evals_async._json import JSONValue
-from evals_async._settings import checked_headers
 from evals_async._transport.messages import NO_HEADERS, Kind, Method, Request, Sink, Upload
-from evals_async.errors import ConfigurationError, InvalidArgument
+from evals_async.errors import InvalidArgument
 
 
 Order: TypeAlias = Literal["asc", "desc"]
@@ -153,10 +152,7 @@ def extra_headers(options: CallOptions) -> Mapping[str, str]:
     """The headers in a call's options; and here it is told if there are options that there are not."""
     if unknown := options.keys() - CallOptions.__annotations__.keys():
         raise TypeError(f"unexpected keyword argument: {', '.join(sorted(unknown))}")
-    try:
-        return checked_headers(options.get("extra_headers") or {})
-    except ConfigurationError as error:
-        raise InvalidArgument(f"extra_headers: {error}") from None
+    return options.get("extra_headers") or NO_HEADERS
 
 
 def merged(query: Query, later: Query) -> Query:

@@ -8,7 +8,7 @@ from reference_server import SAME, Export, ReferenceServer, difference, tree
 
 from evals_async import EvalsClient, Unauthenticated
 from evals_async.archive import Archive
-from evals_async.archive.export.outages import OutagePolicy, TryAgain, is_transient
+from evals_async.archive.export.outages import OutagePolicy, TryAgain
 from evals_async.errors import BodyTooLarge, ConnectionDropped, NotFound, QuotaExceeded, RateLimited, ServerError
 from evals_async.server import Fault, FaultPlan, LocalServer, sample_tree
 
@@ -166,8 +166,8 @@ async def test_one_thing_that_fails_while_others_succeed_is_given_up() -> None:
 
 def test_what_may_pass_is_told_from_what_will_not() -> None:
     """Only failures that may pass are waited for."""
-    assert is_transient(ServerError("x", status=503))
-    assert is_transient(RateLimited("x", status=429))
-    assert not is_transient(QuotaExceeded("x", status=429))
-    assert not is_transient(NotFound("x", status=404))
-    assert not is_transient(BodyTooLarge("x", limit=1))
+    assert ServerError("x", status=503).transient
+    assert RateLimited("x", status=429).transient
+    assert not QuotaExceeded("x", status=429).transient
+    assert not NotFound("x", status=404).transient
+    assert not BodyTooLarge("x", limit=1).transient

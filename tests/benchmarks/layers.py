@@ -10,12 +10,9 @@ from benchmarks.measure import Measured, Server, crowd, in_rounds
 from benchmarks.peers import BEARER, PEERS, Peer
 from yarl import URL
 
-from evals_async._clock import SYSTEM_CLOCK
 from evals_async._codec import decode
 from evals_async._transport import Pipeline, Request, Response, RetryPolicy, StaticKey, Timeouts, Transport
-from evals_async._transport.attempt import AttemptState
-from evals_async._transport.call import usual_headers
-from evals_async._transport.connection import Exchange, open_session
+from evals_async._transport.state import AttemptState, usual_headers
 from evals_async.models import EvalRun
 
 
@@ -45,29 +42,26 @@ class Tuned(Peer):
         return decode(await response.read(), EvalRun)
 
 
-class OverExchange(Peer):
+class OverTransport(Peer):
     """The guarded connection: nothing that was not asked for, no hidden resending, a bounded body, our own errors."""
 
     name = "+ guards of the connection"
 
     async def open(self) -> None:
-        session = open_session(connections=200, ssl=True, trace_configs=())
-        self.exchange = Exchange(
-            session, owned=True, base_url=self.base_url, proxy=None, max_body=1 << 25, clock=SYSTEM_CLOCK
-        )
-        self.stack.push_async_callback(session.close)
+        self.transport = Transport(self.base_url, connections=200)
+        self.stack.push_async_callback(self.transport.close)
         self.headers = usual_headers(BEARER)
 
     async def run(self, run_id: str) -> Any:
-        trip = AttemptState(math.inf, math.inf)
-        reply = await self.exchange.send(wanted(run_id), self.headers, (), connect=None, silence=None, trip=trip)
-        return decode(reply.body, EvalRun)
+        attempt = AttemptState(math.inf, math.inf)
+        response = await self.transport.send(wanted(run_id), self.headers, attempt=attempt)
+        return decode(response.body, EvalRun)
 
 
 class OverPipeline(Peer):
-    """Deadline, gate, credentials, limits, judgement, and retries that are not needed."""
+    """Deadline, limiter, credentials, limits, judgement, and retries that are not needed."""
 
-    name = "+ deadline, gate, retries"
+    name = "+ deadline, limiter, retries"
 
     async def open(self) -> None:
         self.pipeline = Pipeline(Transport(self.base_url, connections=200), StaticKey("sk-benchmark"))
@@ -82,11 +76,11 @@ async def run_of(reply: Response) -> EvalRun:
     return decode(reply.body, EvalRun)
 
 
-LAYERS = (HAND, Tuned.name, OverExchange.name, OverPipeline.name, OURS)
+LAYERS = (HAND, Tuned.name, OverTransport.name, OverPipeline.name, OURS)
 
 
 def layers(server: Server, count: int, rounds: int) -> Table:
-    peers = {**PEERS, **{peer.name: peer for peer in (Tuned, OverExchange, OverPipeline)}}
+    peers = {**PEERS, **{peer.name: peer for peer in (Tuned, OverTransport, OverPipeline)}}
 
     async def work(name: str) -> Measured:
         async with peers[name](server.url()) as peer:

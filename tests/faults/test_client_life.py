@@ -75,7 +75,7 @@ def test_a_client_is_made_before_there_is_a_loop() -> None:
     async def use() -> str | None:
         async with FaultServer(told(EVAL)) as server:
             caller_of(client).pipeline.transport.base_url = server.url
-            assert caller_of(client).pipeline.transport.line is None
+            assert caller_of(client).pipeline.transport.session is None
             async with client:
                 return (await client.evals.retrieve("eval_1")).name
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from evals_async._transport.policy import RETRIES
+from evals_async._transport.retry import RETRIES
 
 
 TESTS = Path(__file__).parent.parent

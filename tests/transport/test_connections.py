@@ -14,8 +14,8 @@ from transport.faultserver import FaultServer, Peer, Scene, answer, message, raw
 from transport.harness import POLICY, TIMES, assert_plain, body_of, pipeline_for, request, serving
 
 from evals_async._transport import Pipeline, Response, RetryPolicy, Timeouts
-from evals_async._transport.call import usual_headers
 from evals_async._transport.messages import Kind
+from evals_async._transport.state import usual_headers
 from evals_async.errors import ClientClosed, ConnectFailed, DeadlineExceeded, ResponseMismatch
 
 
@@ -380,7 +380,7 @@ async def test_cancel_while_waiting_for_a_slot() -> None:
         assert 1 == pipeline.statistics().waiting
         assert await cancelled_in(third) < SOON
         assert await cancelled_in(first) < SOON
-        assert pipeline.gate.slots == pipeline.gate.free
+        assert pipeline.limiter.slots == pipeline.limiter.free
 
 
 @pytest.mark.measures_time
@@ -445,7 +445,7 @@ async def test_four_hundred_random_cancels() -> None:
         await asyncio.gather(*(one() for _ in range(400)))
         calls = [pipeline.send(request(), body_of, timeouts=TIMES, policy=POLICY) for _ in range(20)]
         assert [b"{}"] * 20 == await asyncio.gather(*calls)
-        assert (0, 0, 5) == (pipeline.statistics().in_flight, len(pipeline.gate.queue), pipeline.gate.free)
+        assert (0, 0, 5) == (pipeline.statistics().in_flight, len(pipeline.limiter.queue), pipeline.limiter.free)
 
 
 async def test_the_callers_own_time_limit_is_the_callers() -> None:

@@ -27,9 +27,9 @@ from transport.faultserver import answer
 from transport.harness import TIMES, Case, body_of, request, run, serving
 from yarl import URL
 
-from evals_async._transport import RetryPolicy, connection, pipeline
-from evals_async._transport.attempt import CURRENT, AttemptState
-from evals_async._transport.connection import Exchange, GuardedConnector
+from evals_async._transport import RetryPolicy, Transport, connection, pipeline
+from evals_async._transport.connection import GuardedConnector
+from evals_async._transport.state import CURRENT_ATTEMPT, AttemptState
 from evals_async.errors import EvalsError, RequestError
 
 
@@ -65,7 +65,7 @@ async def test_g2_no_hidden_resend(monkeypatch: pytest.MonkeyPatch, kind: str) -
     guarded = GuardedConnector.connect
 
     async def forgetful(self: GuardedConnector, *args: Any, **more: Any) -> Any:
-        CURRENT.get().connection = None
+        CURRENT_ATTEMPT.get().connection = None
         return await guarded(self, *args, **more)
 
     monkeypatch.setattr(GuardedConnector, "connect", forgetful)
@@ -90,10 +90,10 @@ async def test_paths_arrive_as_they_were_encoded() -> None:
 async def test_g3_encoded_urls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without `encoded=True`, the URL library decodes and resolves them."""
 
-    def decoded(self: Exchange, path: str, query: object) -> URL:
+    def decoded(self: Transport, path: str, query: object) -> URL:
         return URL(f"{self.base}{path}")
 
-    monkeypatch.setattr(Exchange, "url", decoded)
+    monkeypatch.setattr(Transport, "url", decoded)
     await fails(paths_arrive())
 
 
@@ -101,22 +101,23 @@ async def test_g3_encoded_urls(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_g4_bounded_bodies(monkeypatch: pytest.MonkeyPatch, row: str) -> None:
     """Without the limit on decoded bytes, a small answer becomes a large one in memory."""
 
-    async def read_it_all(self: Exchange, content: aiohttp.StreamReader, trip: AttemptState) -> bytes:
+    async def read_it_all(self: Transport, content: aiohttp.StreamReader, attempt: AttemptState) -> bytes:
         return await content.read()
 
-    monkeypatch.setattr(Exchange, "body", read_it_all)
+    monkeypatch.setattr(Transport, "body", read_it_all)
     await fails(run(TABLE[row]))
 
 
 async def test_g5_no_redirects(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the option, the request and its secrets go where the server says."""
-    made = Exchange.__init__
+    opened = Transport.open
 
-    def follow(self: Exchange, *args: Any, **options: Any) -> None:
-        made(self, *args, **options)
-        self.options["allow_redirects"] = True
+    def follow(self: Transport) -> aiohttp.ClientSession:
+        session = opened(self)
+        self.base_options["allow_redirects"] = True
+        return session
 
-    monkeypatch.setattr(Exchange, "__init__", follow)
+    monkeypatch.setattr(Transport, "open", follow)
     await fails(CONNECTIONS.test_a_redirect_reaches_nobody())
 
 

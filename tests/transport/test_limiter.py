@@ -303,7 +303,7 @@ async def test_a_turn_that_cannot_come_in_time_is_refused_at_once() -> None:
     assert clock.monotonic() < 0.5
     assert 1 == len(server.sent)
     assert_plain(caught.value)
-    assert pipeline.gate.free == pipeline.gate.slots
+    assert pipeline.limiter.free == pipeline.limiter.slots
 
 
 async def test_who_cannot_wait_takes_nobodys_turn() -> None:
@@ -330,7 +330,7 @@ async def test_all_slots_taken_until_the_deadline() -> None:
     assert (0, False) == (caught.value.attempts, caught.value.maybe_executed)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
-    assert 1 == pipeline.gate.free
+    assert 1 == pipeline.limiter.free
 
 
 async def test_a_slot_goes_to_who_has_waited_longest() -> None:
@@ -590,7 +590,7 @@ async def test_credentials_are_asked_for_anew_on_each_attempt_and_their_failure_
     with pytest.raises(TimeoutError, match="identity service") as caught:
         await pipeline.send(request(), body_of, timeouts=LONG, policy=RetryPolicy())
     assert not isinstance(caught.value, EvalsError)
-    assert pipeline.gate.free == pipeline.gate.slots
+    assert pipeline.limiter.free == pipeline.limiter.slots
 
 
 async def test_hooks_see_each_attempt() -> None:

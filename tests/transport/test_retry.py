@@ -2,15 +2,14 @@
 
 import asyncio
 import itertools
-from typing import get_args
+from typing import Any, get_args
 
 import attrs
 import pytest
 from doubles import FakeClock
 
 from evals_async._transport import Budget, Kind, RetryPolicy, Timeouts
-from evals_async._transport.policy import RETRIES, Failure, failure_of
-from evals_async._transport.retry import RetryState, keep_trying
+from evals_async._transport.retry import RETRIES, Failure, RetryState, failure_of, retrying
 from evals_async.errors import (
     ApiError,
     BodyTooLarge,
@@ -36,7 +35,7 @@ POLICY = RetryPolicy()
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
-def patience(
+def retries(
     policy: RetryPolicy = POLICY,
     kind: Kind = "read",
     *,
@@ -47,27 +46,32 @@ def patience(
     return RetryState(attrs.evolve(policy, budget=budget), kind, FakeClock(draws=(draw,)), Budget(), end)
 
 
-def pauses(patience: RetryState, error: RequestError, count: int) -> list[float | None]:
-    return [patience.wait_after(error) for _ in range(count)]
+def wait_after(state: RetryState, error: RequestError, **facts: Any) -> float | None:
+    """Seconds until the next attempt, or `None` for none."""
+    return state.wait if state.may_retry(error, **facts) and not state.exhausted() else None
+
+
+def pauses(state: RetryState, error: RequestError, count: int) -> list[float | None]:
+    return [wait_after(state, error) for _ in range(count)]
 
 
 def test_the_pauses_double_up_to_the_cap() -> None:
     """0.25 s doubled, 8 s at most, when the dice give all of it."""
     expected = [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0, 8.0, None]
-    assert expected == pauses(patience(RetryPolicy(attempts=11)), ServerError("", status=500), 11)
+    assert expected == pauses(retries(RetryPolicy(attempts=11)), ServerError("", status=500), 11)
 
 
 def test_the_pauses_are_full_jitter() -> None:
     """The dice choose from the whole of it, nothing included."""
     policy = RetryPolicy(attempts=4)
-    assert [0.125, 0.25, 0.5] == pauses(patience(policy, draw=0.5), ServerError("", status=500), 3)
-    assert [0.0, 0.0, 0.0] == pauses(patience(policy, draw=0.0), ServerError("", status=500), 3)
+    assert [0.125, 0.25, 0.5] == pauses(retries(policy, draw=0.5), ServerError("", status=500), 3)
+    assert [0.0, 0.0, 0.0] == pauses(retries(policy, draw=0.0), ServerError("", status=500), 3)
 
 
 def test_the_pauses_after_a_429_begin_at_a_second() -> None:
     """1 s doubled, 30 s at most, for as many rounds as the policy allows."""
     expected = [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, None]
-    assert expected == pauses(patience(RetryPolicy(throttle_rounds=7)), RateLimited("", status=429), 8)
+    assert expected == pauses(retries(RetryPolicy(throttle_rounds=7)), RateLimited("", status=429), 8)
 
 
 @pytest.mark.parametrize(
@@ -75,25 +79,25 @@ def test_the_pauses_after_a_429_begin_at_a_second() -> None:
 )
 def test_a_delay_of_the_server_is_kept(asked: float, draw: float, wait: float) -> None:
     """Never earlier, and later by a quarter or five seconds at most."""
-    assert wait == patience(draw=draw).wait_after(RateLimited("", status=429, retry_after=asked))
+    assert wait == wait_after(retries(draw=draw), RateLimited("", status=429, retry_after=asked))
 
 
 def test_a_delay_above_the_policys_is_not_waited_for() -> None:
     """And the note tells both numbers."""
-    strict = patience()
-    assert strict.wait_after(RateLimited("", status=429, retry_after=61.0)) is None
+    strict = retries()
+    assert wait_after(strict, RateLimited("", status=429, retry_after=61.0)) is None
     assert strict.note == "the server asks to wait 61 s; more than 60 s are not waited for"
-    assert 61.0 == patience(RetryPolicy(max_server_delay=900), draw=0.0).wait_after(
-        RateLimited("", status=429, retry_after=61.0)
+    assert 61.0 == wait_after(
+        retries(RetryPolicy(max_server_delay=900), draw=0.0), RateLimited("", status=429, retry_after=61.0)
     )
 
 
 def test_a_pause_that_ends_too_late_is_not_begun() -> None:
     """An attempt must have 0.2 s at least before the end of the call."""
     error = RateLimited("", status=429, retry_after=4.0)
-    assert patience(draw=0.0, end=1004.2).wait_after(error) == 4.0
-    late = patience(draw=0.0, end=1004.1)
-    assert late.wait_after(error) is None
+    assert wait_after(retries(draw=0.0, end=1004.2), error) == 4.0
+    late = retries(draw=0.0, end=1004.1)
+    assert wait_after(late, error) is None
     assert "too late for the call" in (late.note or "")
 
 
@@ -115,7 +119,7 @@ def failing(failure: Failure) -> RequestError:
 def test_the_table(failure: Failure, kind: Kind) -> None:
     """As many retries as the table says, within the attempts; and whether the request may have been carried out."""
     policy = RetryPolicy(attempts=5, throttle_rounds=4)
-    judge = patience(policy, kind)
+    judge = retries(policy, kind)
     made = sum(wait is not None for wait in pauses(judge, failing(failure), 6))
     assert min(RETRIES[failure][kind], 4) == made
     doubtful = failure in ("unavailable", "lost", "timed_out", "unreadable", "unclear")
@@ -150,41 +154,41 @@ def test_what_a_failure_says(error: RequestError, sent: bool, failure: Failure) 
 
 def test_one_more_attempt_after_one_that_timed_out() -> None:
     """Whatever comes then, but a 429."""
-    slow = patience(RetryPolicy(attempts=9))
-    assert slow.wait_after(DeadlineExceeded("")) is not None
-    assert slow.wait_after(RateLimited("", status=429)) is not None
-    assert slow.wait_after(ServerError("", status=500)) is None
+    slow = retries(RetryPolicy(attempts=9))
+    assert wait_after(slow, DeadlineExceeded("")) is not None
+    assert wait_after(slow, RateLimited("", status=429)) is not None
+    assert wait_after(slow, ServerError("", status=500)) is None
     assert slow.note == "tried once more after an attempt that timed out"
 
 
 def test_doubt_stays() -> None:
     """What may have been carried out once may have been, however the later attempts fail."""
-    judge = patience(kind="update")
-    judge.wait_after(ServerError("", status=500))
-    judge.wait_after(ConnectFailed(""))
+    judge = retries(kind="update")
+    wait_after(judge, ServerError("", status=500))
+    wait_after(judge, ConnectFailed(""))
     assert judge.ambiguous
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_x_should_retry_can_and_cannot(kind: Kind) -> None:
     """`false` always ends; `true` opens what the table closes, but never for a create or a quota."""
-    assert patience(kind=kind).wait_after(ServerError("", status=503), should_retry="false") is None
-    opened = patience(kind=kind).wait_after(ApiError("", status=400), should_retry="true") is not None
+    assert wait_after(retries(kind=kind), ServerError("", status=503), should_retry="false") is None
+    opened = wait_after(retries(kind=kind), ApiError("", status=400), should_retry="true") is not None
     assert opened == (kind != "create")
-    assert patience(kind=kind).wait_after(QuotaExceeded("", status=429), should_retry="true") is None
+    assert wait_after(retries(kind=kind), QuotaExceeded("", status=429), should_retry="true") is None
     assert (
-        patience(kind=kind).wait_after(ServerError("", status=500), should_retry="true") is not None or kind == "create"
+        wait_after(retries(kind=kind), ServerError("", status=500), should_retry="true") is not None or kind == "create"
     )
 
 
 def test_a_stale_connection_and_new_credentials_are_free_and_once() -> None:
     """They cost no attempt and no budget, and work where retries are off."""
-    judge = patience(RetryPolicy(attempts=1), budget=0.0)
-    assert 0.0 == judge.wait_after(ConnectionDropped(""), stale=True)
-    assert judge.wait_after(ConnectionDropped(""), stale=True) is None
-    assert 0.0 == judge.wait_after(ApiError("", status=401), renewed=True)
-    assert judge.wait_after(ApiError("", status=401), renewed=True) is None
-    assert patience(RetryPolicy(attempts=1), "create").wait_after(ConnectionDropped(""), stale=True) is None
+    judge = retries(RetryPolicy(attempts=1), budget=0.0)
+    assert 0.0 == wait_after(judge, ConnectionDropped(""), stale=True)
+    assert wait_after(judge, ConnectionDropped(""), stale=True) is None
+    assert 0.0 == wait_after(judge, ApiError("", status=401), renewed=True)
+    assert wait_after(judge, ApiError("", status=401), renewed=True) is None
+    assert wait_after(retries(RetryPolicy(attempts=1), "create"), ConnectionDropped(""), stale=True) is None
 
 
 def test_the_budget_is_never_overdrawn_and_never_overfull() -> None:
@@ -193,10 +197,10 @@ def test_the_budget_is_never_overdrawn_and_never_overfull() -> None:
     assert [True, False, True] == [budget.take(14.0, 20.0), budget.take(14.0, 20.0), budget.take(14.0, 28.0)]
     budget.give(100.0)
     assert 0.0 == budget.spent
-    poor = patience(budget=13.0)
-    assert poor.wait_after(ServerError("", status=500)) is None
+    poor = retries(budget=13.0)
+    assert wait_after(poor, ServerError("", status=500)) is None
     assert "budget" in (poor.note or "")
-    assert patience(budget=0.0).wait_after(RateLimited("", status=429)) is not None
+    assert wait_after(retries(budget=0.0), RateLimited("", status=429)) is not None
 
 
 @pytest.mark.parametrize(
@@ -220,11 +224,12 @@ def test_numbers_that_cannot_be(make: object) -> None:
 
 
 async def test_tenacity_is_given_one_object_per_call() -> None:
-    """A hundred calls at once, each failing twice, get each their own result, and every pause."""
+    """A hundred calls at once, each failing twice more, get each their own result, and every pause."""
     clock = FakeClock()
+    told: list[RequestError] = []
 
     async def call(number: int) -> int:
-        failures = [ServerError("second", status=500)]
+        failures = [ServerError("third", status=500), ServerError("second", status=500)]
 
         async def attempt() -> int:
             await asyncio.sleep(0)
@@ -232,23 +237,35 @@ async def test_tenacity_is_given_one_object_per_call() -> None:
                 raise failures.pop()
             return number
 
-        return await keep_trying(ServerError("first", status=500), 0.5, attempt, lambda _: 0.25, clock.sleep)
+        state = retries(RetryPolicy(attempts=9))
+        state.may_retry(ServerError("first", status=500))
+        result: int = await retrying(state, state.may_retry, told.append, clock.sleep)(attempt)
+        return result
 
     assert list(range(100)) == await asyncio.gather(*(call(number) for number in range(100)))
-    assert sorted([0.5] * 100 + [0.25] * 100) == sorted(clock.slept)
+    assert sorted([0.5] * 100 + [1.0] * 100) == sorted(clock.slept)
+    assert ["second"] * 100 + ["third"] * 100 == sorted(error.message for error in told)
 
 
-async def test_the_last_failure_is_raised_as_it_is() -> None:
-    """No RetryError, no cause, no context."""
+def ignore(error: RequestError) -> None:
+    """Nobody listens."""
+
+
+@pytest.mark.parametrize(("attempts", "end"), [(2, 1e9), (9, 0.0)])
+async def test_the_last_failure_is_raised_as_it_is(attempts: int, end: float) -> None:
+    """No RetryError, no cause, no context: whether the policy or the time of the call ends it."""
     last = ServerError("last", status=500)
 
     async def attempt() -> int:
         raise last
 
+    state = retries(RetryPolicy(attempts=attempts), end=end)
+    state.may_retry(ServerError("first", status=500))
     with pytest.raises(ServerError) as caught:
-        await keep_trying(ServerError("first", status=500), 0.0, attempt, lambda _: None, FakeClock().sleep)
+        await retrying(state, state.may_retry, ignore, FakeClock().sleep)(attempt)
     assert last is caught.value
     assert (None, None) == (last.__cause__, last.__context__)
+    assert state.note is not None
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), KeyError("ours"), KeyboardInterrupt()])
@@ -258,6 +275,7 @@ async def test_only_failed_requests_are_retried(error: BaseException) -> None:
     async def attempt() -> int:
         raise error
 
+    state = retries()
     with pytest.raises(type(error)) as caught:
-        await keep_trying(ServerError("", status=500), 0.0, attempt, lambda _: 0.0, FakeClock().sleep)
+        await retrying(state, state.may_retry, ignore, FakeClock().sleep)(attempt)
     assert error is caught.value

@@ -19,8 +19,8 @@ from transport.faultserver import FaultServer, answer, message, raw
 from transport.harness import KEY, POLICY, TIMES, assert_plain, body_of, loop_messages, pipeline_for, request, serving
 
 from evals_async._transport import Pipeline, Request, Response, RetryPolicy, Timeouts, Transport, Upload
-from evals_async._transport.call import usual_headers
 from evals_async._transport.connection import failure_for
+from evals_async._transport.state import usual_headers
 from evals_async.errors import (
     ApiError,
     ClientClosed,
@@ -91,7 +91,7 @@ async def test_defaults_come_before_the_requests_own() -> None:
 async def test_a_transport_is_made_without_a_loop_and_opened_on_first_use() -> None:
     """L10: nothing is opened before the first request; without one, there is nothing to close."""
     transport = await asyncio.to_thread(Transport, "http://localhost:1")
-    assert transport.line is None
+    assert transport.session is None
     await transport.close()
     with pytest.raises(ClientClosed):
         transport.check()
@@ -160,9 +160,9 @@ async def test_a_closed_session_of_the_caller_is_told() -> None:
 async def test_as_many_slots_as_the_callers_connections() -> None:
     """Requests queue at the gate, not in the connector."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=7)) as session:
-        assert 7 == pipeline_for("http://localhost:1", session=session).gate.slots
+        assert 7 == pipeline_for("http://localhost:1", session=session).limiter.slots
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        assert 100 == pipeline_for("http://localhost:1", session=session).gate.slots
+        assert 100 == pipeline_for("http://localhost:1", session=session).limiter.slots
 
 
 @pytest.mark.parametrize("options", [{"connections": 0}, {"max_body": 0}])

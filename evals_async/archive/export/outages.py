@@ -11,15 +11,10 @@ from evals_async._clock import Clock
 from evals_async.errors import (
     ApiError,
     BodyTooLarge,
-    DecodeError,
     EvalsError,
     QuotaExceeded,
-    RateLimited,
     RequestError,
-    ResponseMismatch,
-    ServerError,
     TlsError,
-    TransportError,
     Unauthenticated,
 )
 
@@ -35,13 +30,6 @@ FIRST_PATIENCE = 20.0  # seconds until the first success: a mistyped address sho
 
 class TryAgain(EvalsError):
     """The server does not answer for long, or asks for a longer pause than is waited for. Later it may."""
-
-
-def is_transient(error: RequestError) -> bool:
-    """Whether the same request may succeed later."""
-    if isinstance(error, QuotaExceeded | TlsError):
-        return False
-    return isinstance(error, TransportError | ServerError | RateLimited | DecodeError | ResponseMismatch)
 
 
 def is_fatal(error: Exception) -> bool:
@@ -76,7 +64,7 @@ class OutagePolicy:
             try:
                 value = await attempt(*args, **kwargs)
             except RequestError as error:
-                if not is_transient(error):
+                if not error.transient:
                     raise
                 rounds += 1
                 # Counted only where others succeeded meanwhile: when nothing does, the server is down.

@@ -16,7 +16,7 @@ Nothing here knows an endpoint, a client or a page.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from types import TracebackType
 from typing import Generic, Literal, Self, TypeAlias, TypeVar, cast, overload
 
@@ -316,11 +316,21 @@ async def gather_many(
     failure, iterate over `fan_out` and `unwrap()`. An item that comes twice is called twice; in a `PartialFailure` a
     key stands for its last result and its last error.
     """
-    if on_error not in ("raise", "return"):
-        raise InvalidArgument(f'on_error must be "raise" or "return", got {on_error!r}')
+    check_on_error(on_error)
     outcomes: list[Outcome[H, V]] = []
     async with fan_out(fn, items, concurrency=concurrency, ordered=True, on_progress=on_progress) as stream:
         outcomes.extend([outcome async for outcome in stream])
+    return results_of(outcomes, on_error)
+
+
+def check_on_error(on_error: str) -> None:
+    """Raise `InvalidArgument` for a word that is neither."""
+    if on_error not in ("raise", "return"):
+        raise InvalidArgument(f'on_error must be "raise" or "return", got {on_error!r}')
+
+
+def results_of(outcomes: Sequence[Outcome[H, V]], on_error: Literal["raise", "return"]) -> tuple[V | Exception, ...]:
+    """The results of many calls in their order, with errors in their places or raised as `PartialFailure`."""
     if on_error == "raise" and not all(outcome.ok for outcome in outcomes):
         errors = {outcome.key: outcome.error for outcome in outcomes if outcome.error is not None}
         raise PartialFailure[H, V].of({outcome.key: outcome.unwrap() for outcome in outcomes if outcome.ok}, errors)

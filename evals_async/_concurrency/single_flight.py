@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Hashable
 from typing import Any, TypeAlias, TypeVar, cast
 
 
+E = TypeVar("E", bound=BaseException)
 V = TypeVar("V")
 
 
@@ -104,7 +105,7 @@ class SingleFlight:
                 waiter.set_result((value, None if error is None else twin_of(error)))
 
 
-def twin_of(error: BaseException) -> BaseException:
+def twin_of(error: E) -> E:
     """A copy with the same cause and the traceback so far; the error itself, if its class cannot be copied."""
     try:
         twin = copy.copy(error)

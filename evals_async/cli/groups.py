@@ -20,7 +20,6 @@ COMMANDS: Mapping[str, str] = {
     "evals": "reading:evals",
     "runs": "reading:runs",
     "items": "reading:items",
-    "compare": "comparing:compare",
     "serve": "serving:serve",
     "export": "archiving:export",
     "verify": "archiving:verify",

@@ -16,7 +16,7 @@ import attrs
 from evals_async._codec import decode, decode_large_page, decode_page
 from evals_async._concurrency.cache import Cache
 from evals_async._concurrency.single_flight import SingleFlight
-from evals_async._paging.listing import PageBody
+from evals_async._paging.listing import Fetch, PageBody
 from evals_async._paging.pages import Pager
 from evals_async._transport import Pipeline, Request, Resolve, Response, RetryPolicy, Timeouts
 from evals_async._transport.auth import SecretHeaders
@@ -193,27 +193,24 @@ class Caller:
         A cache entry is checked as a response is; a damaged one counts as missing.
         """
         key = self.scope + request.path
-        if (kept := await cache.get(key)) is not None:
-            with suppress(ResponseError):
-                return Fetched(decode_expected(kept, shape, expected))
+        if (kept := await self.kept(key, shape, expected, cache)) is not None:
+            return Fetched(kept)
         fetched = await self.send(request, partial(read_object, shape, expected))
         if fetched.response is not None and final(fetched.value):
             await cache.put(key, fetched.response.body)
         return fetched
 
-    def listing(
-        self,
-        request: Request,
-        shape: type[T],
-        options: CallOptions,
-        *,
-        after: str | None,
-        limit: int | None,
-        max_limit: int = 100,
-        expected: Expected | None = None,
-        shrink: Callable[[Exception], bool] | None = None,
-    ) -> Pager[T]:
-        """A listing of objects that all belong to the expected one."""
+    async def kept(self, key: str, shape: type[T], expected: Expected | None, cache: Cache) -> T | None:
+        """What the cache has under `key`, if it can be used."""
+        if (kept := await cache.get(key)) is not None:
+            with suppress(ResponseError):
+                return decode_expected(kept, shape, expected)
+        return None
+
+    def pages(
+        self, request: Request, shape: type[T], options: CallOptions = NO_OPTIONS, *, expected: Expected | None = None
+    ) -> Fetch[T]:
+        """How the pages of a listing are fetched, of objects that all belong to the expected one."""
 
         async def read(response: Response) -> PageBody[T]:
             if len(response.body) < LARGE_PAGE:
@@ -230,8 +227,24 @@ class Caller:
             page = attrs.evolve(request, query=merged(request.query, parameters(after=after, limit=limit)))
             return await self.send(page, read, timeout=options.get("timeout", OMIT))
 
+        return fetch
+
+    def listing(
+        self,
+        request: Request,
+        shape: type[T],
+        options: CallOptions,
+        *,
+        after: str | None,
+        limit: int | None,
+        max_limit: int = 100,
+        expected: Expected | None = None,
+        shrink: Callable[[Exception], bool] | None = None,
+    ) -> Pager[T]:
+        """A listing of objects that all belong to the expected one."""
         if after is not None:
             segment(after, "after")
+        fetch = self.pages(request, shape, options, expected=expected)
         return Pager(fetch, after=after, limit=limit, max_limit=max_limit, shrink=shrink)
 
 

@@ -5,6 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/evals/getRunOutputItems
 
 from typing import Literal, TypeAlias, TypeVar, Unpack, overload
 
+from evals_async._concurrency.by_pages import Lookup, fan_out_by_pages, gather_by_pages
 from evals_async._concurrency.channel import Items
 from evals_async._concurrency.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many, merge
 from evals_async._paging.cursor import too_heavy
@@ -13,7 +14,7 @@ from evals_async.errors import InvalidArgument
 from evals_async.models.output_items import OutputItem
 from evals_async.models.runs import EvalRun
 from evals_async.resources._caller import Identity, Resource, raw
-from evals_async.resources._requests import CallOptions, Order, parameters, request
+from evals_async.resources._requests import NO_OPTIONS, CallOptions, Order, parameters, request
 
 
 RunKey: TypeAlias = str | tuple[str, str] | EvalRun
@@ -97,6 +98,7 @@ class OutputItems(Resource):
         *,
         run_id: RunKey,
         eval_id: str | None = ...,
+        by_pages: bool = ...,
         concurrency: int = ...,
         on_error: Literal["raise"] = ...,
         on_progress: OnProgress | None = ...,
@@ -109,6 +111,7 @@ class OutputItems(Resource):
         *,
         run_id: RunKey,
         eval_id: str | None = ...,
+        by_pages: bool = ...,
         concurrency: int = ...,
         on_error: Literal["return"],
         on_progress: OnProgress | None = ...,
@@ -120,12 +123,21 @@ class OutputItems(Resource):
         *,
         run_id: RunKey,
         eval_id: str | None = None,
+        by_pages: bool = False,
         concurrency: int = DEFAULT_CONCURRENCY,
         on_error: Literal["raise", "return"] = "raise",
         on_progress: OnProgress | None = None,
     ) -> tuple[OutputItem | Exception, ...]:
-        """Those output items of one run, in their order, at most `concurrency` requests at once; see `gather_many`."""
+        """Those output items of one run, in their order, at most `concurrency` requests at once; see `gather_many`.
+
+        With `by_pages` most of them are read from pages of the run's listing: a tenth to a hundredth of the requests,
+        never more than 1.2 times those of single reads, with the same results and errors.
+        """
         run = ids_of(run_id, eval_id)
+        if by_pages:
+            return await gather_by_pages(
+                self._lookup(run), output_item_ids, concurrency=concurrency, on_error=on_error, on_progress=on_progress
+            )
         return await gather_many(
             lambda output_item_id: self.retrieve(output_item_id, run_id=run),
             output_item_ids,
@@ -140,16 +152,46 @@ class OutputItems(Resource):
         *,
         run_id: RunKey,
         eval_id: str | None = None,
+        by_pages: bool = False,
         concurrency: int = DEFAULT_CONCURRENCY,
         on_progress: OnProgress | None = None,
     ) -> FanOut[str, OutputItem]:
-        """Those output items of one run as they arrive, each in an `Outcome`; see `fan_out`."""
-        ids_of(run_id, eval_id)
+        """Those output items of one run as they arrive, each in an `Outcome`; see `fan_out`.
+
+        `by_pages` as in `retrieve_many`; the ids are then taken 10,000 at a time, before the first item arrives.
+        """
+        run = ids_of(run_id, eval_id)
+        if by_pages:
+            return fan_out_by_pages(
+                self._lookup(run),
+                output_item_ids,
+                name=lambda _, output_item_id: output_item_id,
+                concurrency=concurrency,
+                on_progress=on_progress,
+            )
         return fan_out(
             lambda output_item_id: self.retrieve(output_item_id, run_id=run_id, eval_id=eval_id),
             output_item_ids,
             concurrency=concurrency,
             on_progress=on_progress,
+        )
+
+    def _lookup(self, run: tuple[str, str]) -> Lookup[str, OutputItem]:
+        """How output items of one run are read by pages, and singly."""
+        caller = self._caller
+
+        def locate(output_item_id: str) -> tuple[tuple[str, str], str]:
+            request("GET", ITEM, "read", NO_OPTIONS, (*run, output_item_id))
+            return run, output_item_id
+
+        return Lookup(
+            locate=locate,
+            fetch=lambda output_item_id: self.retrieve(output_item_id, run_id=run),
+            pages=lambda _: caller.pages(
+                request("GET", ITEMS, "read", NO_OPTIONS, run), OutputItem, expected=(RUN_OF_ITEM, run)
+            ),
+            attempts=caller.defaults.retry.attempts,
+            shrink=too_heavy,
         )
 
     def list_many(

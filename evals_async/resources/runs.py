@@ -5,12 +5,18 @@ Source: https://platform.openai.com/docs/api-reference/evals/run-object
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Literal, TypeAlias, Unpack, overload
 
+from evals_async import _json
+from evals_async._codec import encode
+from evals_async._concurrency.by_pages import Lookup, fan_out_by_pages, gather_by_pages
+from evals_async._concurrency.cache import Cache
 from evals_async._concurrency.channel import Items
 from evals_async._concurrency.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many, merge
 from evals_async._concurrency.polling import POLL_CONCURRENCY, STEADY, Pace, poll_many, poll_until
 from evals_async._paging.pages import Pager
+from evals_async._transport import Request
 from evals_async._transport.delays import poll_delay
 from evals_async.errors import ApiError, BodyTooLarge, RunFailed
 from evals_async.models.params import Metadata, RunDataSourceInput
@@ -230,6 +236,7 @@ class Runs(Resource):
         run_ids: Items[RunKey],
         *,
         eval_id: str | None = ...,
+        by_pages: bool = ...,
         concurrency: int = ...,
         on_error: Literal["raise"] = ...,
         on_progress: OnProgress | None = ...,
@@ -241,6 +248,7 @@ class Runs(Resource):
         run_ids: Items[RunKey],
         *,
         eval_id: str | None = ...,
+        by_pages: bool = ...,
         concurrency: int = ...,
         on_error: Literal["return"],
         on_progress: OnProgress | None = ...,
@@ -251,13 +259,22 @@ class Runs(Resource):
         run_ids: Items[RunKey],
         *,
         eval_id: str | None = None,
+        by_pages: bool = False,
         concurrency: int = DEFAULT_CONCURRENCY,
         on_error: Literal["raise", "return"] = "raise",
         on_progress: OnProgress | None = None,
     ) -> tuple[EvalRun | Exception, ...]:
         """Those runs, in their order, of one eval or of many, at most `concurrency` requests at once; see
         `gather_many`.
+
+        With `by_pages` most runs are read from pages of their evals' listings: 5,000 runs of one eval in about 60
+        requests, and never more than 1.2 times the requests of single reads. Results and errors are the same; but a
+        listing may be some seconds older than a single read, which is why it is not the default.
         """
+        if by_pages:
+            return await gather_by_pages(
+                self._lookup(eval_id), run_ids, concurrency=concurrency, on_error=on_error, on_progress=on_progress
+            )
         return await gather_many(
             lambda run: self.retrieve(run, eval_id=eval_id),
             run_ids,
@@ -271,15 +288,55 @@ class Runs(Resource):
         run_ids: Items[R],
         *,
         eval_id: str | None = None,
+        by_pages: bool = False,
         concurrency: int = DEFAULT_CONCURRENCY,
         on_progress: OnProgress | None = None,
     ) -> FanOut[R, EvalRun]:
-        """Those runs as they arrive, each in an `Outcome` whose key is the run as it was named; see `fan_out`."""
+        """Those runs as they arrive, each in an `Outcome` whose key is the run as it was named; see `fan_out`.
+
+        `by_pages` as in `retrieve_many`; the ids are then taken 10,000 at a time, before the first run arrives.
+        """
+        if by_pages:
+            return fan_out_by_pages(
+                self._lookup(eval_id),
+                run_ids,
+                name=lambda _, run: run,
+                concurrency=concurrency,
+                on_progress=on_progress,
+            )
         return fan_out(
             lambda run: self.retrieve(run, eval_id=eval_id),
             run_ids,
             concurrency=concurrency,
             on_progress=on_progress,
+        )
+
+    def _lookup(self, eval_id: str | None) -> Lookup[RunKey, EvalRun]:
+        """How runs are read by pages, and singly."""
+        caller = self._caller
+
+        def wanted(run: RunKey) -> tuple[Request, tuple[str, str]]:
+            ids = ids_of(run, eval_id)
+            return request("GET", RUN, "read", NO_OPTIONS, ids), ids
+
+        async def kept(run: RunKey, cache: Cache) -> EvalRun | None:
+            single, ids = wanted(run)
+            return await caller.kept(caller.scope + single.path, EvalRun, (RUN_IDS, ids), cache)
+
+        async def keep(run: RunKey, found: EvalRun, cache: Cache) -> None:
+            if found.is_terminal:
+                await cache.put(caller.scope + wanted(run)[0].path, _json.dump(encode(found)))
+
+        return Lookup(
+            locate=lambda run: wanted(run)[1],
+            fetch=lambda run: self.retrieve(run, eval_id=eval_id),
+            pages=lambda parent: caller.pages(
+                request("GET", RUNS, "read", NO_OPTIONS, (parent,)), EvalRun, expected=(EVAL_OF_RUN, (str(parent),))
+            ),
+            attempts=caller.defaults.retry.attempts,
+            shrink=body_too_large,
+            cached=None if caller.cache is None else partial(kept, cache=caller.cache),
+            keep=None if caller.cache is None else partial(keep, cache=caller.cache),
         )
 
     def list_many(

@@ -10,19 +10,23 @@ what the server answers                         where the listing goes on
 =============================================== ======================================================================
 `has_more: false`                               it ends
 `has_more` is missing, the page has no items    it ends
+`has_more` is missing, the page has fewer items it ends (a short first page proves nothing: a server may give less than
+than it was asked for and than an earlier page  it was asked for)
 something new                                   after `last_id`, or else after the id of the last item
 something new, but no id to go on with          it is broken
-`has_more: true`, the page has no items         after `last_id`, or else after the same cursor again (a step back)
-items, but nothing new                          after the nearest older id (a step back)
-the cursor is refused: 404 or 400               after the nearest older id (a step back); a refusal of the first page
-                                                is the error of the listing itself
-20 steps back in a row without anything new     it is broken
+`has_more: true`, the page has no items         after `last_id`, or else after the same cursor again
+items, but nothing new                          after the nearest older id; the second time in a row it is broken, but
+                                                for the same page from a server that went on after a cursor before
+the cursor is refused: 404 or 400               after the nearest older id, or broken if there is none; a refusal of the
+                                                first page is the error of the listing itself
+20 answers in a row without anything new        it is broken
 the page is too heavy, see `too_heavy`          after the same cursor, with half the page; the size stays reduced
 =============================================== ======================================================================
 
 The reasons: a listing never ends because a page is empty or short while the server says that there is more. An object
-that was deleted is refused as a cursor by some servers, and makes others begin again; the nearest older id cures both.
-A server that ignores `after`, and one that goes round in circles, bring nothing new for ever.
+that was deleted is refused as a cursor by some servers. Others begin again, with the same page for each cursor that was
+deleted. The nearest older id that still exists cures both. A server that ignores `after`, and one that goes round in
+circles, bring nothing new for ever: after two requests too many that is an error.
 """
 
 from __future__ import annotations
@@ -37,8 +41,8 @@ from evals_async.errors import BodyTooLarge, DeadlineExceeded, PaginationError, 
 
 
 SERVER_LIMIT = 20  # the API's page size where none is asked for
-MOST_STEPS_BACK = 20  # in a row, without anything new
-MOST_RECENT = 2 * MOST_STEPS_BACK  # ids that are remembered to step back to
+MOST_STALE = 20  # answers in a row without anything new
+MOST_RECENT = 2 * MOST_STALE  # ids that are remembered to step back to
 TOO_HEAVY = frozenset({408, 500, 502, 504})
 
 
@@ -47,17 +51,21 @@ class Cursor:
     """Where a listing stands: all that is needed to ask for the next page.
 
     `after` is the id to ask after (`None`: from the beginning), `limit` the page size (`None`: the server's own).
-    `start` is the `after` that the listing began with, `pages` how many pages came before, `recent` the last ids that
-    were new, oldest first, and `stale` how many steps in a row brought nothing new. `fault` says why there is no next
-    page although there should be one.
+    `start` is the `after` that the listing began with, `pages` how many pages came before, `fullest` how many items the
+    fullest of them had, and `recent` the last ids that were new, oldest first. `stale` is how many answers in a row
+    brought nothing new; if one of them was a page of items that came before, `repeated` is its first id. `moved` tells
+    that the server did go on after a cursor. `fault` says why there is no next page although there should be one.
     """
 
     after: str | None = None
     limit: int | None = None
     start: str | None = None
     pages: int = 0
+    fullest: int = 0
     recent: tuple[str, ...] = ()
     stale: int = 0
+    repeated: str | None = None
+    moved: bool = False
     fault: str | None = None
 
     @classmethod
@@ -72,14 +80,18 @@ class Cursor:
         if fields is None:
             raise ValueError("a cursor is kept as a JSON object")
         after, limit, start = fields.get("after"), fields.get("limit"), fields.get("start")
-        pages, stale = fields.get("pages"), fields.get("stale")
+        pages, fullest = fields.get("pages"), fields.get("fullest")
+        stale, repeated = fields.get("stale"), fields.get("repeated")
         return cls(
             after=after if isinstance(after, str) else None,
             limit=limit if isinstance(limit, int) else None,
             start=start if isinstance(start, str) else None,
             pages=pages if isinstance(pages, int) else 0,
+            fullest=fullest if isinstance(fullest, int) else 0,
             recent=tuple(map(str, as_array(fields.get("recent")) or ())),
             stale=stale if isinstance(stale, int) else 0,
+            repeated=repeated if isinstance(repeated, str) else None,
+            moved=fields.get("moved") is True,
         )
 
     def text(self) -> str:
@@ -106,9 +118,10 @@ def next_cursor(
     `ids` are the ids of the page's items, `fresh` those of them that no earlier page had. An item without an id is
     `None` in both.
     """
-    if has_more is False or (has_more is None and not ids):
+    size = len(ids)
+    if has_more is False or (has_more is None and (not ids or size < min(cursor.fullest, cursor.limit or size))):
         return None
-    cursor = attrs.evolve(cursor, pages=cursor.pages + 1)
+    cursor = attrs.evolve(cursor, pages=cursor.pages + 1, fullest=max(cursor.fullest, size))
     if fresh:
         # A whole page of new ids is the usual case: only its end is looked at.
         newest = [each for each in fresh[-MOST_RECENT:] if each is not None]
@@ -116,26 +129,37 @@ def next_cursor(
         after = last_id or ids[-1]
         if after is None:
             fault = "the server says that there is more, but the page has no cursor"
-            return attrs.evolve(cursor, recent=recent, stale=0, fault=fault)
-        return attrs.evolve(cursor, after=after, recent=recent, stale=0)
+            return attrs.evolve(cursor, recent=recent, fault=fault)
+        moved = cursor.moved or bool(cursor.recent)
+        return attrs.evolve(cursor, after=after, recent=recent, stale=0, repeated=None, moved=moved)
+    cursor = attrs.evolve(cursor, stale=cursor.stale + 1)
+    if cursor.stale >= MOST_STALE:
+        fault = f"the listing does not move on: {MOST_STALE} pages in a row brought nothing new"
+        return attrs.evolve(cursor, fault=fault)
     if not ids:
-        return counted(attrs.evolve(cursor, after=last_id or cursor.after))
-    return older_cursor(cursor)
+        return attrs.evolve(cursor, after=last_id or cursor.after)
+    older = older_id(cursor)
+    begins_again = cursor.repeated is None or (cursor.moved and cursor.repeated == ids[0])
+    if older is None or not begins_again:
+        fault = f"the listing does not move on: what came after {cursor.after!r} had come before"
+        return attrs.evolve(cursor, fault=fault)
+    return attrs.evolve(cursor, after=older, repeated=ids[0])
 
 
 def older_cursor(cursor: Cursor) -> Cursor:
-    """The same place, asked for after the nearest older id: for a cursor that is refused, or brings nothing new."""
+    """The same place, asked for after the nearest older id, for a cursor that is refused. See the table of rules."""
+    older = older_id(cursor)
+    if older is None or cursor.stale >= MOST_STALE:
+        refused = f"the cursor {cursor.after!r} was refused"
+        return attrs.evolve(cursor, fault=f"{refused}, and so were {cursor.stale} others" if cursor.stale else refused)
+    return attrs.evolve(cursor, after=older, stale=cursor.stale + 1)
+
+
+def older_id(cursor: Cursor) -> str | None:
     recent = cursor.recent
     # A `last_id` that is no item's id, or the beginning: the newest id is the nearest.
     index = recent.index(cursor.after) if cursor.after in recent else len(recent)
-    return counted(attrs.evolve(cursor, after=recent[index - 1] if index else cursor.start))
-
-
-def counted(cursor: Cursor) -> Cursor:
-    if cursor.stale >= MOST_STEPS_BACK:
-        fault = f"the listing does not move on: {MOST_STEPS_BACK} requests in a row brought nothing new"
-        return attrs.evolve(cursor, fault=fault)
-    return attrs.evolve(cursor, stale=cursor.stale + 1)
+    return recent[index - 1] if index else None
 
 
 def may_step_back(cursor: Cursor) -> bool:

@@ -138,8 +138,7 @@ class Listing(Generic[T]):
                 elif isinstance(error, NotFound | BadRequest) and may_step_back(cursor):
                     older = older_cursor(cursor)
                     if older.fault is not None:
-                        text = f"the cursor {cursor.after!r} was refused, and so were {cursor.stale} older ones"
-                        raise PaginationError(text, after=cursor.after) from error
+                        raise PaginationError(older.fault, after=older.after) from error
                     cursor = older
                 else:
                     mark(error, cursor)

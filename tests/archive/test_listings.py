@@ -35,7 +35,7 @@ async def test_a_listing_that_goes_round_is_named_and_the_rest_is_copied(
         each.what for each in report.unfinished
     }
     assert {"broken"} == {each.state for each in report.unfinished}
-    assert requests < 8 * 30  # of each of the eight listings twenty without news
+    assert requests < 200
     found = difference(file, truth)
     assert ((), (), "ok") == (found.wrong, found.extra, found.integrity)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import pytest
@@ -24,9 +25,10 @@ from evals_async.errors import (
 from evals_async.pagination import Cursor, may_step_back, next_cursor, older_cursor, smaller_page, too_heavy
 
 
-BEGUN = Cursor(after="c", limit=3, pages=1, recent=("a", "b", "c"))
+BEGUN = Cursor(after="c", limit=3, pages=1, fullest=3, recent=("a", "b", "c"))
 NO_CURSOR = "the server says that there is more, but the page has no cursor"
-STUCK = "the listing does not move on: 20 requests in a row brought nothing new"
+STUCK = "the listing does not move on: 20 pages in a row brought nothing new"
+ROUND = "the listing does not move on: what came after 'c' had come before"
 
 
 @attrs.frozen
@@ -40,25 +42,61 @@ class Answer:
 
 
 @pytest.mark.parametrize(
-    ("answer", "after", "stale", "recent"),
+    ("answer", "changes"),
     [
-        (Answer("def", "def"), "f", 0, "abcdef"),
-        (Answer("def", "def", last_id="x9"), "x9", 0, "abcdef"),
-        (Answer("cde", "de"), "e", 0, "abcde"),
-        (Answer("def", "def", has_more=None), "f", 0, "abcdef"),
-        (Answer("d", "d", has_more=None), "d", 0, "abcd"),
-        (Answer([None, "d"], [None, "d"]), "d", 0, "abcd"),
-        (Answer([], []), "c", 1, "abc"),
-        (Answer([], [], last_id="f"), "f", 1, "abc"),
-        (Answer("abc", ""), "b", 1, "abc"),
-        (Answer("abc", "", last_id="c"), "b", 1, "abc"),
-        (Answer("abc", "", has_more=None), "b", 1, "abc"),
+        (Answer("def", "def"), {"after": "f", "recent": "abcdef", "moved": True}),
+        (Answer("def", "def", last_id="x9"), {"after": "x9", "recent": "abcdef", "moved": True}),
+        (Answer("cdef", "def"), {"after": "f", "recent": "abcdef", "moved": True, "fullest": 4}),
+        (Answer("de", "de"), {"after": "e", "recent": "abcde", "moved": True}),
+        (Answer("def", "def", has_more=None), {"after": "f", "recent": "abcdef", "moved": True}),
+        (Answer([None, "d"], [None, "d"]), {"after": "d", "recent": "abcd", "moved": True}),
+        (Answer([], []), {"stale": 1}),
+        (Answer([], [], last_id="f"), {"after": "f", "stale": 1}),
+        (Answer("abc", ""), {"after": "b", "stale": 1, "repeated": "a"}),
+        (Answer("abc", "", last_id="c"), {"after": "b", "stale": 1, "repeated": "a"}),
+        (Answer("abc", "", has_more=None), {"after": "b", "stale": 1, "repeated": "a"}),
     ],
 )
-def test_where_a_listing_goes_on(answer: Answer, after: str, stale: int, recent: str) -> None:
+def test_where_a_listing_goes_on(answer: Answer, changes: dict[str, Any]) -> None:
     """Each row of the table of rules for a listing that goes on."""
     onward = next_cursor(BEGUN, answer.ids, answer.fresh, last_id=answer.last_id, has_more=answer.has_more)
-    assert onward == Cursor(after=after, limit=3, pages=2, recent=tuple(recent), stale=stale)
+    if "recent" in changes:
+        changes["recent"] = tuple(changes["recent"])
+    assert onward == attrs.evolve(BEGUN, pages=2, **changes)
+
+
+def test_the_first_page_may_be_short() -> None:
+    """Where `has_more` is missing, a first page that is shorter than asked for proves nothing."""
+    onward = next_cursor(Cursor.at(limit=100), "ab", "ab", last_id=None, has_more=None)
+    assert onward == Cursor(after="b", limit=100, pages=1, fullest=2, recent=("a", "b"))
+
+
+def test_a_smaller_page_is_not_a_short_one() -> None:
+    """Where `has_more` is missing, a page that is as full as it was asked for does not end the listing."""
+    halved = attrs.evolve(BEGUN, limit=2)
+    onward = next_cursor(halved, "de", "de", last_id=None, has_more=None)
+    assert onward == attrs.evolve(halved, after="e", pages=2, recent=tuple("abcde"), moved=True)
+
+
+def test_a_page_that_repeats_may_be_an_answer_to_deleted_cursors() -> None:
+    """A server that went on after a cursor, and then begins again, is asked after one older id after the other; the
+    first one that is still there leads on. Another page in between is a circle.
+    """
+    cursor: Cursor | None = attrs.evolve(BEGUN, moved=True)
+    asked: list[str | None] = []
+    for _ in range(2):
+        assert cursor is not None
+        cursor = next_cursor(cursor, "xyz", "", last_id=None, has_more=True)
+        assert cursor is not None
+        asked.append(cursor.after)
+    assert asked == ["b", "a"]
+    assert cursor is not None
+    onward = next_cursor(cursor, "bcd", "d", last_id=None, has_more=True)
+    assert onward is not None
+    assert (onward.after, onward.stale, onward.repeated, onward.fault) == ("d", 0, None, None)
+    circle = next_cursor(cursor, "uvw", "", last_id=None, has_more=True)
+    assert circle is not None
+    assert circle.fault == "the listing does not move on: what came after 'a' had come before"
 
 
 @pytest.mark.parametrize(
@@ -70,10 +108,11 @@ def test_where_a_listing_goes_on(answer: Answer, after: str, stale: int, recent:
         Answer("abc", "", has_more=False),
         Answer([], [], has_more=None),
         Answer([], [], last_id="c", has_more=None),
+        Answer("de", "de", has_more=None),
     ],
 )
 def test_where_a_listing_ends(answer: Answer) -> None:
-    """Only `has_more: false` ends a listing, or an empty page where `has_more` is missing."""
+    """Only `has_more: false` ends a listing, or an empty or short page where `has_more` is missing."""
     assert next_cursor(BEGUN, answer.ids, answer.fresh, last_id=answer.last_id, has_more=answer.has_more) is None
 
 
@@ -81,12 +120,16 @@ def test_where_a_listing_ends(answer: Answer) -> None:
     ("cursor", "answer", "fault"),
     [
         (BEGUN, Answer([None, None], [None, None]), NO_CURSOR),
-        (attrs.evolve(BEGUN, stale=20), Answer([], []), STUCK),
-        (attrs.evolve(BEGUN, stale=20), Answer("abc", ""), STUCK),
+        (attrs.evolve(BEGUN, stale=19), Answer([], []), STUCK),
+        (attrs.evolve(BEGUN, stale=19, moved=True), Answer("abc", ""), STUCK),
+        (attrs.evolve(BEGUN, stale=1, repeated="a"), Answer("abc", ""), ROUND),
+        (attrs.evolve(BEGUN, stale=1, repeated="a", moved=True), Answer("xyz", ""), ROUND),
     ],
 )
 def test_where_a_listing_is_broken(cursor: Cursor, answer: Answer, fault: str) -> None:
-    """A page without a cursor, and the twenty-first request without news: the cursor says why it leads nowhere."""
+    """A page without a cursor, the twentieth answer without news, a page that comes round: the cursor says why it leads
+    nowhere.
+    """
     onward = next_cursor(cursor, answer.ids, answer.fresh, last_id=answer.last_id, has_more=answer.has_more)
     assert onward is not None
     assert onward.fault == fault
@@ -95,18 +138,17 @@ def test_where_a_listing_is_broken(cursor: Cursor, answer: Answer, fault: str) -
     assert caught.value.after == onward.after
 
 
-def test_the_nearest_older_id_and_then_the_beginning() -> None:
-    """Step by step back along the last new ids, to where the listing began; then the newest one comes again."""
-    cursor = BEGUN
-    seen: list[str | None] = []
-    for _ in range(5):
-        cursor = older_cursor(cursor)
-        seen.append(cursor.after)
-    assert seen == ["b", "a", None, "c", "b"]
-    begun_later = attrs.evolve(BEGUN, after="a", start="x")
-    assert older_cursor(begun_later).after == "x"
+def test_the_nearest_older_id() -> None:
+    """A cursor that is refused is replaced by one older id after the other, while there are some, twenty at most."""
+    older = older_cursor(BEGUN)
+    assert older == attrs.evolve(BEGUN, after="b", stale=1)
+    oldest = older_cursor(older)
+    assert oldest == attrs.evolve(BEGUN, after="a", stale=2)
+    assert older_cursor(oldest).fault == "the cursor 'a' was refused, and so were 2 others"
     assert older_cursor(attrs.evolve(BEGUN, after="x9")).after == "c"
-    assert older_cursor(attrs.evolve(BEGUN, stale=20)).fault == STUCK
+    assert older_cursor(attrs.evolve(BEGUN, stale=20)).fault == "the cursor 'c' was refused, and so were 20 others"
+    only = attrs.evolve(BEGUN, recent=("c",))
+    assert older_cursor(only).fault == "the cursor 'c' was refused"
 
 
 def test_a_refusal_of_the_first_page_is_about_the_listing() -> None:
@@ -161,13 +203,14 @@ texts = st.none() | st.text(max_size=5)
     start=texts,
     pages=st.integers(0, 9),
     stale=st.integers(0, 20),
-    recent=st.lists(st.text(max_size=5), max_size=5),
+    fullest=st.integers(0, 100),
+    repeated=texts,
+    moved=st.booleans(),
+    recent=st.lists(st.text(max_size=5), max_size=5).map(tuple),
 )
-def test_a_cursor_is_kept_as_text(
-    after: str | None, limit: int | None, start: str | None, pages: int, stale: int, recent: list[str]
-) -> None:
+def test_a_cursor_is_kept_as_text(**fields: Any) -> None:
     """What is written into the store is read again by another process."""
-    cursor = Cursor(after=after, limit=limit, start=start, pages=pages, stale=stale, recent=tuple(recent))
+    cursor = Cursor(**fields)
     assert Cursor.of(cursor.text()) == cursor
 
 

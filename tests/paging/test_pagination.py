@@ -369,7 +369,7 @@ async def test_two_tasks_on_one_iterator_are_refused() -> None:
 @pytest.mark.parametrize("has_more", [True, None])
 @pytest.mark.parametrize("named", [True, False])
 async def test_cycles_end_in_an_error(pages: list[str], has_more: bool | None, named: bool) -> None:
-    """The same page for ever, or a cycle of two or three, raises after twenty requests that bring nothing new."""
+    """The same page for ever, or a cycle of two or three, raises after at most two requests too many."""
     count = 0
 
     async def fetch(after: str | None, limit: int | None) -> Body:
@@ -382,7 +382,7 @@ async def test_cycles_end_in_an_error(pages: list[str], has_more: bool | None, n
     assert "".join(got) == "".join(pages)
     assert isinstance(error, PaginationError)
     assert error.after is not None
-    assert count == len(pages) + 21
+    assert count <= len(pages) + 2
 
 
 async def test_page_by_page_a_cycle_ends_too() -> None:
@@ -407,14 +407,14 @@ async def test_empty_pages_do_not_end_a_listing(last: str | None, cursor: str) -
 
 
 async def test_empty_pages_for_ever_are_an_error() -> None:
-    """More than twenty empty pages in a row end in an error."""
+    """Twenty empty pages in a row end in an error."""
     script = Script(body("ab"), body(""))
     got, error = await ids_until_error(aiter(Pager(script)))
     assert got == ["a", "b"]
-    assert str(error) == "the listing does not move on: 20 requests in a row brought nothing new"
+    assert str(error) == "the listing does not move on: 20 pages in a row brought nothing new"
     assert isinstance(error, PaginationError)
     assert error.after == "b"
-    assert len(script.asked) == 22
+    assert len(script.asked) == 21
 
 
 async def test_missing_last_id_is_taken_from_the_last_item() -> None:
@@ -439,10 +439,10 @@ async def test_last_id_wins_over_the_last_item() -> None:
 
 @pytest.mark.parametrize(
     ("pages", "requests"),
-    [(["abc", "def", ""], 3), (["abc", "de", ""], 3), (["a", "bcd", ""], 3), (["a", ""], 2), ([""], 1)],
+    [(["abc", "def", ""], 3), (["abc", "de"], 2), (["a", "b", ""], 3), (["a", ""], 2), ([""], 1)],
 )
-async def test_missing_has_more_goes_on_until_a_page_is_empty(pages: list[str], requests: int) -> None:
-    """Without `has_more` a listing ends with a page that is empty; a short page proves nothing."""
+async def test_missing_has_more_goes_on_until_empty_or_short(pages: list[str], requests: int) -> None:
+    """Without `has_more` a listing ends with a page that is empty, or shorter than one before."""
     script = Script(*(body(ids, more=None) for ids in pages))
     assert [item.id for item in await Pager(script, limit=3).collect()] == list("".join(pages))
     assert len(script.asked) == requests
@@ -499,21 +499,17 @@ async def test_deleted_cursor_steps_back(kind: type[ApiError]) -> None:
 
 
 async def test_deleted_cursors_without_end() -> None:
-    """After twenty older ids that are refused as well the listing is given up, with the server's error as the cause;
-    and at once when the first page is refused, too: then it is the listing that is gone.
-    """
+    """After twenty older ids that are refused as well the listing is given up, with the server's error as the cause."""
     gone = NotFound("gone", status=404)
     script = Script(body("abcdefghijklmnopqrstuvwxyz"), gone)
     got, error = await ids_until_error(aiter(Pager(script)))
     assert len(got) == 26
     assert isinstance(error, PaginationError)
-    assert str(error) == "the cursor 'f' was refused, and so were 20 older ones"
+    assert str(error) == "the cursor 'f' was refused, and so were 20 others"
     assert error.__cause__ is gone
     assert script.cursors == [None, *"zyxwvutsrqponmlkjihgf"]
-    script = Script(body("ab"), gone)
-    with pytest.raises(NotFound):
-        await Pager(script).collect()
-    assert script.cursors == [None, "b", "a", None]
+    with pytest.raises(PaginationError, match="refused"):
+        await Pager(Script(body("a"), gone)).collect()
 
 
 async def test_server_that_starts_again_after_a_deleted_cursor() -> None:
@@ -615,7 +611,7 @@ async def test_other_errors_do_not_shrink(error: Exception) -> None:
 
 
 async def test_short_pages_after_halving_are_not_the_end() -> None:
-    """Without `has_more`, a page of the reduced size is no end."""
+    """Without `has_more`, a page of the reduced size is full, not short."""
     shelf = Shelf(90)
 
     async def fetch(after: str | None, limit: int | None) -> Body:

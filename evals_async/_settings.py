@@ -27,6 +27,7 @@ VARIABLES: Mapping[str, str] = {
     "OPENAI_WEBHOOK_SECRET": "What webhooks are signed with (whsec_...).",
     "AZURE_OPENAI_API_KEY": "The key of an Azure OpenAI resource, for EvalsClient.azure().",
     "AZURE_OPENAI_ENDPOINT": "Its endpoint, https://NAME.openai.azure.com, for EvalsClient.azure().",
+    "EVALS_MODEL_API_KEY": "The key of the model endpoint that evals are run on; a model map may name other variables.",
 }
 """Every environment variable that is read, and what it says."""
 

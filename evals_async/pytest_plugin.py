@@ -1,5 +1,5 @@
-"""The pytest fixtures that ship with the package: `evals_server`, `evals_client`, and `evals_server_in_thread` for
-synchronous tests.
+"""The pytest fixtures that ship with the package: `evals_server`, `evals_client`, `scripted_models`, and
+`evals_server_in_thread` for synchronous tests.
 
 Loaded into every pytest run where the package is installed, so nothing of it is imported before a test asks for a
 fixture.
@@ -52,3 +52,12 @@ async def evals_client(evals_server: Any) -> AsyncIterator[Any]:
 
     async with EvalsClient(base_url=evals_server.base_url, api_key="local") as client:
         yield client
+
+
+@async_fixture
+async def scripted_models() -> AsyncIterator[Any]:
+    """A `ScriptedModels` endpoint without rules, for one test: `scripted_models.add(Rule(...))` gives it answers."""
+    from evals_async.inference import ScriptedModels
+
+    async with ScriptedModels() as scripted:
+        yield scripted

@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "runs": "reading:runs",
     "items": "reading:items",
     "serve": "serving:serve",
+    "models": "inference:models",
     "export": "archiving:export",
     "verify": "archiving:verify",
     "info": "archiving:info",

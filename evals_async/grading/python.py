@@ -19,6 +19,7 @@ from evals_async import ConfigurationError, InvalidArgument
 from evals_async._json import JSONObject, NotJSON, as_object, dump, parse
 from evals_async.grading.sandbox import PACKAGES, environment, filter_file, sandboxed, trusted
 from evals_async.grading.similarity import Unavailable
+from evals_async.grading.templates import json_text
 
 
 PythonMode: TypeAlias = Literal["off", "sandbox", "trusted"]
@@ -135,7 +136,10 @@ class PythonGraders:
         if self._closed:
             raise Unavailable("these python graders were closed", code=SERVER_ERROR)
         check_source(source)
-        line = dump({"sample": sample or {}, "item": item})
+        try:
+            line = json_text({"sample": sample or {}, "item": item}, ascii_only=True).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidArgument(f"the row is no JSON: {error}") from None
         async with self._slots:
             worker = await self._worker(source)
             self._busy.add(worker)

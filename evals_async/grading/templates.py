@@ -70,7 +70,12 @@ def as_text(value: object) -> str:
     """A value in a text: strings as they are, null as nothing, all else as compact JSON."""
     if isinstance(value, str):
         return value
-    return "" if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return "" if value is None else json_text(value)
+
+
+def json_text(value: object, *, ascii_only: bool = False) -> str:
+    """The compact text of a JSON value; its objects may be of any kind of mapping."""
+    return json.dumps(value, ensure_ascii=ascii_only, separators=(",", ":"), default=dict)
 
 
 def render(template: str, namespaces: Mapping[str, object]) -> str:

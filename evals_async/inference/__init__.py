@@ -9,8 +9,9 @@ async with Models.from_file("models.toml") as models:
 from evals_async.inference.completion import Completion, Embeddings
 from evals_async.inference.endpoints import Endpoint
 from evals_async.inference.modelmap import Models
+from evals_async.inference.probe import Ability
 from evals_async.inference.rules import Rule, ScriptedRequest
 from evals_async.inference.scripted import ScriptedModels
 
 
-__all__ = ["Completion", "Embeddings", "Endpoint", "Models", "Rule", "ScriptedModels", "ScriptedRequest"]
+__all__ = ["Ability", "Completion", "Embeddings", "Endpoint", "Models", "Rule", "ScriptedModels", "ScriptedRequest"]

@@ -1,9 +1,10 @@
 """`Models`: names of models, and the endpoints that answer for them."""
 
+import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import attrs
 
@@ -17,15 +18,19 @@ from evals_async import (
     RetryPolicy,
     Unprocessable,
 )
-from evals_async._json import JSONObject, NotJSON, as_object, dump, parse
+from evals_async._json import JSONObject, NotJSON, as_object, parse
 from evals_async.inference.completion import Completion, Embeddings, missing, of_chat, of_embeddings, of_response
 from evals_async.inference.endpoints import API_KEY_ENV, Endpoint, endpoints_of, matching, read_file
 from evals_async.inference.shapes import chat_messages, chat_params, response_input, response_params
 from evals_async.inference.traffic import Traffic
 
 
+if TYPE_CHECKING:
+    from evals_async.inference.probe import Ability
+
 T = TypeVar("T", Completion, Embeddings)
 
+PROBE_TIMEOUT = 60.0
 TIMEOUT = 600.0  # seconds for a call, all attempts together: a reasoning model takes minutes
 NO_PARAMS: JSONObject = MappingProxyType({})
 NO_RESPONSES = "the endpoint has no /responses: the request was translated to /chat/completions"
@@ -192,10 +197,6 @@ class Models:
         """One call; `read` makes its value of the answer, and an answer that it cannot read is asked for once more."""
         endpoint = self.endpoint(name)
         model = endpoint.model or name
-        try:
-            content = dump({"model": model, **body})
-        except NotJSON as error:
-            raise InvalidArgument(f"the body of POST {path} is no JSON: {error}") from None
 
         async def value(reply: Response) -> T:
             try:
@@ -206,8 +207,28 @@ class Models:
                 raise missing("$", "an object", reply.body[:40].decode("utf-8", "replace"))
             return read(answer, model)
 
-        found, billed = await self._traffic[endpoint.connection].send(path, content, value, timeout)
+        found, billed = await self._traffic[endpoint.connection].send(path, {"model": model, **body}, value, timeout)
         return attrs.evolve(found, billed_retries=billed, cost=endpoint.cost(found.usage))
+
+    # --- abilities ----------------------------------------------------------------------------------------------------
+
+    async def probe(self, names: Sequence[str] = (), *, timeout: float | None = PROBE_TIMEOUT) -> "tuple[Ability, ...]":
+        """What the models of the map can do: each is asked a few short questions, which cost a few tokens.
+
+        Without `names` all entries are asked; a pattern without a `model` stands for the first model that its endpoint
+        lists. What fails is no exception: it stands in the ability's `error`. Raises `InvalidArgument` for a name that
+        is not mapped.
+        """
+        from evals_async.inference.probe import ability_of
+
+        wanted = names or self.names()
+        for name in names:
+            self.endpoint(name)
+        return tuple(await asyncio.gather(*(ability_of(self, name, timeout) for name in wanted)))
+
+    async def listed(self, name: str, *, timeout: float | None = PROBE_TIMEOUT) -> tuple[str, ...]:
+        """The names that the endpoint of a model lists: GET /models. Raises as `chat` does."""
+        return await self._traffic[self.endpoint(name).connection].names(timeout)
 
     # --- end ----------------------------------------------------------------------------------------------------------
 

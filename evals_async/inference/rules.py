@@ -127,12 +127,16 @@ def chat_answer(rule: Rule, request: ScriptedRequest, number: int) -> JSONObject
     message: dict[str, object] = {"role": "assistant", "content": text, "refusal": rule.refusal}
     if rule.tool_calls:
         message["tool_calls"] = chat_calls(rule)
+    logprobs = None
+    if request.body.get("logprobs") is True:
+        entry = {"token": text or "", "logprob": 0.0, "bytes": None, "top_logprobs": []}
+        logprobs = {"content": [entry], "refusal": None}
     return {
         "id": f"chatcmpl-scripted-{number}",
         "object": "chat.completion",
         "created": 0,
         "model": request.model + SUFFIX,
-        "choices": [{"index": 0, "message": message, "finish_reason": finish_of(rule), "logprobs": None}],
+        "choices": [{"index": 0, "message": message, "finish_reason": finish_of(rule), "logprobs": logprobs}],
         "usage": usage_of(rule, request, text or ""),
         "system_fingerprint": "scripted",
     }

@@ -6,10 +6,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Self, TypeVar
 
 from evals_async import (
+    NO_KEY,
     ApiError,
     ConfigurationError,
     ConnectFailed,
+    DecodeError,
     EvalsClient,
+    NoKey,
     RateLimited,
     Request,
     RequestError,
@@ -17,6 +20,7 @@ from evals_async import (
     RetryPolicy,
     Timeouts,
 )
+from evals_async._json import JSONObject, NotJSON, as_array, as_object, parse
 from evals_async.inference.endpoints import Endpoint
 
 
@@ -36,10 +40,10 @@ class Traffic:
     @classmethod
     def to(cls, name: str, endpoint: Endpoint, environ: Mapping[str, str], retry: RetryPolicy | None) -> Self:
         """The traffic of an entry of the map. Raises `ConfigurationError`, naming the entry."""
-        key = "none"
+        key: str | NoKey = NO_KEY
         if endpoint.api_key_env is not None:
-            key = environ.get(endpoint.api_key_env, "")
-            if not key:
+            key = environ.get(endpoint.api_key_env) or NO_KEY
+            if key is NO_KEY:
                 raise ConfigurationError(
                     f'models."{name}": the environment variable {endpoint.api_key_env} (api_key_env) is not set'
                 )
@@ -68,16 +72,11 @@ class Traffic:
         return cls(client, counted)
 
     async def send(
-        self, path: str, content: bytes, read: Callable[[Response], Awaitable[T]], timeout: float | None
+        self, route: str, body: JSONObject, read: Callable[[Response], Awaitable[T]], timeout: float | None
     ) -> tuple[T, int]:
         """What `read` makes of the answer to a POST, and how many attempts before it may have been billed."""
-        request = Request(
-            method="POST",
-            route=path,
-            path=path,
-            kind="update",  # may be sent again when its answer was lost: it changes nothing there, and is only billed
-            body=content,
-        )
+        # An update may be sent again when its answer was lost: a completion changes nothing there, it is only billed.
+        request = self._client.request("POST", route, kind="update", body=body)
         # An attempt may take all of the time: to cut off a slow answer would only have it billed twice.
         timeouts = Timeouts(total=timeout, attempt=timeout)
         try:
@@ -85,6 +84,16 @@ class Traffic:
             return value, self._counted.get(id(request), 0)
         finally:
             self._counted.pop(id(request), None)
+
+    async def names(self, timeout: float | None) -> tuple[str, ...]:
+        """The models that the endpoint lists: GET /models. Raises `RequestError`."""
+        reply = await self._client.send(self._client.request("GET", "/models"), timeout=timeout)
+        try:
+            listed = as_object(parse(reply.body)) or {}
+        except NotJSON as error:
+            raise DecodeError(f"the list of models is no JSON: {error}", body=reply.body) from None
+        entries = [as_object(entry) or {} for entry in as_array(listed.get("data")) or ()]
+        return tuple(name for entry in entries if isinstance(name := entry.get("id"), str))
 
     async def close(self) -> None:
         """Close the connections."""

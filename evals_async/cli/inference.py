@@ -1,0 +1,100 @@
+"""`evals-async models`: what the models of a model map can do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from evals_async.cli import output
+from evals_async.cli.groups import ConnectionOptions, examples, global_options, pass_terms
+from evals_async.cli.service import run
+from evals_async.cli.text import Column
+
+
+if TYPE_CHECKING:
+    from evals_async.inference import Ability, Models
+
+
+@click.command(
+    epilog=examples(
+        "evals-async models --models models.toml",
+        "evals-async models --models models.toml gpt-4.1 --json",
+        "evals-async models --model-endpoint http://127.0.0.1:11434/v1 llama3.2",
+    )
+)
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option(
+    "--models",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE.toml",
+    help="The model map: which endpoint answers for which name.",
+)
+@click.option("--model-endpoint", "url", metavar="URL", help="One endpoint for all names; key: EVALS_MODEL_API_KEY.")
+@click.option("--json", "as_json", is_flag=True, help="Print exact JSON: one document.")
+@global_options(hidden=True)
+@pass_terms
+def models(terms: ConnectionOptions, names: tuple[str, ...], file: Path | None, url: str | None, as_json: bool) -> int:
+    """Ask each model of a model map whether it answers, and what it can do.
+
+    Each is asked a few short questions, which cost a few tokens: a completion, structured output as judges need it,
+    /responses, embeddings, log probabilities. NAMEs limit it to these models.
+
+    Exit code 1 says that one of them does not answer.
+    """
+    if (file is None) == (url is None):
+        raise click.UsageError("Give one of --models FILE.toml and --model-endpoint URL.")
+    found = run(terms, probed(file, url, names, terms.timeout))
+    if as_json:
+        output.write_json([ability.to_json() for ability in found])
+    else:
+        output.table(COLUMNS, map(cells, found))
+    for ability in found:
+        if ability.error is not None:
+            output.error(f"{ability.entry}: {ability.error}")
+    return 0 if all(ability.answers for ability in found) else 1
+
+
+async def probed(file: Path | None, url: str | None, names: tuple[str, ...], timeout: float) -> tuple[Ability, ...]:
+    """What the models can do, with the map closed in the end."""
+    async with model_map(file, url) as found:
+        return await found.probe(names, timeout=timeout)
+
+
+def model_map(file: Path | None, url: str | None) -> Models:
+    """The map of --models or --model-endpoint. Raises `ConfigurationError`."""
+    from evals_async.inference import Models
+
+    return Models.from_file(file) if file is not None else Models.from_endpoint(url or "")
+
+
+YES_NO = {True: "yes", False: "no"}
+
+COLUMNS = (
+    Column("Entry", keep=True),
+    Column("Answers"),
+    Column("Model", keep=True),
+    Column("Structured output"),
+    Column("Responses"),
+    Column("Embeddings"),
+    Column("Logprobs"),
+    Column("Seconds", right=True),
+    Column("Base URL", where="file"),
+)
+
+
+def cells(ability: Ability) -> tuple[object, ...]:
+    """A row of the table."""
+    return (
+        ability.entry,
+        YES_NO[ability.answers],
+        ability.model,
+        ability.structured_output,
+        YES_NO[ability.responses],
+        YES_NO[ability.embeddings],
+        YES_NO[ability.logprobs],
+        ability.seconds,
+        ability.base_url,
+    )

@@ -1,0 +1,128 @@
+"""What a model can do at its endpoint, found out by asking: structured output, responses, embeddings, logprobs."""
+
+from collections.abc import Awaitable
+from typing import TypeVar
+
+import attrs
+
+from evals_async import EvalsError, RequestError
+from evals_async._clock import SYSTEM_CLOCK
+from evals_async._json import JSONObject, NotJSON, as_array, as_object, parse
+from evals_async.inference.completion import Completion
+from evals_async.inference.modelmap import NO_RESPONSES, Models
+from evals_async.inference.structured import structured_chat
+
+
+T = TypeVar("T")
+
+ASKED: tuple[JSONObject, ...] = ({"role": "user", "content": "Is 1 + 1 equal to 2? Answer yes or no."},)
+SCHEMA: JSONObject = {
+    "type": "object",
+    "properties": {"result": {"type": "string", "enum": ["yes", "no"]}},
+    "required": ["result"],
+    "additionalProperties": False,
+}
+
+
+@attrs.frozen(kw_only=True)
+class Ability:
+    """What the probe found out about one entry of a model map.
+
+    `entry` is the name or pattern, `asked` the model that was asked for, `model` what the endpoint calls it in its
+    answer. `answers` says that it gave a completion or embeddings; if not, `error` says why. `structured_output` is
+    `json_schema`, `json_object` or `text`, the most that a judge on this model gets. `seconds` is how long a short
+    completion took.
+    """
+
+    entry: str
+    asked: str
+    base_url: str
+    model: str | None = None
+    answers: bool = False
+    structured_output: str | None = None
+    responses: bool = False
+    embeddings: bool = False
+    logprobs: bool = False
+    seconds: float | None = None
+    error: str | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """The ability as a JSON object."""
+        return attrs.asdict(self)
+
+
+async def tried(call: Awaitable[T]) -> T | EvalsError:
+    """What a call returns, or its error: that something is not there is what a probe is about."""
+    try:
+        return await call
+    except EvalsError as error:
+        return error
+
+
+def yes_or_no(completion: Completion) -> str | None:
+    """The result in an answer to the probe's question, if it came as it was demanded."""
+    try:
+        result = (as_object(parse(completion.text.strip().encode("utf-8", "surrogatepass"))) or {}).get("result")
+    except NotJSON:
+        return None
+    return result if isinstance(result, str) and result in ("yes", "no") else None
+
+
+async def ability_of(models: Models, entry: str, timeout: float | None) -> Ability:
+    """What the model of one entry can do."""
+    endpoint = models.endpoint(entry)
+    base = Ability(entry=entry, asked=endpoint.model or entry, base_url=endpoint.base_url)
+    name = entry
+    if "*" in entry and endpoint.model is None:
+        listed = await tried(models.listed(entry, timeout=timeout))
+        fitting = (
+            () if isinstance(listed, EvalsError) else [each for each in listed if models.endpoint(each) is endpoint]
+        )
+        if not fitting:
+            why = listed if isinstance(listed, EvalsError) else "it lists none that the pattern fits"
+            return attrs.evolve(base, error=f"no model is known to ask for: {why}; name one")
+        name = fitting[0]
+    began = SYSTEM_CLOCK.monotonic()
+    chat = await tried(models.chat(name, ASKED, timeout=timeout))
+    seconds = SYSTEM_CLOCK.monotonic() - began
+    vectors = await tried(models.embed(name, ["probe"], timeout=timeout))
+    found = attrs.evolve(base, asked=endpoint.model or name, embeddings=not isinstance(vectors, EvalsError))
+    if isinstance(chat, EvalsError):
+        if isinstance(vectors, EvalsError):
+            return attrs.evolve(found, error=str(chat))
+        return attrs.evolve(found, model=vectors.model, answers=True)
+    return attrs.evolve(
+        found,
+        model=chat.model,
+        answers=True,
+        seconds=round(seconds, 3),
+        structured_output=await structured_form(models, name, timeout),
+        responses=await has_responses(models, name, timeout),
+        logprobs=await has_logprobs(models, name, timeout),
+    )
+
+
+async def structured_form(models: Models, name: str, timeout: float | None) -> str | None:
+    """The most structured form that the model answers in; `text` where it was not to be had."""
+    call = structured_chat(
+        models, name, ASKED, name="answer", schema=SCHEMA, read=yes_or_no, params={}, timeout=timeout
+    )
+    found = await tried(call)
+    if isinstance(found, RequestError):
+        return None
+    return "text" if isinstance(found, EvalsError) or found.value is None else found.form
+
+
+async def has_responses(models: Models, name: str, timeout: float | None) -> bool:
+    """Does the endpoint have /responses?"""
+    found = await tried(models.respond(name, ASKED, timeout=timeout))
+    return not isinstance(found, EvalsError) and NO_RESPONSES not in found.notes
+
+
+async def has_logprobs(models: Models, name: str, timeout: float | None) -> bool:
+    """Does the endpoint tell the probabilities of tokens?"""
+    found = await tried(models.chat(name, ASKED, params={"logprobs": True}, timeout=timeout))
+    if isinstance(found, EvalsError):
+        return False
+    choices = [as_object(choice) or {} for choice in as_array(found.raw.get("choices")) or ()]
+    return any(choice.get("logprobs") for choice in choices)

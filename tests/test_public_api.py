@@ -13,7 +13,14 @@ import pytest
 import evals_async
 
 
-SHOWN = ["evals_async", "evals_async.comparison", "evals_async.models", "evals_async.server"]
+SHOWN = [
+    "evals_async",
+    "evals_async.comparison",
+    "evals_async.grading",
+    "evals_async.inference",
+    "evals_async.models",
+    "evals_async.server",
+]
 MODULES = [*SHOWN, "evals_async.resources", "evals_async._transport"]
 EACH_MODULE = pytest.mark.parametrize("name", MODULES)
 

@@ -10,8 +10,22 @@ given.passed
 
 from evals_async.grading.grade import Grade
 from evals_async.grading.grading import grade
-from evals_async.grading.python import PythonGraders, check_source
+from evals_async.grading.python import GraderFault, PythonGraders, PythonMode, check_source
+from evals_async.grading.samples import sample_namespace
+from evals_async.grading.similarity import Unavailable
 from evals_async.grading.templates import TemplateError, render, render_messages
 
 
-__all__ = ["Grade", "PythonGraders", "TemplateError", "check_source", "grade", "render", "render_messages"]
+__all__ = [
+    "Grade",
+    "GraderFault",
+    "PythonGraders",
+    "PythonMode",
+    "TemplateError",
+    "Unavailable",
+    "check_source",
+    "grade",
+    "render",
+    "render_messages",
+    "sample_namespace",
+]

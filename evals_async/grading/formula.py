@@ -8,6 +8,8 @@ import ast
 import math
 from collections.abc import Callable, Mapping
 
+from evals_async import EvalsError
+
 
 LONGEST = 1000  # characters; deep nesting cannot hide in less
 
@@ -39,7 +41,7 @@ OPERATORS: Mapping[type[ast.operator], Callable[[float, float], float]] = {
 }
 
 
-class FormulaError(ValueError):
+class FormulaError(EvalsError, ValueError):
     """The formula cannot be read or has no value. The text says why."""
 
 

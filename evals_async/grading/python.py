@@ -15,7 +15,7 @@ from typing import Literal, Self, TypeAlias, get_args
 
 import attrs
 
-from evals_async import ConfigurationError, InvalidArgument
+from evals_async import ConfigurationError, EvalsError, InvalidArgument
 from evals_async._json import JSONObject, NotJSON, as_object, dump, parse
 from evals_async.grading.sandbox import PACKAGES, environment, filter_file, sandboxed, trusted
 from evals_async.grading.similarity import Unavailable
@@ -72,7 +72,7 @@ def names_bound(node: ast.stmt) -> set[str]:
     return set()
 
 
-class GraderFault(Exception):
+class GraderFault(EvalsError):
     """The code of a grader failed: grade 0. The text says how."""
 
 

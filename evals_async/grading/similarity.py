@@ -17,8 +17,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 
+from evals_async import EvalsError
 
-class Unavailable(Exception):
+
+class Unavailable(EvalsError):
     """A grade that cannot be given here. The text says what would be needed; `code` is the kind of obstacle."""
 
     def __init__(self, message: str, *, code: str = "grader_unavailable") -> None:

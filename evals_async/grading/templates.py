@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
+from evals_async import EvalsError
 from evals_async._json import JSONObject, NotJSON, as_array, as_object, parse
 
 
@@ -21,7 +22,7 @@ PART_TYPES = frozenset(
 )
 
 
-class TemplateError(ValueError):
+class TemplateError(EvalsError, ValueError):
     """A placeholder is malformed, or there is nothing where it points to. The text names the placeholder."""
 
 

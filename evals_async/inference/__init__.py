@@ -12,6 +12,17 @@ from evals_async.inference.modelmap import Models
 from evals_async.inference.probe import Ability
 from evals_async.inference.rules import Rule, ScriptedRequest
 from evals_async.inference.scripted import ScriptedModels
+from evals_async.inference.transcript import sample_object
 
 
-__all__ = ["Ability", "Completion", "Embeddings", "Endpoint", "Models", "Rule", "ScriptedModels", "ScriptedRequest"]
+__all__ = [
+    "Ability",
+    "Completion",
+    "Embeddings",
+    "Endpoint",
+    "Models",
+    "Rule",
+    "ScriptedModels",
+    "ScriptedRequest",
+    "sample_object",
+]

@@ -223,8 +223,8 @@ def delete(connection: Connection, kind: Kind, key: Sequence[str]) -> bool:
     parents = {"evals": ("eval_id",), "runs": ("eval_id", "run_id"), "output_items": (), "files": ()}[kind]
     if parents:
         where = " AND ".join(f"{name} = ?" for name in parents)
-        below = ("runs", "output_items", "pending_runs") if kind == "evals" else ("output_items", "pending_runs")
-        for table in below:
+        below = ("output_items", "pending_runs", "executions", "execution_rows", "execution_sums")
+        for table in (*below, "runs") if kind == "evals" else below:
             connection.execute(f"DELETE FROM {table} WHERE {where}", values)
     where = " AND ".join(f"{name} = ?" for name in TABLES[kind].key)
     removed = connection.execute(f"DELETE FROM {kind} WHERE {where}", values).rowcount > 0
@@ -255,6 +255,29 @@ def get_content(connection: Connection, file_id: str) -> bytes | None:
         "SELECT bytes FROM files JOIN file_contents USING (sha256) WHERE id = ?", (text_column(file_id),)
     ).fetchone()
     return None if row is None else row[0]
+
+
+def content_size(connection: Connection, file_id: str) -> int | None:
+    """How many bytes a file has, or `None` when the store does not have them."""
+    row: tuple[int] | None = connection.execute(
+        "SELECT length(bytes) FROM files JOIN file_contents USING (sha256) WHERE id = ?", (text_column(file_id),)
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def content_piece(connection: Connection, file_id: str, start: int, size: int) -> bytes:
+    """Some bytes of a file, without reading the others into memory; fewer than `size` at its end.
+
+    Raises `LookupError` when the store does not have them.
+    """
+    row: tuple[int] | None = connection.execute(
+        "SELECT file_contents.rowid FROM files JOIN file_contents USING (sha256) WHERE id = ?", (text_column(file_id),)
+    ).fetchone()
+    if row is None:
+        raise LookupError(f"there is no content of {file_id}")
+    with connection.blobopen("file_contents", "bytes", row[0], readonly=True) as blob:
+        blob.seek(min(start, len(blob)))
+        return blob.read(size)
 
 
 def forget_unused_contents(connection: Connection) -> None:

@@ -72,7 +72,25 @@ ARCHIVE: tuple[str, ...] = (
         one INTEGER PRIMARY KEY CHECK (one = 1), pid INTEGER NOT NULL, host TEXT NOT NULL, began REAL NOT NULL)""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, ARCHIVE)
+# What a server that carries out runs has still to do of them, and the sums of what is done; and the answers of models
+# that passed through it, which runs can be made of.
+EXECUTION: tuple[str, ...] = (
+    """CREATE TABLE executions (
+        eval_id TEXT NOT NULL, run_id TEXT NOT NULL, started REAL NOT NULL, total INTEGER,
+        PRIMARY KEY (eval_id, run_id))""",
+    """CREATE TABLE execution_rows (
+        eval_id TEXT NOT NULL, run_id TEXT NOT NULL, number INTEGER NOT NULL, body TEXT NOT NULL,
+        PRIMARY KEY (eval_id, run_id, number))""",
+    """CREATE TABLE execution_sums (
+        eval_id TEXT NOT NULL, run_id TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, field TEXT NOT NULL,
+        value INTEGER NOT NULL, PRIMARY KEY (eval_id, run_id, kind, name, field))""",
+    """CREATE TABLE stored_answers (
+        id TEXT NOT NULL PRIMARY KEY, kind TEXT NOT NULL, model TEXT NOT NULL, created_at INTEGER NOT NULL,
+        body TEXT NOT NULL)""",
+    "CREATE INDEX stored_answers_by_created_at ON stored_answers (kind, created_at, id)",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, ARCHIVE, EXECUTION)
 
 
 def pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -9,6 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import AsyncExitStack
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -18,16 +19,16 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
 from evals_async._json import JSONObject
-from evals_async._store import Connection, Database, Row, rows
+from evals_async._store import Connection, Row, rows
 from evals_async._store.database import StrPath
 from evals_async._store.gaps import gaps
 from evals_async.server.answers import Answer, Problem, error_answer
+from evals_async.server.execution.limits import ExecutionLimits
 from evals_async.server.faults import Fault, FaultPlan
 from evals_async.server.guard import LOOPBACK, check_key, check_origin
+from evals_async.server.opening import ModelsSource, ServerOptions, open_parts
 from evals_async.server.routes import Match, match
-from evals_async.server.runs import RunLifecycle
 from evals_async.server.service import Limits, RequestContext, Service
-from evals_async.server.shapes import Ids
 from evals_async.server.threads import ServerThread
 
 
@@ -83,10 +84,16 @@ class LocalServer:
 
     `store` is the path of a store's file, made if it is not there, or `None` for a store in memory. `port` 0 takes any
     free port. With `api_key` requests must carry it. `faults` go wrong as declared. With `read_only` every write is
-    answered with 403, and the file is opened without the right to write. A new run is queued for `queued_seconds` and
-    in progress for `running_seconds` of the `clock`. `allowed_hosts` are names that requests may be addressed to and
-    come from, beside the loopback's. Bodies have at most `body_limit` bytes, uploads `upload_limit`. `requests` holds
-    the last `remembered` requests.
+    answered with 403, and the file is opened without the right to write. `allowed_hosts` are names that requests may
+    be addressed to and come from, beside the loopback's. Bodies have at most `body_limit` bytes, uploads
+    `upload_limit`. `requests` holds the last `remembered` requests.
+
+    Without `models` the server is a test double: a new run is queued for `queued_seconds` and in progress for
+    `running_seconds` of the `clock`, and then its rows are graded as they are. With `models` (a `Models`, the path of a
+    model map, or the URL of one endpoint) it carries runs out in the background: rows are sampled and graded by those
+    models, `run_concurrency` of a run and `concurrency` of all runs at once. A run that would make more than
+    `max_calls` calls of models, or has used `max_tokens` tokens, ends as failed, with its items kept. A server that
+    was killed goes on where it stood. Models that are given as such are closed by whoever made them.
     """
 
     def __init__(
@@ -101,20 +108,33 @@ class LocalServer:
         read_only: bool = False,
         queued_seconds: float = 0.05,
         running_seconds: float = 0.1,
+        models: "ModelsSource | None" = None,
+        max_calls: int | None = None,
+        max_tokens: int | None = None,
+        concurrency: int = ExecutionLimits().rows,
+        run_concurrency: int = ExecutionLimits().rows_per_run,
         allowed_hosts: Collection[str] = (),
         body_limit: int = Limits().body,
         upload_limit: int = Limits().upload,
         remembered: int = 1000,
     ) -> None:
-        self._store = store
         self._host = host
         self.port: int = port
         self._api_key = api_key
         self._clock = clock
         self.faults: FaultPlan = FaultPlan() if faults is None else faults
         self._read_only = read_only
-        self._queued_seconds = queued_seconds
-        self._running_seconds = running_seconds
+        self._options = ServerOptions(
+            store=store,
+            read_only=read_only,
+            clock=clock,
+            queued_seconds=queued_seconds,
+            running_seconds=running_seconds,
+            models=models,
+            limits=ExecutionLimits(
+                max_calls=max_calls, max_tokens=max_tokens, rows=concurrency, rows_per_run=run_concurrency
+            ),
+        )
         self._allowed_hosts: frozenset[str] = LOOPBACK | {host.lower(), *(name.lower() for name in allowed_hosts)}
         self._limits: Limits = Limits(body_limit, upload_limit)
         self.requests: deque[SeenRequest] = deque(maxlen=remembered)
@@ -122,9 +142,12 @@ class LocalServer:
         self._service: Service | None = None
         self._told: Mapping[str, str] = {}
         self._runner: web.ServerRunner | None = None
+        self._closing = AsyncExitStack()
 
     def __repr__(self) -> str:
-        return f"LocalServer({self.base_url if self._runner else 'not running'}, store={self._store or 'memory'})"
+        return (
+            f"LocalServer({self.base_url if self._runner else 'not running'}, store={self._options.store or 'memory'})"
+        )
 
     @classmethod
     def in_thread(cls, store: StrPath | None = None, **options: Any) -> ServerThread:
@@ -153,26 +176,18 @@ class LocalServer:
         """Open the store and the socket. Raises `ArchiveError` for a file that is no store, `OSError` for a port that
         is taken.
         """
-        read_only = self._read_only and self._store is not None
-        # Reading waits for no disk worth speaking of, and is quickest on the loop's own thread; commits are not.
-        database = await Database.open(self._store, read_only=read_only, inline=self._store is None or read_only)
+        parts = await open_parts(self._options)
         try:
-            ids = Ids(self._clock, await database.call(rows.count_all))
-            found = await database.call(gaps)
-            runs = RunLifecycle(
-                database, self._clock, ids, queued_seconds=self._queued_seconds, running_seconds=self._running_seconds
-            )
-            if not self._read_only:
-                await runs.load()
+            found = await parts.database.call(gaps)
             self._runner = web.ServerRunner(JsonServer(self._respond), shutdown_timeout=SHUTDOWN_SECONDS)
             await self._runner.setup()
             await web.TCPSite(self._runner, self._host, self.port).start()
             self.port = self._runner.addresses[0][1]
             self._service = Service(
-                database=database,
+                database=parts.database,
                 clock=self._clock,
-                ids=ids,
-                runs=runs,
+                ids=parts.ids,
+                runs=parts.runs,
                 limits=self._limits,
                 base_url=self.base_url,
                 gaps=found,
@@ -180,8 +195,9 @@ class LocalServer:
             self._told = {"x-archive-incomplete": "; ".join(found.missing)} if found.missing else {}
         except BaseException:
             await self._stop_listening()
-            await database.close()
+            await parts.closing.aclose()
             raise
+        self._closing = parts.closing
         return self
 
     async def _stop_listening(self) -> None:
@@ -192,9 +208,8 @@ class LocalServer:
     async def close(self) -> None:
         """Close the socket, then the store. Closing twice is harmless."""
         await self._stop_listening()
-        if self._service is not None:
-            service, self._service = self._service, None
-            await service.database.close()
+        self._service = None
+        await self._closing.aclose()
 
     async def __aenter__(self) -> Self:
         return await self.start()

@@ -5,31 +5,34 @@ clock gives the same states, a server that was closed continues where it stood, 
 """
 
 import asyncio
+from collections import Counter
 
 from evals_async._clock import Clock
 from evals_async._json import JSONObject, as_array, as_object, parse
-from evals_async._store import Connection, Database, Row, rows
+from evals_async._store import Connection, Database, Row, executions, rows
+from evals_async._store.executions import Sums
 from evals_async.server.answers import Problem, not_found
-from evals_async.server.execution.items import failed, finished, output_item
-from evals_async.server.execution.source import (
-    BadRows,
-    SourceRow,
-    content_of,
-    row_source,
-    rows_of_content,
-    rows_of_csv,
-    rows_of_lines,
-)
+from evals_async.server.execution.grading import unsampled_item
+from evals_async.server.execution.items import problem
+from evals_async.server.execution.preparing import rows_of_run
+from evals_async.server.execution.source import BadRows
+from evals_async.server.execution.sums import counted, sums_of_items
 from evals_async.server.shapes import Ids
 
 
 ENDED = ("completed", "failed", "canceled", "cancelled")
-MANY_ROWS = 200  # beyond it the grading moves to a thread, so that other requests are answered meanwhile
+TURN = 50  # rows that are graded before the loop goes round
 
 
 def stored_object(text: str) -> dict[str, object]:
     """A stored row as a JSON object."""
     return dict(as_object(parse(text.encode())) or {})
+
+
+def criteria_of(parent: JSONObject) -> list[JSONObject]:
+    """The testing criteria of an eval."""
+    entries = map(as_object, as_array(parent.get("testing_criteria")) or ())
+    return [entry for entry in entries if entry is not None]
 
 
 def write_run(connection: Connection, run: JSONObject, now: float) -> None:
@@ -50,6 +53,15 @@ def end(connection: Connection, run: JSONObject, items: list[dict[str, object]],
     rows.put(connection, "output_items", [Row.of("output_items", item) for item in items])
     write_run(connection, run, now)
     connection.execute("DELETE FROM pending_runs WHERE eval_id = ? AND run_id = ?", (run["eval_id"], run["id"]))
+    executions.end_execution(connection, (str(run["eval_id"]), str(run["id"])))
+
+
+def is_canceled(run: JSONObject) -> bool:
+    """Is this run canceled already? Raises `Problem` 400 for one that has ended otherwise."""
+    status = run["status"]
+    if status in ENDED and status not in ("canceled", "cancelled"):
+        raise Problem(400, f"The run {run['id']} is {status} already and cannot be canceled.", param="run_id")
+    return status in ENDED
 
 
 class RunLifecycle:
@@ -91,6 +103,9 @@ class RunLifecycle:
                 if each in pending:
                     await self.advance_one(eval_id, each, self.clock.time() - pending[each])
 
+    async def close(self) -> None:
+        """Nothing is under way between requests."""
+
     async def advance_one(self, eval_id: str, run_id: str, age: float) -> None:
         if age < self.queued_seconds:
             return
@@ -112,36 +127,22 @@ class RunLifecycle:
     async def carry_out(self, run: JSONObject) -> tuple[dict[str, object], list[dict[str, object]]]:
         """The last state of a run, and its output items."""
         parent = await self.database.call(rows.get, "evals", (str(run["eval_id"]),))
-        criteria = as_array(stored_object(parent).get("testing_criteria")) if parent is not None else None
-        graders = [grader for entry in criteria or () if (grader := as_object(entry)) is not None]
+        criteria = criteria_of(stored_object(parent)) if parent is not None else []
+        items: list[dict[str, object]] = []
+        sums: Sums = Counter()
         try:
-            source = await self.source_rows(run)
+            source = [row async for row in rows_of_run(self.database, run)]
         except BadRows as error:
-            return failed(run, str(error)), []
-
-        def grade_all() -> list[dict[str, object]]:
-            return [output_item(self.ids, number, row, run, graders) for number, row in enumerate(source)]
-
-        items = grade_all() if len(source) <= MANY_ROWS else await asyncio.to_thread(grade_all)
-        return finished(run, items, graders), items
-
-    async def source_rows(self, run: JSONObject) -> list[SourceRow]:
-        """The rows of a run, from itself or from a file. Raises `BadRows`."""
-        data_source = as_object(run["data_source"]) or {}
-        source = row_source(data_source)
-        kind = source.get("type")
-        if kind == "file_content":
-            return list(rows_of_content(content_of(source)))
-        if kind is None:
-            raise BadRows(f"a data source of type {data_source.get('type')} is carried out by Microsoft Foundry only")
-        if kind != "file_id":
-            raise BadRows(f"a source of type {kind} needs stored answers of models, and this server has none")
-        data = await self.database.call(rows.get_content, str(source.get("id")))
-        if data is None:
-            raise BadRows(f"the file {source.get('id')} is gone")
-        if data_source.get("type") == "csv":
-            return list(rows_of_csv(data))
-        return list(rows_of_lines(data.splitlines()))
+            return {**run, "status": "failed", "error": problem("invalid_data_source", str(error))}, []
+        for number, row in enumerate(source):
+            body, added = await unsampled_item(run, number, row, criteria)
+            item = {**body, "id": self.ids.new("outputitem"), "created_at": int(self.clock.time())}
+            items.append(item)
+            sums.update(added)
+            if number % TURN == TURN - 1:
+                await asyncio.sleep(0)  # other requests are answered meanwhile
+        sums.update(sums_of_items(items))
+        return {**counted(run, sums, criteria), "status": "completed"}, items
 
     async def cancel(self, eval_id: str, run_id: str) -> dict[str, object]:
         """The run, canceled; one that is canceled already stays so. Raises `Problem` 404, or 400 for a run that has
@@ -150,12 +151,8 @@ class RunLifecycle:
         await self.advance(eval_id, run_id)
         async with self.lock:
             run = await self.read_run(eval_id, run_id)
-            if run["status"] in ("canceled", "cancelled"):
+            if is_canceled(run):
                 return run
-            if run["status"] in ENDED:
-                raise Problem(
-                    400, f"The run {run_id} is {run['status']} already and cannot be canceled.", param="run_id"
-                )
             run["status"] = "canceled"
             await self.database.atomic(end, run, [], self.clock.time())
             self.forget(eval_id, run_id)

@@ -14,7 +14,8 @@ import attrs
 from evals_async._json import JSONObject, as_array, as_object
 from evals_async._store import json_text
 from evals_async.grading.graders import grade_locally
-from evals_async.server.execution.items import error_result, per_criterion, per_model, result_counts
+from evals_async.server.execution.items import error_result
+from evals_async.server.execution.sums import counted, sums_of_items
 from evals_async.server.shapes import Ids, content_hash, new_eval, new_file, new_run
 from evals_async.server.themes import JUDGE, THEMES, Theme
 
@@ -251,7 +252,5 @@ def complete(
         grader for entry in as_array(parent["testing_criteria"]) or () if (grader := as_object(entry)) is not None
     ]
     items: list[JSONObject] = [item_of(make, run, theme, graders, number) for number in range(count)]
-    run["result_counts"] = result_counts(items)
-    run["per_model_usage"] = per_model(items)
-    run["per_testing_criteria_results"] = per_criterion(items, graders)
+    run.update(counted(run, sums_of_items(items), graders))
     return items

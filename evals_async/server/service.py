@@ -4,16 +4,45 @@ Nothing here answers anything.
 """
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import attrs
 from aiohttp import web
 
 from evals_async._clock import Clock
+from evals_async._json import JSONObject
 from evals_async._store import Database
 from evals_async._store.gaps import Gaps
 from evals_async.server.answers import Problem
-from evals_async.server.runs import RunLifecycle
 from evals_async.server.shapes import Ids
+
+
+class RunControl(Protocol):
+    """What handlers do with runs: `RunLifecycle` lets the clock carry them out, `RunExecutor` does it itself."""
+
+    async def load(self) -> None:
+        """Take over what an earlier server on the same file left."""
+        ...
+
+    async def begin(self, run: JSONObject) -> None:
+        """Write a new run, which is queued. Raises `Problem`."""
+        ...
+
+    async def advance(self, eval_id: str, run_id: str | None = None) -> None:
+        """Bring what is stored of one run, or of all runs of an eval, up to date."""
+        ...
+
+    async def cancel(self, eval_id: str, run_id: str) -> dict[str, object]:
+        """The run, canceled. Raises `Problem`."""
+        ...
+
+    async def delete(self, eval_id: str, run_id: str | None = None) -> bool:
+        """Remove a run, or an eval with all its runs; whether it was there."""
+        ...
+
+    async def close(self) -> None:
+        """Stop what is under way."""
+        ...
 
 
 @attrs.frozen
@@ -31,7 +60,7 @@ class Service:
     database: Database
     clock: Clock
     ids: Ids
-    runs: RunLifecycle
+    runs: RunControl
     limits: Limits
     base_url: str
     gaps: Gaps

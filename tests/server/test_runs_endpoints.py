@@ -33,7 +33,7 @@ async def test_a_new_run_has_the_services_shape(http: PlainHttp, server: LocalSe
         "object": "eval.run",
         "id": run_id,
         "eval_id": path.removeprefix("/evals/"),
-        "report_url": f"{server.base_url}{path}/runs/{run_id}",
+        "report_url": f"{server.base_url}{path}/runs/{run_id}/report",
         "status": "queued",
         "model": None,
         "name": "First",
@@ -298,7 +298,7 @@ async def test_errors_of_graders_are_told_in_the_item(http: PlainHttp, clock: Fa
     assert [entry["sample"] and entry["sample"]["error"]["code"] for entry in results] == [
         *(None, "grader_unavailable", "grader_unavailable", "invalid_variable_error")
     ]
-    assert "needs a model" in sample["error"]["message"]
+    assert "score_model" in sample["error"]["message"]
     assert run["per_testing_criteria_results"] == [
         {"testing_criteria": name, "testing_criteria_id": name, "passed": int(name == criteria[0]), "failed": 0}
         for name in criteria

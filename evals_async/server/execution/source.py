@@ -47,9 +47,12 @@ def rows_of_content(content: Iterable[object]) -> Iterator[SourceRow]:
         yield source_row(value, f"row {number}")
 
 
-def rows_of_lines(lines: Iterable[bytes]) -> Iterator[SourceRow]:
-    """The rows of a JSONL file; empty lines do not count. Raises `BadRows`, which names the line."""
-    for number, line in enumerate(lines, 1):
+def rows_of_lines(lines: Iterable[bytes], first: int = 1) -> Iterator[SourceRow]:
+    """The rows in lines of a JSONL file, the first of which has the number `first`; empty lines do not count.
+
+    Raises `BadRows`, which names the line.
+    """
+    for number, line in enumerate(lines, first):
         if line.strip():
             try:
                 value = parse_bounded(line)

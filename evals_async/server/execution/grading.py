@@ -1,0 +1,89 @@
+"""The grades of a row: one result for each criterion, in their order.
+
+`evals_async.grading` is imported when the first row is graded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from evals_async._json import JSONObject, as_object
+from evals_async.server.execution.items import criterion_name, error_result, output_item, own_sample, problem
+from evals_async.server.execution.sampling import sampling_plan
+from evals_async.server.execution.source import FOUNDRY_SOURCES, SourceRow
+from evals_async.server.execution.sums import count, model_sums
+
+
+if TYPE_CHECKING:
+    from evals_async._store.executions import Sums
+    from evals_async.grading import Grade
+
+NO_MODEL = "this server has no models: give each row a `sample` to grade"
+NO_PLAN = "the row has no `sample`, and the run no `model` and `input_messages` to get one with"
+
+
+@attrs.frozen
+class GradedRow:
+    """The results of a row, and what its judges add to the sums."""
+
+    results: tuple[Mapping[str, object], ...]
+    sums: Sums
+
+
+async def grade_row(criteria: Sequence[JSONObject], item: JSONObject, sample: JSONObject | None) -> GradedRow:
+    """Grade one row by each criterion. A criterion that cannot be carried out does not keep the others from it."""
+    results: list[Mapping[str, object]] = []
+    sums: Sums = Counter()
+    for criterion in criteria:
+        if criterion.get("type") == "azure_ai_evaluator":
+            reason = f"{criterion.get('evaluator_name')} is carried out by Microsoft Foundry only"
+            results.append(error_result(criterion, problem("grader_unavailable", reason)))
+            continue
+        given = await graded(criterion, item, sample)
+        results.append(given.result(criterion_name(criterion)))
+        sums.update(grade_sums(given))
+    return GradedRow(tuple(results), sums)
+
+
+async def graded(criterion: JSONObject, item: JSONObject, sample: JSONObject | None) -> Grade:
+    from evals_async.grading import grade
+
+    return await grade(criterion, item=item, sample=sample)
+
+
+def grade_sums(given: Grade) -> Sums:
+    """What a grade's judge adds to the sums: calls, tokens, and what is to be known about it."""
+    found: Sums = Counter()
+    for model, usage in given.usage.items():
+        calls = count(usage.get("invocation_count"))
+        found.update(model_sums(model, usage, calls))
+        found["run", "", "calls"] += calls
+        found["run", "", "tokens"] += count(usage.get("total_tokens"))
+    for note in given.notes:
+        found["note", note, "rows"] += 1
+    return found
+
+
+def row_problem(row: SourceRow, data_source: JSONObject) -> dict[str, object] | None:
+    """Why a row that is not sampled cannot be graded."""
+    kind = data_source.get("type")
+    if isinstance(kind, str) and kind in FOUNDRY_SOURCES:
+        return problem("unsupported_data_source", FOUNDRY_SOURCES[kind])
+    if row.sample is None and kind in ("completions", "responses"):
+        return problem("model_unavailable", NO_PLAN if sampling_plan(data_source) is None else NO_MODEL)
+    return None
+
+
+async def unsampled_item(
+    run: JSONObject, number: int, row: SourceRow, criteria: Sequence[JSONObject]
+) -> tuple[dict[str, object], Sums]:
+    """The output item of a row that is graded as it is, but for its id and time; and what judges add to the sums."""
+    if cause := row_problem(row, as_object(run["data_source"]) or {}):
+        results = [error_result(criterion, cause) for criterion in criteria]
+        return output_item(run, number, row, results, None, cause), Counter()
+    given = await grade_row(criteria, row.item, row.sample)
+    return output_item(run, number, row, given.results, own_sample(row, run)), given.sums

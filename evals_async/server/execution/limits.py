@@ -1,0 +1,73 @@
+"""How much a run may ask of models, and how much of it is asked at once."""
+
+from collections.abc import Sequence
+
+import attrs
+
+from evals_async._json import JSONObject
+from evals_async.server.execution.sampling import SamplingPlan
+
+
+MOST_RUNS = 8  # runs that are carried out at once; more wait in the queue
+
+
+@attrs.frozen(kw_only=True)
+class ExecutionLimits:
+    """The limits of a server that carries out runs.
+
+    A run may make `max_calls` calls of models and use `max_tokens` tokens, sampling and judging together; `None` sets
+    no limit. `rows_per_run` rows of a run are worked on at once, and `rows` of all runs together.
+    """
+
+    max_calls: int | None = None
+    max_tokens: int | None = None
+    rows_per_run: int = 32
+    rows: int = 64
+
+
+class CallBudget:
+    """What a run may still ask of models. A row is begun only if all its calls fit."""
+
+    def __init__(self, limits: ExecutionLimits, calls_of_a_row: int, calls: int, tokens: int) -> None:
+        self._limits = limits
+        self._calls_of_a_row = calls_of_a_row
+        self._calls = calls
+        self._tokens = tokens
+        self._under_way = 0
+
+    def reserve(self) -> bool:
+        """Take the calls of one more row, if they fit."""
+        limits = self._limits
+        planned = self._calls + (self._under_way + 1) * self._calls_of_a_row
+        if self._calls_of_a_row and limits.max_calls is not None and planned > limits.max_calls:
+            return False
+        if self._calls_of_a_row and limits.max_tokens is not None and self._tokens >= limits.max_tokens:
+            return False
+        self._under_way += 1
+        return True
+
+    def release(self, calls: int, tokens: int) -> None:
+        """A row is done, and took so much."""
+        self._under_way -= 1
+        self._calls += calls
+        self._tokens += tokens
+
+    def reached(self) -> tuple[str, str]:
+        """Which limit was reached: a code and a sentence."""
+        limits = self._limits
+        if limits.max_tokens is not None and self._tokens >= limits.max_tokens:
+            used = f"{self._tokens:,} tokens were used"
+            return "max_tokens_reached", f"the run may use {limits.max_tokens:,} tokens, and {used}; its items are kept"
+        made = f"{self._calls:,} were made, and the next row needs {self._calls_of_a_row:,}"
+        allowed = f"the run may make {limits.max_calls or 0:,} calls of models"
+        return "max_calls_reached", f"{allowed}, {made}; its items are kept"
+
+
+def calls_of_a_row(plan: SamplingPlan | None, criteria: Sequence[JSONObject]) -> int:
+    """How many calls of models a row needs, if no judge has to be asked again."""
+    judged = [
+        criterion
+        for criterion in criteria
+        if criterion.get("type") in ("label_model", "score_model") or criterion.get("evaluation_metric") == "cosine"
+    ]
+    return len(judged) + (plan is not None)

@@ -1,0 +1,107 @@
+"""Where the rows of a run come from, read from the store in pieces, and put down to be worked on.
+
+A run whose rows cannot all be read fails before the first of them is paid for.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+
+from evals_async._json import JSONObject, as_object
+from evals_async._store import Database, executions, json_text, rows
+from evals_async._store.executions import RunId
+from evals_async.server.execution.source import (
+    BadRows,
+    SourceRow,
+    content_of,
+    row_source,
+    rows_of_content,
+    rows_of_csv,
+    rows_of_lines,
+)
+
+
+PIECE = 200  # rows that are put down at once: some milliseconds of work
+CHUNK = 4 * 2**20  # bytes of a file that are in memory at once
+LONGEST_LINE = 32 * 2**20
+
+
+async def lines_of_file(database: Database, file_id: str) -> AsyncIterator[bytes]:
+    """The lines of a file. Raises `BadRows` for a file that is gone."""
+    size = await database.call(rows.content_size, file_id)
+    if size is None:
+        raise BadRows(f"the file {file_id} is gone")
+    rest = b""
+    for start in range(0, size, CHUNK):
+        try:
+            piece = await database.call(rows.content_piece, file_id, start, CHUNK)
+        except LookupError:
+            raise BadRows(f"the file {file_id} was deleted while it was read") from None
+        *lines, rest = (rest + piece).split(b"\n")
+        if len(rest) > LONGEST_LINE:
+            raise BadRows(f"a line of the file {file_id} has more than {LONGEST_LINE} bytes")
+        for line in lines:
+            yield line
+    if rest:
+        yield rest
+
+
+async def rows_of_file(database: Database, file_id: str) -> AsyncIterator[SourceRow]:
+    """The rows of a JSONL file. Raises `BadRows`, which names the line."""
+    number = 0
+    async for line in lines_of_file(database, file_id):
+        number += 1
+        for row in rows_of_lines([line], number):
+            yield row
+
+
+async def rows_of_run(database: Database, run: JSONObject) -> AsyncIterator[SourceRow]:
+    """The rows of a run, from itself or from a file. Raises `BadRows`."""
+    data_source = as_object(run["data_source"]) or {}
+    source = row_source(data_source)
+    kind, file_id = source.get("type"), str(source.get("id"))
+    if kind == "file_id" and data_source.get("type") != "csv":
+        async for row in rows_of_file(database, file_id):
+            yield row
+        return
+    given: Iterator[SourceRow]
+    if kind == "file_content":
+        given = rows_of_content(content_of(source))
+    elif kind == "file_id":
+        data = await database.call(rows.get_content, file_id)
+        if data is None:
+            raise BadRows(f"the file {file_id} is gone")
+        given = rows_of_csv(data)
+    elif kind is None:
+        raise BadRows(f"a data source of type {data_source.get('type')} is carried out by Microsoft Foundry only")
+    else:
+        raise BadRows(f"a source of type {kind} needs stored answers of models, and this server has none")
+    for row in given:
+        yield row
+
+
+def row_text(row: SourceRow) -> str:
+    """A row as it is put down."""
+    return json_text({"item": row.item} if row.sample is None else {"item": row.item, "sample": row.sample})
+
+
+async def put_down_rows(database: Database, run: JSONObject) -> int:
+    """Put down all rows of a run, and say how many they are. Raises `BadRows`, and leaves none then.
+
+    What an earlier try left is taken away first.
+    """
+    key: RunId = (str(run["eval_id"]), str(run["id"]))
+    await database.atomic(executions.clear_rows, key)
+    piece: list[tuple[int, str]] = []
+    total = 0
+    try:
+        async for row in rows_of_run(database, run):
+            piece.append((total, row_text(row)))
+            total += 1
+            if len(piece) == PIECE:
+                await database.atomic(executions.add_rows, key, piece)
+                piece = []
+        await database.atomic(executions.add_rows, key, piece)
+    except BadRows:
+        await database.atomic(executions.clear_rows, key)
+        raise
+    await database.atomic(executions.set_total, key, total)
+    return total

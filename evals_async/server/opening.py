@@ -1,0 +1,92 @@
+"""How a server's parts are put together: the store, and who carries out its runs."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, TypeAlias
+
+import attrs
+
+from evals_async._store import Database, rows
+from evals_async._store.database import StrPath
+from evals_async.server.execution.limits import ExecutionLimits
+from evals_async.server.runs import RunLifecycle
+from evals_async.server.service import RunControl
+from evals_async.server.shapes import Ids
+
+
+if TYPE_CHECKING:
+    from evals_async._clock import Clock
+    from evals_async.inference import Models
+
+ModelsSource: TypeAlias = "Models | str | os.PathLike[str]"
+
+
+@attrs.frozen(kw_only=True)
+class ServerOptions:
+    """What a server is opened with."""
+
+    store: StrPath | None
+    read_only: bool
+    clock: Clock
+    queued_seconds: float
+    running_seconds: float
+    models: ModelsSource | None
+    limits: ExecutionLimits
+
+    @property
+    def executes(self) -> bool:
+        """Are runs carried out here?"""
+        return self.models is not None and not self.read_only
+
+
+@attrs.frozen
+class OpenedParts:
+    """The parts of a server, and `closing`, which closes them in order."""
+
+    database: Database
+    ids: Ids
+    runs: RunControl
+    closing: AsyncExitStack
+
+
+async def open_parts(options: ServerOptions) -> OpenedParts:
+    """Open the store and begin to work on what it has to do. Raises `ArchiveError` and `ConfigurationError`."""
+    async with AsyncExitStack() as stack:
+        read_only = options.read_only and options.store is not None
+        # Reading waits for no disk worth speaking of, and is quickest on the loop's own thread; commits are not.
+        inline = read_only or (options.store is None and not options.executes)
+        database = await stack.enter_async_context(
+            await Database.open(options.store, read_only=read_only, inline=inline)
+        )
+        ids = Ids(options.clock, await database.call(rows.count_all))
+        runs: RunControl = RunLifecycle(
+            database,
+            options.clock,
+            ids,
+            queued_seconds=options.queued_seconds,
+            running_seconds=options.running_seconds,
+        )
+        if options.executes and options.models is not None:
+            from evals_async.server.execution.executor import RunExecutor
+
+            models = await open_models(options.models, stack)
+            runs = RunExecutor(database, options.clock, ids, models=models, limits=options.limits)
+        stack.push_async_callback(runs.close)
+        if not options.read_only:
+            await runs.load()
+        return OpenedParts(database, ids, runs, stack.pop_all())
+
+
+async def open_models(given: ModelsSource, stack: AsyncExitStack) -> Models:
+    """The model map that was given: as it is, or of an endpoint's URL, or of a TOML file; what is opened here is closed
+    with the server. Raises `ConfigurationError`.
+    """
+    from evals_async.inference import Models
+
+    if isinstance(given, Models):
+        return given
+    place = os.fspath(given)
+    opened = Models.from_endpoint(place) if place.startswith(("http://", "https://")) else Models.from_file(place)
+    return await stack.enter_async_context(opened)

@@ -1,8 +1,9 @@
 """What tests of runs that are carried out share: a server with scripted models, and waiting for a run."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -12,6 +13,7 @@ from evals_async.inference import Rule, ScriptedModels
 from evals_async.server import LocalServer
 
 
+NO_OPTIONS: Mapping[str, Any] = {}
 ENDED = ("completed", "failed", "canceled")
 ECHO = Rule(text=lambda request: request.prompt.rsplit(":", 1)[-1].strip())
 TEMPLATE = [{"role": "developer", "content": "Say it again."}, {"role": "user", "content": "Say: {{ item.answer }}"}]
@@ -69,10 +71,12 @@ async def all_items(http: PlainHttp, run_path: str) -> list[Any]:
 
 
 @asynccontextmanager
-async def executing(*rules: Rule, store: Any = None, scripted: Any = None, **options: Any) -> AsyncIterator[Executing]:
+async def executing(
+    *rules: Rule, store: Path | None = None, scripted: Mapping[str, Any] = NO_OPTIONS, **options: Any
+) -> AsyncGenerator[Executing]:
     """A server with models that answer by rules; what was said last is said again where there are none."""
     async with (
-        ScriptedModels(*(rules or (ECHO,)), **(scripted or {})) as models,
+        ScriptedModels(*(rules or (ECHO,)), **scripted) as models,
         LocalServer(store, models=models.base_url, **options) as server,
         PlainHttp(server) as http,
     ):

@@ -138,7 +138,7 @@ async def test_rows_with_samples_and_jsonl_rows_are_not_sampled() -> None:
     """Without a model and messages what a row brings is graded, and a row that brings nothing says what is missing;
     jsonl rows are never sampled.
     """
-    given = [{"item": {"answer": "a"}, "sample": {"output_text": "a"}}, {"item": {}}]
+    given: list[dict[str, object]] = [{"item": {"answer": "a"}, "sample": {"output_text": "a"}}, {"item": {}}]
     rows = {"type": "file_content", "content": given}
     async with executing() as running:
         run, (graded, errored) = await running.carry_out({"type": "completions", "source": rows}, EXACT)

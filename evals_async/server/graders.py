@@ -4,21 +4,20 @@ The same grading as in runs. What cannot be graded here is answered with status 
 `metadata.errors`, as the API has it.
 """
 
-from collections.abc import Mapping
-
-import attrs
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from evals_async._json import JSONObject, as_array, as_object
-from evals_async.grading.formula import FormulaError, evaluate
-from evals_async.grading.graders import grade_locally
-from evals_async.grading.samples import sample_namespace
-from evals_async.grading.similarity import Unavailable
-from evals_async.grading.templates import TemplateError
 from evals_async.server import checks
 from evals_async.server.answers import Answer, Problem
+from evals_async.server.execution.items import USAGE
+from evals_async.server.execution.sums import count
 from evals_async.server.handlers import request_object
 from evals_async.server.service import RequestContext, Service
 
+
+if TYPE_CHECKING:
+    from evals_async.grading import Grade
 
 ERRORS: Mapping[str, object] = {
     "formula_parse_error": False,
@@ -38,28 +37,6 @@ ERRORS: Mapping[str, object] = {
 }
 
 
-@attrs.frozen
-class Reward:
-    """What a grader gave: its reward, those of its parts, and which errors happened."""
-
-    reward: float
-    parts: Mapping[str, float] = attrs.Factory(dict[str, float])
-    errors: Mapping[str, object] = attrs.Factory(dict[str, object])
-
-
-def failure(kind: str, error: Exception) -> Reward:
-    """No reward, and the entries of `errors` that say why."""
-    if isinstance(error, TemplateError):
-        return Reward(0.0, {}, {"invalid_variable_error": True})
-    if isinstance(error, FormulaError):
-        return Reward(0.0, {}, {"formula_parse_error": True})
-    if kind == "python":
-        return Reward(0.0, {}, {"python_grader_server_error": True, "python_grader_server_error_type": str(error)})
-    if kind == "score_model":
-        return Reward(0.0, {}, {"model_grader_server_error": True, "model_grader_server_error_details": str(error)})
-    return Reward(0.0, {}, {"other_error": True})
-
-
 def parts_of(grader: JSONObject) -> dict[str, JSONObject]:
     """The graders of a multi grader by name: given as a map, as an array, or as a single one."""
     given = grader["graders"]
@@ -74,22 +51,51 @@ def parts_of(grader: JSONObject) -> dict[str, JSONObject]:
 SINGLE = tuple(kind for kind in checks.CRITERIA if kind != "azure_ai_evaluator")
 
 
-def reward(grader: JSONObject, namespaces: Mapping[str, object]) -> Reward:
-    """What a checked grader gives for one sample."""
+# What a grade's own code is called in `errors`, and the entry beside it that takes its message.
+FLAGS: Mapping[str, str | None] = {
+    "invalid_variable_error": None,
+    "formula_parse_error": None,
+    "python_grader_server_error": "python_grader_server_error_type",
+    "python_grader_runtime_error": "python_grader_runtime_error_details",
+    "model_grader_server_error": "model_grader_server_error_details",
+    "model_grader_refusal_error": None,
+    "model_grader_parse_error": None,
+}
+
+
+def flag_of(kind: str, code: str) -> str:
+    """The entry of `errors` for the code of a grade of this kind."""
+    if code in FLAGS:
+        return code
+    if kind == "python":
+        return "python_grader_server_error"
+    return "model_grader_server_error" if kind in ("score_model", "label_model") else "other_error"
+
+
+def errors_of(kind: str, given: "Grade") -> dict[str, object]:
+    """The entries of `errors` for what went wrong with a grade."""
+    why = given.error or given.cause
+    if why is None:
+        return {}
+    flag = flag_of(kind, str(why["code"]))
+    details = FLAGS.get(flag)
+    return {flag: True} if details is None else {flag: True, details: why["message"]}
+
+
+def all_errors(grader: JSONObject, given: "Grade") -> dict[str, object]:
+    """The entries of `errors` for a grade and its parts."""
     kind = str(grader["type"])
-    try:
-        if kind != "multi":
-            return Reward(grade_locally(grader, namespaces)[0])
-        scores: dict[str, float] = {}
-        errors: dict[str, object] = {}
-        for name, part in parts_of(grader).items():
-            given = reward(part, namespaces)
-            scores[name] = given.reward
-            errors.update(given.errors)
-        total = 0.0 if errors else evaluate(str(grader["calculate_output"]), scores)
-        return Reward(total, scores, errors)
-    except (Unavailable, TemplateError, FormulaError) as error:
-        return failure(kind, error)
+    if kind != "multi":
+        return errors_of(kind, given)
+    found: dict[str, object] = {}
+    parts = parts_of(grader)
+    for name, part in given.parts.items():
+        found |= errors_of(str(parts[name]["type"]), part)
+    return found or errors_of(kind, given)
+
+
+def tokens_of(usage: JSONObject) -> dict[str, object]:
+    return {name: usage.get(name, 0) for name in USAGE}
 
 
 async def run_grader(service: Service, call: RequestContext) -> Answer:
@@ -97,29 +103,52 @@ async def run_grader(service: Service, call: RequestContext) -> Answer:
     grader = checks.required(body, "grader", lambda value, at: checks.grader(value, at, checks.RUNNABLE))
     sample = checks.required(body, "model_sample", checks.text)
     item = checks.optional(body, "item", checks.mapping) or {}
+    if grader["type"] == "multi":
+        parts_of(grader)  # checked before any model is asked
+    from evals_async.grading import grade
+
     began = service.clock.monotonic()
-    given = reward(grader, {"item": item, "sample": sample_namespace({"output_text": sample})})
+    given = await grade(grader, item=item, sample={"output_text": sample}, models=service.models, python=service.python)
+    scores = {name: part.score or 0.0 for name, part in given.parts.items()}
     metadata: dict[str, object] = {
         "name": grader["name"],
         "type": grader["type"],
-        "errors": {**ERRORS, **given.errors},
+        "errors": {**ERRORS, **all_errors(grader, given)},
         "execution_time": service.clock.monotonic() - began,
-        "scores": dict(given.parts),
-        "token_usage": None,
-        "sampled_model_name": None,
+        "scores": scores,
+        "token_usage": tokens_of(summed(given.usage.values())) if given.usage else None,
+        "sampled_model_name": next(iter(given.usage), None),
     }
     answer: dict[str, object] = {
-        "reward": given.reward,
+        "reward": given.score or 0.0,
         "metadata": metadata,
-        "sub_rewards": dict(given.parts),
-        "model_grader_token_usage_per_model": {},
+        "sub_rewards": scores,
+        "model_grader_token_usage_per_model": {model: tokens_of(usage) for model, usage in given.usage.items()},
     }
     return Answer.of(200, answer)
+
+
+def summed(usages: Iterable[JSONObject]) -> dict[str, int]:
+    """Several usages as one."""
+    total: dict[str, int] = dict.fromkeys(USAGE, 0)
+    for usage in usages:
+        for name in USAGE:
+            total[name] += count(usage.get(name))
+    return total
 
 
 async def validate_grader(service: Service, call: RequestContext) -> Answer:
     body = await request_object(service, call)
     grader = checks.required(body, "grader", lambda value, at: checks.grader(value, at, checks.RUNNABLE))
+    from evals_async.errors import InvalidArgument
+    from evals_async.grading.formula import FormulaError, evaluate
+    from evals_async.grading.python import check_source
+
+    if grader["type"] == "python":
+        try:
+            check_source(str(grader["source"]))
+        except InvalidArgument as error:
+            raise Problem(400, str(error), param="grader.source", code="invalid_value") from None
     if grader["type"] == "multi":
         names = dict.fromkeys(parts_of(grader), 1.0)
         try:

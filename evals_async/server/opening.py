@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
 
@@ -18,8 +18,10 @@ from evals_async.server.shapes import Ids
 
 if TYPE_CHECKING:
     from evals_async._clock import Clock
+    from evals_async.grading import PythonGraders
     from evals_async.inference import Models
 
+PythonMode: TypeAlias = Literal["off", "sandbox", "trusted"]
 ModelsSource: TypeAlias = "Models | str | os.PathLike[str]"
 
 
@@ -33,12 +35,13 @@ class ServerOptions:
     queued_seconds: float
     running_seconds: float
     models: ModelsSource | None
+    python_graders: PythonMode
     limits: ExecutionLimits
 
     @property
     def executes(self) -> bool:
         """Are runs carried out here?"""
-        return self.models is not None and not self.read_only
+        return (self.models is not None or self.python_graders != "off") and not self.read_only
 
 
 @attrs.frozen
@@ -48,6 +51,8 @@ class OpenedParts:
     database: Database
     ids: Ids
     runs: RunControl
+    models: Models | None
+    python: PythonGraders | None
     closing: AsyncExitStack
 
 
@@ -68,15 +73,19 @@ async def open_parts(options: ServerOptions) -> OpenedParts:
             queued_seconds=options.queued_seconds,
             running_seconds=options.running_seconds,
         )
-        if options.executes and options.models is not None:
+        models, python = None, None
+        if options.executes:
             from evals_async.server.execution.executor import RunExecutor
 
-            models = await open_models(options.models, stack)
-            runs = RunExecutor(database, options.clock, ids, models=models, limits=options.limits)
+            if options.models is not None:
+                models = await open_models(options.models, stack)
+            if options.python_graders != "off":
+                python = await open_python(options.python_graders, stack)
+            runs = RunExecutor(database, options.clock, ids, models=models, python=python, limits=options.limits)
         stack.push_async_callback(runs.close)
         if not options.read_only:
             await runs.load()
-        return OpenedParts(database, ids, runs, stack.pop_all())
+        return OpenedParts(database, ids, runs, models, python, stack.pop_all())
 
 
 async def open_models(given: ModelsSource, stack: AsyncExitStack) -> Models:
@@ -90,3 +99,19 @@ async def open_models(given: ModelsSource, stack: AsyncExitStack) -> Models:
     place = os.fspath(given)
     opened = Models.from_endpoint(place) if place.startswith(("http://", "https://")) else Models.from_file(place)
     return await stack.enter_async_context(opened)
+
+
+async def open_python(mode: PythonMode, stack: AsyncExitStack) -> PythonGraders:
+    """Processes for python graders, closed with the server. Raises `ConfigurationError` where they cannot be had: there
+    is no fall-back to a weaker mode.
+    """
+    from evals_async.errors import ConfigurationError
+    from evals_async.grading import PythonGraders
+    from evals_async.grading.similarity import Unavailable
+
+    python = await stack.enter_async_context(PythonGraders(mode))
+    try:
+        await python.check()
+    except Unavailable as error:
+        raise ConfigurationError(f"python graders in the mode {mode} cannot be run here: {error}") from None
+    return python

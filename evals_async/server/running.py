@@ -26,7 +26,7 @@ from evals_async.server.answers import Answer, Problem, error_answer
 from evals_async.server.execution.limits import ExecutionLimits
 from evals_async.server.faults import Fault, FaultPlan
 from evals_async.server.guard import LOOPBACK, check_key, check_origin
-from evals_async.server.opening import ModelsSource, ServerOptions, open_parts
+from evals_async.server.opening import ModelsSource, PythonMode, ServerOptions, open_parts
 from evals_async.server.routes import Match, match
 from evals_async.server.service import Limits, RequestContext, Service
 from evals_async.server.threads import ServerThread
@@ -91,7 +91,8 @@ class LocalServer:
     Without `models` the server is a test double: a new run is queued for `queued_seconds` and in progress for
     `running_seconds` of the `clock`, and then its rows are graded as they are. With `models` (a `Models`, the path of a
     model map, or the URL of one endpoint) it carries runs out in the background: rows are sampled and graded by those
-    models, `run_concurrency` of a run and `concurrency` of all runs at once. A run that would make more than
+    models, `run_concurrency` of a run and `concurrency` of all runs at once. `python_graders` says whether python
+    graders are run: `off`, in a `sandbox`, or `trusted` in plain child processes. A run that would make more than
     `max_calls` calls of models, or has used `max_tokens` tokens, ends as failed, with its items kept. A server that
     was killed goes on where it stood. Models that are given as such are closed by whoever made them.
     """
@@ -109,6 +110,7 @@ class LocalServer:
         queued_seconds: float = 0.05,
         running_seconds: float = 0.1,
         models: "ModelsSource | None" = None,
+        python_graders: PythonMode = "off",
         max_calls: int | None = None,
         max_tokens: int | None = None,
         concurrency: int = ExecutionLimits().rows,
@@ -131,6 +133,7 @@ class LocalServer:
             queued_seconds=queued_seconds,
             running_seconds=running_seconds,
             models=models,
+            python_graders=python_graders,
             limits=ExecutionLimits(
                 max_calls=max_calls, max_tokens=max_tokens, rows=concurrency, rows_per_run=run_concurrency
             ),
@@ -191,6 +194,8 @@ class LocalServer:
                 limits=self._limits,
                 base_url=self.base_url,
                 gaps=found,
+                models=parts.models,
+                python=parts.python,
             )
             self._told = {"x-archive-incomplete": "; ".join(found.missing)} if found.missing else {}
         except BaseException:

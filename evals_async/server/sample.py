@@ -13,7 +13,6 @@ import attrs
 
 from evals_async._json import JSONObject, as_array, as_object
 from evals_async._store import json_text
-from evals_async.grading.graders import grade_locally
 from evals_async.server.execution.items import error_result
 from evals_async.server.execution.sums import counted, sums_of_items
 from evals_async.server.shapes import Ids, content_hash, new_eval, new_file, new_run
@@ -139,6 +138,8 @@ def usage(prompt: int, completion: int) -> dict[str, object]:
 def result_of(make: SampleMaker, grader: JSONObject, item: JSONObject, answer: str) -> dict[str, object]:
     """One result: string checks are computed, the others mostly agree that a right answer is right."""
     if grader["type"] == "string_check":
+        from evals_async.grading.graders import grade_locally
+
         exact, passed = grade_locally(grader, {"item": item, "sample": {"output_text": answer}})
         return {"name": grader["id"], "sample": None, "passed": passed, "score": exact}
     right = (str(item["expected"]).lower() in answer.lower()) == (make.dice.random() < AGREEMENT)

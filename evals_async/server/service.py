@@ -4,7 +4,7 @@ Nothing here answers anything.
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 from aiohttp import web
@@ -15,6 +15,11 @@ from evals_async._store import Database
 from evals_async._store.gaps import Gaps
 from evals_async.server.answers import Problem
 from evals_async.server.shapes import Ids
+
+
+if TYPE_CHECKING:
+    from evals_async.grading import PythonGraders
+    from evals_async.inference import Models
 
 
 class RunControl(Protocol):
@@ -64,6 +69,8 @@ class Service:
     limits: Limits
     base_url: str
     gaps: Gaps
+    models: "Models | None" = None
+    python: "PythonGraders | None" = None
 
 
 @attrs.frozen

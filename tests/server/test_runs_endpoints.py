@@ -296,7 +296,7 @@ async def test_errors_of_graders_are_told_in_the_item(http: PlainHttp, clock: Fa
     assert [entry["name"] for entry in results] == criteria
     assert [(entry["passed"], entry["score"]) for entry in results] == [(True, 1.0), *[(None, None)] * 3]
     assert [entry["sample"] and entry["sample"]["error"]["code"] for entry in results] == [
-        *(None, "grader_unavailable", "grader_unavailable", "invalid_variable_error")
+        *(None, "model_unavailable", "grader_unavailable", "invalid_variable_error")
     ]
     assert "score_model" in sample["error"]["message"]
     assert run["per_testing_criteria_results"] == [

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from evals_async._clock import Clock
     from evals_async._store import Database
     from evals_async._store.executions import RunId
+    from evals_async.grading import PythonGraders
     from evals_async.inference import Models
     from evals_async.server.shapes import Ids
 
@@ -71,6 +72,7 @@ class RunExecutor:
         ids: Ids,
         *,
         models: Models | None,
+        python: PythonGraders | None,
         limits: bounds.ExecutionLimits,
     ) -> None:
         self._database = database
@@ -83,6 +85,7 @@ class RunExecutor:
             limits=limits,
             rows=asyncio.Semaphore(limits.rows),
             models=models,
+            python=python,
         )
         self._queue: deque[tuple[RunId, int | None]] = deque()
         self._executions: dict[RunId, RunExecution] = {}

@@ -20,7 +20,8 @@ from evals_async.server.execution.sums import count, model_sums
 
 if TYPE_CHECKING:
     from evals_async._store.executions import Sums
-    from evals_async.grading import Grade
+    from evals_async.grading import Grade, PythonGraders
+    from evals_async.inference import Models
 
 NO_MODEL = "this server has no models: give each row a `sample` to grade"
 NO_PLAN = "the row has no `sample`, and the run no `model` and `input_messages` to get one with"
@@ -34,8 +35,23 @@ class GradedRow:
     sums: Sums
 
 
-async def grade_row(criteria: Sequence[JSONObject], item: JSONObject, sample: JSONObject | None) -> GradedRow:
+@attrs.frozen
+class GradingTools:
+    """What graders may use: models as judges, and processes that run python graders."""
+
+    models: Models | None = None
+    python: PythonGraders | None = None
+
+
+NO_TOOLS = GradingTools()
+
+
+async def grade_row(
+    criteria: Sequence[JSONObject], item: JSONObject, sample: JSONObject | None, tools: GradingTools
+) -> GradedRow:
     """Grade one row by each criterion. A criterion that cannot be carried out does not keep the others from it."""
+    from evals_async.grading import grade
+
     results: list[Mapping[str, object]] = []
     sums: Sums = Counter()
     for criterion in criteria:
@@ -43,16 +59,10 @@ async def grade_row(criteria: Sequence[JSONObject], item: JSONObject, sample: JS
             reason = f"{criterion.get('evaluator_name')} is carried out by Microsoft Foundry only"
             results.append(error_result(criterion, problem("grader_unavailable", reason)))
             continue
-        given = await graded(criterion, item, sample)
+        given = await grade(criterion, item=item, sample=sample, models=tools.models, python=tools.python)
         results.append(given.result(criterion_name(criterion)))
         sums.update(grade_sums(given))
     return GradedRow(tuple(results), sums)
-
-
-async def graded(criterion: JSONObject, item: JSONObject, sample: JSONObject | None) -> Grade:
-    from evals_async.grading import grade
-
-    return await grade(criterion, item=item, sample=sample)
 
 
 def grade_sums(given: Grade) -> Sums:
@@ -63,6 +73,7 @@ def grade_sums(given: Grade) -> Sums:
         found.update(model_sums(model, usage, calls))
         found["run", "", "calls"] += calls
         found["run", "", "tokens"] += count(usage.get("total_tokens"))
+    found["run", "", "billed_retries"] += given.billed_retries
     for note in given.notes:
         found["note", note, "rows"] += 1
     return found
@@ -79,11 +90,11 @@ def row_problem(row: SourceRow, data_source: JSONObject) -> dict[str, object] | 
 
 
 async def unsampled_item(
-    run: JSONObject, number: int, row: SourceRow, criteria: Sequence[JSONObject]
+    run: JSONObject, number: int, row: SourceRow, criteria: Sequence[JSONObject], tools: GradingTools = NO_TOOLS
 ) -> tuple[dict[str, object], Sums]:
     """The output item of a row that is graded as it is, but for its id and time; and what judges add to the sums."""
     if cause := row_problem(row, as_object(run["data_source"]) or {}):
         results = [error_result(criterion, cause) for criterion in criteria]
         return output_item(run, number, row, results, None, cause), Counter()
-    given = await grade_row(criteria, row.item, row.sample)
+    given = await grade_row(criteria, row.item, row.sample, tools)
     return output_item(run, number, row, given.results, own_sample(row, run)), given.sums

@@ -12,7 +12,7 @@ import attrs
 
 from evals_async._json import as_object, parse
 from evals_async._store import executions
-from evals_async.server.execution.grading import grade_row, unsampled_item
+from evals_async.server.execution.grading import GradingTools, grade_row, unsampled_item
 from evals_async.server.execution.items import error_result, output_item, problem
 from evals_async.server.execution.limits import CallBudget, ExecutionLimits, calls_of_a_row
 from evals_async.server.execution.preparing import put_down_rows
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from evals_async._clock import Clock
     from evals_async._store import Database
     from evals_async._store.executions import Sums
+    from evals_async.grading import PythonGraders
     from evals_async.inference import Models
     from evals_async.server.execution.committing import RowCommitter
 
@@ -44,6 +45,12 @@ class ExecutionTools:
     limits: ExecutionLimits
     rows: asyncio.Semaphore
     models: Models | None
+    python: PythonGraders | None
+
+    @property
+    def grading(self) -> GradingTools:
+        """What graders may use."""
+        return GradingTools(self.models, self.python)
 
 
 class RunExecution:
@@ -71,6 +78,9 @@ class RunExecution:
             except BadRows as error:
                 await self.end("failed", problem("invalid_data_source", str(error)))
                 return
+        if (fault := self._python_fault()) is not None:
+            await self.end("failed", fault)
+            return
         await self._write("in_progress", total=self._total)
         sums = await self._tools.database.call(executions.sums_of, key)
         calls = calls_of_a_row(self._plan, self.record.criteria)
@@ -83,6 +93,21 @@ class RunExecution:
             await self.end("failed", problem(*self._budget.reached()))
         else:
             await self.end("completed")
+
+    def _python_fault(self) -> dict[str, object] | None:
+        """Why a python grader of this run cannot be one: no row is paid for then."""
+        sources = [str(each.get("source")) for each in self.record.criteria if each.get("type") == "python"]
+        if self._tools.python is None or not sources:
+            return None
+        from evals_async.errors import InvalidArgument
+        from evals_async.grading import check_source
+
+        try:
+            for source in sources:
+                check_source(source)
+        except InvalidArgument as error:
+            return problem("invalid_grader", str(error))
+        return None
 
     async def refresh(self) -> None:
         """Write the counts of what is done so far, if they have changed."""
@@ -143,13 +168,13 @@ class RunExecution:
     async def _graded_item(self, number: int, row: SourceRow) -> tuple[dict[str, object], Sums]:
         models, run, criteria = self._tools.models, self.record.body, self.record.criteria
         if self._plan is None or models is None:
-            return await unsampled_item(run, number, row, criteria)
+            return await unsampled_item(run, number, row, criteria, self._tools.grading)
         try:
             sampled = await sample_row(models, self._plan, row.item)
         except SamplingFailed as error:
             calls: Sums = Counter({("run", "", "calls"): int(error.called)})
             return self._errored_item(number, row, problem(error.code, str(error))), calls
-        given = await grade_row(criteria, row.item, sampled.seen)
+        given = await grade_row(criteria, row.item, sampled.seen, self._tools.grading)
         given.sums.update(sampling_sums(sampled))
         return output_item(run, number, row, given.results, sampled.shown), given.sums
 

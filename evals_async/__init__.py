@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from evals_async._concurrency.polling import Pace as Pace, poll_many as poll_many, poll_until as poll_until
     from evals_async._transport import (
         NO_KEY as NO_KEY,
+        AdaptiveLimiter as AdaptiveLimiter,
+        Limiter as Limiter,
         NoKey as NoKey,
         Request as Request,
         Response as Response,
@@ -108,7 +110,7 @@ HOMES = {
     "_concurrency.cache": "Cache LRUCache",
     "_concurrency.fanout": "FanOut OnProgress Outcome Progress fan_out gather_many merge",
     "_concurrency.polling": "Pace poll_many poll_until",
-    "_transport": "NO_KEY NoKey Request Response RetryPolicy Statistics Timeouts TokenProvider",
+    "_transport": "NO_KEY AdaptiveLimiter Limiter NoKey Request Response RetryPolicy Statistics Timeouts TokenProvider",
     "client": "ClientOptions EvalsClient",
     "comparison": "compare",
     "errors": """

@@ -16,11 +16,13 @@ from evals_async._concurrency.single_flight import SingleFlight
 from evals_async._settings import Settings, azure_from_environment, checked_headers, from_environment
 from evals_async._transport import (
     NO_KEY,
+    AdaptiveLimiter,
     Anonymous,
     Auth,
     AzureKey,
     BearerTokens,
     Kind,
+    Limiter,
     Method,
     MissingKey,
     NoKey,
@@ -89,6 +91,12 @@ class ClientOptions(TypedDict, total=False):
     """Where runs that are over are kept; see `LRUCache`. Default: nowhere.
 
     It asks nobody for a key: clients with different rights need caches of their own.
+    """
+    limiter: "Limiter | None"
+    """What holds requests back under a rate limit: an `AdaptiveLimiter` of your own, perhaps shared with other clients,
+    or any other `Limiter`. `None` sends as fast as the connections allow; a call then waits its own Retry-After only.
+
+    Default: an `AdaptiveLimiter` of this client.
     """
     on_request: Callable[[Request], None]
     """Called before each attempt."""
@@ -171,8 +179,9 @@ class EvalsClient:
         """Build what all copies of the client share. Raises `TypeError` for an option that there is not."""
         if unknown := options.keys() - ClientOptions.__annotations__.keys():
             raise TypeError(f"unexpected keyword argument: {', '.join(sorted(unknown))}")
-        # An option given as None is one that was not given; only for `timeout` it means something else.
-        options = cast("ClientOptions", {k: v for k, v in options.items() if v is not None or k == "timeout"})
+        # An option given as None is one that was not given, but for two, where it means something else.
+        kept = {k: v for k, v in options.items() if v is not None or k in {"timeout", "limiter"}}
+        options = cast("ClientOptions", kept)
         clock = options.get("clock", SYSTEM_CLOCK)
         transport = Transport(
             settings.base_url,
@@ -190,6 +199,9 @@ class EvalsClient:
             transport,
             auth,
             clock=clock,
+            limiter=options["limiter"]
+            if "limiter" in options
+            else AdaptiveLimiter(max_in_flight=transport.connections, clock=clock),
             on_request=options.get("on_request"),
             on_response=options.get("on_response"),
             on_retry=options.get("on_retry"),

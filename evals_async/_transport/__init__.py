@@ -8,6 +8,7 @@ A module imports from those above it:
     delays       how long a server asks to wait
     failures     what an error status means
     retry        timeouts, retry policy, the table of failures, the retries of one call; tenacity
+    rate_control what responses say about a limit, and when the next request may go
     limiter      the rate limiter that all calls share
     state        what is known of one call, and of one attempt
     connection   what is built on aiohttp's classes; imported when the first session is opened
@@ -29,7 +30,7 @@ from evals_async._transport.auth import (
 )
 from evals_async._transport.delays import Allowance, RateLimits, server_delay
 from evals_async._transport.failures import error_for
-from evals_async._transport.limiter import AdaptiveLimiter, Statistics
+from evals_async._transport.limiter import AdaptiveLimiter, Limiter, Statistics
 from evals_async._transport.messages import Kind, Method, Request, Response, Sink, Upload
 from evals_async._transport.pipeline import Pipeline, Resolve
 from evals_async._transport.retry import Budget, RetryPolicy, Timeouts
@@ -48,6 +49,7 @@ __all__ = [
     "Budget",
     "ExpiringToken",
     "Kind",
+    "Limiter",
     "Method",
     "MissingKey",
     "NoKey",

@@ -1,259 +1,330 @@
-"""How many requests are under way and how fast they follow each other: `AdaptiveLimiter`, shared by all calls of a
-client; `Statistics`.
+"""How many requests are under way, and how fast they follow each other: `Limiter`, `AdaptiveLimiter`, `Statistics`.
 
-It learns from answers and holds requests back; it sends nothing, and it does not decide whether a request is sent
-again.
+A limiter learns from answers and holds requests back. It sends nothing, and it does not decide whether a request is
+sent again.
 """
 
 import asyncio
+import contextlib
+import math
 from collections import deque
+from typing import Protocol
 
 import attrs
 
-from evals_async._clock import Clock
+from evals_async._clock import SYSTEM_CLOCK, Clock
 from evals_async._transport.delays import RateLimits, rate_limits, server_delay, something_left
 from evals_async._transport.messages import Headers, Response
-from evals_async.errors import DeadlineExceeded
+from evals_async._transport.rate_control import RateControl, RateSource
+from evals_async.errors import ConfigurationError, DeadlineExceeded
 
 
-DEFAULT_HOLD = 1.0  # seconds that a 429 without a delay holds everyone
 MAX_HOLD = 60.0  # seconds that an answer may hold everyone, unless the policy of its call says otherwise
-SCATTER = 0.05  # seconds over which those who were held come back
-CALM_AFTER = 60.0  # seconds without a 429 after which requests are no longer paced
-CUT_APART = 1.0  # seconds between two cuts of the pace
-CUT_TO = 0.9  # of what the server granted
-STEADY_AT = 0.95  # of what it granted: the pace stays there for a while
-STEADY_FOR = 5.0  # times as long as everyone was held: to be told again costs another hold, so it must be rare
-WINDOW = 1.0  # seconds of one of the two windows in which successes are counted
-SLOWEST = 1.0  # requests a second
 
 
 @attrs.frozen(kw_only=True)
 class Statistics:
-    """What a client has done so far, and how its gate stands.
+    """What a client has done so far, and how its limiter stands.
 
-    `requests` went out, `retries` of them again; `throttles` came back as 429; `bytes_received` are of decoded bodies.
-    `in_flight` are under way and `waiting` wait for a turn. `rate` is the pace in requests a second, `None` if there is
-    none; `held_for` are the seconds that a 429 still holds everyone; `limits` are the last `x-ratelimit-*` headers
-    seen.
+    `requests` went out, `retries` of them again; `throttles` were refused by a limit; `bytes_received` are of decoded
+    bodies. `in_flight` are under way and `waiting` wait for their turn. `rate` is the pace in requests a second, `None`
+    if there is none. `rate_source` says why it is what it is: `unknown` (there is none), `given` (to the limiter),
+    `told` (by the server's headers) or `measured` (between refusals); `rate_since` is for how many seconds that is so.
+    `held_for` are the seconds that a refusal still holds everyone; `limits` are the last `x-ratelimit-*` headers seen.
     """
 
     requests: int
     retries: int
     throttles: int
     bytes_received: int
-    in_flight: int
-    waiting: int
-    rate: float | None
-    held_for: float
-    limits: RateLimits | None
+    in_flight: int = 0
+    waiting: int = 0
+    rate: float | None = None
+    rate_source: RateSource = "unknown"
+    rate_since: float = 0.0
+    held_for: float = 0.0
+    limits: RateLimits | None = None
 
 
-class Meter:
-    """Events per second over the last one to two seconds."""
+class Limiter(Protocol):
+    """What a client asks before each request, and tells after it. Write your own, or use `AdaptiveLimiter`.
 
-    def __init__(self) -> None:
-        self.began = float("-inf")
-        self.before = 0
-        self.count = 0
+    A limiter belongs to one event loop. A request that was let through is released exactly once, whatever became of it.
+    """
 
-    def add(self, now: float) -> None:
-        if now - self.began >= WINDOW:
-            self.before = self.count if now - self.began < 2 * WINDOW else 0
-            self.count = 0
-            self.began = now
-        self.count += 1
+    def try_acquire(self, now: float, /) -> int:
+        """Let a request through if it need not wait: how many are under way with it, or 0 if it must wait.
 
-    def rate(self, now: float) -> float:
-        age = now - self.began
-        if age >= 2 * WINDOW:
-            return 0.0
-        return max(self.before, self.count) / WINDOW if age < WINDOW else self.count / age
+        `now` is the client's monotonic time. A limiter that does not count returns 1.
+        """
+        ...
+
+    async def acquire(self, end: float, /) -> int:
+        """Wait until a request may go: how many are under way with it.
+
+        Raises `DeadlineExceeded` if that cannot be before `end`, a monotonic time; at once, where it is certain.
+        """
+        ...
+
+    def release(self) -> None:
+        """A request that was let through is over."""
+        ...
+
+    def observe(self, response: Response, /, *, sent_at: float, among: int, max_hold: float) -> None:
+        """Take in what an answer tells about limits.
+
+        Its request was let through at `sent_at`, when `among` were under way. `max_hold` is how many seconds the call
+        would wait for the server.
+        """
+        ...
+
+    async def pause(self, seconds: float, /) -> None:
+        """Wait before a refused call asks for its turn again, for so many seconds or less."""
+        ...
+
+    def statistics(self, *, requests: int, retries: int, throttles: int, bytes_received: int) -> Statistics:
+        """How things stand; the client counts what is given."""
+        ...
+
+
+class Waiting:
+    """One call in the queue of a limiter."""
+
+    __slots__ = ("end", "woken")
+
+    def __init__(self, end: float) -> None:
+        self.end = end
+        self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wake(self) -> None:
+        if not self.woken.done():
+            self.woken.set_result(None)
+
+    async def sleep(self, clock: Clock, seconds: float) -> None:
+        """Until it is woken, or for so long."""
+        if self.woken.done():
+            self.woken = asyncio.get_running_loop().create_future()
+        with contextlib.suppress(TimeoutError), clock.timeout(seconds):
+            await self.woken
 
 
 class AdaptiveLimiter:
-    """Lets `slots` requests through at a time, and after a 429 nobody for a while and then everyone at a pace.
+    """Finds out how much a server allows, and uses it to the full. The law is in `rate_control`.
 
-    There are as many slots as connections, so that requests queue here, where it is fair and counted, and never in the
-    connector. The pace begins at 0.9 of what succeeded lately and grows by a tenth a second while requests succeed, but
-    stays at 0.95 for five times as long as everyone was held (a minute at most). A 429 to what was sent before the last
-    cut holds everyone, and cuts nothing. The pace never exceeds what `x-ratelimit-limit-requests` allows, and ends
-    after a minute without a 429. For one event loop.
+    `max_rate` is the quota where it is known, in requests a second; `start_rate` is where to begin, until more is
+    known. At most `max_in_flight` requests are under way. Share one between the clients that share a quota.
     """
 
-    def __init__(self, *, slots: int, clock: Clock) -> None:
-        self.slots = slots
-        self.clock = clock
-        self.free = slots
-        self.queue: deque[asyncio.Future[None]] = deque()
-        self.held_until = float("-inf")
-        self.paced = False
-        self.rate = 0.0
-        self.granted = 0.0  # requests a second, when the pace was last cut; zero if nothing is known
-        self.steady_until = float("-inf")
-        self.calm_at = float("-inf")
-        self.next_send = float("-inf")
-        self.last_cut = float("-inf")
-        self.succeeded = Meter()
-        self.told: Headers | None = None  # of the last answer that told limits
-        self.requests = 0
-        self.throttles = 0
+    def __init__(
+        self,
+        *,
+        max_rate: float | None = None,
+        start_rate: float | None = None,
+        max_in_flight: int = 100,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        for name, value in (("max_rate", max_rate), ("start_rate", start_rate), ("max_in_flight", max_in_flight)):
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigurationError(f"{name} must be a number above 0, not {value!r:.80}")
+        self._clock = clock
+        self._control = RateControl(max_in_flight, clock.monotonic(), start_rate=start_rate, max_rate=max_rate)
+        self._queue: deque[Waiting] = deque()
+        self._paused: set[Waiting] = set()
+        self._told: Headers | None = None  # of the last answer that told limits
 
-    def try_acquire(self, now: float) -> bool:
-        """Take a slot if that needs no waiting: the usual case, for which nothing is awaited."""
-        if self.paced or not self.free or now < self.held_until:
+    def try_acquire(self, now: float, /) -> int:
+        """Let a request through if it need not wait: how many are under way with it, or 0."""
+        if self._queue or self._control.next_turn(now) > now:
+            return 0
+        return self._control.take(now)
+
+    async def acquire(self, end: float, /) -> int:
+        """Wait until a request may go, in the order of asking.
+
+        Raises `DeadlineExceeded`, at once, when a hold that the server asked for lasts until `end` or longer, and when
+        `end` comes before the turn.
+        """
+        waiting = Waiting(end)
+        self._queue.append(waiting)
+        try:
+            while True:
+                now = self._clock.monotonic()
+                at = self._control.next_turn(now) if self._queue[0] is waiting else math.inf
+                if at <= now:
+                    return self._control.take(now)
+                self._check(now, end)
+                await waiting.sleep(self._clock, min(at, end) - now)
+        finally:
+            if self._queue[0] is waiting:
+                self._queue.popleft()
+            else:
+                self._queue.remove(waiting)
+            self._wake()
+
+    def _check(self, now: float, end: float) -> None:
+        """Raise `DeadlineExceeded` where waiting is in vain."""
+        control = self._control
+        told = control.held_until if control.held(now) and control.held_until < math.inf and not control.known else now
+        if control.left == 0 and now < control.reset_at:
+            told = max(told, control.reset_at)
+        if told > now and told >= end:
+            raise DeadlineExceeded(f"the rate limit holds requests back for {told - now:.3g} s, too long for this call")
+        if now < end:
+            return
+        if control.rate < math.inf:
+            raise DeadlineExceeded(
+                f"no turn in the time of this call: the limit is {control.rate:.3g} requests a second"
+                f" ({control.source}), and the calls that wait now need {len(self._queue) / control.rate:.3g} s"
+            )
+        if control.held(now):
+            raise DeadlineExceeded("the rate limit held requests back for as long as this call had")
+        raise DeadlineExceeded(f"all {int(control.width)} connections were busy for as long as this call had")
+
+    def _wake(self) -> None:
+        if self._queue:
+            self._queue[0].wake()
+
+    def release(self) -> None:
+        """A request is over: whoever waits longest looks whether it may go."""
+        self._control.give(self._clock.monotonic())
+        self._wake()
+
+    def observe(self, response: Response, /, *, sent_at: float, among: int = 1, max_hold: float = MAX_HOLD) -> None:
+        """Take in what an answer tells about the limits."""
+        control, now, headers = self._control, self._clock.monotonic(), response.headers
+        left = something_left(headers)
+        if left is not None:
+            self._told = headers
+            if (limits := rate_limits(headers)) is not None:
+                self._observe_limits(limits, now, sent_at, max_hold)
+        if response.status in {429, 503}:
+            delay = server_delay(response, self._clock.time())
+            if response.status == 429 or delay is not None:
+                control.refused(now, sent_at, among, None if delay is None else min(delay, max_hold))
+                for waiting in self._queue:
+                    if waiting.end <= control.held_until < math.inf:
+                        waiting.wake()
+        elif response.status < 500:
+            control.granted(now, sent_at, among)
+        if self._paused and control.known:
+            for waiting in self._paused:
+                waiting.wake()
+        self._wake()
+
+    def _observe_limits(self, limits: RateLimits, now: float, sent_at: float, max_hold: float) -> None:
+        spent = limits.delay
+        if spent is not None:
+            self._control.told(now, sent_at, 0, min(spent, max_hold))
+        elif limits.requests.remaining is not None and limits.requests.reset is not None:
+            self._control.told(now, sent_at, limits.requests.remaining, min(limits.requests.reset, max_hold))
+
+    async def pause(self, seconds: float, /) -> None:
+        """Wait before a refused call asks again: so long, or until the rate is known that is allowed."""
+        end = self._clock.monotonic() + seconds
+        waiting = Waiting(end)
+        self._paused.add(waiting)
+        try:
+            while not self._control.known and (now := self._clock.monotonic()) < end:
+                await waiting.sleep(self._clock, end - now)
+        finally:
+            self._paused.discard(waiting)
+
+    def statistics(self, *, requests: int, retries: int, throttles: int, bytes_received: int) -> Statistics:
+        """How things stand now; the client counts what is given."""
+        control, now = self._control, self._clock.monotonic()
+        held = 0.0
+        if control.held(now):
+            held = min(control.held_until, control.probe_at) - now
+        elif control.left == 0:
+            held = max(0.0, control.reset_at - now)
+        return Statistics(
+            requests=requests,
+            retries=retries,
+            throttles=throttles,
+            bytes_received=bytes_received,
+            waiting=len(self._queue),
+            rate=None if control.rate == math.inf else control.rate,
+            rate_source="told" if control.left is not None and now < control.reset_at else control.source,
+            rate_since=now - control.since,
+            held_for=held,
+            limits=None if self._told is None else rate_limits(self._told),
+        )
+
+
+class Unlimited:
+    """No limiter: every request goes at once, and a refused call waits for what its own answer asks."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def try_acquire(self, now: float, /) -> int:
+        return 1
+
+    async def acquire(self, end: float, /) -> int:
+        return 1
+
+    def release(self) -> None:
+        pass
+
+    def observe(self, response: Response, /, *, sent_at: float, among: int, max_hold: float) -> None:
+        pass
+
+    async def pause(self, seconds: float, /) -> None:
+        await self._clock.sleep(seconds)
+
+    def statistics(self, *, requests: int, retries: int, throttles: int, bytes_received: int) -> Statistics:
+        return Statistics(requests=requests, retries=retries, throttles=throttles, bytes_received=bytes_received)
+
+
+class Slots:
+    """As many requests at once as there are connections: they queue here, in order, and never in the connector."""
+
+    def __init__(self, count: int, clock: Clock) -> None:
+        self.count = count
+        self._clock = clock
+        self._free = count
+        self._queue: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def taken(self) -> int:
+        return self.count - self._free
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
+    def try_acquire(self) -> bool:
+        """Take a slot if one is free: the usual case, for which nothing is awaited."""
+        if not self._free:
             return False
-        self.free -= 1
-        self.requests += 1
+        self._free -= 1
         return True
 
     async def acquire(self, end: float) -> None:
-        """Wait for a slot, and for one's turn.
-
-        Raises `DeadlineExceeded`, at once, when it is certain that the turn cannot come before `end`.
-        """
-        await self.take_slot(end)
-        try:
-            held = True
-            while held:
-                now = self.clock.monotonic()
-                at = self.next_turn(now)
-                if at >= end:
-                    raise DeadlineExceeded(
-                        f"the rate limit holds requests back for {at - now:.3g} s, too long for this call"
-                    )
-                self.next_send = at + 1 / self.rate if self.paced else at
-                if at > now:
-                    await self.clock.sleep(at - now)
-                held = self.clock.monotonic() < self.held_until  # by another 429, meanwhile
-        except BaseException:
-            self.release()
-            raise
-        self.requests += 1
-
-    def next_turn(self, now: float) -> float:
-        """The time at which the next request may go out."""
-        at = now
-        if now < self.held_until:
-            at = self.held_until + self.clock.random() * SCATTER
-        return max(at, self.next_send) if self.paced else at
-
-    async def take_slot(self, end: float) -> None:
-        if self.free:
-            self.free -= 1
-            return
+        """Wait for a slot. Raises `DeadlineExceeded` if none comes before `end`."""
         turn = asyncio.get_running_loop().create_future()
-        self.queue.append(turn)
-        timed_out = False
+        self._queue.append(turn)
         try:
-            with self.clock.timeout(end - self.clock.monotonic()):
+            with self._clock.timeout(end - self._clock.monotonic()):
                 await turn
         except TimeoutError:
-            timed_out = True
-            self.give_up(turn)
+            self._give_up(turn)
+            raise DeadlineExceeded(f"all {self.count} connections were busy for as long as this call had") from None
         except asyncio.CancelledError:
-            self.give_up(turn)
+            self._give_up(turn)
             raise
-        if timed_out:
-            raise DeadlineExceeded(f"all {self.slots} connections were busy for as long as this call had")
 
-    def give_up(self, turn: "asyncio.Future[None]") -> None:
+    def _give_up(self, turn: "asyncio.Future[None]") -> None:
         if turn.done() and not turn.cancelled():
             self.release()  # the slot had come, at the same moment
-        elif turn in self.queue:
-            self.queue.remove(turn)
+        elif turn in self._queue:
+            self._queue.remove(turn)
 
     def release(self) -> None:
         """Give the slot to who has waited longest."""
-        while self.queue:
-            turn = self.queue.popleft()
+        while self._queue:
+            turn = self._queue.popleft()
             if not turn.done():
                 turn.set_result(None)
                 return
-        self.free += 1
-
-    def observe(self, reply: Response, sent_at: float | None = None, max_hold: float = MAX_HOLD) -> None:
-        """Take in what an answer tells about the limits.
-
-        `sent_at` is when its request was let through, by the gate's clock; without it, now. `max_hold` is how long, in
-        seconds, this answer may hold everyone: the `max_server_delay` of its call, so that a call holds the others as
-        long as it would wait itself, and no longer.
-        """
-        now = self.clock.monotonic()
-        headers = reply.headers
-        left = something_left(headers)
-        if left is not None:
-            self.told = headers
-        if reply.status < 400:
-            if self.paced:
-                self.speed_up(now, now if sent_at is None else sent_at)
-            else:
-                self.succeeded.add(now)
-            if left is False and (limits := rate_limits(headers)) is not None:
-                self.hold(now, min(limits.delay or 0.0, max_hold))
-        elif reply.status == 429:
-            delay = server_delay(reply, self.clock.time())
-            seconds = min(DEFAULT_HOLD if delay is None else delay, max_hold)
-            self.slow_down(now, seconds, now if sent_at is None else sent_at)
-
-    def slow_down(self, now: float, seconds: float, sent_at: float) -> None:
-        self.throttles += 1
-        self.hold(now, seconds)
-        self.steady_until = max(self.steady_until, self.held_until + min(STEADY_FOR * seconds, CALM_AFTER))
-        self.calm_at = max(now + CALM_AFTER, self.steady_until)
-        # What was sent before the last cut was not slowed down by it: its 429 is the same news once more.
-        if sent_at <= self.last_cut or now - self.last_cut < CUT_APART:
-            return
-        self.last_cut = now
-        granted = self.succeeded.rate(now)
-        if self.paced:
-            # Little can be measured a moment after a hold; that the pace was too high is sure.
-            granted = min(max(granted, self.rate / 2), self.rate)
-        self.paced = True
-        self.settle(granted)
-
-    def settle(self, granted: float) -> None:
-        """Go nearly as fast as the server lets requests through."""
-        self.granted = granted
-        self.set_rate(CUT_TO * granted or (self.slots - self.free) / 2)
-
-    def speed_up(self, now: float, sent_at: float) -> None:
-        if self.succeeded.began < self.held_until <= sent_at:
-            self.succeeded = Meter()  # nothing could succeed while everyone was held
-        self.succeeded.add(now)
-        if now > self.calm_at:
-            self.paced = False
-        elif sent_at > self.last_cut:
-            if now >= self.steady_until or not self.granted or self.rate < STEADY_AT * self.granted:
-                self.set_rate(self.rate + 0.1)
-        elif self.succeeded.rate(now) > self.granted:
-            self.settle(self.succeeded.rate(now))  # granted before the cut, and missing from what was measured then
-
-    def set_rate(self, rate: float) -> None:
-        limits = self.limits
-        if limits is not None and limits.requests.limit:
-            rate = min(rate, limits.requests.limit / 60)
-        self.rate = max(SLOWEST, rate)
-
-    @property
-    def limits(self) -> RateLimits | None:
-        """The last limits that the server told."""
-        return None if self.told is None else rate_limits(self.told)
-
-    def hold(self, now: float, seconds: float) -> None:
-        self.held_until = max(self.held_until, now + seconds)
-
-    def statistics(self, *, retries: int, bytes_received: int) -> Statistics:
-        """How things stand now; the pipeline counts what the gate does not see."""
-        now = self.clock.monotonic()
-        return Statistics(
-            requests=self.requests,
-            retries=retries,
-            throttles=self.throttles,
-            bytes_received=bytes_received,
-            in_flight=self.slots - self.free,
-            waiting=len(self.queue),
-            rate=self.rate if self.paced else None,
-            held_for=max(0.0, self.held_until - now),
-            limits=self.limits,
-        )
+        self._free += 1

@@ -8,10 +8,12 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias, TypeVar
 
+import attrs
+
 from evals_async._clock import SYSTEM_CLOCK, Clock
 from evals_async._transport.auth import Auth, SecretHeaders
 from evals_async._transport.failures import SUCCESS, error_for, scrubbed
-from evals_async._transport.limiter import AdaptiveLimiter, Statistics
+from evals_async._transport.limiter import Limiter, Statistics, Unlimited
 from evals_async._transport.messages import Request, Response
 from evals_async._transport.retry import Budget, RetryPolicy, RetryState, Timeouts, retrying
 from evals_async._transport.state import (
@@ -67,7 +69,7 @@ class Pipeline:
         auth: Auth,
         *,
         clock: Clock = SYSTEM_CLOCK,
-        limiter: AdaptiveLimiter | None = None,
+        limiter: Limiter | None = None,
         budget: Budget | None = None,
         on_request: Callable[[Request], None] | None = None,
         on_response: Callable[[Request, Response, float], None] | None = None,
@@ -76,11 +78,14 @@ class Pipeline:
         self.transport = transport
         self.auth = auth
         self.clock = clock
-        self.limiter = limiter or AdaptiveLimiter(slots=transport.connections, clock=clock)
+        self.limiter: Limiter = Unlimited(clock) if limiter is None else limiter
+        self.limited = limiter is not None
         self.budget = budget or Budget()
         self.on_request = on_request
         self.on_response = on_response
         self.on_retry = on_retry
+        self.requests = 0
+        self.throttles = 0
         self.retries = 0
         self.bytes_received = 0
         self.latest: tuple[SecretHeaders, Mapping[str, str], SecretHeaders] = (USUAL_HEADERS, {}, USUAL_HEADERS)
@@ -137,9 +142,12 @@ class Pipeline:
         limiter, clock, request = self.limiter, self.clock, call.request
         call.attempt = call.response = None
         now = clock.monotonic()
-        if not limiter.try_acquire(now):
-            await limiter.acquire(call.end)
+        # How many are under way, as the limiter counts them: it is told so again with the response.
+        among = limiter.try_acquire(now)
+        if not among or not self.transport.slots.try_acquire():
+            among = await self.acquire(among, call.end)
             now = clock.monotonic()
+        self.requests += 1
         # The attempt's time begins here: waiting for the limiter is charged to the call alone.
         call.began = now
         ends = now + call.attempt_seconds
@@ -165,20 +173,35 @@ class Pipeline:
             if not attempt.passed:
                 raise  # not ours: a token provider's, a hook's
         finally:
+            self.transport.slots.release()
             limiter.release()
             self.bytes_received += attempt.received
         if response is None:
             raise call.out_of_time(attempt)
-        limiter.observe(response, call.began, call.policy.max_server_delay)
+        limiter.observe(response, sent_at=call.began, among=among, max_hold=call.policy.max_server_delay)
         if self.on_response is not None or logger.isEnabledFor(logging.DEBUG):
             self.tell_response(call, response)
         if response.status not in SUCCESS:
+            self.throttles += response.status == 429
             raise error_for(response, clock.time())
         return await call.read(response)
 
+    async def acquire(self, among: int, end: float) -> int:
+        """Wait for what is missing: the limiter's permission, if `among` is 0, and a connection."""
+        if not among:
+            among = await self.limiter.acquire(end)
+            if self.transport.slots.try_acquire():
+                return among
+        try:
+            await self.transport.slots.acquire(end)
+        except BaseException:
+            self.limiter.release()
+            raise
+        return among
+
     async def retry(self, call: CallState[T], failure: RequestError, resolve: Resolve[T] | None) -> T:
         """Try again after the first attempt ended in `failure`; in the end the error, or what `resolve` finds."""
-        state = RetryState(call.policy, call.request.kind, self.clock, self.budget, call.end)
+        state = RetryState(call.policy, call.request.kind, self.clock, self.budget, call.end, limited=self.limited)
 
         def may_retry(error: RequestError) -> bool:
             return self.may_retry(call, error, state)
@@ -186,11 +209,15 @@ class Pipeline:
         def before_sleep(error: RequestError) -> None:
             self.before_sleep(call, error, state.wait)
 
+        async def sleep(seconds: float) -> None:
+            # What a limit refused waits as the limiter says, which may learn meanwhile that less is enough.
+            await (self.limiter.pause(seconds) if state.refused else self.clock.sleep(seconds))
+
         if may_retry(failure) and not state.exhausted():
             before_sleep(failure)
-            await self.clock.sleep(state.wait)
+            await sleep(state.wait)
             try:
-                value: T = await retrying(state, may_retry, before_sleep, self.clock.sleep)(self.attempt, call)
+                value: T = await retrying(state, may_retry, before_sleep, sleep)(self.attempt, call)
             except RequestError as error:
                 failure = error
             else:
@@ -284,7 +311,14 @@ class Pipeline:
 
     def statistics(self) -> Statistics:
         """What was done so far, and how the limiter stands."""
-        return self.limiter.statistics(retries=self.retries, bytes_received=self.bytes_received)
+        slots = self.transport.slots
+        standing = self.limiter.statistics(
+            requests=self.requests,
+            retries=self.retries,
+            throttles=self.throttles,
+            bytes_received=self.bytes_received,
+        )
+        return attrs.evolve(standing, in_flight=slots.taken, waiting=standing.waiting + slots.waiting)
 
     async def close(self) -> None:
         """End the calls under way with `ClientClosed`, and close the transport. A second time does nothing."""

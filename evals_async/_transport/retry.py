@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tenacity import AsyncRetrying, RetryCallState
 
 SHORTEST_ATTEMPT = 0.2  # seconds: an attempt that would have less is not begun
-MOST_ADDED = 5.0  # seconds at most that are added to the delay a server asks for
+MOST_ADDED = 0.25  # seconds at most that are added to the delay a server asks for
 
 
 def positive(instance: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
@@ -85,9 +85,10 @@ class RetryPolicy:
     `attempts` counts the first one; 3 are what most clients of AWS, Stripe and OpenAI make. With 1 nothing is ever sent
     again, not even after a 429. The pause before retry n is drawn from [0, min(`cap`, `base` * 2^(n-1))], full jitter:
     callers that failed together do not come back together. After a 429 without a delay, `throttled_base` and
-    `throttled_cap` take their place.
+    `throttled_cap` take their place; a call with a limiter waits for that instead.
 
-    A delay d that the server asks for is kept: the pause is d and up to min(5, d/4) more. If d is above
+    A delay d that the server asks for is kept: the pause is d and up to min(0.25, d/4) more; it is shorter only where a
+    limiter has found out meanwhile what the server allows. If d is above
     `max_server_delay` the call fails at once instead of holding the caller. 429s are not attempts; `throttle_rounds` of
     them end a call, its deadline usually sooner.
 
@@ -186,12 +187,15 @@ class RetryState:
     whether that is too late or too much. Where either ends the call, `note` says why.
     """
 
-    def __init__(self, policy: RetryPolicy, kind: Kind, clock: Clock, budget: Budget, end: float) -> None:
+    def __init__(
+        self, policy: RetryPolicy, kind: Kind, clock: Clock, budget: Budget, end: float, *, limited: bool = False
+    ) -> None:
         self.policy = policy
         self.kind: Kind = kind
         self.clock = clock
         self.budget = budget
         self.end = end
+        self.limited = limited  # a limiter holds requests back
         self.attempts = 0  # that count, and failed
         self.rounds = 0  # of being told 429
         self.seen: dict[Failure, int] = {}
@@ -201,7 +205,7 @@ class RetryState:
         self.cost = 0.0  # of the last retry
         self.wait = 0.0
         self.asked: float | None = None  # seconds that the server asks to wait
-        self.costs = True  # whether the next attempt is paid for from the budget
+        self.refused = False  # whether a limit refused it: then it was no attempt, and the budget does not pay for it
         self.at_once = False  # whether the next attempt is made whatever policy and budget say
         self.note: str | None = None
 
@@ -223,6 +227,7 @@ class RetryState:
         if failure in AMBIGUOUS and self.kind != "read":
             self.ambiguous = True
         self.wait = 0.0
+        self.refused = False
         stale = stale and self.kind == "read" and not self.resent
         renewed = renewed and not self.renewed and not stale
         self.at_once = stale or renewed
@@ -234,14 +239,15 @@ class RetryState:
             return False
         if should_retry == "true" and failure == "final" and self.kind != "create" and type(error) is not QuotaExceeded:
             failure = "unavailable"
-        self.note = self.refusal(error, failure)
+        # A 503 with a delay is a limit's only where a limiter keeps those who wait from storming a server that is dead.
+        self.refused = isinstance(error, RateLimited) or (failure == "throttled" and self.limited)
+        self.note = self.refusal(failure)
         if self.note is None:
             self.asked = error.retry_after if isinstance(error, ApiError) else None
-            self.costs = not isinstance(error, RateLimited)
             self.wait = self.pause(throttled=failure == "throttled")
         return self.note is None
 
-    def refusal(self, error: RequestError, failure: Failure) -> str | None:
+    def refusal(self, failure: Failure) -> str | None:
         """Why the table, or the count of attempts, allows no other; `None` if they do."""
         allowed = RETRIES[failure][self.kind]
         if allowed == 0:
@@ -250,7 +256,7 @@ class RetryState:
             return "retries are off"
         late = self.seen.get("timed_out", 0) > 0
         self.seen[failure] = self.seen.get(failure, 0) + 1
-        if isinstance(error, RateLimited):
+        if self.refused:
             self.rounds += 1
             return None if self.rounds <= self.policy.throttle_rounds else f"told {self.rounds} times to slow down"
         self.attempts += 1
@@ -263,9 +269,11 @@ class RetryState:
         asked = self.asked
         if asked is not None:
             return asked + self.clock.random() * min(MOST_ADDED, asked / 4)  # never earlier, and never all together
+        if throttled and self.limited:
+            return 0.0  # the limiter finds out when it may go
         policy = self.policy
         base, cap = (policy.throttled_base, policy.throttled_cap) if throttled else (policy.base, policy.cap)
-        count = self.attempts if self.costs else self.rounds
+        count = self.rounds if self.refused else self.attempts
         return self.clock.random() * min(cap, base * 2.0 ** (count - 1))
 
     def exhausted(self) -> bool:
@@ -282,7 +290,7 @@ class RetryState:
             return f"the server asks to wait {asked:.6g} s; more than {most:g} s are not waited for"
         if self.clock.monotonic() + self.wait + SHORTEST_ATTEMPT > self.end:
             return f"the next attempt would begin in {self.wait:.3g} s, which is too late for the call"
-        if not self.costs:
+        if self.refused:
             return None
         if not self.budget.take(policy.retry_cost, policy.budget):
             return "the client's budget for retries is used up"

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
+from evals_async._transport.limiter import Slots
 from evals_async._transport.messages import NO_HEADERS, USUAL, Request, Response, Upload
 from evals_async._transport.state import CURRENT_ATTEMPT, AttemptState, Query
 from evals_async.errors import BodyTooLarge, ClientClosed, ConfigurationError, ForkedClient, WrongLoop
@@ -77,6 +78,7 @@ class Transport:
         self.proxy = proxy
         self.trust_env = trust_env
         self.connections = connections
+        self.slots = Slots(connections, clock)
         self.max_body = max_body
         self.ssl = ssl
         self.clock = clock

@@ -16,6 +16,7 @@ from transport.faultserver import FaultServer, Scene
 
 from evals_async import _json
 from evals_async._transport import (
+    AdaptiveLimiter,
     Kind,
     Pipeline,
     Request,
@@ -99,7 +100,9 @@ def request(
 
 def pipeline_for(url: str, *, speed: float = SPEED, max_body: int = 1 << 20, **more: Any) -> Pipeline:
     clock = ScaledClock(speed)
-    return Pipeline(Transport(url, clock=clock, max_body=max_body, **more), StaticKey(KEY), clock=clock)
+    transport = Transport(url, clock=clock, max_body=max_body, **more)
+    limiter = AdaptiveLimiter(max_in_flight=transport.connections, clock=clock)
+    return Pipeline(transport, StaticKey(KEY), clock=clock, limiter=limiter)
 
 
 @contextlib.contextmanager

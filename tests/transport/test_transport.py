@@ -158,11 +158,11 @@ async def test_a_closed_session_of_the_caller_is_told() -> None:
 
 
 async def test_as_many_slots_as_the_callers_connections() -> None:
-    """Requests queue at the gate, not in the connector."""
+    """Requests queue before the connector, not in the connector."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=7)) as session:
-        assert 7 == pipeline_for("http://localhost:1", session=session).limiter.slots
+        assert 7 == pipeline_for("http://localhost:1", session=session).transport.slots.count
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        assert 100 == pipeline_for("http://localhost:1", session=session).limiter.slots
+        assert 100 == pipeline_for("http://localhost:1", session=session).transport.slots.count
 
 
 @pytest.mark.parametrize("options", [{"connections": 0}, {"max_body": 0}])

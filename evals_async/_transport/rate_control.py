@@ -1,0 +1,296 @@
+"""What answers say about a limit, and when the next request may go: `RateControl`. Arithmetic only, no waiting.
+
+A refusal is a 429, or a 503 with Retry-After. A grant is any other answer of a server that is well. The law:
+
+1. Nothing is limited until something is refused, or the server tells that nothing remains.
+2. A refusal holds everyone: as long as the server says, or until a probe is granted. Probes are single requests, 50 ms,
+   100 ms, 200 ms ... apart. A grant to what was sent after the refused request ends the hold: the delay was a coarse
+   clock. After a hold, half of what was under way may go at once, and one more with each grant.
+3. A refusal of what fewer under way never met is a limit of how many at once: one fewer is then the ceiling.
+4. Any other refusal says that the server's bucket is empty. What it grants between two refusals is the rate at which it
+   fills, whether it is a bucket or a window. From then on a copy of the bucket is kept here: empty at a refusal,
+   filling at that rate, also while everyone is held, and each request takes one out. Fewer than eight grants measure
+   nothing; then half as many at once, and half the rate, until eight are there.
+5. After 16 grants in a row more is tried: rate and ceiling double every ten grants. What is tried may cost one refusal
+   in 25 grants. At eight times what was measured, the limit is forgotten.
+6. What remains of a window that the server tells is spent, and then its reset is waited for.
+"""
+
+import math
+from collections import deque
+from typing import Literal
+
+
+FIRST_PROBE = 0.05  # seconds after a refusal: a bucket of 20 a second has a token by then
+SLOWER = 1.5  # times the gap before, from probe to probe: the end of a limit is noticed that much too late at most
+LAST_PROBE = 5.0  # seconds between probes: that a limit has ended is noticed so late at most
+ENOUGH = 8  # grants: a rate that is counted between two refusals is then right within an eighth
+EARNED = 0.04  # refusals that a grant allows: with the first ones, fewer than 1.1 requests a call
+SAVED = 8.0  # refusals that may be spent at once
+QUIET = 16  # grants in a row after which more is tried
+DOUBLING = 10  # grants; or as many as are under way, since their answers tell whether it was too much
+SURE = 0.95  # of the time that the last hold lasted, when a probe found its end: the next one is probed then
+AT_RISK = 16  # requests under way, of which one may be refused when more is tried
+RISEN = 1.3  # times the rate that was measured before: more is tried sooner
+FORGOTTEN = 8.0  # times the measured rate
+FEW = 2  # under way where the last window ended; more, the further from there
+SLACK = 0.002  # seconds of requests that may be made up for, when timers ring late
+SPACED = 0.8  # of the time that so many under way leave between two: bursts are no test of how many there may be
+IDLE = 0.1  # seconds without a request that are no part of a measurement
+
+RateSource = Literal["unknown", "given", "told", "measured"]
+
+
+class RateControl:
+    """The law above. Times are seconds of one clock; `most` requests may be under way at all."""
+
+    def __init__(
+        self, most: int, now: float, *, start_rate: float | None = None, max_rate: float | None = None
+    ) -> None:
+        self.most = most
+        self.max_rate = math.inf if max_rate is None else max_rate
+        self.under_way = 0
+        self.width = float(most)  # how many may be under way now
+        self.ceiling = float(most)  # how many may ever be
+        self.half = float(most)  # of what was under way at the last refusal
+        self.measured = math.inf if start_rate is None else start_rate  # what was counted between two refusals
+        self.tried = 1.0  # times what was measured
+        self.tokens = 1.0
+        self.filled = now
+        self.burst = math.inf  # tokens that may be kept: as many as the server seems to keep
+        self.source: RateSource = "unknown" if self.rate == math.inf else "given"
+        self.since = now
+        self.refused_at = -math.inf  # when the latest of what was refused was sent
+        self.granted_at = -math.inf
+        self.cut_at = -math.inf
+        self.held_until = -math.inf
+        self.held_from = -math.inf
+        self.expected = 0.0  # seconds that a hold lasts
+        self.probe_at = math.inf
+        self.gap = FIRST_PROBE
+        self.begin = math.inf  # when the refused request was sent from which grants are counted
+        self.end = math.inf  # when the refused one was sent up to which they are
+        self.counted = 0  # what was sent between them and granted
+        self.after = 0  # and what was sent later
+        self.exact = False  # the last hold lasted as long as it was told to
+        self.in_a_row = 0
+        self.run = 0  # grants since the last hold
+        self.last_run = math.inf  # and between the two holds before, if the last one was real
+        self.credit = SAVED
+        self.quiet = QUIET
+        self.proven = False  # the ceiling is right
+        self.refusals: deque[tuple[float, float]] = deque(maxlen=4 * most)  # the latest: when sent, when answered
+        self.grants = [0.0] * (most + 2)  # lately, by how many were under way
+        self.left: int | None = None  # in a window that the server tells
+        self.left_at = -math.inf
+        self.reset_at = -math.inf
+        self.released_at = now
+        self.sent_at = -math.inf
+        self.latency = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Requests a second, `inf` if nothing is known."""
+        return min(self.max_rate, self.measured * self.tried)
+
+    def held(self, now: float) -> bool:
+        return self.refused_at > self.granted_at and now < self.held_until
+
+    def next_turn(self, now: float) -> float:
+        """When the next request may go: now, later, or `inf` if something must be answered first."""
+        if self.under_way >= int(self.width) or self.under_way >= FEW + abs(self.last_run - self.run):
+            return math.inf
+        at = now
+        if self.held(now):
+            at = min(self.held_until, self.probe_at)
+        elif self.left is not None and self.under_way >= self.left and now < self.reset_at:
+            at = self.reset_at
+        if self.ceiling < self.most:
+            at = max(at, self.sent_at + SPACED * self.latency / int(self.width))
+        if self.rate < math.inf:
+            self.fill(now)
+            at = max(at, now + (1 - self.tokens) / self.rate)
+        return at
+
+    def fill(self, now: float) -> None:
+        gained = 0.0 if self.rate == math.inf else (now - self.filled) * self.rate
+        self.filled = now
+        full = (
+            math.inf
+            if (self.held(now) and (self.exact or self.held_until == math.inf)) or self.rate == math.inf
+            else max(self.tokens, 1 + SLACK * self.rate)
+        )
+        self.tokens = min(self.tokens + gained, full, max(1.0, self.burst))
+
+    def take(self, now: float) -> int:
+        """Send one: how many are under way with it."""
+        if self.begin < math.inf and not self.under_way and not self.held(now):
+            idle = now - max(self.released_at, min(self.held_until, now))
+            if idle > IDLE:  # nobody asked for anything
+                self.begin += idle
+                self.end += idle
+        self.under_way += 1
+        self.sent_at = now
+        if self.rate < math.inf:
+            self.fill(now)
+            self.tokens -= 1
+        if self.held(now):
+            self.probe_at = now + max(1.0, 2 * self.gap)  # unless it is answered before
+        return self.under_way
+
+    def give(self, now: float) -> None:
+        """One is over, however it ended."""
+        self.under_way -= 1
+        self.released_at = now
+
+    def granted(self, now: float, sent_at: float, among: int) -> None:
+        """What was sent then, when so many were under way, was granted."""
+        among = self.beside_refused(sent_at, among)
+        self.grants[min(among, self.most)] += 1
+        self.run += 1
+        self.latency += (now - sent_at - self.latency) / 8 if self.latency else now - sent_at
+        if sent_at > self.granted_at:
+            if self.granted_at < self.refused_at < sent_at:
+                lasted = sent_at - self.held_from
+                window = self.gap > FIRST_PROBE or self.expected > FIRST_PROBE
+                asked = self.held_until - self.held_from
+                self.exact = window and lasted > asked / 2
+                self.last_run, self.run = (self.run if window else math.inf), 0
+                self.expected = lasted / 2 if self.gap == FIRST_PROBE else SURE * lasted
+            self.granted_at = sent_at
+        if sent_at > self.begin:
+            if sent_at > self.end:
+                self.after += 1
+            else:
+                self.counted += 1
+                self.measure(now)
+        self.credit = min(SAVED, self.credit + EARNED)
+        if among > self.ceiling and self.seen_from(int(self.ceiling) + 1) >= ENOUGH:
+            self.ceiling = float(self.most)
+        if sent_at <= self.cut_at:
+            return  # it says nothing of what is allowed now
+        self.gap = FIRST_PROBE
+        self.in_a_row += 1
+        self.proven = self.ceiling < self.most and (self.proven or self.in_a_row >= QUIET)
+        self.width = min(self.ceiling, self.width + (1.0 if self.width < self.threshold() else 1 / self.width))
+        if self.in_a_row > max(self.quiet, self.under_way) and self.credit >= 1 + self.under_way / AT_RISK:
+            self.try_more(now)
+
+    def try_more(self, now: float) -> None:
+        over = (self.in_a_row - self.quiet) / self.ceiling
+        self.ceiling = min(float(self.most), self.ceiling + (1 + over / 2) / self.ceiling)
+        if self.rate < math.inf:
+            self.fill(now)
+            self.tried *= 1 + 1 / max(DOUBLING, self.under_way)
+            if self.source == "measured" and self.tried > FORGOTTEN:
+                self.measured, self.tried = math.inf, 1.0
+                self.source = "unknown" if self.rate == math.inf else "given"
+                self.since = now
+
+    def threshold(self) -> float:
+        """How many under way are enough for twice the rate; more of them come slowly."""
+        return max(self.half, 1 + 2 * self.rate * self.latency)
+
+    @property
+    def known(self) -> bool:
+        """It is known what is allowed, whatever delay single answers ask for."""
+        return self.source == "measured" or (self.ceiling < self.most and self.proven)
+
+    def beside_refused(self, sent_at: float, among: int) -> int:
+        """How many were under way at the server: without those that it had refused already."""
+        for sent, answered in reversed(self.refusals):
+            if answered <= sent_at:
+                break
+            among -= sent < sent_at
+        return max(among, 1)
+
+    def seen_from(self, among: int) -> float:
+        """How many were granted lately while at least so many were under way."""
+        return sum(self.grants[among:])
+
+    def refused(self, now: float, sent_at: float, among: int, delay: float | None) -> None:
+        """What was sent then, when so many were under way, was refused, and the server asks for that delay."""
+        probe = self.held(sent_at)
+        news = sent_at > self.cut_at
+        among = self.beside_refused(sent_at, among)
+        self.refusals.append((sent_at, now))
+        if self.known:
+            self.credit = max(-1.0, self.credit - 1)
+        crowded = self.crowded(among) and not probe
+        if crowded:
+            known = self.ceiling < self.most
+            if news:
+                self.cut_at, self.in_a_row = now, 0
+                self.ceiling = among - 1.0
+                self.width = min(self.width, self.ceiling, math.inf if known else max(1.0, (self.under_way + 1) / 2))
+                self.grants = [count / 2 for count in self.grants]
+            if known or delay is None:
+                return
+        ends = math.inf if delay is None else now + delay
+        # Delays are rounded up: of a hold that probes found exact, the earliest end is the best known.
+        if not self.held(now):
+            self.held_from = now
+        self.held_until = (min if probe else max)(self.held_until, ends) if self.held(now) else ends
+        self.refused_at = max(self.refused_at, sent_at)
+        if not news:
+            if self.probe_at == math.inf:
+                self.probe_at = now + max(FIRST_PROBE, self.expected)
+            return
+        self.cut_at, self.in_a_row = now, 0
+        if probe:
+            self.gap = min(SLOWER * self.gap, LAST_PROBE)
+            self.probe_at = now + self.gap if not self.exact or self.credit >= 1 else math.inf
+        else:
+            self.gap = FIRST_PROBE
+            self.probe_at = now + max(FIRST_PROBE, self.expected)
+            if not crowded:
+                self.empty(now, sent_at)
+
+    def crowded(self, among: int) -> bool:
+        """Was it refused because so many were under way? Fewer never met a refusal, and no rate is at its end."""
+        paced = self.begin < math.inf and self.counted >= ENOUGH and (self.rate == math.inf or self.tokens < 1)
+        met = among <= self.ceiling < self.most and self.in_a_row < ENOUGH  # so many were few enough a moment ago
+        return among > 1 and not paced and not met and self.seen_from(among) < ENOUGH
+
+    def empty(self, now: float, sent_at: float) -> None:
+        """The server's bucket was empty when that was sent."""
+        half = max(1.0, (self.under_way + 1) / 2)
+        self.ceiling = float(self.most)
+        if self.begin == math.inf:
+            self.width = min(self.width, half)
+            self.begin = self.end = sent_at
+        else:
+            if self.counted >= ENOUGH:
+                self.begin, self.counted = self.end, 0
+            self.counted, self.after, self.end = self.counted + self.after, 0, sent_at
+            self.fill(now)
+            if self.counted >= ENOUGH:
+                before = self.measured
+                self.measure(now)
+                self.tried = 1.0
+                self.half = half
+                self.width = min(self.width, self.threshold())
+                self.quiet = ENOUGH if RISEN * before < self.measured else QUIET
+            elif 1 <= self.tokens < math.inf and self.rate < math.inf:
+                self.burst = min(self.burst, self.tokens + self.under_way) / 2
+            else:
+                self.width = max(1.0, min(self.width, half) / 2)
+                self.tried /= 2
+        self.tokens = min(self.tokens, 0.0)
+        self.grants = [count / 2 for count in self.grants]
+
+    def measure(self, now: float) -> None:
+        if self.counted < ENOUGH:
+            return
+        self.fill(now)
+        if self.counted == ENOUGH:
+            self.tried = 1.0
+        self.measured = self.counted / (self.end - self.begin)
+        if self.source != "measured":
+            self.source, self.since = "measured", now
+
+    def told(self, now: float, sent_at: float, left: int, reset: float) -> None:
+        """An answer to what was sent then tells how many more are granted in the next seconds."""
+        if sent_at < self.left_at and now < self.reset_at:
+            return
+        self.left, self.left_at, self.reset_at = left, sent_at, now + reset

@@ -1,0 +1,94 @@
+"""Every kind of limit, on a simulated clock: calls lost, time beside the ideal, requests a call, and who gets how much.
+
+The bounds are those of the rate limiter's promise; what a server does is in `simulation`.
+"""
+
+import pytest
+from simulation import (
+    Concurrency,
+    FixedWindow,
+    OneOff,
+    Outage,
+    Outcome,
+    Scenario,
+    TokenBucket,
+    milliseconds,
+    simulate,
+    whole_seconds,
+)
+
+
+ONE_SECOND = [("Retry-After", "1")]
+LATENCY = 0.02
+UNDISTURBED = 0.38  # 600 calls, 32 at once, 20 ms each
+
+TABLE = [
+    Scenario(name="undisturbed", limit=lambda: OneOff([])),
+    Scenario(name="one 429 on the first request", limit=lambda: OneOff([0], ONE_SECOND), ideal=1 + UNDISTURBED),
+    Scenario(
+        name="one 429 on the first request, timeout=10",
+        limit=lambda: OneOff([0], ONE_SECOND),
+        ideal=1 + UNDISTURBED,
+        timeout=10.0,
+    ),
+    Scenario(name="one 429 in the middle", limit=lambda: OneOff([300], ONE_SECOND), ideal=1 + UNDISTURBED),
+    Scenario(name="three 429s without a delay", limit=lambda: OneOff([0, 1, 2]), ideal=0.5 + UNDISTURBED),
+    Scenario(name="200/s, burst 50, Retry-After: 1", limit=lambda: TokenBucket(200, 50, whole_seconds)),
+    Scenario(name="200/s, burst 50, no header", limit=lambda: TokenBucket(200, 50)),
+    Scenario(name="100/s, burst 10, retry-after-ms", limit=lambda: TokenBucket(100, 10, milliseconds)),
+    Scenario(
+        name="400/s for half a second, then 60/s", limit=lambda: TokenBucket([(0, 400), (0.5, 60)], 20, whole_seconds)
+    ),
+    Scenario(
+        name="150 in 2 s, x-ratelimit headers", limit=lambda: FixedWindow(150, 2, whole_seconds, rate_headers=True)
+    ),
+    Scenario(name="150 in 2 s, Retry-After", limit=lambda: FixedWindow(150, 2, whole_seconds)),
+    Scenario(name="8 at once", limit=lambda: Concurrency(8), ideal=600 / 8 * LATENCY),
+]
+
+VARIANTS = [
+    Scenario(name="60/s for 2 s, then 400/s", limit=lambda: TokenBucket([(0, 60), (2, 400)], 20, whole_seconds)),
+    Scenario(name="400/s, then 60/s, no header", limit=lambda: TokenBucket([(0, 400), (0.5, 60)], 20)),
+    Scenario(name="200/s, 503 with Retry-After", limit=lambda: TokenBucket(200, 50, whole_seconds, 503)),
+    Scenario(name="50/s, burst 50, 200 ms", limit=lambda: TokenBucket(50, 50, whole_seconds), latency=0.2),
+    Scenario(name="50/s, burst 5", limit=lambda: TokenBucket(50, 5, whole_seconds)),
+    Scenario(name="20/s, burst 5", limit=lambda: TokenBucket(20, 5, whole_seconds), calls=200),
+    Scenario(name="5/s, burst 5", limit=lambda: TokenBucket(5, 5, whole_seconds), calls=200),
+    Scenario(name="150 in 2 s, no header", limit=lambda: FixedWindow(150, 2)),
+    Scenario(name="50 a second, Retry-After", limit=lambda: FixedWindow(50, 1, whole_seconds)),
+    Scenario(name="20 a second, Retry-After", limit=lambda: FixedWindow(20, 1, whole_seconds), calls=200),
+    Scenario(name="2 at once", limit=lambda: Concurrency(2), ideal=600 / 2 * LATENCY),
+    Scenario(name="20 at once", limit=lambda: Concurrency(20), ideal=600 / 20 * LATENCY),
+    Scenario(name="8 at once, Retry-After", limit=lambda: Concurrency(8, ONE_SECOND), ideal=600 / 8 * LATENCY),
+    Scenario(name="8 at once, refused late", limit=lambda: Concurrency(8), ideal=600 / 8 * LATENCY, refusal=LATENCY),
+    Scenario(name="8 at once, latency varies", limit=lambda: Concurrency(8), ideal=600 / 8 * LATENCY, spread=0.5),
+    Scenario(name="8, then 24 at once", limit=lambda: Concurrency([(0, 8), (0.75, 24)]), ideal=0.75 + 0.25),
+    Scenario(name="a wave", limit=lambda: Outage(0.1, 0.12, ONE_SECOND), ideal=1 + UNDISTURBED),
+    Scenario(name="a wave without a delay", limit=lambda: Outage(0.1, 0.12), ideal=0.5 + UNDISTURBED),
+    Scenario(name="nine in a row", limit=lambda: OneOff(range(200, 209), ONE_SECOND), ideal=1 + UNDISTURBED),
+    Scenario(name="scattered", limit=lambda: OneOff(range(0, 600, 60), ONE_SECOND), ideal=1 + UNDISTURBED),
+]
+
+
+def named(scenario: Scenario) -> str:
+    return scenario.name
+
+
+def assert_within(scenario: Scenario, outcome: Outcome, *, slower: float, more: float) -> None:
+    """Nothing lost; so many times the ideal and one round trip; so many requests a call beside the first ones."""
+    assert [] == outcome.lost
+    assert outcome.elapsed <= slower * scenario.best() + scenario.latency
+    assert outcome.requests - outcome.flying_at_first_refusal <= more * scenario.calls
+
+
+@pytest.mark.parametrize("scenario", TABLE, ids=named)
+def test_each_limit_is_used_to_the_full(scenario: Scenario) -> None:
+    """At most 1.2 times the ideal and one round trip, and 1.1 requests a call, for every seed."""
+    for seed in range(3):
+        assert_within(scenario, simulate(scenario, seed=seed), slower=1.2, more=1.1)
+
+
+@pytest.mark.parametrize("scenario", VARIANTS, ids=named)
+def test_and_so_are_others(scenario: Scenario) -> None:
+    """Other rates, bursts, latencies and positions: 1.35 times the ideal at most, and 1.15 requests a call."""
+    assert_within(scenario, simulate(scenario), slower=1.35, more=1.15)

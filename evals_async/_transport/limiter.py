@@ -234,7 +234,7 @@ class AdaptiveLimiter:
         control, now = self._control, self._clock.monotonic()
         held = 0.0
         if control.held(now):
-            held = min(control.held_until, control.probe_at) - now
+            held = max(0.0, min(control.held_until, control.probe_at) - now)
         elif control.left == 0:
             held = max(0.0, control.reset_at - now)
         return Statistics(

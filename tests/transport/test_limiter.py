@@ -197,7 +197,8 @@ def test_a_429_holds_everyone_but_one_probe() -> None:
         first = asyncio.create_task(call())
         await asyncio.sleep(0.001)
         standing = pipeline.statistics()
-        assert (0.05, 1) == (pytest.approx(standing.held_for, abs=0.002), standing.throttles)
+        assert 0.05 == pytest.approx(standing.held_for, abs=0.002)
+        assert 1 == standing.throttles
         assert ("unknown", None) == (standing.rate_source, standing.rate)
         await asyncio.gather(first, *(call() for _ in range(9)))
         after = [at - server.sent[0] for at in server.sent]

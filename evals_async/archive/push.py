@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from evals_async._codec import encode, structure
+from evals_async import _json, decode, encode
 from evals_async._json import JSONObject, as_object
 from evals_async._store import Database, rows
 from evals_async.archive import reading
@@ -110,7 +110,7 @@ class Push:
             if new_file is None:
                 return None
             body["source"] = {"type": "file_id", "id": new_file}
-        return structure(body, type(source))
+        return decode(_json.dump(body), type(source))
 
     async def upload(self, file_id: str) -> str | None:
         """The new id of a file; each is uploaded once."""

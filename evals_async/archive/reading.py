@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import attrs
 
-from evals_async._codec import decode
+from evals_async import decode
 from evals_async._store import TABLES, Connection, Database, Kind, rows
 from evals_async.archive.export import ledger
 from evals_async.archive.export.lock import is_locked

@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Iterator
 from typing import Any, TypeAlias, cast, get_args, overload
 
-from evals_async._concurrency.fanout import Outcome
-from evals_async._paging.pages import Page
+from evals_async import Outcome
 from evals_async.errors import InvalidArgument
 from evals_async.models import Eval, EvalRun, File, OutputItem
+from evals_async.pagination import Page
 from evals_async.tables._arrow import Builder, load_pyarrow
 from evals_async.tables._cells import (
     CriterionNames,

@@ -13,8 +13,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from evals_async import _json
-from evals_async._codec import encode
+from evals_async import _json, encode
 from evals_async._json import JSONObject, JSONValue, as_object
 from evals_async.models import Eval, EvalRun, File, OutputItem
 from evals_async.models.graders import without_uuid

@@ -8,8 +8,7 @@ makes it refuse the file, so what does not fit is left out and reported. Source:
 import math
 from collections.abc import Iterator
 
-from evals_async import _json
-from evals_async._codec import encode
+from evals_async import _json, encode
 from evals_async.archive.convert.report import ArchiveReader, ConversionReport, Output, file_name
 from evals_async.archive.tables import eval_keys
 from evals_async.models import EvalRun, OutputItem

@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
-from evals_async import _json
-from evals_async._codec import encode
+from evals_async import _json, encode
 from evals_async._json import JSONObject, NotJSON, as_object
 from evals_async.archive.convert.assertions import Converter, has_only_text, text_of
 from evals_async.archive.convert.report import ArchiveReader, ConversionReport, Output, file_name

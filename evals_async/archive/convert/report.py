@@ -13,7 +13,7 @@ from typing import IO, Literal, Self, TypeAlias, TypeVar
 
 import attrs
 
-from evals_async._codec import decode
+from evals_async import decode
 from evals_async._store import Connection
 from evals_async._store.database import StrPath, open_for_reading
 from evals_async.errors import DecodeError

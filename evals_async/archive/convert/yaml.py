@@ -5,8 +5,7 @@ Enough for a configuration file that people read; no YAML library is needed for 
 
 from collections.abc import Sequence
 
-from evals_async import _json
-from evals_async._codec import encode
+from evals_async import _json, encode
 from evals_async._json import JSONObject, as_array, as_object
 
 

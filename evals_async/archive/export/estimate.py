@@ -5,7 +5,7 @@ Nothing is written.
 
 import attrs
 
-from evals_async._concurrency.fanout import merge
+from evals_async import merge
 from evals_async.archive.export.fetching import Fetcher
 from evals_async.archive.values import Selection
 from evals_async.client import EvalsClient

@@ -12,8 +12,8 @@ from typing import TypeAlias
 
 import attrs
 
+from evals_async import fan_out
 from evals_async._clock import Clock
-from evals_async._concurrency.fanout import fan_out
 from evals_async._json import JSONObject
 from evals_async._store import Connection, Database, Kind, rows
 from evals_async.archive.export import ledger

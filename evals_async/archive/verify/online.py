@@ -6,8 +6,8 @@ none. GET only. What the archive says of itself is in `verify`.
 
 from collections.abc import AsyncIterator
 
+from evals_async import fan_out
 from evals_async._clock import Clock
-from evals_async._concurrency.fanout import fan_out
 from evals_async._store import Connection, Database, Kind, rows
 from evals_async.archive.export import ledger
 from evals_async.archive.export.arrivals import Arrivals

@@ -27,6 +27,7 @@ RUN: dict[str, object] = {"object": "eval.run", "id": "evalrun_1", "eval_id": "e
 ITEM: dict[str, object] = {
     "object": "eval.run.output_item",
     "id": "outputitem_1",
+    "status": "pass",
     "run_id": "evalrun_1",
     "eval_id": "eval_1",
 }

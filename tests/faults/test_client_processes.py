@@ -18,7 +18,7 @@ COMMON = """
     from transport.faultserver import FaultServer, answer, raw
     from transport.harness import KEY
 
-    RUN = json.dumps({"object": "eval.run", "id": "evalrun_1", "eval_id": "eval_1"}).encode()
+    RUN = json.dumps({"object": "eval.run", "id": "evalrun_1", "eval_id": "eval_1", "status": "queued"}).encode()
 
     def get(client):
         return client.evals.runs.retrieve("evalrun_1", eval_id="eval_1")
@@ -83,7 +83,7 @@ def test_a_forked_child_is_told_and_its_parent_goes_on() -> None:
         async def echo(peer):
             from transport.faultserver import message
             name = peer.seen.target.rsplit("/", 1)[1]
-            await peer.send(message(200, json.dumps({"id": name, "eval_id": "eval_1"}).encode()))
+            await peer.send(message(200, json.dumps({"id": name, "eval_id": "eval_1", "status": "queued"}).encode()))
             return True
 
         def in_the_child(client):
@@ -169,7 +169,7 @@ def test_an_exit_in_the_middle() -> None:
 
 DEEP = """
     deep = OPENING * 100_000
-    whole = b'{"object": "eval.run", "id": "evalrun_1", "eval_id": "eval_1", "metadata": ' + deep
+    whole = b'{"object": "eval.run", "id": "evalrun_1", "eval_id": "eval_1", "status": "queued", "metadata": ' + deep
     async def main():
         async with FaultServer(answer(200, RUN), answer(200, whole)) as server:
             async with EvalsClient(base_url=server.url, api_key=KEY, max_retries=0) as client:
@@ -202,7 +202,7 @@ def test_deep_nesting_that_is_closed() -> None:
     out, err = output("""
         deep = b"[" * 100_000 + b"]" * 100_000
         async def main():
-            scenes = answer(200, b'{"id": "evalrun_1", "metadata": %s}' % deep), answer(404, deep)
+            scenes = answer(200, b'{"id": "evalrun_1", "status": "queued", "metadata": %s}' % deep), answer(404, deep)
             async with FaultServer(*scenes) as server:
                 async with EvalsClient(base_url=server.url, api_key=KEY, max_retries=0) as client:
                     for _ in range(2):

@@ -50,6 +50,7 @@ from evals_async.models.messages import (
     ItemReference,
     Message,
     OutputText,
+    PromptCacheBreakpoint,
     TemplateMessages,
 )
 from evals_async.models.output_items import (
@@ -87,6 +88,7 @@ from evals_async.models.params import (
     Metadata,
     MultiGraderParam,
     OutputTextParam,
+    PromptCacheBreakpointParam,
     PythonGraderParam,
     ResponsesDataSourceParam,
     ResponsesSourceParam,
@@ -209,6 +211,8 @@ __all__ = [
     "OutputItem",
     "OutputText",
     "OutputTextParam",
+    "PromptCacheBreakpoint",
+    "PromptCacheBreakpointParam",
     "PythonGrader",
     "PythonGraderParam",
     "ReasoningEffort",

@@ -14,12 +14,22 @@ Role: TypeAlias = Literal["user", "assistant", "system", "developer"] | str
 
 
 @attrs.frozen(kw_only=True, repr=False)
+class PromptCacheBreakpoint(Model):
+    """The end of a part of the prompt that the provider may keep for later requests."""
+
+    mode: Literal["explicit"] | str | None = None
+    #: How long it is kept at least.
+    ttl: Literal["30m", "12h"] | str | None = None
+
+
+@attrs.frozen(kw_only=True, repr=False)
 class InputText(Model):
     """Text for the model; it may hold templates such as `{{ item.question }}`."""
 
     #: Azure leaves the tag out of what it echoes, which decodes to `None` here.
     type: Literal["input_text"] | None = "input_text"
     text: str
+    prompt_cache_breakpoint: PromptCacheBreakpoint | None = None
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -32,12 +42,14 @@ class OutputText(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class InputImage(Model):
-    """An image for the model, by URL (a `data:` URL too)."""
+    """An image for the model, by URL (a `data:` URL too) or, in messages of a responses run, by an uploaded file."""
 
     type: Literal["input_image"] = "input_image"
-    image_url: str
+    image_url: str | None = None
+    file_id: str | None = None
     #: How closely the model looks; the server's default is `auto`.
     detail: Literal["auto", "low", "high"] | str | None = None
+    prompt_cache_breakpoint: PromptCacheBreakpoint | None = None
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -74,6 +86,8 @@ class Message(Model):
     type: Literal["message"] | None = None
     role: Role
     content: Content
+    #: Of an assistant's message in a responses run: is it a comment on the way, or the final answer?
+    phase: Literal["commentary", "final_answer"] | str | None = None
 
 
 TemplateMessage: TypeAlias = Message | Unknown

@@ -15,6 +15,7 @@ from evals_async.models.messages import (
     InputAudioData,
     ItemReference,
     Message,
+    PromptCacheBreakpoint,
     TemplateMessages,
 )
 from evals_async.models.sources import (
@@ -44,11 +45,19 @@ Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh",
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 
+class PromptCacheBreakpointParam(TypedDict):
+    """See `PromptCacheBreakpoint`."""
+
+    mode: NotRequired[Literal["explicit"]]
+    ttl: NotRequired[Literal["30m", "12h"]]
+
+
 class InputTextParam(TypedDict):
     """See `InputText`."""
 
     type: Literal["input_text"]
     text: str
+    prompt_cache_breakpoint: NotRequired[PromptCacheBreakpoint | PromptCacheBreakpointParam]
 
 
 class OutputTextParam(TypedDict):
@@ -62,8 +71,10 @@ class InputImageParam(TypedDict):
     """See `InputImage`."""
 
     type: Literal["input_image"]
-    image_url: str
+    image_url: NotRequired[str]
+    file_id: NotRequired[str]
     detail: NotRequired[str]
+    prompt_cache_breakpoint: NotRequired[PromptCacheBreakpoint | PromptCacheBreakpointParam]
 
 
 class InputAudioDataParam(TypedDict):
@@ -89,6 +100,7 @@ class MessageParam(TypedDict):
     type: NotRequired[Literal["message"]]
     role: Literal["user", "assistant", "system", "developer"]
     content: str | ContentPartInput | Sequence[str | ContentPartInput]
+    phase: NotRequired[Literal["commentary", "final_answer"]]
 
 
 MessageInput: TypeAlias = Message | MessageParam | Unknown

@@ -23,6 +23,7 @@ from evals_async.models.base import Model
 
 __all__ = [
     "converter",
+    "copied",
     "decode",
     "decode_large_page",
     "decode_page",
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Model)
 
 SLICE = 128 * 1024  # bytes of items that are read in one turn of the event loop: a quarter of a millisecond
 
@@ -146,6 +148,11 @@ async def structure_large_page(split: PageBody[memoryview], data: bytes, shape: 
 def prepare(*shapes: Any) -> None:
     """Make what decodes objects and pages of these classes now, so that the first answer does not pay for it."""
     quick.prepare(*shapes)
+
+
+def copied(value: M) -> M:
+    """An equal model that shares nothing with `value` that could be changed: its free-form JSON is its own."""
+    return structure(encode(value), type(value))
 
 
 def parse(data: bytes) -> JSONValue:

@@ -5,7 +5,7 @@ Which calls may share, and under which key, is decided by the caller. Nothing he
 
 import asyncio
 import copy
-from collections.abc import Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, TypeAlias, TypeVar, cast
 
 
@@ -33,9 +33,11 @@ class SingleFlight:
         self.leaders: dict[Hashable, asyncio.Task[object]] = {}  # who makes the calls
         self.waiters: dict[Hashable, list[tuple[asyncio.Future[SharedResult], asyncio.Task[object]]]] = {}
 
-    async def run(self, key: Hashable, call: Coroutine[Any, Any, V]) -> V:
+    async def run(self, key: Hashable, call: Coroutine[Any, Any, V], *, copy_of: Callable[[V], V] | None = None) -> V:
         """The result of the call that runs under `key`; if none does, of `call`, which is closed where it is not
         needed. Raises what the call raises.
+
+        With `copy_of`, each waiter gets a copy of the result, and only the first caller the result itself.
         """
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # whatever awaits a call runs in a task
@@ -48,7 +50,8 @@ class SingleFlight:
                 try:
                     if outcome[1] is not None:
                         raise outcome[1]
-                    return cast("V", outcome[0])
+                    value = cast("V", outcome[0])
+                    return value if copy_of is None else copy_of(value)
                 finally:
                     del outcome, leader, task  # see below
         self.leaders[key] = task

@@ -13,7 +13,7 @@ from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeAlias, 
 
 import attrs
 
-from evals_async._codec import decode, decode_large_page, decode_page
+from evals_async._codec import copied, decode, decode_large_page, decode_page
 from evals_async._concurrency.cache import Cache
 from evals_async._concurrency.single_flight import SingleFlight
 from evals_async._paging.listing import Fetch, PageBody
@@ -51,6 +51,11 @@ class Fetched(NamedTuple, Generic[T]):
 
     value: T
     response: Response | None = None
+
+
+def copy_of(fetched: Fetched[Any]) -> Fetched[Any]:
+    """The same for another reader: an object of his own, because the free-form JSON in it can be changed."""
+    return Fetched(copied(fetched.value), fetched.response)
 
 
 class Identity:
@@ -183,7 +188,9 @@ class Caller:
         else:
             read = partial(read_object, shape, expected)
             fetched = self.send(request, read, timeout=options.get("timeout", OMIT), resolve=resolve)
-        return self.flight.run(request.path, fetched) if share and self.flight is not None else fetched
+        if not share or self.flight is None:
+            return fetched
+        return self.flight.run(request.path, fetched, copy_of=copy_of)
 
     async def cached(
         self, request: Request, shape: type[T], expected: Expected | None, cache: Cache, final: Callable[[T], bool]

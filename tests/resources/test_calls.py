@@ -9,7 +9,7 @@ import pytest
 from doubles import FakeClock, caller_over, reply_of
 from resources.session_double import Answer, SessionDouble
 
-from evals_async import EvalsClient, LRUCache, Request, Response
+from evals_async import EvalsClient, LRUCache, Request, Response, encode
 from evals_async._concurrency.cache import Cache
 from evals_async._concurrency.single_flight import SingleFlight
 from evals_async.errors import DecodeError, EvalsError, NotFound, ResponseMismatch
@@ -56,7 +56,7 @@ async def test_concurrent_reads_share_a_request() -> None:
     keys: list[Any] = [("e1", "r1"), EvalRun(id="r1", eval_id="e1", status="queued")] * 50
     found = await asyncio.gather(*[shared.retrieve(key) for key in keys])
     assert ["/evals/e1/runs/r1"] == wire.asked
-    assert {id(found[0])} == {id(run) for run in found}
+    assert [found[0]] * 100 == found
 
 
 async def test_one_of_two_is_cancelled() -> None:
@@ -74,6 +74,23 @@ async def test_one_of_two_is_cancelled() -> None:
     assert 2 == len(wire.asked)
     await shared.retrieve("r1", eval_id="e1")
     assert 3 == len(wire.asked)
+
+
+async def test_readers_who_share_a_request_share_no_object() -> None:
+    """Each has an object of his own: what one does to its free-form JSON, another never sees."""
+    wire = Wire(body_of({"id": "r1", "status": "queued", "metadata": {"a": [1]}, "new": {"b": 2}, "name": None}))
+    shared = runs(wire, flight=SingleFlight())
+    found = await asyncio.gather(*[shared.retrieve("r1", eval_id="e1") for _ in range(3)])
+    assert 1 == len(wire.asked)
+    before = encode(found[0])
+    for run in found[:2]:
+        metadata: Any = run.metadata
+        metadata["a"].append(2)
+        metadata["x"] = 1
+        extra: Any = run.extra
+        extra["new"]["b"] = 3
+    assert before == encode(found[2])
+    assert {"name"} == found[2].nulls
 
 
 async def test_what_is_not_shared() -> None:

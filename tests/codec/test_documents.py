@@ -285,21 +285,21 @@ bodies = [
 for body in bodies:
     for read in (decode, decode_page):
         for shape in (Eval, EvalRun, MultiGrader):
-            began = time.perf_counter()
+            began = time.process_time()
             try:
                 read(body, shape)
             except DecodeError as error:
                 assert "nested too deeply" in str(error), str(error)
             else:
                 sys.exit("decoded")
-            took = time.perf_counter() - began
+            took = time.process_time() - began
             assert took < 0.05, took
 print("well")
 """
 
 
 def test_hostile_depth() -> None:
-    """100,000 levels are refused in less than 50 ms, and do not end the process."""
+    """100,000 levels are refused in less than 50 ms of CPU time, and do not end the process."""
     child = subprocess.run([sys.executable, "-c", HOSTILE], capture_output=True, text=True, check=False)
     assert ("well\n", "", 0) == (child.stdout, child.stderr, child.returncode)
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from evals_async._json import JSONObject, NotJSON, as_array, as_object, parse
 from evals_async.grading.templates import are_parts, opened
+from evals_async.inference.completion import tool_call_of
 
 
 def sample_namespace(sample: JSONObject) -> JSONObject:
@@ -71,29 +72,13 @@ def chat_message(output: Sequence[object]) -> JSONObject:
             role = item.get("role", role)
             content = item.get("content") or content
             tools += as_array(item.get("tool_calls")) or ()
-        elif isinstance(kind, str) and (call := tool_call(kind, item)) is not None:
+        elif (call := tool_call_of(item)) is not None:
             seen = True
             tools.append(call)
     if not seen:
         return {}
     message: dict[str, object] = {"role": role, "content": text_of_content(content)}
     return {**message, "tool_calls": tools} if tools else message
-
-
-def tool_call(kind: str, item: JSONObject) -> JSONObject | None:
-    """A call in the output of the Responses API in the chat shape; `None` for an item that is no call of a function."""
-    if kind not in ("function_call", "mcp_call", "custom_tool_call"):
-        return None
-    function: dict[str, object] = {"name": item.get("name"), "arguments": item.get("arguments", item.get("input"))}
-    call: dict[str, object] = {
-        "id": item.get("call_id") or item.get("id"),
-        "type": "function" if kind == "function_call" else kind,
-        "function": function,
-    }
-    for name in ("server_label", "output", "error"):
-        if name in item:
-            call[name] = item[name]
-    return call
 
 
 def text_of_content(content: object) -> str | None:

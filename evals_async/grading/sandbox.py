@@ -5,7 +5,7 @@ import shutil
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
@@ -51,7 +51,7 @@ def bubblewrap() -> str:
 
 
 @contextmanager
-def filter_file() -> Iterator[int]:
+def filter_file() -> Generator[int]:
     """A file descriptor from which bwrap reads which system calls it shall refuse. Raises `Unavailable`."""
     program = filter_program()
     with tempfile.TemporaryFile() as file:

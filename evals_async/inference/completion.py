@@ -48,6 +48,13 @@ def missing(at: str, expected: str, got: object) -> DecodeError:
     return DecodeError(f"at {at} {expected} was expected, not {kind}", at=at, expected=expected, got=kind)
 
 
+def told_error(body: JSONObject) -> str | None:
+    """What an answer with status 200 says of an error; some proxies answer so."""
+    error = body.get("error")
+    message = (as_object(error) or {}).get("message", error)
+    return message if isinstance(message, str) and message else None
+
+
 def count(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
@@ -85,6 +92,8 @@ def of_chat(body: JSONObject, asked: str) -> Completion:
     choice = as_object(choices[0]) if choices else None
     message = as_object(choice.get("message")) if choice else None
     if choice is None or message is None:
+        if (error := told_error(body)) is not None:
+            raise DecodeError(f"the endpoint answered with status 200 and an error: {error}", at="$.error")
         raise missing("$.choices[0].message", "an object", choice and choice.get("message"))
     text = content_text(message.get("content"))
     kept: dict[str, object] = {"role": message.get("role") or "assistant", "content": message.get("content")}
@@ -121,7 +130,9 @@ def tool_call_of(item: JSONObject) -> JSONObject | None:
 def of_response(body: JSONObject, asked: str) -> Completion:
     """The completion in an answer of /responses. Raises `DecodeError`."""
     output = as_array(body.get("output"))
-    if output is None:
+    if output is None or told_error(body) is not None:
+        if (error := told_error(body)) is not None:
+            raise DecodeError(f"the endpoint answered with status 200 and an error: {error}", at="$.error")
         raise missing("$.output", "an array", body.get("output"))
     texts: list[str] = []
     calls: list[JSONObject] = []

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import attrs
 
@@ -18,7 +18,9 @@ from evals_async import (
     RetryPolicy,
     Unprocessable,
 )
+from evals_async._clock import SYSTEM_CLOCK, Clock
 from evals_async._json import JSONObject, NotJSON, as_object, parse
+from evals_async.inference.adaptation import Adaptation, adaptation_for
 from evals_async.inference.completion import Completion, Embeddings, missing, of_chat, of_embeddings, of_response
 from evals_async.inference.endpoints import API_KEY_ENV, Endpoint, endpoints_of, matching, read_file
 from evals_async.inference.shapes import chat_messages, chat_params, response_input, response_params
@@ -34,7 +36,6 @@ PROBE_TIMEOUT = 60.0
 TIMEOUT = 600.0  # seconds for a call, all attempts together: a reasoning model takes minutes
 NO_PARAMS: JSONObject = MappingProxyType({})
 NO_RESPONSES = "the endpoint has no /responses: the request was translated to /chat/completions"
-NO_DEVELOPER = "the endpoint knows no role developer: it was sent as system"
 
 
 @attrs.define
@@ -42,7 +43,7 @@ class Learned:
     """What was found out about a model at its endpoint, so that it is not tried again with every call."""
 
     responses: bool | None = None
-    developer: bool = True
+    adaptations: list[Adaptation] = attrs.Factory(list[Adaptation])
     structured: int = 0
     structured_proven: bool = False
 
@@ -66,6 +67,7 @@ class Models:
         *,
         environment: Mapping[str, str] | None = None,
         retry: RetryPolicy | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         if not endpoints:
             raise ConfigurationError("the model map is empty")
@@ -75,7 +77,7 @@ class Models:
         environ = os.environ if environment is None else environment
         for name, endpoint in self._endpoints.items():
             if endpoint.connection not in self._traffic:
-                self._traffic[endpoint.connection] = Traffic.to(name, endpoint, environ, retry)
+                self._traffic[endpoint.connection] = Traffic.to(name, endpoint, environ, retry=retry, clock=clock)
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
@@ -134,19 +136,22 @@ class Models:
         """
         learned = self.learned(name)
         body: dict[str, object] = {"messages": chat_messages(messages), **chat_params(params)}
-        if not learned.developer:
-            return noted(await self._chat(name, without_developer(body), timeout), NO_DEVELOPER, body)
-        try:
-            return await self._chat(name, body, timeout)
-        except (BadRequest, Unprocessable) as error:
-            if without_developer(body) == body or "developer" not in told(error):
-                raise
-        completion = await self._chat(name, without_developer(body), timeout)
-        learned.developer = False
-        return noted(completion, NO_DEVELOPER, body)
-
-    async def _chat(self, name: str, body: dict[str, object], timeout: float | None) -> Completion:
-        return await self._call(name, "/chat/completions", body, of_chat, timeout)
+        notes: list[str] = []
+        for known in learned.adaptations:
+            body = known.applied(body, notes)
+        tried: list[Adaptation] = []
+        while True:
+            try:
+                completion = await self._call(name, "/chat/completions", body, of_chat, timeout)
+            except (BadRequest, Unprocessable) as error:
+                adaptation = adaptation_for(error.message, body)
+                if adaptation is None:
+                    raise
+                body = adaptation.applied(body, notes)
+                tried.append(adaptation)
+            else:
+                learned.adaptations += [each for each in tried if each not in learned.adaptations]
+                return attrs.evolve(completion, notes=tuple(notes))
 
     async def respond(
         self, name: str, input: object, *, params: JSONObject = NO_PARAMS, timeout: float | None = TIMEOUT
@@ -259,17 +264,3 @@ def is_unknown_path(error: ApiError) -> bool:
     if error.status in (405, 501):
         return True
     return isinstance(error, NotFound) and error.code != "model_not_found" and "model" not in told(error)
-
-
-def without_developer(body: dict[str, object]) -> dict[str, object]:
-    """The same request, with `system` in place of `developer`."""
-    messages: Any = body["messages"]
-    return {
-        **body,
-        "messages": [{**each, "role": "system"} if each.get("role") == "developer" else each for each in messages],
-    }
-
-
-def noted(completion: Completion, note: str, body: dict[str, object]) -> Completion:
-    """The completion, with a note if what it says was done to this request."""
-    return completion if without_developer(body) == body else attrs.evolve(completion, notes=(note, *completion.notes))

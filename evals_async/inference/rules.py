@@ -127,9 +127,9 @@ def chat_answer(rule: Rule, request: ScriptedRequest, number: int) -> JSONObject
     message: dict[str, object] = {"role": "assistant", "content": text, "refusal": rule.refusal}
     if rule.tool_calls:
         message["tool_calls"] = chat_calls(rule)
-    logprobs = None
+    logprobs: JSONObject | None = None
     if request.body.get("logprobs") is True:
-        entry = {"token": text or "", "logprob": 0.0, "bytes": None, "top_logprobs": []}
+        entry: JSONObject = {"token": text or "", "logprob": 0.0, "bytes": None, "top_logprobs": []}
         logprobs = {"content": [entry], "refusal": None}
     return {
         "id": f"chatcmpl-scripted-{number}",
@@ -231,4 +231,4 @@ def structured_form(body: JSONObject) -> str | None:
     """The form of output that a request demands: `json_schema`, `json_object`, or `None`."""
     form = as_object(body.get("response_format")) or as_object((as_object(body.get("text")) or {}).get("format")) or {}
     kind = form.get("type")
-    return kind if kind in ("json_schema", "json_object") and isinstance(kind, str) else None
+    return next((name for name in ("json_schema", "json_object") if name == kind), None)

@@ -20,6 +20,7 @@ from evals_async import (
     RetryPolicy,
     Timeouts,
 )
+from evals_async._clock import SYSTEM_CLOCK, Clock
 from evals_async._json import JSONObject, NotJSON, as_array, as_object, parse
 from evals_async.inference.endpoints import Endpoint
 
@@ -38,7 +39,15 @@ class Traffic:
         self._counted = counted
 
     @classmethod
-    def to(cls, name: str, endpoint: Endpoint, environ: Mapping[str, str], retry: RetryPolicy | None) -> Self:
+    def to(
+        cls,
+        name: str,
+        endpoint: Endpoint,
+        environ: Mapping[str, str],
+        *,
+        retry: RetryPolicy | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> Self:
         """The traffic of an entry of the map. Raises `ConfigurationError`, naming the entry."""
         key: str | NoKey = NO_KEY
         if endpoint.api_key_env is not None:
@@ -66,6 +75,7 @@ class Traffic:
                 max_connections=endpoint.concurrency,
                 retry=retry or RetryPolicy(attempts=ATTEMPTS),
                 on_retry=on_retry,
+                clock=clock,
             )
         except ConfigurationError as error:
             raise ConfigurationError(f'models."{name}": {error}') from None

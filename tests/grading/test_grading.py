@@ -133,7 +133,7 @@ def test_meteor_without_its_data_says_what_to_download(monkeypatch: pytest.Monke
 
 ASKED: dict[str, object] = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
 MESSAGE: dict[str, object] = {"role": "assistant", "content": "4", "tool_calls": [ASKED]}
-RESPONSE = [
+RESPONSE: list[dict[str, object]] = [
     {"type": "reasoning", "summary": []},
     {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "4"}]},
     {"type": "function_call", "id": "fc", "call_id": "1", "name": "f", "arguments": '{"x": 1}'},

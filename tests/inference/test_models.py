@@ -1,9 +1,20 @@
 """The model map over real sockets: chat completions, responses, embeddings, from a scripted endpoint."""
 
-import pytest
+import asyncio
 
-from evals_async import BadRequest, ConfigurationError, InvalidArgument, Unauthenticated
-from evals_async.inference import Models, Rule, ScriptedModels
+import pytest
+from doubles import ScaledClock
+
+from evals_async import (
+    BadRequest,
+    ConfigurationError,
+    DeadlineExceeded,
+    DecodeError,
+    InvalidArgument,
+    Unauthenticated,
+)
+from evals_async.inference import Endpoint, Models, Rule, ScriptedModels, ScriptedRequest
+from evals_async.inference.completion import of_chat, of_response
 
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -79,6 +90,84 @@ async def test_a_role_that_is_not_known_becomes_system() -> None:
         answers = [await models.chat("m", asked), await models.chat("m", asked), await models.chat("m", HELLO)]
     assert [bool(answer.notes) for answer in answers] == [True, True, False]
     assert [seen.status for seen in scripted.requests] == [400, 200, 200, 200]
+
+
+async def test_the_older_limit_of_tokens() -> None:
+    """`max_tokens` goes out where `max_completion_tokens` is refused; other refusals are not guessed at."""
+
+    def newer(asked: ScriptedRequest) -> bool:
+        return "max_completion_tokens" in asked.body
+
+    refusal = Rule(when=newer, status=422, message="extra inputs: max_completion_tokens")
+    async with (
+        ScriptedModels(refusal, Rule(contains="no", status=400), Rule(text="Hi")) as scripted,
+        Models.from_endpoint(scripted.base_url) as models,
+    ):
+        answers = [await models.chat("m", HELLO, params={"max_completion_tokens": 5}) for _ in range(2)]
+        with pytest.raises(BadRequest):
+            await models.chat("m", [{"role": "developer", "content": "no"}])
+    assert [answer.notes for answer in answers] == [
+        ("the endpoint knows no max_completion_tokens: it got max_tokens",)
+    ] * 2
+    assert [seen.status for seen in scripted.requests] == [422, 200, 200, 400]
+    assert scripted.requests[1].body == {"model": "m", "messages": HELLO, "max_tokens": 5}
+
+
+class CountingClock(ScaledClock):
+    """A clock that counts who sleeps at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__(1000.0)
+        self.asleep = self.most = 0
+
+    async def sleep(self, seconds: float) -> None:
+        self.asleep += 1
+        self.most = max(self.most, self.asleep)
+        await super().sleep(seconds)
+        self.asleep -= 1
+
+
+async def test_names_of_one_endpoint_share_its_limit() -> None:
+    """`concurrency` is of the endpoint, whichever names lead to it."""
+    clock = CountingClock()
+    async with ScriptedModels(Rule(text="x", latency=10), clock=clock) as scripted:
+        entry = {"base_url": scripted.base_url, "concurrency": 2}
+        async with Models.from_mapping({"models": {"a": entry, "b": entry}}) as models:
+            await asyncio.gather(*(models.chat(name, HELLO) for name in "ab" * 5))
+    assert scripted.request_count == 10
+    assert clock.most == 2
+
+
+async def test_a_call_ends_within_its_timeout() -> None:
+    """An endpoint that does not answer costs as much time as was given, and the error says so."""
+    async with ScriptedModels(Rule(text="late", latency=3600)) as scripted:
+        endpoint = Endpoint(base_url=scripted.base_url)
+        async with Models({"*": endpoint}, clock=ScaledClock(100)) as models:
+            with pytest.raises(DeadlineExceeded):
+                await models.chat("m", HELLO, timeout=20)
+
+
+async def test_a_call_that_is_cancelled_ends_at_once() -> None:
+    """And the endpoint's connections can be closed."""
+    async with (
+        ScriptedModels(Rule(text="late", latency=3600)) as scripted,
+        Models.from_endpoint(scripted.base_url) as models,
+    ):
+        call = asyncio.ensure_future(models.chat("m", HELLO))
+        async with asyncio.timeout(10):
+            while not scripted.request_count:
+                await asyncio.sleep(0.005)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+
+@pytest.mark.parametrize("body", [{"error": {"message": "upstream is down"}}, {"error": "upstream is down"}])
+def test_an_error_with_status_200_is_one(body: dict[str, object]) -> None:
+    """Some proxies answer so; their words are in the error."""
+    for read in (of_chat, of_response):
+        with pytest.raises(DecodeError, match="status 200 and an error: upstream is down"):
+            read({**body, "output": []}, "m")
 
 
 async def test_embeddings() -> None:

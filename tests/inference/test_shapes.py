@@ -80,8 +80,8 @@ def test_what_chat_has_nothing_for_is_refused(items: object) -> None:
         chat_messages(items)
 
 
-FUNCTION = {"name": "f", "parameters": {}}
-SCHEMA = {"name": "s", "schema": {}, "strict": True}
+FUNCTION: dict[str, Any] = {"name": "f", "parameters": {}}
+SCHEMA: dict[str, Any] = {"name": "s", "schema": {}, "strict": True}
 
 
 @pytest.mark.parametrize(
@@ -153,9 +153,16 @@ def test_a_response_with_mcp_calls() -> None:
     assert found.usage == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7, "cached_tokens": 0}
 
 
-@pytest.mark.parametrize(
-    "body", [{}, {"choices": []}, {"choices": [{}]}, {"choices": "x"}, {"choices": [{"message": 3}]}]
-)
+NO_COMPLETIONS: list[dict[str, object]] = [
+    {},
+    {"choices": []},
+    {"choices": [{}]},
+    {"choices": "x"},
+    {"choices": [{"message": 3}]},
+]
+
+
+@pytest.mark.parametrize("body", NO_COMPLETIONS)
 def test_what_is_no_chat_completion(body: dict[str, object]) -> None:
     """JSON of another kind is an error with its place."""
     with pytest.raises(DecodeError, match=r"choices\[0\]\.message"):

@@ -240,6 +240,16 @@ class EvalsClient:
         return self._settings.base_url
 
     @property
+    def organization(self) -> str | None:
+        """The organization that requests name, if they name one (OPENAI_ORG_ID)."""
+        return self._settings.organization
+
+    @property
+    def project(self) -> str | None:
+        """The project that requests name, if they name one (OPENAI_PROJECT_ID)."""
+        return self._settings.project
+
+    @property
     def has_credentials(self) -> bool:
         """Whether requests can be sent: there is a key, a token provider, or `NO_KEY`."""
         return not isinstance(self._caller.pipeline.auth, MissingKey)

@@ -110,7 +110,7 @@ def child(base_url: str, path: str, crash_at: int, concurrency: int, report: int
         clock = ScaledClock(20)
         client = EvalsClient(base_url=base_url, api_key="k", clock=clock)
         async with client, Archive.open(path, clock=clock) as archive:
-            done = await archive.export(client, concurrency=concurrency, patience=60)
+            done = await archive.export(client, concurrency=concurrency, max_outage=60)
             return done.exit_code, done.requests
 
     code, requests = asyncio.run(run())

@@ -90,7 +90,10 @@ EXECUTION: tuple[str, ...] = (
     "CREATE INDEX stored_answers_by_created_at ON stored_answers (kind, created_at, id)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, ARCHIVE, EXECUTION)
+# Of which organization and project a pass was, as JSON.
+ORIGIN: tuple[str, ...] = ("ALTER TABLE passes ADD COLUMN origin TEXT",)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, ARCHIVE, EXECUTION, ORIGIN)
 
 
 def pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -10,7 +10,7 @@ from evals_async.archive.export.estimate import Estimate
 from evals_async.archive.push import Push
 from evals_async.archive.reading import ArchiveSummary, EvalSummary
 from evals_async.archive.tables import ArchiveTable
-from evals_async.archive.values import ExportProgress, ExportReport, Selection, Unfinished, disk_is_full
+from evals_async.archive.values import ExportProgress, ExportReport, Selection, Unfinished, Waiting, disk_is_full
 from evals_async.archive.verify.offline import Finding, VerifyReport
 
 
@@ -30,6 +30,7 @@ __all__ = [
     "Selection",
     "Unfinished",
     "VerifyReport",
+    "Waiting",
     "disk_is_full",
     "gaps_of",
     "is_archive",

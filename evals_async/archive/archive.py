@@ -16,7 +16,7 @@ from evals_async.archive.convert.report import ConversionReport
 from evals_async.archive.export import ledger
 from evals_async.archive.export.estimate import Estimate, estimate
 from evals_async.archive.export.fetching import Fetcher
-from evals_async.archive.export.passes import DEFAULT_CONCURRENCY, DEFAULT_PATIENCE, ExportOptions, OnProgress, export
+from evals_async.archive.export.passes import DEFAULT_CONCURRENCY, DEFAULT_MAX_OUTAGE, ExportOptions, OnProgress, export
 from evals_async.archive.push import Push, RunsToPush
 from evals_async.archive.reading import ArchiveSummary
 from evals_async.archive.tables import ArchiveTable, table_of
@@ -82,7 +82,7 @@ class Archive:
         selection: Selection = EVERYTHING,
         *,
         concurrency: int = DEFAULT_CONCURRENCY,
-        patience: float = DEFAULT_PATIENCE,
+        max_outage: float = DEFAULT_MAX_OUTAGE,
         another_server: bool = False,
         reread: bool = False,
         on_progress: OnProgress | None = None,
@@ -91,13 +91,15 @@ class Archive:
 
         Goes on where an interrupted export of the same selection stopped; otherwise looks at everything anew, and reads
         the items only of runs that are new or had not ended, or with `reread` of all. At most `concurrency` listings
-        are read at once, one page of each. A server that does not answer is borne for `patience` seconds; then the
+        are read at once, one page of each. A server that does not answer is borne for `max_outage` seconds; then the
         report says `stopped`. What the server has no more is marked as missing. Raises `ArchiveError` when the disk is
         full, when another export is writing to this file, or when it was made from another server (unless
         `another_server`); `Unauthenticated` and `QuotaExceeded` as soon as the server says so. After any of these the
         export can be gone on with.
         """
-        terms = ExportOptions(concurrency=concurrency, patience=patience, another_server=another_server, reread=reread)
+        terms = ExportOptions(
+            concurrency=concurrency, max_outage=max_outage, another_server=another_server, reread=reread
+        )
         return await export(self.database, client, selection, terms, clock=self.clock, on_progress=on_progress)
 
     async def verify(
@@ -106,7 +108,7 @@ class Archive:
         *,
         sample: int | None = None,
         concurrency: int = DEFAULT_CONCURRENCY,
-        patience: float = DEFAULT_PATIENCE,
+        max_outage: float = DEFAULT_MAX_OUTAGE,
     ) -> VerifyReport:
         """Prove that the archive is whole: by itself, and with a `client` against its server too.
 
@@ -118,7 +120,7 @@ class Archive:
         report = await verify_offline(self.database, self.clock.time())
         if client is not None:
             fetcher = Fetcher.of(client)
-            await Comparison(self.database, fetcher, report, clock=self.clock, patience=patience).run(
+            await Comparison(self.database, fetcher, report, clock=self.clock, max_outage=max_outage).run(
                 sample, concurrency
             )
             report.manifest["compared_with_server"] = dict(report.compared)

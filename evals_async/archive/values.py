@@ -69,6 +69,17 @@ EVERYTHING = Selection()
 
 
 @attrs.frozen(kw_only=True)
+class Waiting:
+    """A pause because the server does not answer, or because it asked for one: why, since when nothing succeeded, and
+    until when it is waited at most. Times are seconds since the epoch.
+    """
+
+    why: str
+    since: float
+    until: float
+
+
+@attrs.frozen(kw_only=True)
 class ExportProgress:
     """How far a pass is, all its sittings together: objects kept, and of the items how many the runs say there are.
 
@@ -85,6 +96,7 @@ class ExportProgress:
     items_now: int = 0
     bytes: int = 0
     elapsed: float = 0.0
+    waiting: Waiting | None = None
 
     @property
     def rate(self) -> float:

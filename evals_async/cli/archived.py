@@ -71,7 +71,7 @@ async def export_into(
     selection: Selection,
     *,
     demo: bool,
-    patience: float,
+    max_outage: float,
     another_server: bool,
     reread: bool,
 ) -> int:
@@ -82,10 +82,10 @@ async def export_into(
                 client,
                 selection,
                 concurrency=terms.concurrency,
-                patience=patience,
+                max_outage=max_outage,
                 another_server=another_server,
                 reread=reread,
-                on_progress=lambda progress: tell(progress, update),
+                on_progress=ExportTeller(update),
             )
     show_export(report, file, export_command(file, selection, demo, terms), demo, terms)
     return report.exit_code
@@ -97,6 +97,30 @@ async def estimate_for(terms: ConnectionOptions, file: Path, selection: Selectio
         await show_estimate(client, selection, terms.concurrency)
     output.hint(export_command(file, selection, demo, terms))
     return 0
+
+
+class ExportTeller:
+    """Shows progress, and says each time that the server is waited for, and that it answers again."""
+
+    def __init__(self, update: output.Update) -> None:
+        self.update = update
+        self.waiting: float | None = None
+
+    def __call__(self, progress: ExportProgress) -> None:
+        waiting = progress.waiting
+        if waiting is None:
+            if self.waiting is not None:
+                output.note("the server answers again")
+            self.waiting = None
+        elif self.waiting is None or waiting.until > self.waiting + 1:
+            self.waiting = waiting.until
+            since, until = time_of_day(waiting.since), time_of_day(waiting.until)
+            output.note(f"waiting for the server since {since}, until {until} at most: {waiting.why}")
+        tell(progress, self.update)
+
+
+def time_of_day(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds).astimezone():%H:%M:%S}"
 
 
 def tell(progress: ExportProgress, update: output.Update) -> None:

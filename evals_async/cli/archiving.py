@@ -51,7 +51,7 @@ def seconds_of(_: click.Context, __: click.Parameter, value: datetime | None) ->
 @click.option("--no-files", is_flag=True, help="Leave out files and their contents.")
 @click.option("--dry-run", is_flag=True, help="Count and estimate only; nothing is written.")
 @click.option(
-    "--patience",
+    "--max-outage",
     type=click.FloatRange(min=0),
     default=300.0,
     show_default=True,
@@ -71,7 +71,7 @@ def export(
     no_items: bool,
     no_files: bool,
     dry_run: bool,
-    patience: float,
+    max_outage: float,
     reread: bool,
     another_server: bool,
     demo: bool,
@@ -90,7 +90,7 @@ def export(
     if dry_run:
         return run(terms, estimate_for(terms, file, selection, demo=demo))
     how = {"reread": reread, "another_server": another_server}
-    copying = export_into(terms, file, selection, demo=demo, patience=patience, **how)
+    copying = export_into(terms, file, selection, demo=demo, max_outage=max_outage, **how)
     try:
         return run(terms, copying)
     except KeyboardInterrupt:

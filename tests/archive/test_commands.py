@@ -125,9 +125,9 @@ async def test_what_is_incomplete_is_named(tmp_path: Path) -> None:
         result = await ended(await start(*arguments, OPENAI_API_KEY="k"))
         assert 3 == result.code
         assert "incomplete: output items of eval_0/run_0_0: broken: " in result.err
-    result = await ended(await start(*arguments, "--patience", "0.1", OPENAI_API_KEY="k"))
+    result = await ended(await start(*arguments, "--max-outage", "0.1", OPENAI_API_KEY="k"))
     assert 75 == result.code
-    assert "error: stopped: nothing succeeded for" in result.err
+    assert "error: stopped: the server cannot be reached: " in result.err
 
 
 async def test_what_is_too_large_is_named_with_the_option_that_gets_it(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ async def interrupted(export: Export) -> None:
             server.down = server.pages >= 12
 
         server.after_page = fall
-        report = await export(server, patience=5)
+        report = await export(server, max_outage=5)
         assert 75 == report.exit_code
 
 

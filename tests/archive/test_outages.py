@@ -52,7 +52,7 @@ async def test_an_outage_is_sat_out(export: Export, file: Path) -> None:
 
 
 async def test_a_server_that_stays_away_ends_in_try_again(export: Export, file: Path) -> None:
-    """X13: after the patience is over the report says that it stopped, with exit code 75; later it goes on."""
+    """X13: after the longest outage is over the report says that it stopped, with exit code 75; later it goes on."""
     truth = tree()
     async with ReferenceServer(truth) as server:
 
@@ -60,7 +60,7 @@ async def test_a_server_that_stays_away_ends_in_try_again(export: Export, file: 
             server.down = server.pages >= 20
 
         server.after_page = fall
-        report = await export(server, patience=30)
+        report = await export(server, max_outage=30)
         assert 75 == report.exit_code
         assert "nothing succeeded for" in (report.stopped or "")
         assert {"open"} == {each.state for each in report.unfinished}
@@ -120,8 +120,8 @@ async def failing(error: Exception) -> None:
     raise error
 
 
-async def test_nothing_is_waited_for_longer_than_the_patience() -> None:
-    """When nothing succeeds the pauses grow to half a minute, and end with `TryAgain` when the patience is over."""
+async def test_nothing_is_waited_for_longer_than_the_longest_outage() -> None:
+    """When nothing succeeds the pauses grow to half a minute, and end with `TryAgain` when it lasted too long."""
     clock = FakeClock(draws=(1.0,))
     outages = OutagePolicy(clock, 100.0)
     outages.successes = 1
@@ -130,7 +130,7 @@ async def test_nothing_is_waited_for_longer_than_the_patience() -> None:
     assert [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0] == clock.slept
 
 
-async def test_before_the_first_success_the_patience_is_short() -> None:
+async def test_before_the_first_success_the_wait_is_short() -> None:
     """An address that never answered is not waited for as long as a server that did."""
     clock = FakeClock(draws=(1.0,))
     with pytest.raises(TryAgain):

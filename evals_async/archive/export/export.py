@@ -20,9 +20,10 @@ from evals_async.archive.export import ledger
 from evals_async.archive.export.arrivals import Arrivals, arrival, counted, created, file_ids, is_over
 from evals_async.archive.export.cursor import cursor_after, cursor_of
 from evals_async.archive.export.fetching import Fetcher, Spool
+from evals_async.archive.export.identity import Origin, check_evals, project_in
 from evals_async.archive.export.ledger import Damaged, State, Work
 from evals_async.archive.export.outages import OutagePolicy, TryAgain, is_fatal, told
-from evals_async.archive.values import ExportProgress, Selection
+from evals_async.archive.values import ExportProgress, Selection, Waiting
 from evals_async.errors import (
     BadRequest,
     EvalsError,
@@ -128,30 +129,63 @@ class Exporter:
         self,
         database: Database,
         fetcher: Fetcher,
-        number: int,
         selection: Selection,
+        origin: Origin,
         *,
         clock: Clock,
-        patience: float,
+        max_outage: float,
         on_progress: OnProgress | None,
-        before: ExportProgress,
+        checked: bool,
     ) -> None:
         self.database = database
         self.fetcher = fetcher
-        self.number = number
+        self.number = 0
         self.selection = selection
+        self.origin = origin
+        self.checked = checked  # whether only what is of that origin may be kept
         self.clock = clock
-        self.outages = OutagePolicy(clock, patience)
+        self.outages = OutagePolicy(clock, max_outage, self.tell_waiting)
         self.on_progress = on_progress
-        self.progress = before
+        self.progress = ExportProgress()
+        self.first_page: tuple[Arrivals, Cursor] | None = None
+        self.checking = asyncio.Lock()
+        self.place_known = False
         self.began = clock.monotonic()
         self.active = 0
         self.news = asyncio.Event()
 
+    def begin(self, number: int, progress: ExportProgress) -> None:
+        """Take up a pass."""
+        self.number, self.progress = number, progress
+
+    async def look_first(self) -> None:
+        """Read the first page of evals before a new pass begins; it is kept for the pass.
+
+        Raises `ForeignData` if it is of another project, and `TryAgain`.
+        """
+        if self.selection.evals:
+            return
+        try:
+            page = await self.outages.call(self.fetcher.page, "evals", (), cursor_of(None, "evals"))
+        except RequestError as error:
+            if is_fatal(error):
+                raise
+            return  # the pass meets it again, and writes it down
+        await self.database.call(check_evals, page[0].ids)
+        self.first_page, self.place_known = page, True
+
+    async def check_place(self) -> None:
+        """Once, when something is gone: is this still the place that it was read from? Raises `ForeignData` if not."""
+        async with self.checking:  # whoever comes meanwhile waits for the answer
+            if self.checked and not self.place_known and not self.selection.evals:
+                page = await self.fetcher.page("evals", (), cursor_of(None, "evals"))
+                await self.database.call(check_evals, page[0].ids)
+                self.place_known = True
+
     async def work_through(self, concurrency: int) -> str | None:
         """Do everything that is open, and what it brings along. Returns why it stopped early, or `None`.
 
-        Raises what no patience helps against: a refused key, a full disk.
+        Raises what waiting does not help against: a refused key, a full disk.
         """
         async with aclosing(self.pending()) as works, fan_out(self.carry_out, works, concurrency=concurrency) as ends:
             async for end in ends:
@@ -210,6 +244,7 @@ class Exporter:
         try:
             await self.fetcher.object("run" if work.run_id else "eval", *ids)
         except NotFound:
+            await self.check_place()
             return True
         except RequestError as error:
             if is_fatal(error):
@@ -224,7 +259,7 @@ class Exporter:
         while work.state == "open":
             try:
                 cursor.check()
-                arrivals, cursor = await self.outages.call(self.fetcher.page, kind, work.parents, cursor)
+                arrivals, cursor = await self.next_page(kind, work, cursor)
             except PaginationError as error:
                 await self.record_failure(work, error)
                 return
@@ -233,12 +268,31 @@ class Exporter:
                     raise
                 cursor = older_cursor(cursor)  # the object that the cursor names was deleted
                 continue
+            if kind == "runs":
+                await self.check_project(arrivals)
             before = work.count
             work = await self.database.atomic(keep_page, self.number, work, arrivals, cursor, self.selection)
             cursor = cursor_of(work.cursor, work.kind)
             self.news.set()
             expected = await self.database.call(ledger.expected_items, self.number) if kind == "runs" else None
             self.tell(kind, work.count - before, expected=expected)
+
+    async def next_page(self, kind: Kind, work: Work, cursor: Cursor) -> tuple[Arrivals, Cursor]:
+        if kind == "evals" and self.first_page is not None:
+            page, self.first_page = self.first_page, None
+            return page
+        return await self.outages.call(self.fetcher.page, kind, work.parents, cursor)
+
+    async def check_project(self, arrivals: Arrivals) -> None:
+        """Runs tell their project. Raises `ForeignData` for another one than that of the archive."""
+        found = project_in(arrivals.bodies)
+        if found is None or found == self.origin.project:
+            return
+        if self.origin.project is None:
+            self.origin = attrs.evolve(self.origin, project=found)
+            await self.database.atomic(ledger.remember_origin, self.number, self.origin.text())
+        elif self.checked:
+            self.origin.check(attrs.evolve(self.origin, project=found))
 
     async def copy_eval(self, work: Work) -> None:
         """Copy one eval that was asked for by id."""
@@ -311,5 +365,11 @@ class Exporter:
             bytes=self.fetcher.received,
             elapsed=self.clock.monotonic() - self.began,
         )
+        if self.on_progress is not None:
+            self.on_progress(self.progress)
+
+    def tell_waiting(self, waiting: Waiting | None) -> None:
+        """Report that the server is waited for, or that it answers again."""
+        self.progress = attrs.evolve(self.progress, waiting=waiting)
         if self.on_progress is not None:
             self.on_progress(self.progress)

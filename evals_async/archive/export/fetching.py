@@ -1,22 +1,25 @@
 """What an export asks the server: pages, single objects, contents of files. GET only, through all of the client's
-policies, with a patience that fits a long copy. Nothing here writes to the store.
+policies, with the deadlines of a long copy. Nothing here writes to the store.
 """
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 import attrs
 
-from evals_async import EvalsClient, Response, RetryPolicy, Timeouts
+from evals_async import EvalsClient, Request, Response, RetryPolicy, Timeouts
 from evals_async._store import Kind
 from evals_async.archive.export.arrivals import Arrivals, page_of
-from evals_async.archive.export.outages import MAX_SERVER_DELAY
-from evals_async.errors import RequestError
+from evals_async.archive.export.outages import LONGEST_PAUSE, MAX_SERVER_DELAY
+from evals_async.errors import RequestError, TransportError
 from evals_async.pagination import Cursor, smaller_page, too_heavy
 
+
+T = TypeVar("T")
 
 ROUTES: Mapping[Kind, str] = {
     "evals": "/evals",
@@ -30,9 +33,11 @@ OBJECTS: Mapping[str, str] = {
     "file": "/files/{file_id}",
 }
 
-PATIENCE = RetryPolicy(attempts=4, max_server_delay=MAX_SERVER_DELAY)
-# The call's end leaves room for the longest pause that a server may ask for, and for one attempt after it.
+RETRY = RetryPolicy(attempts=4, max_server_delay=LONGEST_PAUSE)  # longer pauses are made where they can be told of
+# The call's end leaves time for the longest pause that a server may ask all callers for, and for one attempt after it.
 TIMEOUTS = Timeouts(total=1.25 * MAX_SERVER_DELAY + 120, attempt=60.0)
+# Until the server has answered once: a mistyped address should not be waited for.
+FIRST_RETRY, FIRST_TIMEOUTS = RetryPolicy(attempts=1), Timeouts(total=90.0, attempt=60.0, connect=5.0)
 LARGE_PAGE = 8 * 2**20  # bytes of a page after which the next ones are smaller: many are in memory at once
 IN_MEMORY = 8 * 2**20  # bytes of a file's content beyond which it goes through a temporary file
 
@@ -63,14 +68,34 @@ class Spool:
 class Fetcher:
     """Asks one server. `requests` went out, `received` bytes came back."""
 
-    client: EvalsClient
+    slow: EvalsClient
+    first: EvalsClient
     requests: int = 0
     received: int = 0
+    answered: bool = False
 
     @classmethod
     def of(cls, client: EvalsClient) -> Fetcher:
         """A fetcher that shares the client's connections and limits, and waits as long as a copy should."""
-        return cls(client.with_options(retry=PATIENCE, timeout=TIMEOUTS))
+        slow = client.with_options(retry=RETRY, timeout=TIMEOUTS)
+        return cls(slow, client.with_options(retry=FIRST_RETRY, timeout=FIRST_TIMEOUTS))
+
+    @property
+    def client(self) -> EvalsClient:
+        return self.slow if self.answered else self.first
+
+    async def send(self, request: Request, read: Callable[[Response], Awaitable[T]] | None = None) -> Any:
+        """The response, or what `read` makes of it."""
+        self.requests += 1
+        try:
+            found = await (self.client.send(request) if read is None else self.client.send(request, read))
+        except TransportError:
+            raise
+        except RequestError:  # it is there
+            self.answered = True
+            raise
+        self.answered = True
+        return found
 
     async def page(self, kind: Kind, parents: tuple[str, ...], cursor: Cursor) -> tuple[Arrivals, Cursor]:
         """The page at `cursor`, and the cursor with the page size that the server could bear."""
@@ -83,11 +108,10 @@ class Fetcher:
         while True:
             query = {"after": cursor.after, "limit": cursor.limit, "order": "asc", "purpose": purpose}
             request = self.client.request("GET", ROUTES[kind], ids=parents, query=query)
-            self.requests += 1
             try:
-                arrivals = await self.client.send(request, read)
+                arrivals = await self.send(request, read)
             except RequestError as error:
-                if cursor.limit == 1 or not too_heavy(error):
+                if cursor.limit == 1 or not too_heavy(error) or not self.answered:
                     raise
                 cursor = smaller_page(cursor)
             else:
@@ -96,15 +120,12 @@ class Fetcher:
 
     async def object(self, kind: str, *ids: str) -> bytes:
         """The exact JSON text of one object."""
-        self.requests += 1
-        response = await self.client.send(self.client.request("GET", OBJECTS[kind], ids=ids))
+        response: Response = await self.send(self.client.request("GET", OBJECTS[kind], ids=ids))
         self.received += len(response.body)
         return response.body
 
     async def content(self, file_id: str, spool: Spool) -> None:
         """Put a file's content into `spool`."""
-        self.requests += 1
-        request = self.client.request("GET", "/files/{file_id}/content", ids=(file_id,), sink=spool)
-        await self.client.send(request)
+        await self.send(self.client.request("GET", "/files/{file_id}/content", ids=(file_id,), sink=spool))
         self.received += spool.size
         spool.file.seek(0)

@@ -72,6 +72,7 @@ class Pass:
     began: float
     ended: float | None = None
     outcome: str | None = None
+    origin: str | None = None
 
 
 @attrs.frozen
@@ -97,11 +98,10 @@ def work_of(row: Sequence[object]) -> Work:
 
 def last_pass(connection: Connection) -> Pass | None:
     """The newest pass."""
-    select = "SELECT number, server, selection, tool, began, ended, outcome FROM passes ORDER BY number DESC LIMIT 1"
-    row = connection.execute(select).fetchone()
+    names = ("number", "server", "selection", "tool", "began", "ended", "outcome", "origin")
+    row = connection.execute(f"SELECT {', '.join(names)} FROM passes ORDER BY number DESC LIMIT 1").fetchone()
     if row is None:
         return None
-    names = ("number", "server", "selection", "tool", "began", "ended", "outcome")
     return Pass(**dict(zip(names, row, strict=True)))
 
 
@@ -109,8 +109,8 @@ def begin_pass(connection: Connection, begun: Pass, roots: Iterable[Work]) -> No
     """Write a new pass with the work that it begins with; an older one that was left is closed."""
     connection.execute("UPDATE passes SET ended = ?, outcome = 'left for another' WHERE ended IS NULL", (begun.began,))
     connection.execute(
-        "INSERT INTO passes (number, server, selection, tool, began) VALUES (?, ?, ?, ?, ?)",
-        (begun.number, begun.server, begun.selection, begun.tool, begun.began),
+        "INSERT INTO passes (number, server, selection, tool, began, origin) VALUES (?, ?, ?, ?, ?, ?)",
+        (begun.number, begun.server, begun.selection, begun.tool, begun.began, begun.origin),
     )
     schedule(connection, begun.number, roots)
 
@@ -118,6 +118,11 @@ def begin_pass(connection: Connection, begun: Pass, roots: Iterable[Work]) -> No
 def end_pass(connection: Connection, number: int, ended: float, outcome: str) -> None:
     """Write that nothing of a pass is left to do."""
     connection.execute("UPDATE passes SET ended = ?, outcome = ? WHERE number = ?", (ended, outcome, number))
+
+
+def remember_origin(connection: Connection, number: int, origin: str) -> None:
+    """Write of which organization and project a pass is."""
+    connection.execute("UPDATE passes SET origin = ? WHERE number = ?", (origin, number))
 
 
 def unsettle(connection: Connection) -> None:

@@ -1,13 +1,14 @@
 """How long to bear a server that fails: `OutagePolicy`, shared by everyone who copies.
 
-The client has retried each request by its own rules before anything comes here; this is the patience of hours, not of
-seconds. Nothing here sends.
+The client has retried each request by its own rules before anything comes here: these waits are of minutes, and are
+told. Nothing here sends.
 """
 
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
 from evals_async._clock import Clock
+from evals_async.archive.values import Waiting
 from evals_async.errors import (
     ApiError,
     BodyTooLarge,
@@ -25,7 +26,8 @@ T = TypeVar("T")
 ROUNDS = 5  # failures of one thing, while others succeed, after which it is given up
 LONGEST_PAUSE = 30.0  # seconds
 MAX_SERVER_DELAY = 900.0  # seconds that the server may ask to wait
-FIRST_PATIENCE = 20.0  # seconds until the first success: a mistyped address should not be waited for
+FIRST_TRIES = 3
+FIRST_CONTACT = 8.0  # seconds until the first answer: a mistyped address should not be waited for
 
 
 class TryAgain(EvalsError):
@@ -48,14 +50,18 @@ class OutagePolicy:
     """`await outages.call(attempt, ...)`: the attempt is repeated while it may still succeed.
 
     One thing that keeps failing while others succeed raises its error after a few rounds. When nothing succeeds at all
-    for `patience` seconds, everyone gets `TryAgain`.
+    for `max_outage` seconds, everyone gets `TryAgain`; before the first contact much sooner. `tell` is called with what
+    is waited for, and with `None` when the server answers again.
     """
 
-    def __init__(self, clock: Clock, patience: float) -> None:
+    def __init__(self, clock: Clock, max_outage: float, tell: Callable[[Waiting | None], object] | None = None) -> None:
         self.clock = clock
-        self.patience = patience
+        self.max_outage = max_outage
+        self.tell = tell
         self.successes = 0
         self.last_success = clock.monotonic()
+        self.asked_until = 0.0  # a pause that the server asked for is no outage
+        self.waiting = False
 
     async def call(self, attempt: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `attempt` returns in the end. Raises its last error, or `TryAgain`."""
@@ -74,16 +80,39 @@ class OutagePolicy:
                     raise
                 await self.wait(error, rounds)
             else:
-                self.successes += 1
-                self.last_success = self.clock.monotonic()
+                self.succeeded()
                 return value
+
+    def succeeded(self) -> None:
+        self.successes += 1
+        self.last_success = self.clock.monotonic()
+        if self.waiting:
+            self.waiting = False
+            if self.tell is not None:
+                self.tell(None)
 
     async def wait(self, error: RequestError, rounds: int) -> None:
         asked = error.retry_after if isinstance(error, ApiError) else None
         if asked is not None and asked > MAX_SERVER_DELAY:
             raise TryAgain(f"the server asks to wait {asked:.0f} s: {error}") from error
-        silence = self.clock.monotonic() - self.last_success
-        patience = self.patience if self.successes else min(self.patience, FIRST_PATIENCE)
-        if silence > patience:
-            raise TryAgain(f"nothing succeeded for {silence:.0f} s: {error}") from error
-        await self.clock.sleep(min(LONGEST_PAUSE, 2.0**rounds) * (0.5 + self.clock.random() / 2))
+        now = self.clock.monotonic()
+        silence = now - max(self.last_success, self.asked_until)
+        # A server that answers with an error is there.
+        no_contact = not self.successes and not isinstance(error, ApiError)
+        most = min(self.max_outage, FIRST_CONTACT) if no_contact else self.max_outage
+        if silence > self.max_outage or (silence > most and rounds >= FIRST_TRIES):
+            what = "the server cannot be reached" if no_contact else f"nothing succeeded for {silence:.0f} s"
+            raise TryAgain(f"{what}: {error}") from error
+        pause = min(LONGEST_PAUSE, 2.0**rounds) * (0.5 + self.clock.random() / 2)
+        if asked is not None and asked > pause:
+            pause = asked
+            self.asked_until = max(self.asked_until, now + asked)
+        self.tell_of(error, now, max(now + pause, now - silence + most) if asked is None else now + pause)
+        await self.clock.sleep(pause)
+
+    def tell_of(self, error: RequestError, now: float, until: float) -> None:
+        """Report a wait. The clock of the day is told, not that of the machine."""
+        self.waiting = True
+        if self.tell is not None:
+            day = self.clock.time() - now
+            self.tell(Waiting(why=str(error), since=self.last_success + day, until=until + day))

@@ -8,7 +8,6 @@ import socket
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import TypeAlias
-from urllib.parse import urlsplit
 
 import attrs
 
@@ -17,17 +16,18 @@ from evals_async._store import TABLES, Connection, Database, rows
 from evals_async.archive.export import ledger
 from evals_async.archive.export.export import Exporter, roots
 from evals_async.archive.export.fetching import Fetcher
+from evals_async.archive.export.identity import Origin, project_of_runs
 from evals_async.archive.export.ledger import Pass
 from evals_async.archive.export.lock import WriterLock
+from evals_async.archive.export.outages import TryAgain
 from evals_async.archive.values import ExportProgress, ExportReport, Selection, Unfinished
 from evals_async.client import EvalsClient
-from evals_async.errors import ArchiveError
 
 
 OnProgress: TypeAlias = Callable[[ExportProgress], object]
 
 DEFAULT_CONCURRENCY = 16  # listings at once: enough to hide the way to a far server, few enough pages in memory
-DEFAULT_PATIENCE = 300.0  # seconds without any success after which an export stops
+DEFAULT_MAX_OUTAGE = 300.0  # seconds without any success after which an export stops
 
 
 @attrs.frozen(kw_only=True)
@@ -37,37 +37,48 @@ class ExportOptions:
     """
 
     concurrency: int = DEFAULT_CONCURRENCY
-    patience: float = DEFAULT_PATIENCE
+    max_outage: float = DEFAULT_MAX_OUTAGE
     another_server: bool = False
     reread: bool = False
 
 
-def server_name(base_url: str) -> str:
-    """What a store remembers of a server: its URL without query; of this machine's servers the port does not count."""
-    parts = urlsplit(base_url)
-    local = parts.hostname in ("127.0.0.1", "localhost", "::1")
-    return "local" + parts.path.rstrip("/") if local else f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+def resumable(last: Pass | None, origin: Origin, selection: Selection, options: ExportOptions) -> bool:
+    """Whether there is a pass to go on with: of the same server and the same selection, and not over."""
+    same = (
+        last is not None and last.ended is None and (last.server, last.selection) == (origin.server, selection.text())
+    )
+    return same and not options.reread
 
 
 def take_up(
-    connection: Connection, server: str, selection: Selection, terms: ExportOptions, now: float
+    connection: Connection, origin: Origin, selection: Selection, options: ExportOptions, now: float
 ) -> tuple[Pass, bool]:
     """The pass to work on, and whether it was begun before. For one transaction."""
     last = ledger.last_pass(connection)
-    if last is not None and last.server != server and not terms.another_server:
-        raise ArchiveError(
-            f"this archive was made from {last.server}, not from {server}: export to another file, or say that it is "
-            "the same service at another address (another_server)"
-        )
-    text = selection.text()
-    if terms.reread:
+    if options.reread:
         ledger.unsettle(connection)
-    elif last is not None and last.ended is None and (last.server, last.selection) == (server, text):
+    if last is not None and resumable(last, origin, selection, options):
         return last, True
     number = 1 if last is None else last.number + 1
-    begun = Pass(number=number, server=server, selection=text, tool=f"evals-async {version('evals-async')}", began=now)
+    begun = Pass(
+        number=number,
+        server=origin.server,
+        selection=selection.text(),
+        tool=f"evals-async {version('evals-async')}",
+        began=now,
+        origin=origin.text(),
+    )
     ledger.begin_pass(connection, begun, roots(selection))
     return begun, False
+
+
+def known_origin(connection: Connection) -> Origin | None:
+    """Where the store's objects came from; `None` if there are none yet."""
+    last = ledger.last_pass(connection)
+    if last is None:
+        return None
+    known = Origin.read(last.server, last.origin)
+    return known if known.project else attrs.evolve(known, project=project_of_runs(connection))
 
 
 def progress_before(connection: Connection, number: int) -> ExportProgress:
@@ -100,28 +111,38 @@ async def export(
     database: Database,
     client: EvalsClient,
     selection: Selection,
-    terms: ExportOptions,
+    options: ExportOptions,
     *,
     clock: Clock,
     on_progress: OnProgress | None,
 ) -> ExportReport:
     """Copy what is selected into the store; see `Archive.export`."""
     with WriterLock(database.path):
+        origin = Origin.of(client)
+        last = await database.call(ledger.last_pass)
+        before = None if options.another_server else await database.call(known_origin)
+        if before is not None:
+            before.check(origin)
         try:
             await database.atomic(ledger.sign_in, os.getpid(), socket.gethostname(), clock.time())
-            server = server_name(client.base_url)
-            current, resumed = await database.atomic(take_up, server, selection, terms, clock.time())
             exporter = Exporter(
                 database,
                 Fetcher.of(client),
-                current.number,
                 selection,
+                origin.completed(before),
                 clock=clock,
-                patience=terms.patience,
+                max_outage=options.max_outage,
                 on_progress=on_progress,
-                before=await database.call(progress_before, current.number),
+                checked=before is not None,
             )
-            stopped = await exporter.work_through(terms.concurrency)
+            try:
+                if before is not None and not resumable(last, origin, selection, options):
+                    await exporter.look_first()
+            except TryAgain as error:
+                return await report(database, last, exporter, False, str(error))
+            current, resumed = await database.atomic(take_up, exporter.origin, selection, options, clock.time())
+            exporter.begin(current.number, await database.call(progress_before, current.number))
+            stopped = await exporter.work_through(options.concurrency)
             if stopped is None:
                 await database.atomic(close_pass, current.number, clock.time())
             return await report(database, current, exporter, resumed, stopped)
@@ -130,19 +151,20 @@ async def export(
 
 
 async def report(
-    database: Database, current: Pass, exporter: Exporter, resumed: bool, stopped: str | None
+    database: Database, current: Pass | None, exporter: Exporter, resumed: bool, stopped: str | None
 ) -> ExportReport:
-    """What came of a sitting."""
+    """What came of a sitting; without a pass where it did not come to one."""
     counts: dict[str, int] = {kind: await database.call(rows.count, kind) for kind in TABLES}
-    refused = await database.call(ledger.work_in, current.number, ("refused",))
+    number = 0 if current is None else current.number
+    refused = await database.call(ledger.work_in, number, ("refused",))
     return ExportReport(
-        number=current.number,
-        began=current.began,
+        number=number,
+        began=exporter.clock.time() if current is None else current.began,
         resumed=resumed,
         counts=counts,
         missing=await database.call(ledger.missing),
         refused={work.id: work.note or "" for work in refused},
-        unfinished=await database.call(shortcomings, current.number),
+        unfinished=await database.call(shortcomings, number),
         stopped=stopped,
         requests=exporter.fetcher.requests,
         bytes=exporter.fetcher.received,

@@ -206,7 +206,7 @@ async def check_work(database: Database, report: VerifyReport) -> None:
 
 
 def pass_list(connection: Connection) -> list[dict[str, object]]:
-    names = ("number", "server", "selection", "tool", "began", "ended", "outcome")
+    names = ("number", "server", "selection", "tool", "began", "ended", "outcome", "origin")
     rows = connection.execute(f"SELECT {', '.join(names)} FROM passes ORDER BY number").fetchall()
     return [dict(zip(names, row, strict=True)) for row in rows]
 

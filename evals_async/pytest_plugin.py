@@ -1,5 +1,5 @@
-"""The pytest fixtures that ship with the package: `evals_server`, `evals_client`, `scripted_models`, and
-`evals_server_in_thread` for synchronous tests.
+"""The pytest fixtures that ship with the package: `evals_server`, `evals_client`, `scripted_models`; and for
+synchronous tests `evals_server_in_thread` and `scripted_models_in_thread`.
 
 Loaded into every pytest run where the package is installed, so nothing of it is imported before a test asks for a
 fixture.
@@ -60,4 +60,13 @@ async def scripted_models() -> AsyncIterator[Any]:
     from evals_async.inference import ScriptedModels
 
     async with ScriptedModels() as scripted:
+        yield scripted
+
+
+@pytest.fixture
+def scripted_models_in_thread() -> Iterator[Any]:
+    """`scripted_models` in a thread of its own, for one test that has no event loop or blocks it."""
+    from evals_async.inference import ScriptedModels
+
+    with ScriptedModels.in_thread() as scripted:
         yield scripted

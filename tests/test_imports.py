@@ -68,3 +68,9 @@ def test_the_first_request_loads_aiohttp() -> None:
     """aiohttp is loaded by the first request, and tenacity by the first that is sent again."""
     assert {"aiohttp"} == loaded_by(REQUEST.format(retries=0)) & {"aiohttp", "tenacity"}
     assert {"aiohttp", "tenacity"} == loaded_by(REQUEST.format(retries=1)) & {"aiohttp", "tenacity"}
+
+
+def test_models_are_asked_without_a_server() -> None:
+    """Grading and inference load no network library before they ask, and nothing of the server or its store."""
+    loaded = loaded_by("from evals_async.grading import grade; from evals_async.inference import Models")
+    assert set() == loaded & {"aiohttp", "tenacity", "sqlite3", "click", "rich", "nltk", "rapidfuzz"}

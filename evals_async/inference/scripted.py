@@ -1,13 +1,15 @@
 """`ScriptedModels`: an OpenAI-compatible endpoint on loopback that answers by rules. For tests and demonstrations."""
 
 import asyncio
+import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import attrs
-from aiohttp import web
 
 from evals_async import InvalidArgument
 from evals_async._clock import SYSTEM_CLOCK, Clock
@@ -16,8 +18,12 @@ from evals_async.inference import rules
 from evals_async.inference.rules import Rule, ScriptedRequest
 
 
+if TYPE_CHECKING:
+    from aiohttp import web  # at run time not before a server starts: who only asks models needs no server
+
 NO_RULE = "no rule of this scripted endpoint fits the request; give it one, such as Rule(text=...) as the last"
 PATHS = ("/chat/completions", "/responses", "/embeddings", "/models")
+THREAD_SECONDS = 30.0  # for a thread to start or to end
 MOST_BYTES = 32 * 2**20  # of a request
 STATUS_TYPES: Mapping[int, str] = {401: "authentication_error", 429: "rate_limit_error"}
 
@@ -76,6 +82,8 @@ class ScriptedModels:
 
     async def start(self) -> None:
         """Begin to listen. Raises `OSError` where the port is taken."""
+        from aiohttp import web
+
         runner = web.ServerRunner(web.Server(self._handle), handle_signals=False, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", self._port)
@@ -93,6 +101,39 @@ class ScriptedModels:
         if runner is not None:
             await runner.cleanup()
 
+    @classmethod
+    @contextmanager
+    def in_thread(cls, *rules: Rule, **options: Any) -> Generator[Self]:
+        """A running endpoint in a thread of its own, for programs and tests that have no event loop to spare.
+
+        `with ScriptedModels.in_thread(Rule(text="Hi")) as scripted: openai.OpenAI(base_url=scripted.base_url, ...)`.
+        Takes what the class takes; rules may be added from outside. Raises `OSError` where the port is taken.
+        """
+        scripted = cls(*rules, **options)
+        started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+        async def serve() -> None:
+            stop = asyncio.Event()
+            async with scripted:
+                started.set_result((asyncio.get_running_loop(), stop))
+                await stop.wait()
+
+        def run() -> None:
+            try:
+                asyncio.run(serve())
+            except BaseException as error:  # noqa: BLE001  # told where the thread was started
+                if not started.done():
+                    started.set_exception(error)
+
+        thread = threading.Thread(target=run, name="scripted-models", daemon=True)
+        thread.start()
+        loop, stop = started.result(THREAD_SECONDS)
+        try:
+            yield scripted
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+            thread.join(THREAD_SECONDS)
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self
@@ -107,7 +148,9 @@ class ScriptedModels:
 
     # --- one request --------------------------------------------------------------------------------------------------
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _handle(self, request: "web.BaseRequest") -> "web.StreamResponse":
+        from aiohttp import web
+
         self.request_count += 1
         path = "/" + request.path.removeprefix("/v1").strip("/")
         status, body, headers = 200, dict[str, object](), dict[str, str]()
@@ -125,7 +168,7 @@ class ScriptedModels:
         answer.headers["x-request-id"] = f"req_scripted_{self.request_count}"
         return answer
 
-    async def _answer(self, request: web.BaseRequest, path: str) -> JSONObject:
+    async def _answer(self, request: "web.BaseRequest", path: str) -> JSONObject:
         if path not in PATHS or path in self._missing:
             raise Refusal(404, f"Unknown request URL: {request.method} {request.path}", code="unknown_url")
         key = request.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -206,7 +249,7 @@ class Refusal(Exception):
         self.headers: dict[str, str] = {} if retry_after is None else {"Retry-After": f"{retry_after:g}"}
 
 
-async def body_of(request: web.BaseRequest) -> JSONObject:
+async def body_of(request: "web.BaseRequest") -> JSONObject:
     """The JSON object that a request carries. Raises `Refusal`."""
     parts: list[bytes] = []
     size = 0

@@ -11,6 +11,7 @@ from evals_async import (
     DeadlineExceeded,
     DecodeError,
     InvalidArgument,
+    PermissionDenied,
     Unauthenticated,
 )
 from evals_async.inference import Endpoint, Models, Rule, ScriptedModels, ScriptedRequest
@@ -245,6 +246,26 @@ async def test_keys_are_those_that_the_map_names(monkeypatch: pytest.MonkeyPatch
     assert seen.headers["X-Team"] == "evals"
     assert "of-the-service" not in str(dict(seen.headers))
     assert "of-the-service" not in str(refused.value)
+
+
+async def test_a_key_that_comes_back_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers echo keys in their refusals; no error shows them."""
+    monkeypatch.setenv("EVALS_MODEL_API_KEY", "sk-local-secret")
+    rule = Rule(status=403, message="the key sk-local-secret may not do this")
+    async with ScriptedModels(rule) as scripted, Models.from_endpoint(scripted.base_url) as models:
+        with pytest.raises(PermissionDenied) as refused:
+            await models.chat("m", HELLO)
+    assert scripted.requests[0].headers["Authorization"] == "Bearer sk-local-secret"
+    assert "sk-local-secret" not in f"{refused.value} {vars(refused.value)}"
+    assert "[redacted]" in str(refused.value)
+
+
+async def test_without_a_key_none_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even an empty one."""
+    monkeypatch.delenv("EVALS_MODEL_API_KEY", raising=False)
+    async with ScriptedModels(Rule(text="x")) as scripted, Models.from_endpoint(scripted.base_url) as models:
+        await models.chat("m", HELLO)
+    assert "Authorization" not in scripted.requests[0].headers
 
 
 async def test_a_key_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,30 @@ async def test_requests_are_kept_and_bounded() -> None:
     assert repr(scripted) == "ScriptedModels(not running, rules=1)"
 
 
+def test_a_synchronous_test_can_use_it(scripted_models_in_thread: ScriptedModels) -> None:
+    """In a thread of its own it answers while the test waits; rules may be added from outside."""
+    scripted_models_in_thread.add(Rule(text="Hi"))
+    with openai.OpenAI(base_url=scripted_models_in_thread.base_url, api_key="any") as client:
+        chat = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hello"}])
+    assert chat.choices[0].message.content == "Hi"
+
+
+def test_a_thread_that_cannot_start_says_why() -> None:
+    """A port that is taken is told where the thread was started."""
+    with ScriptedModels.in_thread() as first:
+        port = int(first.base_url.split(":")[2].removesuffix("/v1"))
+        with pytest.raises(OSError, match="address already in use"), ScriptedModels.in_thread(port=port):
+            pass
+
+
+async def test_the_fixture_has_no_rules(scripted_models: ScriptedModels) -> None:
+    """A test gives it the rules that it needs."""
+    assert scripted_models.rules == []
+    async with Models.from_endpoint(scripted_models.base_url) as models:
+        with pytest.raises(BadRequest):
+            await models.chat("m", HELLO)
+
+
 @pytest.mark.parametrize("answer", [{}, {"text": "a", "result": 1}, {"times": 2}, {"json": 1, "refusal": "no"}])
 def test_a_rule_has_one_answer(answer: dict[str, Any]) -> None:
     """None, or two, is a mistake in the test that wrote it."""

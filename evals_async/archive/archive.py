@@ -139,6 +139,10 @@ class Archive:
         """All evals, oldest first."""
         return reading.models(self.database, "evals", Eval)
 
+    async def eval(self, eval_id: str) -> Eval:
+        """One eval. Raises `InvalidArgument` when it is not here."""
+        return await reading.one_named(self.database, "evals", (eval_id,), Eval)
+
     def runs(self, eval_id: str | None = None, *, status: str | None = None) -> AsyncIterator[EvalRun]:
         """The runs of one eval, oldest first, or those of all evals; of one status, if it is given."""
         return reading.all_runs(self.database, eval_id, status)
@@ -150,6 +154,10 @@ class Archive:
     def items(self, run: EvalRun | tuple[str, str], *, status: str | None = None) -> AsyncIterator[OutputItem]:
         """The output items of a run, given as it was read here or as (eval_id, run_id)."""
         return reading.all_items(self.database, run, status)
+
+    async def item(self, run: EvalRun | tuple[str, str], item_id: str) -> OutputItem:
+        """One output item of a run. Raises `InvalidArgument` when it is not here."""
+        return await reading.one_named(self.database, "output_items", (*reading.key_of(run), item_id), OutputItem)
 
     def files(self, *, purpose: str | None = None) -> AsyncIterator[File]:
         """All files, oldest first."""

@@ -57,14 +57,19 @@ async def all_runs(database: Database, eval_id: str | None, status: str | None) 
             yield run
 
 
+def key_of(run: EvalRun | tuple[str, str]) -> tuple[str, str]:
+    """The ids of a run's eval and of the run. Raises `InvalidArgument` for a run that does not tell its eval."""
+    key = run if isinstance(run, tuple) else (run.eval_id or "", run.id)
+    if not all(key):
+        raise InvalidArgument("name the run as (eval_id, run_id): this one does not tell its eval")
+    return key
+
+
 async def all_items(
     database: Database, run: EvalRun | tuple[str, str], status: str | None
 ) -> AsyncIterator[OutputItem]:
     """The output items of a run."""
-    key = run if isinstance(run, tuple) else (run.eval_id or "", run.id)
-    if not all(key):
-        raise InvalidArgument("name the run as (eval_id, run_id): this one does not tell its eval")
-    async for item in models(database, "output_items", OutputItem, key, label=status):
+    async for item in models(database, "output_items", OutputItem, key_of(run), label=status):
         yield item
 
 
@@ -72,6 +77,14 @@ async def one(database: Database, kind: Kind, key: Sequence[str], shape: type[T]
     """One object, or `None` if it is not here."""
     text = await database.call(rows.get, kind, key)
     return None if text is None else decode(text.encode(), shape)
+
+
+async def one_named(database: Database, kind: Kind, key: Sequence[str], shape: type[T]) -> T:
+    """One object. Raises `InvalidArgument` if it is not here."""
+    found = await one(database, kind, key, shape)
+    if found is None:
+        raise InvalidArgument(f"there is no {kind.removesuffix('s').replace('_', ' ')} {key[-1]} in the archive")
+    return found
 
 
 async def one_run(database: Database, run_id: str, eval_id: str | None) -> EvalRun:

@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, str] = {
     "evals": "reading:evals",
     "runs": "reading:runs",
     "items": "reading:items",
+    "compare": "comparing:compare",
     "serve": "serving:serve",
     "models": "inference:models",
     "export": "archiving:export",

@@ -58,7 +58,8 @@ class CriterionComparison:
     without one. `regressed` rows pass in a and fail in b, `improved` the other way. `difference` is that of the rates,
     paired row by row. `mcnemar_p` is the exact test on the flips; it takes rows as independent. `p` is the p-value that
     decides: McNemar's, or with clusters the one of the clustered `difference`. `p_holm` is `p` after Holm's correction
-    for the number of criteria. `score` is `None` where there are no scores, or where they only repeat the verdict.
+    for the number of tests, over all criteria and their scores. `score` is `None` where there are no scores, or where
+    they only repeat the verdict.
     """
 
     name: str | None
@@ -157,8 +158,10 @@ def compare(
     alignment = align(left, right)
     maker = ComparisonMaker(alignment.pairs, cluster is not None, confidence)
     criteria = [maker.criterion(left, right, *names) for names in alignment.criteria]
-    by_verdict = holm([criterion.p for criterion in criteria])
-    by_score = holm([None if each.score is None else each.score.difference.p for each in criteria])
+    # One family of tests: what a criterion says twice, by its verdicts and by its scores, counts twice.
+    score_tests = [None if each.score is None else each.score.difference.p for each in criteria]
+    corrected = holm([*(each.p for each in criteria), *score_tests])
+    by_verdict, by_score = corrected[: len(criteria)], corrected[len(criteria) :]
     return RunComparison(
         a=left,
         b=right,

@@ -1,0 +1,81 @@
+"""`evals-async compare`: two runs or more, row by row. How it is told is in `compared`."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+import click
+
+from evals_async.cli.groups import ConnectionOptions, examples, global_options, pass_terms
+from evals_async.cli.service import run
+
+
+FailOn: TypeAlias = Literal["regression", "flip"]
+
+REGRESSED = 5
+NOT_COMPARABLE = 3
+
+
+@click.command(
+    epilog=examples(
+        "evals-async compare eval_abc/evalrun_old eval_abc/evalrun_new",
+        "evals-async compare evalrun_old evalrun_new --eval eval_abc --cluster item.document",
+        "evals-async compare evals.db:evalrun_old eval_abc/evalrun_new --json",
+        "evals-async compare $BASE $NEW --fail-on regression",
+    )
+)
+@click.argument("names", metavar="RUN_A RUN_B...", nargs=-1, required=True)
+@click.option("--eval", "eval_id", metavar="EVAL_ID", help="The eval of runs that are named by RUN_ID alone.")
+@click.option("--cluster", metavar="FIELD", help="Rows with the same item.FIELD may depend on each other.")
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Of intervals and verdicts.",
+)
+@click.option(
+    "--price", "prices", multiple=True, metavar="MODEL=IN/OUT", help="Price of a million tokens. May be repeated."
+)
+@click.option("--rows", type=click.IntRange(min=0), default=10, show_default=True, help="Rows that flipped to show.")
+@click.option("--json", "form", flag_value="json", help="Print one JSON document: an object, of several runs an array.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(get_args(FailOn)),
+    help="Exit code 5 for a difference for the worse, or for any row that fails now.",
+)
+@global_options(hidden=True)
+@pass_terms
+def compare(
+    terms: ConnectionOptions,
+    names: tuple[str, ...],
+    eval_id: str | None,
+    cluster: str | None,
+    confidence: float,
+    prices: tuple[str, ...],
+    rows: int,
+    form: Literal["json"] | None,
+    fail_on: FailOn | None,
+) -> int:
+    """Compare runs with the first of them, row by row.
+
+    A run is EVAL_ID/RUN_ID on the service, or FILE.db:RUN_ID in an archive. Rows are aligned first, and what does not
+    align is said. Then, per criterion: pass rates, flips both ways, and whether the difference is more than chance.
+    Exit codes: 0 ok, 3 no row is in both runs, 5 what --fail-on names.
+    """
+    from evals_async.cli.compared import CompareOptions, compare_runs
+    from evals_async.cli.places import place_of
+    from evals_async.comparison import TokenPrice
+
+    if len(names) < 2:
+        raise click.UsageError("Name at least two runs to compare.")
+    places = [place_of(name, eval_id, "compare") for name in names]
+    options = CompareOptions(
+        cluster=cluster,
+        confidence=confidence,
+        prices=[TokenPrice.of(price) for price in prices],
+        rows=rows,
+        form=form,
+        fail_on=fail_on,
+    )
+    return run(terms, compare_runs(terms, places, options))

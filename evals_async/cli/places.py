@@ -1,0 +1,108 @@
+"""Runs wherever they are: on the service as EVAL_ID/RUN_ID, in an archive as FILE.db:RUN_ID.
+
+Imported by commands when they run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Self
+
+import attrs
+import click
+
+import evals_async
+from evals_async.archive import Archive
+from evals_async.cli.groups import ConnectionOptions
+from evals_async.cli.service import connect, run_key
+
+
+@attrs.frozen
+class RunPlace:
+    """Where a run is: the archive's file, or `None` for the service; its eval, where that is told; its id."""
+
+    file: Path | None
+    eval_id: str | None
+    run_id: str
+
+    def __str__(self) -> str:
+        name = self.run_id if self.eval_id is None else f"{self.eval_id}/{self.run_id}"
+        return name if self.file is None else f"{self.file}:{name}"
+
+
+def place_of(name: str, eval_id: str | None, command: str) -> RunPlace:
+    """The place that a name on the command line means. Raises `click.UsageError`."""
+    file, colon, rest = name.rpartition(":")
+    if not colon:
+        return RunPlace(None, *run_key(name, eval_id, command))
+    if not Path(file).is_file():
+        raise click.UsageError(f"{name} names a run of the archive {file}, and there is no such file.")
+    own, _, run_id = rest.rpartition("/")
+    if not run_id:
+        raise click.UsageError(f"{name} names no run.\nnext: evals-async show {file}")
+    return RunPlace(Path(file), own or eval_id, run_id)
+
+
+class RunReader:
+    """Reads runs and their items from the service and from archives, each opened when it is first needed.
+
+    `async with RunReader(terms) as reader: ...`
+    """
+
+    def __init__(self, terms: ConnectionOptions) -> None:
+        self.terms = terms
+        self._stack = AsyncExitStack()
+        self._client: evals_async.EvalsClient | None = None
+        self._archives: dict[Path, Archive] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stack.aclose()
+
+    async def client(self) -> evals_async.EvalsClient:
+        """The client of the service that the options and the environment name."""
+        if self._client is None:
+            self._client = await self._stack.enter_async_context(connect(self.terms))
+        return self._client
+
+    async def archive(self, file: Path) -> Archive:
+        """The archive in that file."""
+        if file not in self._archives:
+            self._archives[file] = await self._stack.enter_async_context(Archive.open(file, read_only=True))
+        return self._archives[file]
+
+    async def run(self, place: RunPlace) -> evals_async.EvalRun:
+        """The run itself."""
+        if place.file is not None:
+            return await (await self.archive(place.file)).run(place.run_id, eval_id=place.eval_id)
+        client = await self.client()
+        return await client.evals.runs.retrieve(place.run_id, eval_id=place.eval_id or "")
+
+    async def evaluation(self, place: RunPlace, run: evals_async.EvalRun) -> evals_async.Eval:
+        """The eval of the run."""
+        eval_id = run.eval_id or place.eval_id or ""
+        if place.file is not None:
+            return await (await self.archive(place.file)).eval(eval_id)
+        return await (await self.client()).evals.retrieve(eval_id)
+
+    async def items(self, place: RunPlace, run: evals_async.EvalRun) -> AsyncIterator[evals_async.OutputItem]:
+        """The output items of the run."""
+        key = (run.eval_id or place.eval_id or "", run.id)
+        if place.file is not None:
+            async for item in (await self.archive(place.file)).items(key):
+                yield item
+            return
+        async for item in (await self.client()).evals.runs.output_items.list(key):
+            yield item
+
+    async def item(self, place: RunPlace, run: evals_async.EvalRun, item_id: str) -> evals_async.OutputItem:
+        """One output item of the run."""
+        key = (run.eval_id or place.eval_id or "", run.id)
+        if place.file is not None:
+            return await (await self.archive(place.file)).item(key, item_id)
+        client = await self.client()
+        return await client.evals.runs.output_items.retrieve(item_id, eval_id=key[0], run_id=key[1])

@@ -1,12 +1,15 @@
-"""What `compare` does once its options are read, and how it tells it."""
+"""What `compare` and `report` do once their options are read, and how they tell it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
+import evals_async
 from evals_async.cli import output
 from evals_async.cli.comparing import NOT_COMPARABLE, REGRESSED, FailOn
 from evals_async.cli.groups import ConnectionOptions
@@ -26,6 +29,11 @@ from evals_async.comparison import (
 from evals_async.comparison.comparing import FAIL_ON
 
 
+if TYPE_CHECKING:
+    from evals_async.report.pages import FlippedRow
+
+
+MOST_FLIPS = 200  # rows on a page
 VERDICTS = {"worse": "red", "better": "green"}
 
 
@@ -38,6 +46,7 @@ class CompareOptions:
     prices: Sequence[TokenPrice]
     rows: int
     form: str | None
+    file: Path | None
     fail_on: FailOn | None
 
 
@@ -48,6 +57,8 @@ async def compare_runs(terms: ConnectionOptions, places: Sequence[RunPlace], opt
             counter = Counter(update)
             first, *others = await asyncio.gather(*(gather(reader, place, options, counter) for place in places))
         found = [compare(first, each, cluster=options.cluster, confidence=options.confidence) for each in others]
+        if options.file is not None:
+            await write_page(reader, found[0], places, options.file)
     if options.form == "json":
         documents = [comparison_json(each, options.prices) for each in found]
         output.write_json(documents[0] if len(documents) == 1 else documents)
@@ -55,6 +66,47 @@ async def compare_runs(terms: ConnectionOptions, places: Sequence[RunPlace], opt
         for place, each in zip(places[1:], found, strict=True):
             show(each, places[0], place, options)
     return max(exit_code(each, options.fail_on) for each in found)
+
+
+async def write_page(reader: RunReader, comparison: RunComparison, places: Sequence[RunPlace], file: Path) -> None:
+    """Write the page of a comparison; the items that flipped are read once more, with all that is in them."""
+    from evals_async.report.files import write
+    from evals_async.report.pages import ComparisonPage, comparison_page, flipped_row
+
+    runs = comparison.a.run, comparison.b.run
+    flips = [*comparison.regressions, *comparison.improvements]
+    rows: list[FlippedRow] = []
+    for pair in flips[:MOST_FLIPS]:
+        ids = pair.a.item_id, pair.b.item_id
+        a, b = [
+            await reader.item(place, run, id)
+            for place, run, id in zip(places, runs, ids, strict=True)
+            if run is not None
+        ]
+        rows.append(flipped_row(comparison, pair, a, b))
+    page = ComparisonPage(mode="file", comparison=comparison, rows=rows, left_out=len(flips) - len(rows))
+    write(file, comparison_page(page))
+    output.note(f"written: {file}")
+
+
+async def report_run(terms: ConnectionOptions, place: RunPlace, file: Path, most_items: int) -> None:
+    """Write the page of a run."""
+    from evals_async.report import write_report
+
+    async with RunReader(terms) as reader:
+        run = await reader.run(place)
+        evaluation = await reader.evaluation(place, run)
+        with output.progress("reading items", transient=True) as update:
+            counter = Counter(update)
+
+            async def items() -> AsyncIterator[evals_async.OutputItem]:
+                async for item in reader.items(place, run):
+                    counter()
+                    yield item
+
+            facts = await write_report(file, run, items(), evaluation, most_items=most_items)
+    output.note(f"{plural(facts.items, 'item')}, {percent(facts.rate)} of the graded ones passed")
+    output.say(str(file))
 
 
 class Counter:

@@ -1,7 +1,8 @@
-"""`evals-async compare`: two runs or more, row by row. How it is told is in `compared`."""
+"""`evals-async compare` and `report`: runs row by row, and runs as pages. How it is told is in `compared`."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 import click
@@ -15,17 +16,22 @@ FailOn: TypeAlias = Literal["regression", "flip"]
 REGRESSED = 5
 NOT_COMPARABLE = 3
 
+FILE = click.Path(dir_okay=False, path_type=Path)
+eval_option = click.option(
+    "--eval", "eval_id", metavar="EVAL_ID", help="The eval of runs that are named by RUN_ID alone."
+)
+
 
 @click.command(
     epilog=examples(
         "evals-async compare eval_abc/evalrun_old eval_abc/evalrun_new",
         "evals-async compare evalrun_old evalrun_new --eval eval_abc --cluster item.document",
         "evals-async compare evals.db:evalrun_old eval_abc/evalrun_new --json",
-        "evals-async compare $BASE $NEW --fail-on regression",
+        "evals-async compare $BASE $NEW --fail-on regression --to compared.html",
     )
 )
 @click.argument("names", metavar="RUN_A RUN_B...", nargs=-1, required=True)
-@click.option("--eval", "eval_id", metavar="EVAL_ID", help="The eval of runs that are named by RUN_ID alone.")
+@eval_option
 @click.option("--cluster", metavar="FIELD", help="Rows with the same item.FIELD may depend on each other.")
 @click.option(
     "--confidence",
@@ -39,6 +45,7 @@ NOT_COMPARABLE = 3
 )
 @click.option("--rows", type=click.IntRange(min=0), default=10, show_default=True, help="Rows that flipped to show.")
 @click.option("--json", "form", flag_value="json", help="Print one JSON document: an object, of several runs an array.")
+@click.option("--to", "file", type=FILE, help="Write a page with the rows that flipped, as one HTML file.")
 @click.option(
     "--fail-on",
     type=click.Choice(get_args(FailOn)),
@@ -55,6 +62,7 @@ def compare(
     prices: tuple[str, ...],
     rows: int,
     form: Literal["json"] | None,
+    file: Path | None,
     fail_on: FailOn | None,
 ) -> int:
     """Compare runs with the first of them, row by row.
@@ -69,6 +77,8 @@ def compare(
 
     if len(names) < 2:
         raise click.UsageError("Name at least two runs to compare.")
+    if file is not None and len(names) > 2:
+        raise click.UsageError("--to writes a page about two runs; name two.")
     places = [place_of(name, eval_id, "compare") for name in names]
     options = CompareOptions(
         cluster=cluster,
@@ -76,6 +86,33 @@ def compare(
         prices=[TokenPrice.of(price) for price in prices],
         rows=rows,
         form=form,
+        file=file,
         fail_on=fail_on,
     )
     return run(terms, compare_runs(terms, places, options))
+
+
+@click.command(
+    epilog=examples(
+        "evals-async report eval_abc/evalrun_def --to run.html",
+        "evals-async report evals.db:evalrun_def --to run.html --items 5000",
+    )
+)
+@click.argument("name", metavar="RUN")
+@eval_option
+@click.option("--to", "file", required=True, type=FILE, help="The HTML file to write.")
+@click.option(
+    "--items", type=click.IntRange(min=0), default=1000, show_default=True, help="Items to list, failures first."
+)
+@global_options(hidden=True)
+@pass_terms
+def report(terms: ConnectionOptions, name: str, eval_id: str | None, file: Path, items: int) -> None:
+    """Write the page of a run as one HTML file that works offline.
+
+    A run is EVAL_ID/RUN_ID on the service, or FILE.db:RUN_ID in an archive. Numbers are over all items. The file
+    needs nothing else, loads nothing, and may be sent to others. Needs the extra "report".
+    """
+    from evals_async.cli.compared import report_run
+    from evals_async.cli.places import place_of
+
+    run(terms, report_run(terms, place_of(name, eval_id, "report"), file, items))

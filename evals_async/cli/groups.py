@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "runs": "reading:runs",
     "items": "reading:items",
     "compare": "comparing:compare",
+    "report": "comparing:report",
     "serve": "serving:serve",
     "models": "inference:models",
     "export": "archiving:export",

@@ -97,6 +97,37 @@ FOUNDRY_CALL = frozenset(
     {"response_id", "conversation_id", "previous_response_id", "agent_id", "agent_name", "agent_version"}
 )
 
+
+class TokenSums:
+    """Sums of tokens by model, gathered sample by sample."""
+
+    def __init__(self) -> None:
+        self.by_model: dict[str, TokenCount] = {}
+
+    def add(self, sample: Sample | None) -> None:
+        """Add one conversation with a model; one without usage is none."""
+        usage = None if sample is None else sample.usage
+        if sample is None or usage is None or not (usage.prompt_tokens or usage.completion_tokens):
+            return
+        name = sample.model or "?"
+        counts = (1, usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
+        self.by_model[name] = self.by_model.get(name, NO_TOKENS).plus(*counts)
+
+
+def tokens_of_run(run: EvalRun | None) -> dict[str, TokenCount] | None:
+    """Calls and tokens by model as the run counts them; `None` where it does not. Foundry counts its target twice."""
+    usage = None if run is None else run.per_model_usage
+    if not usage:
+        return None
+    found: dict[str, TokenCount] = {}
+    for entry in usage:
+        name = entry.model_name or "?"
+        if name != FOUNDRY_TARGET or len(usage) == 1:
+            counts = entry.invocation_count, entry.prompt_tokens, entry.completion_tokens, entry.cached_tokens
+            found[name] = found.get(name, NO_TOKENS).plus(*counts)
+    return found
+
+
 Interned: TypeAlias = dict[tuple[bool | None, float | None], CriterionOutcome]
 
 
@@ -118,7 +149,7 @@ class RunOutcomes:
         self.unoriented: set[CriterionName] = set()
         self._path = cluster_path(cluster)
         self._seen: set[str] = set()
-        self._tokens: dict[str, TokenCount] = {}
+        self._tokens = TokenSums()
         self._interned: Interned = {}
         self._clusters: dict[str, str] = {}
 
@@ -152,22 +183,13 @@ class RunOutcomes:
                 cluster=None if self._path is None else self._cluster_of(row),
             )
         )
-        self._count(item.sample)
+        self._tokens.add(item.sample)
         for result in item.results or ():
-            self._count(result.sample)
+            self._tokens.add(result.sample)
 
     def tokens(self) -> Mapping[str, TokenCount]:
         """Calls and tokens by model: as the run counts them, or where it does not, as its items tell."""
-        usage = None if self.run is None else self.run.per_model_usage
-        if not usage:
-            return self._tokens
-        found: dict[str, TokenCount] = {}
-        for entry in usage:
-            name = entry.model_name or "?"
-            if name != FOUNDRY_TARGET or len(usage) == 1:
-                counts = entry.invocation_count, entry.prompt_tokens, entry.completion_tokens, entry.cached_tokens
-                found[name] = found.get(name, NO_TOKENS).plus(*counts)
-        return found
+        return tokens_of_run(self.run) or self._tokens.by_model
 
     def _results(self, results: Sequence[GraderResult]) -> dict[int, CriterionOutcome]:
         found: dict[int, CriterionOutcome] = {}
@@ -195,14 +217,6 @@ class RunOutcomes:
             value = None if fields is None else fields.get(name)
         text = value if isinstance(value, str) else canonical_text(value)
         return self._clusters.setdefault(text, text)
-
-    def _count(self, sample: Sample | None) -> None:
-        usage = None if sample is None else sample.usage
-        if sample is None or usage is None or not (usage.prompt_tokens or usage.completion_tokens):
-            return
-        name = sample.model or "?"
-        counts = (1, usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
-        self._tokens[name] = self._tokens.get(name, NO_TOKENS).plus(*counts)
 
 
 def cluster_path(cluster: str | None) -> tuple[str, ...] | None:

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import attrs
 
-from evals_async.server import files, graders, handlers
+from evals_async.server import files, graders, handlers, reports
 from evals_async.server.answers import Answer, Problem
 from evals_async.server.service import RequestContext, Service
 
@@ -35,6 +35,15 @@ ROUTES: Mapping[str, Mapping[str, Handler]] = {
     "/fine_tuning/alpha/graders/run": {"POST": graders.run_grader},
     "/fine_tuning/alpha/graders/validate": {"POST": graders.validate_grader},
 }
+PAGES: Mapping[str, Handler] = {
+    "/": reports.index,
+    "/v1": reports.index,
+    "/evals": reports.index,
+    EVAL: reports.eval_page,
+    RUN: reports.run_page,
+    "/compare": reports.compare_page,
+}
+"""What a browser finds at the addresses of the API."""
 HARMLESS = ("/fine_tuning/alpha/graders/run", "/fine_tuning/alpha/graders/validate")  # POSTs that change nothing
 
 BASES: tuple[tuple[str, ...], ...] = (
@@ -75,6 +84,7 @@ def tree_of(templates: Mapping[str, object]) -> Node:
 
 
 TREE = tree_of(ROUTES)
+PAGE_TREE = tree_of(PAGES)
 
 
 def without_base(segments: list[str]) -> list[str]:
@@ -86,7 +96,25 @@ def without_base(segments: list[str]) -> list[str]:
 
 def match(method: str, raw_path: str) -> Match:
     """The endpoint that a request is for. Raises `Problem` 404 for an unknown path, 405 for an unknown method."""
-    node: Node | None = TREE
+    found = find(TREE, raw_path)
+    if found is None:
+        raise Problem(404, f"Invalid URL ({method} {raw_path[:200]})", code="unknown_url")
+    template, ids = found
+    handler = ROUTES[template].get(method)
+    if handler is None:
+        raise Problem(405, f"Not allowed to {method} on {template}.", code="method_not_supported")
+    return Match(handler, template, ids, method != "GET" and template not in HARMLESS)
+
+
+def match_page(raw_path: str) -> Match | None:
+    """The page at an address, for browsers; `None` where there is none, and the API answers them too."""
+    found = find(PAGE_TREE, raw_path)
+    return None if found is None else Match(PAGES[found[0]], *found, writes=False)
+
+
+def find(tree: Node, raw_path: str) -> tuple[str, tuple[str, ...]] | None:
+    """The template that a path fits, and the ids in it."""
+    node: Node | None = tree
     ids: list[str] = []
     for segment in without_base(raw_path.strip("/").split("/")):
         if node is None:
@@ -95,9 +123,4 @@ def match(method: str, raw_path: str) -> Match:
         if child is None and segment and (child := node.children.get("{}")) is not None:
             ids.append(unquote(segment))
         node = child
-    if node is None or node.template is None:
-        raise Problem(404, f"Invalid URL ({method} {raw_path[:200]})", code="unknown_url")
-    handler = ROUTES[node.template].get(method)
-    if handler is None:
-        raise Problem(405, f"Not allowed to {method} on {node.template}.", code="method_not_supported")
-    return Match(handler, node.template, tuple(ids), method != "GET" and node.template not in HARMLESS)
+    return None if node is None or node.template is None else (node.template, tuple(ids))

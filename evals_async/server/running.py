@@ -27,7 +27,8 @@ from evals_async.server.execution.limits import ExecutionLimits
 from evals_async.server.faults import Fault, FaultPlan
 from evals_async.server.guard import LOOPBACK, check_key, check_origin
 from evals_async.server.opening import ModelsSource, PythonMode, ServerOptions, open_parts
-from evals_async.server.routes import Match, match
+from evals_async.server.reports import wants_page
+from evals_async.server.routes import Match, match, match_page
 from evals_async.server.service import Limits, RequestContext, Service
 from evals_async.server.threads import ServerThread
 
@@ -265,7 +266,8 @@ class LocalServer:
         fault: Fault | None = None
         try:
             check_origin(request.headers, self._allowed_hosts)
-            endpoint = match(request.method, url.raw_path)
+            page = match_page(url.raw_path) if wants_page(request.method, request.headers.get("Accept", "")) else None
+            endpoint = page or match(request.method, url.raw_path)
             seen.route = endpoint.template
             fault = self.faults.take(request.method, endpoint.template)
             answer = await self._carry_out(request, endpoint, query, fault)

@@ -71,6 +71,7 @@ class Service:
     gaps: Gaps
     models: "Models | None" = None
     python: "PythonGraders | None" = None
+    page_cache: dict[tuple[str, ...], object] = attrs.Factory(dict[tuple[str, ...], object])
 
 
 @attrs.frozen

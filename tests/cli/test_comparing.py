@@ -111,10 +111,38 @@ async def test_a_run_of_an_archive_with_one_of_the_service(
 
 
 @pytest.mark.usefixtures("runs")
+async def test_the_page_of_a_comparison(command: Command, tmp_path: Path) -> None:
+    """The page has the rows that got worse, each with the item of both runs."""
+    file = tmp_path / "compared.html"
+    ended = await command("compare", "good", "worse", "--eval", EVAL, "--to", str(file))
+    assert (0, f"written: {file}") == (ended.code, ended.err.splitlines()[0])
+    text = file.read_text(encoding="utf-8")
+    assert 10 == text.count('data-verdict="worse"')
+    assert "B is worse than chance explains" in text
+
+
+@pytest.mark.usefixtures("runs")
+async def test_the_page_of_a_run(command: Command, server: LocalServer, tmp_path: Path) -> None:
+    """The page of a run is written from the service and from an archive alike."""
+    file, kept = tmp_path / "run.html", tmp_path / "kept.db"
+    ended = await command("report", f"{EVAL}/worse", "--to", str(file), "--items", "15")
+    assert (0, f"{file}\n") == (ended.code, ended.out)
+    assert "20 items, 50.0 % of the graded ones passed" in ended.err
+    text = file.read_text(encoding="utf-8")
+    assert (10, 5) == (text.count('data-verdict="fail"'), text.count('data-verdict="pass"'))
+    async with EvalsClient(base_url=server.base_url, api_key=KEY) as client, Archive.open(kept) as archive:
+        await archive.export(client)
+    ended = await command("report", f"{kept}:worse", "--to", str(file), "--items", "15")
+    assert 0 == ended.code
+    assert text == file.read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("runs")
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
         (("good", "--eval", EVAL), "Name at least two runs"),
+        (("a", "b", "c", "--eval", EVAL, "--to", "x.html"), "--to writes a page about two runs"),
         (("good", "worse"), "The eval of the run good is not known."),
         (("nowhere.db:good", "worse"), "there is no such file"),
         (("good", "worse", "--eval", EVAL, "--price", "gpt"), "is no price"),

@@ -1,0 +1,126 @@
+"""What a report says about a run as a whole: `RunFacts`, gathered item by item."""
+
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+
+import attrs
+
+from evals_async.comparison import CriterionName, Interval, TokenCount, wilson
+from evals_async.comparison.outcomes import TokenSums, tokens_of_run
+from evals_async.models import EvalRun, OutputItem
+from evals_async.report.items import Verdict, is_degraded, item_verdict, result_verdict
+
+
+BINS = 20
+
+
+@attrs.frozen
+class Bin:
+    """How many scores there are from `low` up to `high`."""
+
+    low: float
+    high: float
+    count: int
+
+
+@attrs.define
+class CriterionFacts:
+    """What one criterion says of all rows."""
+
+    name: str
+    kind: str | None = None
+    verdicts: Counter[Verdict] = attrs.Factory(Counter[Verdict])
+    scores: "array[float]" = attrs.Factory(lambda: array("d"))
+    #: Does a score say more than the verdict does?
+    scored: bool = False
+
+    @property
+    def rate(self) -> float | None:
+        """The share of passes among passes and failures; errors are neither."""
+        return rate_of(self.verdicts)
+
+    @property
+    def interval(self) -> Interval:
+        """Wilson's interval of the rate."""
+        return interval_of(self.verdicts)
+
+    @property
+    def mean(self) -> float | None:
+        """The mean score."""
+        return sum(self.scores) / len(self.scores) if self.scores else None
+
+    def bins(self) -> list[Bin]:
+        """A histogram of the scores: over [0, 1] where all are in there, else over their range."""
+        if not self.scores:
+            return []
+        low, high = min(self.scores), max(self.scores)
+        if low >= 0 and high <= 1:
+            low, high = 0.0, 1.0
+        width = (high - low) / BINS or 1.0
+        counts = Counter(min(BINS - 1, int((score - low) / width)) for score in self.scores)
+        return [Bin(low + width * place, low + width * (place + 1), counts[place]) for place in range(BINS)]
+
+
+def rate_of(verdicts: Counter[Verdict]) -> float | None:
+    graded = verdicts["pass"] + verdicts["fail"]
+    return verdicts["pass"] / graded if graded else None
+
+
+def interval_of(verdicts: Counter[Verdict]) -> Interval:
+    return wilson(verdicts["pass"], verdicts["pass"] + verdicts["fail"])
+
+
+class RunFacts:
+    """The facts of a run's items: `facts = RunFacts(run)`, then `facts.add(item)` for each item.
+
+    A score takes eight bytes; nothing else of an item is kept. `expected` is how many items there should be.
+    """
+
+    def __init__(self, run: EvalRun, expected: int | None = None) -> None:
+        self.run = run
+        self.expected = expected
+        self.items = 0
+        self.verdicts: Counter[Verdict] = Counter()
+        self.statuses: set[str] = set()
+        self.criteria: dict[CriterionName, CriterionFacts] = {}
+        self.degraded: Counter[str] = Counter()
+        self._tokens = TokenSums()
+
+    def add(self, item: OutputItem) -> None:
+        """Take in one item."""
+        self.items += 1
+        self.verdicts[item_verdict(item)] += 1
+        self.statuses.add(item.status or "")
+        self._tokens.add(item.sample)
+        counts: Counter[tuple[str, str]] = Counter()
+        for result in item.results or ():
+            key = (result.name or result.type or "?", result.metric or "")
+            counts[key] += 1
+            name = CriterionName(*key, counts[key])
+            facts = self.criteria.get(name)
+            if facts is None:
+                facts = self.criteria[name] = CriterionFacts(name.plain, result.type)
+            verdict = result_verdict(result)
+            facts.verdicts[verdict] += 1
+            if result.score is not None and verdict in ("pass", "fail"):
+                facts.scores.append(float(result.score))
+                facts.scored = facts.scored or result.score != result.passed
+            if result.sample is not None:
+                self._tokens.add(result.sample)
+                if is_degraded(result):
+                    self.degraded[result.sample.model or "?"] += 1
+
+    @property
+    def rate(self) -> float | None:
+        """The share of passes among passes and failures; errors are neither."""
+        return rate_of(self.verdicts)
+
+    @property
+    def interval(self) -> Interval:
+        """Wilson's interval of the rate."""
+        return interval_of(self.verdicts)
+
+    def tokens(self) -> Sequence[tuple[str, TokenCount]]:
+        """Calls and tokens by model, as the run counts them, or else as its items tell."""
+        return sorted((tokens_of_run(self.run) or self._tokens.by_model).items())

@@ -1,0 +1,109 @@
+"""Texts of strangers, made fit for a page: what cannot be seen is shown, what is long is cut, what is JSON is indented.
+
+Escaping is the templates' business. Pure functions.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+
+import attrs
+
+from evals_async._json import JSONValue, as_array, as_object
+
+
+LONGEST = 20_000  # characters of one text on a page
+INDENTED = 200_000  # characters of JSON that are worth the indentation
+
+# Control characters but tab and newline, marks that turn the direction of writing, and lone surrogates.
+UNSEEN = re.compile(
+    "[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069"
+    "\\ud800-\\udfff]"
+)
+DATA_IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]+")
+LARGEST_IMAGE = 2_000_000  # characters of a data: URL
+
+
+@attrs.frozen
+class Text:
+    """A text on a page. `cut` characters of it are missing."""
+
+    text: str
+    cut: int = 0
+
+
+def shown(text: str, longest: int = LONGEST) -> Text:
+    """The text with what cannot be seen as its escape, and at most so many characters of it."""
+    kept = UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text[:longest].replace("\r\n", "\n"))
+    return Text(kept, max(0, len(text) - longest))
+
+
+def one_line(text: str, longest: int = 160) -> str:
+    """The beginning of the text, on one line."""
+    kept = " ".join(text[: 4 * longest].split())
+    return shown(kept if len(kept) <= longest else kept[: longest - 1] + "…").text
+
+
+def json_text(value: object) -> str:
+    """The value as indented JSON, or as it is where it is a text."""
+    return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False, indent=2)
+
+
+def plain(value: object) -> JSONValue:
+    """The value with nothing but what the JSON encoder knows."""
+    fields, entries = as_object(value), as_array(value)
+    if fields is not None:
+        return {str(name): plain(field) for name, field in fields.items()}
+    if entries is not None:
+        return [plain(entry) for entry in entries]
+    return value if isinstance(value, str | int | float) or value is None else str(value)
+
+
+def tidy_json(text: str) -> str:
+    """JSON in a text, indented; any other text as it is."""
+    if text[:1] not in "{[" or len(text) > INDENTED:
+        return text
+    try:
+        return json.dumps(json.loads(text), ensure_ascii=False, indent=2)
+    except (ValueError, RecursionError):
+        return text
+
+
+@attrs.frozen
+class Part:
+    """One part of a message: a text, an image that is in the page itself, or what it is if neither."""
+
+    text: Text
+    image: str | None = None
+    kind: str | None = None
+
+
+def parts_of(content: object) -> list[Part]:
+    """The parts of a message's content, in whatever form it has (as JSON)."""
+    if content is None:
+        return []
+    if isinstance(content, str):
+        return [Part(shown(content))]
+    entries = as_array(content)
+    if entries is not None:
+        return [part for entry in entries for part in parts_of(entry)]
+    fields = as_object(content)
+    return [Part(shown(json_text(content)))] if fields is None else [part_of(fields)]
+
+
+def part_of(fields: Mapping[str, object]) -> Part:
+    text, kind = fields.get("text"), str(fields.get("type") or "")
+    if isinstance(text, str):
+        return Part(shown(text))
+    image = fields.get("image_url")
+    found = as_object(image)
+    address = image if found is None else found.get("url")
+    if isinstance(address, str):
+        if len(address) <= LARGEST_IMAGE and DATA_IMAGE.fullmatch(address):
+            return Part(Text(""), image=address, kind="image")
+        return Part(shown(address, 500), kind="image")
+    audio = as_object(fields.get("input_audio"))
+    if audio is not None:
+        size = len(str(audio.get("data") or "")) * 3 // 4
+        return Part(Text(f"{audio.get('format') or 'sound'}, {size:,} bytes"), kind="audio")
+    return Part(shown(json_text(fields)), kind=kind or None)

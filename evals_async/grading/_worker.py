@@ -2,8 +2,9 @@
 
 It is sent as text to an interpreter of its own, and imports nothing of this package.
 
-It reads lines of JSON from stdin: first `{"source", "memory", "files"}`, then `{"sample", "item"}` for
-each row. For each it writes one line to where stdout was: `{"score"}`, or `{"fault", "missing"}`.
+It reads lines of JSON from stdin: first `{"source", "memory", "files"}`, then `{"sample", "item"}` for each row. It
+writes lines to where stdout was: `{"limited"}` when its limits are set, `{"ready"}` when the source is loaded, and for
+each row `{"score"}`; instead of the last two `{"fault", "missing"}`.
 """
 
 import json
@@ -77,6 +78,8 @@ def main() -> None:
         os.dup2(nowhere, fd)
     if os.path.isdir("/packages"):  # noqa: PTH112  # a worker starts with as few imports as can be
         sys.path.append("/packages")
+    answers.write('{"limited":true}\n')
+    answers.flush()
     names: dict[str, Any] = {"__name__": "grader"}
 
     def load() -> dict[str, object]:

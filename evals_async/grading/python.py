@@ -9,6 +9,7 @@ import ast
 import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.resources import files
 from types import TracebackType
 from typing import Literal, Self, TypeAlias, get_args
@@ -133,8 +134,7 @@ class PythonGraders:
         """
         if self.mode == "off":
             raise Unavailable(OFF)
-        if self._closed:
-            raise Unavailable("these python graders were closed", code=SERVER_ERROR)
+        self._check_open()
         check_source(source)
         try:
             line = json_text({"sample": sample or {}, "item": item}, ascii_only=True).encode()
@@ -144,7 +144,12 @@ class PythonGraders:
             worker = await self._worker(source)
             self._busy.add(worker)
             try:
+                self._check_open()  # it may have been closed while the worker started
                 answer = await worker.ask(line, self._timeout)
+            except GraderFault:
+                await worker.close()
+                self._check_open()  # what ended the process may have been `close`, and not the code
+                raise
             except BaseException:
                 await worker.close()
                 raise
@@ -153,16 +158,20 @@ class PythonGraders:
             await self._keep(source, worker)
         return score_of(answer)
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Unavailable("these python graders were closed", code=SERVER_ERROR)
+
     async def _worker(self, source: str) -> "Worker":
         """A process that has loaded this source: a warm one, or a new one."""
         for index in reversed(range(len(self._idle))):
             if self._idle[index][0] == source and self._idle[index][1].alive:
                 return self._idle.pop(index)[1]
         start = {"source": source, "memory": self._memory, "files": MOST_FILE_BYTES}
-        program = files("evals_async.grading").joinpath("_worker.py").read_text(encoding="utf-8")
-        worker = await Worker.start(self.mode, program, self._packages)
+        worker = await Worker.start(self.mode, worker_program(), self._packages)
         try:
-            answer = await worker.ask(dump(start), max(self._timeout, START_SECONDS))
+            await worker.limited(dump(start))
+            answer = await worker.answer(max(self._timeout, START_SECONDS))
             if "ready" not in answer:
                 score_of(answer)
         except BaseException:
@@ -197,6 +206,12 @@ class PythonGraders:
 
     def __repr__(self) -> str:
         return f"PythonGraders({self.mode!r})"
+
+
+@cache
+def worker_program() -> str:
+    """The text of the program that a child process runs."""
+    return files("evals_async.grading").joinpath("_worker.py").read_text(encoding="utf-8")
 
 
 def score_of(answer: Mapping[str, object]) -> float:
@@ -243,15 +258,35 @@ class Worker:
         """Does the process still run?"""
         return self.process.returncode is None
 
+    async def limited(self, start: bytes) -> None:
+        """Send the first line, and wait until the process has set its limits; none of the source's code has run then.
+
+        Raises `Unavailable` with the reason where it does not come that far.
+        """
+        try:
+            answer = await self.ask(start, START_SECONDS)
+        except GraderFault as fault:
+            raise Unavailable(f"python graders cannot be run here: {fault}", code=SERVER_ERROR) from None
+        if "limited" not in answer:
+            raise Unavailable("python graders cannot be run here: the process answered wrongly", code=SERVER_ERROR)
+
     async def ask(self, line: bytes, seconds: float) -> JSONObject:
         """Its answer to a line. Raises `GraderFault` where it takes too long or ends."""
         assert self.process.stdin is not None  # noqa: S101  # made with pipes
-        assert self.process.stdout is not None  # noqa: S101
         try:
             async with asyncio.timeout(seconds):
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has ended; told below
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has ended; told by the answer
                     self.process.stdin.write(line + b"\n")
                     await self.process.stdin.drain()
+        except TimeoutError:
+            raise GraderFault(f"grade took more than {seconds:g} s") from None
+        return await self.answer(seconds)
+
+    async def answer(self, seconds: float) -> JSONObject:
+        """Its next line. Raises `GraderFault` where it takes too long or ends."""
+        assert self.process.stdout is not None  # noqa: S101  # made with pipes
+        try:
+            async with asyncio.timeout(seconds):
                 answer = await self.process.stdout.readline()
         except TimeoutError:
             raise GraderFault(f"grade took more than {seconds:g} s") from None
@@ -262,21 +297,19 @@ class Worker:
         except NotJSON:
             found = None
         if found is None:
-            raise await self.ended()
+            raise GraderFault(await self.end())
         return found
 
-    async def ended(self) -> Exception:
-        """Why there is no answer: the sandbox could not be made, or the code ended the process."""
+    async def end(self) -> str:
+        """Why there is no answer, in words: how the process ended, and what it said."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(END_SECONDS):
                 await self.process.wait()  # it is ending by itself: a signal would only disturb
         await self.close()
         assert self.process.stderr is not None  # noqa: S101  # made with pipes
         told = (await self.process.stderr.read(2000)).decode("utf-8", "replace").strip()
-        code = self.process.returncode
-        if told.startswith("bwrap:"):
-            return Unavailable(f"the sandbox of python graders cannot be made here: {told}", code=SERVER_ERROR)
-        return GraderFault(f"the process of the grader ended (exit code {code}){': ' + told if told else ''}")
+        last = told.splitlines()[-1] if told else ""
+        return f"the process of the grader ended (exit code {self.process.returncode}){': ' + last if last else ''}"
 
     async def close(self) -> None:
         """End the process."""

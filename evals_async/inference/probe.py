@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import attrs
 
-from evals_async import EvalsError, RequestError
+from evals_async import EvalsError, NotFound, RequestError
 from evals_async._clock import SYSTEM_CLOCK
 from evals_async._json import JSONObject, NotJSON, as_array, as_object, parse
 from evals_async.inference.completion import Completion
@@ -89,7 +89,8 @@ async def ability_of(models: Models, entry: str, timeout: float | None) -> Abili
     found = attrs.evolve(base, asked=endpoint.model or name, embeddings=not isinstance(vectors, EvalsError))
     if isinstance(chat, EvalsError):
         if isinstance(vectors, EvalsError):
-            return attrs.evolve(found, error=str(chat))
+            hint = "; check base_url, it mostly ends in /v1" if isinstance(chat, NotFound) else ""
+            return attrs.evolve(found, error=f"{chat}{hint}")
         return attrs.evolve(found, model=vectors.model, answers=True)
     return attrs.evolve(
         found,

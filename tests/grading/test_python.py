@@ -217,6 +217,31 @@ async def test_a_cancelled_call_ends_its_process() -> None:
         assert await python.score(CHECK, {"output_text": "a"}, {"answer": "a"}) == 1.0
 
 
+async def test_closing_is_no_grade() -> None:
+    """A call that `close` ends is an error: nobody's code failed, and no 0 is made up."""
+    python = await graders("trusted")
+    call = asyncio.ensure_future(
+        grade(criterion("def grade(sample, item):\n    while True: pass"), item={}, python=python)
+    )
+    async with asyncio.timeout(10):
+        while not python.processes:
+            await asyncio.sleep(0.01)
+    await python.close()
+    given = await call
+    assert given.score is None
+    assert given.error is not None
+    assert given.error["message"] == "these python graders were closed"
+
+
+async def test_a_process_that_cannot_limit_itself_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where limits cannot be set nothing is run: an error, and not the code's fault."""
+    broken = "import sys\nsys.stdin.readline()\nraise ImportError('no module resource')\n"
+    monkeypatch.setattr("evals_async.grading.python.worker_program", lambda: broken)
+    async with PythonGraders("trusted") as python:
+        with pytest.raises(Unavailable, match=r"cannot be run here: .*ImportError: no module resource"):
+            await python.score(CHECK, {"output_text": "a"}, {"answer": "a"})
+
+
 async def test_off_says_how_to_switch_it_on() -> None:
     """Without graders, or with `off`, a python grader is an error that names the switch."""
     async with PythonGraders() as off:
@@ -245,7 +270,7 @@ async def test_a_sandbox_that_cannot_be_made_is_told(monkeypatch: pytest.MonkeyP
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     async with PythonGraders("sandbox") as python:
-        with pytest.raises(Unavailable, match="cannot be made here: bwrap: No permissions to create new namespace"):
+        with pytest.raises(Unavailable, match=r"cannot be run here: .*bwrap: No permissions to create new namespace"):
             await python.check()
 
 

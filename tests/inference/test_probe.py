@@ -28,6 +28,7 @@ async def test_abilities_are_found_out() -> None:
             "less": {"base_url": less.base_url, "model": "small"},
             "vectors": {"base_url": vectors.base_url},
             "locked": {"base_url": locked.base_url},
+            "misled": {"base_url": able.base_url + "/else"},
             "*": {"base_url": able.base_url},
         }
         async with Models.from_mapping({"models": entries}) as models:
@@ -44,9 +45,11 @@ async def test_abilities_are_found_out() -> None:
         "able": (True, "json_schema", True, True, True),
         "less": (True, "json_object", False, False, True),
         "vectors": (True, None, False, True, False),
+        "misled": (False, None, False, False, False),
         "locked": (False, None, False, False, False),
         "*": (True, "json_schema", True, True, True),
     }
+    assert str(found["misled"].error).endswith("check base_url, it mostly ends in /v1")
     assert "Incorrect API key" in str(found["locked"].error)
 
 

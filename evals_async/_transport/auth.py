@@ -44,6 +44,12 @@ class SecretHeaders(dict[str, str]):
         raise TypeError("headers that hold a key are neither pickled nor copied")
 
 
+def merged_headers(*groups: Mapping[str, str]) -> SecretHeaders:
+    """All headers of those groups; of a name in several, in whatever case, the last one."""
+    found = {name.lower(): (name, value) for group in groups for name, value in group.items()}
+    return SecretHeaders(found.values())
+
+
 class Auth(Protocol):
     """Gives the headers that prove who sends a request."""
 

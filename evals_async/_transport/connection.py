@@ -5,10 +5,10 @@ The only module that imports aiohttp's client; `transport` imports it when the s
 
 import asyncio
 import io
+import select
 import socket
 import ssl
 from collections.abc import Iterable, Sequence
-from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -16,9 +16,9 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.tracing import Trace
 from multidict import CIMultiDict, istr
-from yarl import URL
 
 from evals_async._transport.messages import USUAL, Sink, Upload
 from evals_async._transport.state import CURRENT_ATTEMPT, AttemptState
@@ -39,7 +39,9 @@ REASON_SHOWN = 200  # characters of a parser's words, which can quote what the s
 
 NO_SUCH_HOST = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
-BROKEN = (aiohttp.ClientError, OSError)
+HANDED_OUT = "evals_async_handed_out"
+
+BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What aiohttp raises where a connection breaks, or a message does."""
 
 
@@ -53,24 +55,15 @@ class Carrier(Exception):
         self.error = error
 
 
-def new_socket(address: tuple[Any, ...]) -> socket.socket:
-    """A socket for a connection that has served no other request; `address` is what getaddrinfo says of one."""
-    CURRENT_ATTEMPT.get().reused = False
-    return socket.socket(*address[:3])
-
-
 class GuardedConnector(aiohttp.TCPConnector):
     """A pool that hands out no connection with bytes on it that nobody asked for: they would pass for the next answer.
 
-    It also tells the attempt under way (`CURRENT_ATTEMPT`) whether its request can have left, and over which
-    connection; and gives it no second one, which aiohttp asks for to send a GET or DELETE again, unasked and uncounted.
+    It also tells the attempt whether its request can have left, and over which connection; and gives it no second
+    one, which aiohttp asks for to send a GET or DELETE again, unasked and uncounted.
     """
 
     def __init__(self, *, limit: int, ssl: ssl.SSLContext | bool) -> None:
-        # aiohttp's own annotation of `socket_factory` leaves a type open.
-        super().__init__(  # pyright: ignore[reportUnknownMemberType]
-            limit=limit, limit_per_host=0, keepalive_timeout=KEEPALIVE, ssl=ssl, socket_factory=new_socket
-        )
+        super().__init__(limit=limit, limit_per_host=0, keepalive_timeout=KEEPALIVE, ssl=ssl)
 
     async def connect(
         self,
@@ -78,15 +71,24 @@ class GuardedConnector(aiohttp.TCPConnector):
         traces: list[Trace],
         timeout: aiohttp.ClientTimeout,  # the signature is aiohttp's
     ) -> Connection:
-        attempt = CURRENT_ATTEMPT.get()
+        """What the session calls."""
+        return await self.acquire(req, traces, timeout, CURRENT_ATTEMPT.get())
+
+    async def acquire(
+        self, request: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout, attempt: AttemptState
+    ) -> Connection:
+        """A connection for `attempt`, which learns of it."""
         if attempt.connection is not None:
             raise Carrier(failure_for(attempt.connection.exception() or aiohttp.ServerDisconnectedError()))
         attempt.sent = False
         while True:
-            attempt.reused = True
-            connection = await super().connect(req, traces, timeout)
-            protocol = connection.protocol
-            if protocol is not None and not protocol.should_close:
+            connection = await super().connect(request, traces, timeout)
+            protocol: Any = connection.protocol
+            # A dictionary of aiohttp's object: whether this connection was handed out before, is known to nobody else.
+            known = vars(protocol)
+            attempt.reused = HANDED_OUT in known
+            known[HANDED_OUT] = True
+            if not protocol.should_close and not (attempt.once and attempt.reused and has_input(protocol.transport)):
                 break
             connection.close()
             if not attempt.reused:
@@ -98,6 +100,21 @@ class GuardedConnector(aiohttp.TCPConnector):
     def abandon(self) -> None:
         """Close without a running loop, and without aiohttp's own complaint about it."""
         self._close()
+
+
+def has_input(transport: asyncio.Transport | None) -> bool:
+    """Whether something came over an idle connection that the loop has not read yet: mostly that the server closed it.
+
+    A loop that was busy hands out connections before it has read that they are closed.
+    """
+    descriptor = None if transport is None else transport.get_extra_info("socket")
+    if descriptor is None:
+        return False
+    if not hasattr(select, "poll"):
+        return bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(descriptor.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 async def no_hidden_resend(
@@ -113,18 +130,6 @@ async def no_hidden_resend(
     raise Carrier(failure)
 
 
-class NoCookies(aiohttp.DummyCookieJar):
-    """Takes no cookies, and makes no empty set of them for each request."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.none: SimpleCookie = SimpleCookie()
-
-    def filter_cookies(self, request_url: URL) -> SimpleCookie:
-        """The cookies for that URL: none, ever."""
-        return self.none
-
-
 def open_session(
     *, connections: int, ssl: ssl.SSLContext | bool, trace_configs: Sequence[aiohttp.TraceConfig]
 ) -> aiohttp.ClientSession:
@@ -132,7 +137,7 @@ def open_session(
     return aiohttp.ClientSession(
         connector=GuardedConnector(limit=connections, ssl=ssl),
         headers=header_fields(USUAL.items()),
-        cookie_jar=NoCookies(),
+        cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
         trust_env=False,
         trace_configs=list(trace_configs),
@@ -236,7 +241,7 @@ def failure_for(error: BaseException) -> RequestError:
             return TlsError("the certificate has another fingerprint")
         case aiohttp.ClientHttpProxyError():
             return ConnectFailed(f"the proxy answered {error.status}")
-        case aiohttp.ClientResponseError():
+        case aiohttp.ClientResponseError() | HttpProcessingError():
             return ProtocolError(f"what came is not HTTP: {error.message[:REASON_SHOWN]}")
         case aiohttp.ClientPayloadError():
             return ResponseTruncated(f"the body ended early: {words(error)}")

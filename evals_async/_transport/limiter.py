@@ -31,6 +31,8 @@ class Statistics:
     if there is none. `rate_source` says why it is what it is: `unknown` (there is none), `given` (to the limiter),
     `told` (by the server's headers) or `measured` (between refusals); `rate_since` is for how many seconds that is so.
     `held_for` are the seconds that a refusal still holds everyone; `limits` are the last `x-ratelimit-*` headers seen.
+    `over_session` says why requests go over aiohttp's session; `None` where they go directly over its connections,
+    which is quicker (uploads and downloads go over the session in any case).
     """
 
     requests: int
@@ -44,6 +46,7 @@ class Statistics:
     rate_since: float = 0.0
     held_for: float = 0.0
     limits: RateLimits | None = None
+    over_session: str | None = None
 
 
 class Limiter(Protocol):

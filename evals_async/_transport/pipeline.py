@@ -11,7 +11,7 @@ from typing import TypeAlias, TypeVar
 import attrs
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
-from evals_async._transport.auth import Auth, SecretHeaders
+from evals_async._transport.auth import Auth, SecretHeaders, merged_headers
 from evals_async._transport.failures import SUCCESS, error_for, scrubbed
 from evals_async._transport.limiter import Limiter, Statistics, Unlimited
 from evals_async._transport.messages import Request, Response
@@ -153,7 +153,7 @@ class Pipeline:
         ends = now + call.attempt_seconds
         if ends > call.end:  # noqa: PLR1730  # a call of `min` takes the four hundredth part of a request
             ends = call.end
-        attempt = call.attempt = AttemptState(clock.loop_seconds(ends - now), ends)
+        attempt = call.attempt = AttemptState(clock.loop_seconds(ends - now), ends, once=request.kind != "read")
         response = None
         try:
             with attempt:
@@ -235,7 +235,7 @@ class Pipeline:
         """Everything sent at the top of one attempt. Most calls send what the last one sent."""
         own, credentials, complete = self.latest
         if own is not call.headers or credentials is not call.credentials:
-            complete = SecretHeaders({**call.headers, **call.credentials})
+            complete = merged_headers(call.headers, call.credentials)
             self.latest = (call.headers, call.credentials, complete)
         return complete
 
@@ -318,7 +318,12 @@ class Pipeline:
             throttles=self.throttles,
             bytes_received=self.bytes_received,
         )
-        return attrs.evolve(standing, in_flight=slots.taken, waiting=standing.waiting + slots.waiting)
+        return attrs.evolve(
+            standing,
+            in_flight=slots.taken,
+            waiting=standing.waiting + slots.waiting,
+            over_session=self.transport.over_session,
+        )
 
     async def close(self) -> None:
         """End the calls under way with `ClientClosed`, and close the transport. A second time does nothing."""

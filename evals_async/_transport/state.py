@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from evals_async._clock import Deadline
 from evals_async._settings import header_fault
-from evals_async._transport.auth import SecretHeaders, redacted, secrets_in
+from evals_async._transport.auth import SecretHeaders, merged_headers, redacted, secrets_in
 from evals_async._transport.messages import NO_HEADERS, USUAL, Request, Response, Upload
 from evals_async._transport.retry import RetryPolicy, Timeouts
 from evals_async.errors import Attempt, ConnectFailed, DeadlineExceeded, InvalidArgument, RequestError
@@ -36,16 +36,18 @@ class Droppable(Protocol):
 class AttemptState(Deadline):
     """One attempt of a request, while its time lasts: a deadline that is entered once.
 
-    `sent` is false as long as it is certain that no byte of the request left; `reused` tells that its connection had
-    served another request before; `received` counts the decoded bytes of the body. `ends` is the monotonic time at
-    which it is given up, by the client's clock; `seconds` is how long that is, by the loop's.
+    `once` is true for what is not sent again, and so must not go over a connection that may be dead. `sent` is false as
+    long as it is certain that no byte of the request left; `reused` tells that its connection had served another
+    request before; `received` counts the decoded bytes of the body. `ends` is the monotonic time at which it is
+    given up, by the client's clock; `seconds` is how long that is, by the loop's.
     """
 
-    __slots__ = ("connection", "ends", "received", "reused", "sent")
+    __slots__ = ("connection", "ends", "once", "received", "reused", "sent")
 
-    def __init__(self, seconds: float, ends: float) -> None:
+    def __init__(self, seconds: float, ends: float, *, once: bool = False) -> None:
         self.seconds = seconds  # the base's __init__ is not called: each attempt makes one of these
         self.ends = ends
+        self.once = once
         self.sent = False
         self.reused = False
         self.received = 0
@@ -149,7 +151,7 @@ class CallState(Generic[T]):
 
 def usual_headers(headers: Mapping[str, str]) -> SecretHeaders:
     """What calls send that have no headers of their own: made once for all of them."""
-    return SecretHeaders({**USUAL, **headers})
+    return merged_headers(USUAL, headers)
 
 
 def call_headers(request: Request, usual: SecretHeaders) -> SecretHeaders:
@@ -159,20 +161,19 @@ def call_headers(request: Request, usual: SecretHeaders) -> SecretHeaders:
     """
     if not request.headers and request.body is None and request.sink is None and request.kind != "create":
         return usual
-    merged = SecretHeaders(usual)
+    own: dict[str, str] = {}
     if isinstance(request.body, bytes):
-        merged["Content-Type"] = "application/json"
+        own["Content-Type"] = "application/json"
     if request.sink is not None:
         # A compressed file that ends early cannot be told from a whole one; the length of a plain one is checked.
-        merged["Accept-Encoding"] = "identity"
+        own["Accept-Encoding"] = "identity"
     if request.kind == "create":
         # Not from the clock's random numbers: a fork copies those, and two processes must never share a key.
-        merged["Idempotency-Key"] = uuid.uuid4().hex
+        own["Idempotency-Key"] = uuid.uuid4().hex
     for name, value in request.headers.items():
         if (fault := header_fault(name, value)) is not None:
             raise InvalidArgument(fault)
-        merged[name] = value
-    return merged
+    return merged_headers(usual, own, request.headers)
 
 
 def merged_query(defaults: Query, own: Query) -> Query:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
 from evals_async._transport.limiter import Slots
-from evals_async._transport.messages import NO_HEADERS, USUAL, Request, Response, Upload
+from evals_async._transport.messages import Headers, Request, Response, Upload
 from evals_async._transport.state import CURRENT_ATTEMPT, AttemptState, Query
 from evals_async.errors import BodyTooLarge, ClientClosed, ConfigurationError, ForkedClient, WrongLoop
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     import aiohttp
     import yarl
-    from multidict import CIMultiDict
+
+    from evals_async._transport.direct import DirectExchange
 
 MAX_BODY = 32 * 1024 * 1024
 LARGE_BODY = 1024 * 1024  # bytes
@@ -92,8 +93,8 @@ class Transport:
         self.base: yarl.URL  # made when the session is opened
         self.prefix = ""
         self.base_options: dict[str, Any] = {}
-        self.latest_headers: tuple[Mapping[str, str], CIMultiDict[str]] | None = None
-        self.latest_options: tuple[tuple[float | None, float | None], dict[str, Any]] | None = None
+        self.direct: DirectExchange | None = None
+        self.over_session: str | None = "no request was sent yet"
 
     def check(self) -> "aiohttp.ClientSession":
         """The open session. Raises `ClientClosed`, `ForkedClient` or `WrongLoop` where it cannot be used."""
@@ -129,10 +130,25 @@ class Transport:
                 connections=self.connections, ssl=self.ssl, trace_configs=self.trace_configs
             )
             KEPT.add(session)
+            self.over_session = self.open_directly(session)
         else:
+            self.over_session = "the session is the caller's"
             self.base_options |= connection.options_over(session)
         self.session = session
         return session
+
+    def open_directly(self, session: "aiohttp.ClientSession") -> str | None:
+        """Set the direct exchange up, where requests can go over it; or else, say why they cannot."""
+        from evals_async._transport import direct
+
+        if "proxy" in self.base_options:
+            return "there is a proxy"
+        if self.trace_configs:
+            return "there are trace configurations"
+        connector: Any = session.connector  # ours
+        if (reason := direct.unfit()) is None:
+            self.direct = direct.DirectExchange(connector, self.base)
+        return reason
 
     async def send(
         self,
@@ -153,6 +169,10 @@ class Transport:
         session = self.session or self.check()
         if not self.owned and session.closed:
             raise ClientClosed("the session of this client is closed")
+        attempt.sent = True  # to be assumed, until our connector knows better
+        direct = self.direct
+        if direct is not None and direct.takes(request):
+            return await self.send_directly(direct, request, headers, query, attempt, connect)
         data, file = payload_of(request, headers)
         options: dict[str, Any] = self.options_for(connect, silence)
         if data is not None:
@@ -160,13 +180,10 @@ class Transport:
         elif request.method == "POST":
             options = {**options, "skip_auto_headers": UNTYPED}
         token = CURRENT_ATTEMPT.set(attempt)
-        attempt.sent = True  # to be assumed, until our connector knows better
         try:
-            response = await session.request(
-                request.method, self.url(request.path, query), headers=self.fields_of(headers), **options
-            )
+            response = await session.request(request.method, self.url(request.path, query), headers=headers, **options)
             try:
-                return await self.read(request, response, attempt)
+                return await self.read(request, response.status, response.headers, response.content, attempt)
             finally:
                 # A body that was read to its end has given the connection back; any other takes it along.
                 if response.connection is not None:
@@ -187,15 +204,48 @@ class Transport:
         # Outside the except block and without its traceback, so that nothing of aiohttp hangs on it.
         raise failure.with_traceback(None)
 
-    async def read(self, request: Request, response: "aiohttp.ClientResponse", attempt: AttemptState) -> Response:
+    async def send_directly(
+        self,
+        direct: "DirectExchange",
+        request: Request,
+        headers: Mapping[str, str],
+        query: Query,
+        attempt: AttemptState,
+        connect: float | None,
+    ) -> Response:
+        """`send`, without the session."""
+        try:
+            target = self.target(request.path, query)
+            response = await direct.send(request, target, headers, attempt=attempt, connect=connect)
+            try:
+                return await self.read(request, response.status, response.headers, response.content, attempt)
+            finally:
+                response.finish()
+        except asyncio.CancelledError as cancelled:
+            raise cancelled.with_traceback(None)  # noqa: B904  # see `send`
+        except Exception as error:  # see `send`
+            from evals_async._transport import connection
+
+            failure = connection.failure_of(error)
+            if failure is None:
+                raise
+        raise failure.with_traceback(None)
+
+    async def read(
+        self,
+        request: Request,
+        status: int,
+        headers: Headers,
+        content: "aiohttp.StreamReader",
+        attempt: AttemptState,
+    ) -> Response:
         """The response with its body; of an error's body only the beginning."""
-        content, status = response.content, response.status
         if status >= 400:
             body = await self.error_body(content, attempt)
         elif status >= 300:
             from evals_async._transport import connection
 
-            raise connection.redirect(status, response.headers.get("Location", ""))
+            raise connection.redirect(status, headers.get("Location", ""))
         elif request.sink is not None:
             from evals_async._transport import connection
 
@@ -206,7 +256,7 @@ class Transport:
             body = self.bounded(content.read_nowait(), attempt)
         else:
             body = await self.body(content, attempt)
-        return Response(status, response.headers, body)
+        return Response(status, headers, body)
 
     async def body(self, content: "aiohttp.StreamReader", attempt: AttemptState) -> bytes:
         chunks: list[bytes] = []
@@ -251,29 +301,15 @@ class Transport:
         url = self.base.with_path(self.prefix + path, encoded=True, keep_query=True)
         return url.update_query(query) if query else url
 
-    def fields_of(self, headers: Mapping[str, str]) -> "CIMultiDict[str]":
-        """The headers as aiohttp wants them: made once for as long as the same are sent."""
-        latest = self.latest_headers
-        if latest is not None and latest[0] is headers:
-            return latest[1]
-        from evals_async._transport import connection
-
-        # What our session sends anyway is left out: aiohttp goes through the others one by one for each request.
-        usual = USUAL.items() if self.owned else NO_HEADERS.items()
-        fields = connection.header_fields(header for header in headers.items() if header not in usual)
-        self.latest_headers = (headers, fields)
-        return fields
+    def target(self, path: str, query: Query) -> str:
+        """Path and query of `url`, for a request line."""
+        return self.url(path, query).raw_path_qs if query or self.base.raw_query_string else self.prefix + path
 
     def options_for(self, connect: float | None, silence: float | None) -> dict[str, Any]:
-        """What aiohttp is told of every request with these limits, in seconds: made once for as long as they stay."""
-        latest = self.latest_options
-        if latest is not None and latest[0] == (connect, silence):
-            return latest[1]
+        """What aiohttp is told of a request with these limits, in seconds."""
         from evals_async._transport import connection
 
-        options = {**self.base_options, "timeout": connection.timeout_of(connect, silence)}
-        self.latest_options = ((connect, silence), options)
-        return options
+        return {**self.base_options, "timeout": connection.timeout_of(connect, silence)}
 
     async def close(self) -> None:
         """End the calls under way, and close the session, unless it is the caller's. A second time does nothing."""
@@ -281,6 +317,7 @@ class Transport:
         for task in self.calls - {asyncio.current_task()}:
             task.cancel()
         session, self.session = self.session, None
+        self.direct = None
         if session is not None and self.owned and os.getpid() == self.pid:
             KEPT.discard(session)
             await session.close()

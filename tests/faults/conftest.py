@@ -1,6 +1,6 @@
-"""The stage's assertions explain themselves, as those of the tests do."""
+"""The harnesses' assertions explain themselves, as those of the tests do."""
 
 import pytest
 
 
-pytest.register_assert_rewrite("night.stage", "wire.harness")
+pytest.register_assert_rewrite("faults.harness", "transport.harness")

@@ -19,6 +19,9 @@ from evals_async._transport.state import usual_headers
 from evals_async.errors import ClientClosed, ConnectFailed, DeadlineExceeded, ResponseMismatch
 
 
+pytestmark = pytest.mark.usefixtures("way")
+
+
 SOON = 0.05  # real seconds within which a cancelled call is over
 
 

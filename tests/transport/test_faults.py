@@ -512,6 +512,7 @@ WRITES = [
 TABLE = [*STATUSES, *CONNECTIONS, *BODIES, *REDIRECTS, *WRITES]
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.measures_time
 @pytest.mark.parametrize("case", TABLE, ids=lambda case: case.id)
 async def test_fault(case: Case) -> None:

@@ -11,6 +11,7 @@ is.
     G6  a connection that delivered another's answer is dropped      C11 in flight
     G7  errors hold nothing of aiohttp                               C04, S12
 
+G2 and G5 are about the session alone: over the direct exchange there is nobody to send again, or to follow.
 G8, workers instead of a task for each id, belongs to the fan-out.
 """
 
@@ -53,12 +54,18 @@ async def fails(row: Awaitable[None]) -> None:
         await row
 
 
+@pytest.mark.usefixtures("way")
 async def test_g1_guarded_connector(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the connector's look at a pooled connection, a stale answer reaches the next call."""
-    monkeypatch.delattr(GuardedConnector, "connect")
+
+    async def unguarded(self: GuardedConnector, *args: Any) -> Any:
+        return await aiohttp.TCPConnector.connect(self, *args[:-1])
+
+    monkeypatch.setattr(GuardedConnector, "acquire", unguarded)
     await fails(CONNECTIONS.test_an_answer_that_waits_on_an_idle_connection_is_never_read())
 
 
+@pytest.mark.usefixtures("over_session")
 @pytest.mark.parametrize("kind", ["read", "delete"])
 async def test_g2_no_hidden_resend(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Where the connector forgets that it gave a connection, aiohttp sends GET and DELETE twice per attempt."""
@@ -82,21 +89,28 @@ async def paths_arrive() -> None:
         assert [f"/v1/evals/{segment}/runs" for segment in HOSTILE] == [seen.target for seen in server.seen]
 
 
+@pytest.mark.usefixtures("way")
 async def test_paths_arrive_as_they_were_encoded() -> None:
     """I02: what is one segment here is the same segment there."""
     await paths_arrive()
 
 
+@pytest.mark.usefixtures("way")
 async def test_g3_encoded_urls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without `encoded=True`, the URL library decodes and resolves them."""
 
     def decoded(self: Transport, path: str, query: object) -> URL:
         return URL(f"{self.base}{path}")
 
+    def target(self: Transport, path: str, query: object) -> str:
+        return decoded(self, path, query).raw_path_qs
+
     monkeypatch.setattr(Transport, "url", decoded)
+    monkeypatch.setattr(Transport, "target", target)
     await fails(paths_arrive())
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("row", ["B15 bomb", "B15 too large"])
 async def test_g4_bounded_bodies(monkeypatch: pytest.MonkeyPatch, row: str) -> None:
     """Without the limit on decoded bytes, a small answer becomes a large one in memory."""
@@ -108,6 +122,7 @@ async def test_g4_bounded_bodies(monkeypatch: pytest.MonkeyPatch, row: str) -> N
     await fails(run(TABLE[row]))
 
 
+@pytest.mark.usefixtures("over_session")
 async def test_g5_no_redirects(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the option, the request and its secrets go where the server says."""
     opened = Transport.open
@@ -121,6 +136,7 @@ async def test_g5_no_redirects(monkeypatch: pytest.MonkeyPatch) -> None:
     await fails(CONNECTIONS.test_a_redirect_reaches_nobody())
 
 
+@pytest.mark.usefixtures("way")
 async def test_g6_drop_after_a_mismatch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without dropping the connection, the calls after a mismatch get each other's answers."""
 
@@ -131,6 +147,7 @@ async def test_g6_drop_after_a_mismatch(monkeypatch: pytest.MonkeyPatch) -> None
     await fails(CONNECTIONS.test_an_answer_of_another_request_in_flight_drops_the_connection())
 
 
+@pytest.mark.usefixtures("way")
 async def test_g7_errors_of_plain_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """With aiohttp's exception as its cause, an error shows the key in its traceback."""
     plain = connection.failure_for
@@ -144,6 +161,7 @@ async def test_g7_errors_of_plain_values(monkeypatch: pytest.MonkeyPatch) -> Non
     await fails(run(TABLE["C04 rst before headers, read"]))
 
 
+@pytest.mark.usefixtures("way")
 async def test_g7_what_the_server_echoes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without redaction, a server that repeats the key puts it into the error."""
 
@@ -154,6 +172,7 @@ async def test_g7_what_the_server_echoes(monkeypatch: pytest.MonkeyPatch) -> Non
     await fails(run(TABLE["S12 key echoed"]))
 
 
+@pytest.mark.usefixtures("way")
 async def test_the_rows_pass_with_their_guards() -> None:
     """What `fails` sees is the missing guard, not the way the rows are run here."""
     rows: list[Callable[[], Awaitable[None]]] = [

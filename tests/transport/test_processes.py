@@ -1,5 +1,6 @@
 """What only a process of its own can show: imports, memory, fork, signals, and a client that nobody closed."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -197,7 +198,7 @@ def test_a_signal_in_the_middle_of_a_call_ends_the_process(how: signal.Signals) 
     _, err = process.communicate(timeout=20)
     assert time.monotonic() - began < 5.0
     assert process.returncode != 0
-    for noise in ("Exception ignored", "never retrieved", "destroyed", "nclosed", "sk-"):
+    for noise in ("Exception ignored", "never retrieved", "destroyed", "nclosed", " sk-"):
         assert noise not in err, err
 
 
@@ -224,7 +225,7 @@ def test_the_developers_mode_shows_no_key() -> None:
         "dev",
     )
     lines = [line for line in err.splitlines() if line.startswith("DEBUG:evals_async:")]
-    assert "sk-" not in err
+    assert re.search(r"\bsk-", err) is None  # but a task may be called Task-1
     assert 5 + 2 == len(lines)
     assert all("/runs/{id}" in line and "run_of_mine" not in line for line in lines)
     assert "DEBUG:evals_async:GET /runs/{id} answered status=401" in "\n".join(lines)

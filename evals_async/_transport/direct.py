@@ -1,0 +1,183 @@
+"""The direct exchange: a request and its response over a connection of aiohttp's pool, without `ClientSession`.
+
+The connections, their TLS and the parser of responses are aiohttp's own, as ever. Left out is what a request of this
+package does not need of the session: a request object, cookies, redirects, timers, middlewares. That is half of the
+instructions of a request.
+
+It is for our own session without a proxy and without trace configurations, for requests with small bodies, and for
+responses that are held in memory. Everything else goes over the session. So does everything where aiohttp's names are
+not the ones that are known here, which `unfit` finds out when the session is opened, and while something has
+replaced `ClientSession._request`, as aioresponses does.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from types import FunctionType
+from typing import Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from yarl import URL
+
+from evals_async._transport.auth import SecretHeaders
+from evals_async._transport.connection import GuardedConnector
+from evals_async._transport.messages import Headers, Request
+from evals_async._transport.state import AttemptState
+from evals_async.errors import ConnectFailed, ProtocolError
+
+
+MOST_SENT = 64 * 1024  # bytes of a body that are sent with the head; more would need to wait for the socket
+BUFFER = 64 * 1024  # bytes, as the session has it
+
+NAMES: Mapping[type, Sequence[str]] = {
+    Connection: ("protocol", "release", "close"),
+    ResponseHandler: ("set_response_params", "read", "should_close", "transport", "force_close", "exception"),
+    aiohttp.StreamReader: ("is_eof", "at_eof", "read_nowait", "readany"),
+}
+CONNECT = ("self", "req", "traces", "timeout")
+RESPONSE_PARAMETERS = frozenset({"read_until_eof", "read_bufsize"})
+
+
+@cache
+def unfit() -> str | None:
+    """Why the installed aiohttp cannot be used directly: a name or a signature that is not as it is known here."""
+    for kind, names in NAMES.items():
+        for name in names:
+            if not hasattr(kind, name):
+                return f"aiohttp {aiohttp.__version__} has no {kind.__name__}.{name}"
+    if tuple(inspect.signature(aiohttp.BaseConnector.connect).parameters) != CONNECT:
+        return f"aiohttp {aiohttp.__version__} has another BaseConnector.connect"
+    if not inspect.signature(ResponseHandler.set_response_params).parameters.keys() >= RESPONSE_PARAMETERS:
+        return f"aiohttp {aiohttp.__version__} has another ResponseHandler.set_response_params"
+    return None
+
+
+class Replaced:
+    """Whether `ClientSession._request` is aiohttp's own function. Looked at again only when it is another one.
+
+    By its file, because a replacement may have been there before this module was imported.
+    """
+
+    def __init__(self) -> None:
+        self.seen: object = None
+        self.found = False
+
+    def __call__(self) -> bool:
+        current: Any = aiohttp.ClientSession._request  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        if current is not self.seen:
+            self.seen = current
+            own = isinstance(current, FunctionType) and current.__code__.co_filename == aiohttp.client.__file__
+            self.found = not own
+        return self.found
+
+
+replaced: Callable[[], bool] = Replaced()
+
+
+class Head:
+    """What follows the target in the head of a request: the same for all requests with the same headers.
+
+    An object, because tracebacks with local variables show bytes, and these hold the key.
+    """
+
+    __slots__ = ("headers", "text")
+
+    def __init__(self, headers: Mapping[str, str], host: str) -> None:
+        self.headers = headers
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self.text = f" HTTP/1.1\r\nHost: {host}\r\n{lines}".encode("latin-1")
+
+
+NO_HEAD = Head(SecretHeaders(), "")
+
+
+class DirectExchange:
+    """Sends requests to one base URL over the connections of `connector`."""
+
+    def __init__(self, connector: GuardedConnector, base: URL) -> None:
+        self.connector = connector
+        # It only tells the connector where to connect to; the connector takes the path and headers of none.
+        self.target = aiohttp.ClientRequest("GET", base, loop=asyncio.get_running_loop())
+        self.host = self.target.headers["Host"]
+        self.head = NO_HEAD
+        self.timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
+
+    def takes(self, request: Request) -> bool:
+        """Whether this request can go this way: not one with a large body, nor one whose response goes into a sink."""
+        body = request.body
+        small = body is None or (isinstance(body, bytes) and len(body) <= MOST_SENT)
+        return small and request.sink is None and not replaced()
+
+    async def send(
+        self, request: Request, target: str, headers: Mapping[str, str], *, attempt: AttemptState, connect: float | None
+    ) -> "DirectResponse":
+        """Send `request`, and wait for the head of its response.
+
+        `target` is the path with its query, encoded. Raises `ConnectFailed` after `connect` seconds without a
+        connection, and what aiohttp and the socket raise. The connection is given back by `DirectResponse.finish`.
+        """
+        timeout = self.timeouts.get(connect)
+        if timeout is None:
+            timeout = self.timeouts[connect] = aiohttp.ClientTimeout(total=None, connect=connect)
+        try:
+            connection = await self.connector.acquire(self.target, [], timeout, attempt)
+        except TimeoutError:
+            if attempt.passed:
+                raise
+            failure = ConnectFailed("no connection in time")
+        else:
+            try:
+                return await self.exchange(connection, request, target, headers)
+            except BaseException:
+                connection.close()
+                raise
+        raise failure
+
+    async def exchange(
+        self, connection: Connection, request: Request, target: str, headers: Mapping[str, str]
+    ) -> "DirectResponse":
+        protocol = connection.protocol
+        transport = None if protocol is None else protocol.transport
+        if protocol is None or transport is None:
+            raise aiohttp.ServerDisconnectedError
+        protocol.set_response_params(read_until_eof=True, read_bufsize=BUFFER)
+        head = self.head
+        if head.headers is not headers:
+            head = self.head = Head(headers, self.host)
+        body = request.body
+        line = (request.method.encode(), target.encode("ascii"))
+        if isinstance(body, bytes):
+            transport.write(b"%s %s%sContent-Length: %d\r\n\r\n%s" % (*line, head.text, len(body), body))
+        elif request.method == "POST":
+            transport.write(b"%s %s%sContent-Length: 0\r\n\r\n" % (*line, head.text))
+        else:
+            transport.write(b"%s %s%s\r\n" % (*line, head.text))
+        while True:
+            message, content = await protocol.read()
+            status = message.code
+            if status >= 200 or status == 101:
+                return DirectResponse(status, message.headers, content, connection)
+            if status < 100:
+                raise ProtocolError(f"status {status} is not one that HTTP has for a response")
+
+
+class DirectResponse:
+    """The head of a response, and its body as it comes."""
+
+    __slots__ = ("connection", "content", "headers", "status")
+
+    def __init__(self, status: int, headers: Headers, content: aiohttp.StreamReader, connection: Connection) -> None:
+        self.status = status
+        self.headers = headers
+        self.content = content
+        self.connection = connection
+
+    def finish(self) -> None:
+        """Give the connection back, if the body was read to its end; or else close it."""
+        if self.content.is_eof():
+            self.connection.release()
+        else:
+            self.connection.close()

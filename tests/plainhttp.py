@@ -36,8 +36,8 @@ class Answered:
 class PlainHttp:
     """`async with PlainHttp(server) as http: await http.get("/evals", limit=2)`"""
 
-    def __init__(self, server: LocalServer, headers: Mapping[str, str] | None = None) -> None:
-        self.base_url = server.base_url
+    def __init__(self, server: LocalServer | str, headers: Mapping[str, str] | None = None) -> None:
+        self.base_url = server if isinstance(server, str) else server.base_url
         self.session = aiohttp.ClientSession(headers=headers)
 
     async def __aenter__(self) -> Self:

@@ -10,6 +10,9 @@ from evals_async._store import Database, Row, executions, json_text
 from evals_async._store.executions import FinishedRow, RunId, Sums
 
 
+WOKEN = 2  # rows that go on before the loop goes round
+
+
 @attrs.frozen
 class WaitingRow:
     """A finished row, and who waits until it is written."""
@@ -66,9 +69,13 @@ class RowCommitter:
             await self._database.atomic(executions.finish_rows, [self._finished(each) for each in batch])
         except Exception as reason:  # noqa: BLE001  # told to all who wait
             error = reason
-        for each in batch:
+        for number, each in enumerate(batch, 1):
             with suppress(asyncio.InvalidStateError):  # who waited was cancelled
                 each.written.set_result(None) if error is None else each.written.set_exception(error)
+            if (
+                number % WOKEN == 0
+            ):  # else all rows would go on in step, and requests to the server wait for all of them
+                await asyncio.sleep(0)
 
     def _finished(self, each: WaitingRow) -> FinishedRow:
         item_id, now = self._new_id(), int(self._now())

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import attrs
 
-from evals_async.server import files, graders, handlers, reports
+from evals_async.server import files, graders, handlers, recording, reports
 from evals_async.server.answers import Answer, Problem
 from evals_async.server.service import RequestContext, Service
 
@@ -32,6 +32,8 @@ ROUTES: Mapping[str, Mapping[str, Handler]] = {
     "/files": {"GET": files.list_files, "POST": files.create_file},
     "/files/{file_id}": {"GET": files.retrieve_file, "DELETE": files.delete_file},
     "/files/{file_id}/content": {"GET": files.file_content},
+    "/chat/completions": {"POST": recording.chat_completion},
+    "/responses": {"POST": recording.response},
     "/fine_tuning/alpha/graders/run": {"POST": graders.run_grader},
     "/fine_tuning/alpha/graders/validate": {"POST": graders.validate_grader},
 }

@@ -92,10 +92,12 @@ class LocalServer:
     Without `models` the server is a test double: a new run is queued for `queued_seconds` and in progress for
     `running_seconds` of the `clock`, and then its rows are graded as they are. With `models` (a `Models`, the path of a
     model map, or the URL of one endpoint) it carries runs out in the background: rows are sampled and graded by those
-    models, `run_concurrency` of a run and `concurrency` of all runs at once. `python_graders` says whether python
-    graders are run: `off`, in a `sandbox`, or `trusted` in plain child processes. A run that would make more than
-    `max_calls` calls of models, or has used `max_tokens` tokens, ends as failed, with its items kept. A server that
-    was killed goes on where it stood. Models that are given as such are closed by whoever made them.
+    models, `run_concurrency` of a run and `concurrency` of all runs at once. A run that would make more than
+    `max_calls` calls of models, or has used `max_tokens` tokens, ends as failed, with its items kept. A server that was
+    killed goes on where it stood. Models that are given as such are closed by whoever made them.
+
+    `python_graders` says whether python graders are run: `off`, in a `sandbox`, or `trusted` in plain child processes.
+    With `record` chat completions and responses pass through to the models, and are kept so that runs can use them.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class LocalServer:
         running_seconds: float = 0.1,
         models: "ModelsSource | None" = None,
         python_graders: PythonMode = "off",
+        record: bool = False,
         max_calls: int | None = None,
         max_tokens: int | None = None,
         concurrency: int = ExecutionLimits().rows,
@@ -127,6 +130,7 @@ class LocalServer:
         self._clock = clock
         self.faults: FaultPlan = FaultPlan() if faults is None else faults
         self._read_only = read_only
+        self._record = record
         self._options = ServerOptions(
             store=store,
             read_only=read_only,
@@ -197,6 +201,7 @@ class LocalServer:
                 gaps=found,
                 models=parts.models,
                 python=parts.python,
+                record=self._record,
             )
             self._told = {"x-archive-incomplete": "; ".join(found.missing)} if found.missing else {}
         except BaseException:

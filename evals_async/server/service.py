@@ -72,6 +72,7 @@ class Service:
     models: "Models | None" = None
     python: "PythonGraders | None" = None
     page_cache: dict[tuple[str, ...], object] = attrs.Factory(dict[tuple[str, ...], object])
+    record: bool = False
 
 
 @attrs.frozen

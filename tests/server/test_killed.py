@@ -44,7 +44,7 @@ async def test_a_server_that_is_killed_ten_times_ends_with_every_row_once(tmp_pa
     store = tmp_path / "store.db"
     asked: Counter[str] = Counter()
     reached = asyncio.Event()
-    wanted = 0
+    wanted, run_path = 0, ""
 
     def answer(request: ScriptedRequest) -> str:
         said = request.prompt.rsplit(":", 1)[-1].strip()

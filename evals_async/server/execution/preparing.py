@@ -17,6 +17,7 @@ from evals_async.server.execution.source import (
     rows_of_csv,
     rows_of_lines,
 )
+from evals_async.server.execution.stored import answer_filter, stored_rows
 
 
 PIECE = 200  # rows that are put down at once: some milliseconds of work
@@ -62,6 +63,15 @@ async def rows_of_run(database: Database, run: JSONObject) -> AsyncIterator[Sour
         async for row in rows_of_file(database, file_id):
             yield row
         return
+    wanted = answer_filter(source, rows.integer_column(run.get("created_at")))
+    if wanted is not None:
+        found = False
+        async for row in stored_rows(database, wanted, str(run["id"])):
+            found = True
+            yield row
+        if not found:
+            raise BadRows(f"a source of type {kind} needs stored answers, and none of this server fits")
+        return
     given: Iterator[SourceRow]
     if kind == "file_content":
         given = rows_of_content(content_of(source))
@@ -70,10 +80,8 @@ async def rows_of_run(database: Database, run: JSONObject) -> AsyncIterator[Sour
         if data is None:
             raise BadRows(f"the file {file_id} is gone")
         given = rows_of_csv(data)
-    elif kind is None:
-        raise BadRows(f"a data source of type {data_source.get('type')} is carried out by Microsoft Foundry only")
     else:
-        raise BadRows(f"a source of type {kind} needs stored answers of models, and this server has none")
+        raise BadRows(f"a data source of type {data_source.get('type')} is carried out by Microsoft Foundry only")
     for row in given:
         yield row
 

@@ -28,6 +28,7 @@ VARIABLES: Mapping[str, str] = {
     "AZURE_OPENAI_API_KEY": "The key of an Azure OpenAI resource, for EvalsClient.azure().",
     "AZURE_OPENAI_ENDPOINT": "Its endpoint, https://NAME.openai.azure.com, for EvalsClient.azure().",
     "EVALS_MODEL_API_KEY": "The key of the model endpoint that evals are run on; a model map may name other variables.",
+    "EVALS_SERVER_API_KEY": "The key that requests to `evals-async serve` must carry.",
 }
 """Every environment variable that is read, and what it says."""
 

@@ -52,7 +52,8 @@ def refusal(**given: Any) -> str:
 
 def test_every_variable_is_listed() -> None:
     """The table of variables names those that are read, each with a sentence."""
-    assert set(FULL) == set(VARIABLES)
+    of_servers = {"EVALS_MODEL_API_KEY", "EVALS_SERVER_API_KEY"}  # read where models are called, and by `serve`
+    assert set(FULL) | of_servers == set(VARIABLES)
     assert all(sentence.endswith(".") for sentence in VARIABLES.values())
 
 

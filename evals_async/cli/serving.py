@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import attrs
 import click
 
 from evals_async.cli import output
+from evals_async.cli.executing import ExecutionChoice, execution_options, tell_execution
 from evals_async.cli.groups import ConnectionOptions, examples, global_options, pass_terms
 from evals_async.cli.service import run
 
@@ -24,8 +26,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 POINTERS = """\
 {what} at {url}
 
-Point a shell at it, and then ours or the official client; any key will do:
-  export OPENAI_BASE_URL={url} OPENAI_API_KEY=local
+Point a shell at it, and then ours or the official client; {keys}:
+  export OPENAI_BASE_URL={url} OPENAI_API_KEY={key}
   evals-async evals list
   python -c 'import openai; print(openai.OpenAI().evals.list().data[0])'
 
@@ -36,6 +38,8 @@ Ctrl-C ends it."""
     epilog=examples(
         "evals-async serve --sample",
         "evals-async serve evals.db --port 9000",
+        "evals-async serve evals.db --models models.toml --max-calls 1000",
+        "evals-async serve evals.db --model-endpoint http://127.0.0.1:11434/v1",
         "evals-async serve archive.db --read-only",
         "evals-async serve --host 0.0.0.0 --allow-host evals.internal --read-only --sample",
     )
@@ -52,22 +56,35 @@ Ctrl-C ends it."""
 @click.option(
     "--allow-host", "allowed", multiple=True, metavar="NAME", help="A further name that requests may be sent to."
 )
+@click.option(
+    "--api-key",
+    envvar="EVALS_SERVER_API_KEY",
+    metavar="KEY",
+    help="The key that requests must carry; better in EVALS_SERVER_API_KEY, where other users do not see it.",
+)
 @click.option("--read-only", is_flag=True, help="Refuse every write; the file is opened without the right to write.")
 @click.option("--writable", is_flag=True, help="Let an exported archive be written to; else it is served read-only.")
 @click.option("--sample", is_flag=True, help=f"Put a sample of {SAMPLE_RUNS} runs into the store.")
+@execution_options
 @global_options(hidden=True)
 @pass_terms
 def serve(
     terms: ConnectionOptions,
+    /,
     file: Path | None,
     host: str,
     port: int,
     allowed: tuple[str, ...],
+    api_key: str | None,
     read_only: bool,
     writable: bool,
     sample: bool,
+    **execution: Any,
 ) -> int:
     """Serve the Evals API on this machine, from FILE.db or from memory.
+
+    With --models or --model-endpoint it carries runs out: their rows are sampled and graded by these models. Without
+    them it is a test double, which grades rows as they are.
 
     An archive made by `export` is served read-only, unless --writable says otherwise; so existing code goes on with
     another base URL.
@@ -78,11 +95,15 @@ def serve(
         raise click.UsageError("--sample writes to the file, and --read-only forbids it.")
     if read_only and writable:
         raise click.UsageError("--read-only and --writable exclude each other.")
+    choice = ExecutionChoice(**execution)
+    if read_only and choice.executes:
+        raise click.UsageError("A read-only server carries no runs out: leave --read-only or the models out.")
     if file is not None and not file.exists() and not read_only:
         output.note(f"{file} is new: it is made now")
+    place = ServedPlace(file=file, host=host, port=port, allowed=allowed, api_key=api_key)
     keep = not writable and not sample  # what was exported
     try:
-        run(terms, serve_until_stopped(terms, file, host, port, allowed, read_only, keep, sample))
+        run(terms, serve_until_stopped(terms, place, choice, read_only, keep, sample))
     except KeyboardInterrupt:  # where the loop takes no signals (Windows)
         pass
     except OSError as error:
@@ -95,42 +116,83 @@ def serve(
     return 0
 
 
+@attrs.frozen(kw_only=True)
+class ServedPlace:
+    """What is served, and where."""
+
+    file: Path | None
+    host: str
+    port: int
+    allowed: tuple[str, ...]
+    api_key: str | None = attrs.field(repr=False)
+
+
 async def serve_until_stopped(
-    terms: ConnectionOptions,
-    file: Path | None,
-    host: str,
-    port: int,
-    allowed: tuple[str, ...],
-    read_only: bool,
-    keep: bool,
-    sample: bool,
+    terms: ConnectionOptions, place: ServedPlace, choice: ExecutionChoice, read_only: bool, keep: bool, sample: bool
 ) -> None:
     import asyncio
+    from contextlib import AsyncExitStack
 
     from evals_async.archive import Archive, is_archive
     from evals_async.archive.export.lock import WriterLock
     from evals_async.cli.archived import tell_gaps
     from evals_async.server import LocalServer, sample_tree
 
+    file = place.file
     archived = file is not None and await is_archive(file)
     if file is not None and archived:
         async with Archive.open(file, read_only=True) as archive:
             await tell_gaps(archive, file, terms)
+    if keep and archived and choice.executes:
+        raise click.UsageError(f"{file} is an archive: --writable lets the runs that are carried out go into it.")
     read_only = read_only or (keep and archived)
     stop = asyncio.Event()
     catch_signals(asyncio.get_running_loop(), stop)
-    serving = LocalServer(file, host=host, port=port, read_only=read_only, allowed_hosts=allowed)
     # An archive has one writer: no export goes into it while it is served to be written to.
-    with WriterLock(file if archived and not read_only else None):
-        async with serving as server:
-            if sample:
-                await server.seed(**sample_tree(SAMPLE_RUNS))
-            what = f"serving {file or 'a store in memory'}" + (", read-only," if read_only else "")
-            output.note(POINTERS.format(what=what, url=server.base_url))
-            if host not in LOOPBACK and not read_only:
-                output.note(f"everyone who reaches {host} may read and write here; --read-only forbids the writing")
-            output.say(server.base_url)
-            await stop.wait()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(WriterLock(file if archived and not read_only else None))
+        waiting = await waiting_runs(file)
+        models = choice.models()
+        if models is not None:
+            await stack.enter_async_context(models)
+        serving = LocalServer(
+            file,
+            host=place.host,
+            port=place.port,
+            api_key=place.api_key,
+            read_only=read_only,
+            allowed_hosts=place.allowed,
+            models=models,
+            **choice.server_options(),
+        )
+        server = await stack.enter_async_context(serving)
+        if sample:
+            await server.seed(**sample_tree(SAMPLE_RUNS))
+        what = f"serving {file or 'a store in memory'}" + (", read-only," if read_only else "")
+        keys = "the key of --api-key" if place.api_key else "any key will do"
+        shown = "$EVALS_SERVER_API_KEY" if place.api_key else "local"
+        output.note(POINTERS.format(what=what, url=server.base_url, keys=keys, key=shown))
+        if not read_only:
+            tell_execution(choice, models, waiting)
+        if place.host not in LOOPBACK and not read_only and not place.api_key:
+            output.note(f"everyone who reaches {place.host} may read and write; --api-key or --read-only forbids it")
+        output.say(server.base_url)
+        await stop.wait()
+
+
+async def waiting_runs(file: Path | None) -> int:
+    """How many runs of a file an earlier server left to be carried out."""
+    from evals_async._store import Database
+    from evals_async._store.executions import pending_executions
+    from evals_async.errors import ArchiveError
+
+    if file is None:
+        return 0
+    try:
+        async with await Database.open(file, read_only=True, inline=True) as database:
+            return len(await database.call(pending_executions))
+    except ArchiveError:  # new, of an older version, or broken: the server makes, changes or refuses it
+        return 0
 
 
 def catch_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

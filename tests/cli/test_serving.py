@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 from commandline import Ended, ended, start
+from executing import ECHO, ended as run_ended, sampling
+from plainhttp import EXACT, PlainHttp, eval_request
 
 from evals_async import EvalsClient
 from evals_async.cli import main
 from evals_async.errors import PermissionDenied
+from evals_async.inference import Rule, ScriptedModels
 
 
 async def serving(*arguments: str) -> tuple[asyncio.subprocess.Process, str]:
@@ -107,3 +110,71 @@ def test_unexpected_error_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsy
     assert captured.err.startswith("error: TypeError: ")
     assert "\nnext: repeat with --verbose" in captured.err
     assert "Traceback" not in captured.err
+
+
+async def test_serve_carries_runs_out_and_says_what_is_on(tmp_path: Path) -> None:
+    """With an endpoint: models, python graders and limits are told at the start; a run ends; what was left when the
+    server was stopped is told by the next one, and gone on with.
+    """
+    file = str(tmp_path / "evals.db")
+    slow = Rule(contains="Say: slow", text="slow", latency=60)
+    async with ScriptedModels(slow, ECHO) as models:
+        options = ("--model-endpoint", models.base_url, "--max-calls", "1000", "--python-graders", "trusted")
+        process, base_url = await serving(file, *options, "--record")
+        async with PlainHttp(base_url) as http:
+            path = f"/evals/{(await http.post('/evals', eval_request(EXACT))).json['id']}/runs"
+            done = (await http.post(path, {"data_source": sampling("a")})).json["id"]
+            run, _ = await run_ended(http, f"{path}/{done}")
+            left = (await http.post(path, {"data_source": sampling("slow", "b")})).json["id"]
+            async with asyncio.timeout(20):
+                while models.request_count < 3:
+                    await asyncio.sleep(0.01)
+        first = await stopped(process)
+        models.rules[:] = [ECHO]
+        plain = await stopped((await serving(file))[0])
+        process, base_url = await serving(file, "--model-endpoint", models.base_url)
+        async with PlainHttp(base_url) as http:
+            later, _ = await run_ended(http, f"{path}/{left}")
+        second = await stopped(process)
+    assert (run["status"], later["status"]) == ("completed", "completed")
+    for line in (
+        "models: *\n",
+        "python graders: as plain child processes of yours: only for code that you trust like your own\n",
+        "limits of a run: 1,000 calls of models\n",
+        "recording: POST /chat/completions with store, and POST /responses\n",
+    ):
+        assert line in first.err
+    assert "runs are not carried out" in plain.err
+    assert "1 run of this file wait" in plain.err
+    assert "going on with 1 run that an earlier server left\n" in second.err
+    assert "limits of a run: none (--max-calls, --max-tokens)\n" in second.err
+    assert (first.code, plain.code, second.code) == (0, 0, 0)
+
+
+async def test_serve_wants_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key from the environment must be sent, and is in nothing that is printed."""
+    monkeypatch.setenv("EVALS_SERVER_API_KEY", "sk-secret")
+    process, base_url = await serving()
+    async with PlainHttp(base_url) as http, PlainHttp(base_url, {"Authorization": "Bearer sk-secret"}) as knowing:
+        assert (await http.get("/evals")).status == 401
+        assert (await knowing.get("/evals")).status == 200
+    result = await stopped(process)
+    assert "sk-secret" not in result.err + result.out
+    assert "OPENAI_API_KEY=$EVALS_SERVER_API_KEY" in result.err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--record"], "give --models or --model-endpoint"),
+        (["--read-only", "--model-endpoint", "http://127.0.0.1:1/v1"], "carries no runs out"),
+        (["--model-endpoint", "ftp://x"], "must begin with https:// or http://"),
+        (["--max-calls", "0"], "--max-calls"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(
+    options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is opened, with what is wrong."""
+    assert main(["serve", "--port", "0", *options]) != 0
+    assert words in capsys.readouterr().err

@@ -61,7 +61,8 @@ async def test_every_base_path_leads_to_the_same_api(http: PlainHttp, server: Lo
     ("method", "path", "status"),
     [
         ("GET", "/", 404),
-        ("GET", "/chat/completions", 404),
+        ("GET", "/embeddings", 404),
+        ("GET", "/chat/completions", 405),
         ("GET", "/evals/eval_1/outputs", 404),
         ("GET", "/evals//runs", 404),
         ("GET", "/evals/eval_1/runs/evalrun_1/cancel/now", 404),

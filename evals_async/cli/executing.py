@@ -1,0 +1,139 @@
+"""The options of `serve` that say whether and how runs are carried out, and what it tells of them at its start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import attrs
+import click
+
+from evals_async.cli import output
+from evals_async.cli.text import plural
+
+
+if TYPE_CHECKING:
+    from evals_async.inference import Models
+
+F = TypeVar("F", bound=Callable[..., Any])
+PythonMode = Literal["off", "sandbox", "trusted"]
+
+OFF = """\
+runs are not carried out: rows are graded as they are, and a row that a model would have to answer is an error
+  --models FILE.toml or --model-endpoint URL carries them out; evals-async demo --run shows it without a model"""
+PYTHON: dict[str, str] = {
+    "off": "off (their results are errors; --python-graders sandbox runs them)",
+    "sandbox": "in a sandbox, for code that you wrote or reviewed",
+    "trusted": "as plain child processes of yours: only for code that you trust like your own",
+}
+
+
+@attrs.frozen(kw_only=True)
+class ExecutionChoice:
+    """What the options of `serve` say about the carrying out of runs."""
+
+    models_file: Path | None
+    model_endpoint: str | None
+    python_graders: PythonMode
+    max_calls: int | None
+    max_tokens: int | None
+    rows_at_once: int
+    record: bool
+
+    def __attrs_post_init__(self) -> None:
+        if self.models_file is not None and self.model_endpoint is not None:
+            raise click.UsageError("Give one of --models and --model-endpoint.")
+        if self.record and not self.has_models:
+            raise click.UsageError("--record passes requests on to models: give --models or --model-endpoint.")
+
+    @property
+    def has_models(self) -> bool:
+        """Are there models?"""
+        return self.models_file is not None or self.model_endpoint is not None
+
+    @property
+    def executes(self) -> bool:
+        """Are runs carried out?"""
+        return self.has_models or self.python_graders != "off"
+
+    def models(self) -> Models | None:
+        """The model map. Raises `ConfigurationError`."""
+        if not self.has_models:
+            return None
+        from evals_async.cli.inference import model_map
+
+        return model_map(self.models_file, self.model_endpoint)
+
+    def server_options(self) -> dict[str, Any]:
+        """The keywords of `LocalServer`, but for `models`."""
+        return {
+            "python_graders": self.python_graders,
+            "max_calls": self.max_calls,
+            "max_tokens": self.max_tokens,
+            "concurrency": self.rows_at_once,
+            "run_concurrency": min(self.rows_at_once, 32),
+            "record": self.record,
+        }
+
+
+def execution_options(command: F) -> F:
+    """The options that make an `ExecutionChoice`."""
+    options = (
+        click.option(
+            "--models",
+            "models_file",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            metavar="FILE.toml",
+            help="Carry runs out: the model map says which endpoint answers for which name.",
+        ),
+        click.option(
+            "--model-endpoint", metavar="URL", help="Carry runs out by one endpoint; key: EVALS_MODEL_API_KEY."
+        ),
+        click.option(
+            "--python-graders",
+            type=click.Choice(["off", "sandbox", "trusted"]),
+            default="off",
+            show_default=True,
+            help="Run python graders, in a sandbox (bubblewrap) or as plain child processes.",
+        ),
+        click.option("--max-calls", type=click.IntRange(min=1), help="Calls of models that a run may make."),
+        click.option("--max-tokens", type=click.IntRange(min=1), help="Tokens after which a run is ended."),
+        click.option(
+            "--rows-at-once",
+            type=click.IntRange(min=1),
+            default=64,
+            show_default=True,
+            help="Rows that are worked on at once.",
+        ),
+        click.option(
+            "--record", is_flag=True, help="Pass chat completions and responses on to the models, and keep them."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def tell_execution(choice: ExecutionChoice, models: Models | None, waiting: int) -> None:
+    """Say what is on. `waiting` is the number of runs that an earlier server left."""
+    if not choice.executes:
+        output.note(OFF)
+        if waiting:
+            output.note(f"{plural(waiting, 'run')} of this file wait to be carried out by a server with models")
+        return
+    if models is None:
+        output.note("models: none; a row that a model would have to answer is an error")
+    else:
+        output.note(f"models: {', '.join(models.names())}")
+    output.note(f"python graders: {PYTHON[choice.python_graders]}")
+    bounds = [
+        f"{number:,} {what}"
+        for number, what in ((choice.max_calls, "calls of models"), (choice.max_tokens, "tokens"))
+        if number is not None
+    ]
+    output.note(f"limits of a run: {' and '.join(bounds) or 'none (--max-calls, --max-tokens)'}")
+    if choice.record:
+        output.note("recording: POST /chat/completions with store, and POST /responses")
+    if waiting:
+        output.note(f"going on with {plural(waiting, 'run')} that an earlier server left")

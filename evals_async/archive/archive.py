@@ -189,8 +189,8 @@ class Archive:
     async def convert(
         self, to: str, directory: StrPath, *, dry: bool = False, allow_incomplete: bool = False
     ) -> ConversionReport:
-        """Write the archive in another form into `directory`: `jsonl`, `csv`, `parquet`, `promptfoo` (results), or
-        `promptfooconfig` (definitions).
+        """Write the archive in another form into `directory`: `jsonl`, `csv`, `parquet`, `promptfoo` (results),
+        `promptfooconfig` (definitions), or `inspect` (logs).
 
         The report says what is the same, what is nearly the same, and what is not there; with `dry` it lists the files,
         and nothing is written. Runs in a thread. Raises `ArchiveError` for an archive that lacks something, see `gaps`,

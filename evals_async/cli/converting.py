@@ -11,7 +11,7 @@ from evals_async.cli.groups import ConnectionOptions, examples, global_options, 
 from evals_async.cli.service import run, run_with_client
 
 
-Format: TypeAlias = Literal["jsonl", "csv", "parquet", "promptfoo", "promptfooconfig"]
+Format: TypeAlias = Literal["jsonl", "csv", "parquet", "promptfoo", "promptfooconfig", "inspect"]
 Which: TypeAlias = Literal["none", "newest", "all"]
 
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -31,7 +31,13 @@ strict_option = click.option("--strict", is_flag=True, help="Exit code 3 if anyt
     )
 )
 @click.argument("file", metavar="FILE.db", type=EXISTING)
-@click.option("--to", "form", required=True, type=click.Choice(get_args(Format)), help="Tables, or promptfoo's forms.")
+@click.option(
+    "--to",
+    "form",
+    required=True,
+    type=click.Choice(get_args(Format)),
+    help="Tables, promptfoo's forms, or Inspect's logs.",
+)
 @click.option("--out", "directory", required=True, type=DIRECTORY, help="Where to write; made if missing.")
 @dry_option
 @allow_option
@@ -47,11 +53,12 @@ def convert(
     allow_incomplete: bool,
     strict: bool,
 ) -> int:
-    """Write an archive in another form: tables, or what promptfoo reads.
+    """Write an archive in another form: tables, or what promptfoo or Inspect AI read.
 
     jsonl, csv and parquet are tables of evals, runs, items, results and files; parquet is a partitioned directory that
     DuckDB, Spark, Dask and Polars read, and needs the extra "arrow". promptfoo is for `promptfoo import`,
-    promptfooconfig for `promptfoo eval`. What is mapped, approximated and dropped is reported, with reasons.
+    promptfooconfig for `promptfoo eval`. inspect is a log of Inspect AI for each run, and needs the extra "inspect".
+    What is mapped, approximated and dropped is reported, with reasons.
     """
     from evals_async.cli.onward import convert_file
 

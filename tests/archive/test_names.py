@@ -92,11 +92,16 @@ async def odd(file: Path) -> Path:
     return file
 
 
+def needed(form: str) -> None:
+    """Skip where the extra of a form is not installed."""
+    if form in ("parquet", "inspect"):
+        pytest.importorskip("pyarrow" if form == "parquet" else "inspect_ai")
+
+
 @pytest.mark.parametrize("form", list(FORMATS))
 def test_ids_that_look_alike_have_files_of_their_own(odd: Path, tmp_path: Path, form: str) -> None:
     """Ids that differ in `/`, a space, the case or after the hundredth character overwrite nothing, in any form."""
-    if form == "parquet":
-        pytest.importorskip("pyarrow")
+    needed(form)
     report = convert(odd, form, tmp_path / "out")
     there = sorted(path for path in (tmp_path / "out").rglob("*") if path.is_file())
     assert there == sorted(report.written)
@@ -125,6 +130,7 @@ def test_a_dry_run_lists_what_would_be_written(
     odd: Path, tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`convert --dry-run` names every file, and writes none."""
+    needed(form)
     out = tmp_path / "out"
     assert 0 == main(["convert", str(odd), "--to", form, "--out", str(out), "--dry-run"])
     told = capsys.readouterr()

@@ -7,6 +7,7 @@ from pathlib import Path
 from evals_async._store.database import StrPath
 from evals_async._store.gaps import Gaps, gaps
 from evals_async.archive.convert.flat import to_tables
+from evals_async.archive.convert.inspect import to_inspect
 from evals_async.archive.convert.promptfoo import to_promptfoo
 from evals_async.archive.convert.promptfooconfig import to_promptfooconfig
 from evals_async.archive.convert.report import ArchiveReader, ConversionReport, Output
@@ -19,8 +20,9 @@ FORMATS: Mapping[str, Callable[[ArchiveReader, Output], None]] = {
     "parquet": partial(to_tables, form="parquet"),
     "promptfoo": to_promptfoo,
     "promptfooconfig": to_promptfooconfig,
+    "inspect": to_inspect,
 }
-"""What an archive can be converted to: tables, promptfoo's results, promptfoo's configurations."""
+"""What an archive can be converted to: tables, promptfoo's results and configurations, Inspect AI's logs."""
 
 
 def refuse_gaps(found: Gaps, path: StrPath) -> None:

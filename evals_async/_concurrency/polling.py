@@ -13,7 +13,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import attrs
 
@@ -32,6 +32,8 @@ from evals_async.errors import ApiError, InvalidArgument, RequestError, WaitTime
 
 K = TypeVar("K")
 T = TypeVar("T")
+K_co = TypeVar("K_co", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
 
 OnPoll: TypeAlias = Callable[[T], object]
 DelayOf: TypeAlias = Callable[[T], float | None]
@@ -121,6 +123,13 @@ class PollState(Generic[T]):
     def value(self) -> T:
         return self.seen[0]
 
+    def observe(self, value: T) -> None:
+        """Take a state that was seen elsewhere, of something that is not done."""
+        self.seen = [value]
+        self.failure, self.failures = None, 0
+        if self.rules.on_poll is not None:
+            self.rules.on_poll(value)
+
     async def look(self) -> float | None:
         """Ask once. `None` if it is done, else the seconds until the next look.
 
@@ -208,20 +217,27 @@ async def poll_until(
     return state.value
 
 
-class Schedule(Generic[K, T]):
-    """Who is to be looked at when. Many workers take from it; one of them at a time sleeps until something is due."""
+class Look(Protocol[K_co, T_co]):
+    """Something that is due at a time: one look at a thing, or at many things at once."""
 
-    def __init__(self, states: list[tuple[K, PollState[T]]], rules: Rules[T]) -> None:
+    async def look(self) -> Outcome[K_co, T_co] | None:
+        """Look once. Returns the outcome if a wait is over; else whatever is to be looked at later is scheduled."""
+        ...
+
+
+class Schedule(Generic[K, T]):
+    """What is to be looked at when. Many workers take from it; one of them at a time sleeps until something is due."""
+
+    def __init__(self, rules: Rules[T], waits: int) -> None:
         self.rules = rules
-        self.open = len(states)
-        self.number = len(states)
-        now = rules.clock.monotonic()
-        self.heap = [(now, number, key, state) for number, (key, state) in enumerate(states)]
+        self.open = waits
+        self.number = 0
+        self.heap: list[tuple[float, int, Look[K, T]]] = []
         self.lock = asyncio.Lock()
         self.changed = asyncio.Event()
 
-    async def take(self) -> tuple[K, PollState[T]] | None:
-        """The next that is due; `None` when all are finished."""
+    async def take(self) -> Look[K, T] | None:
+        """The next that is due; `None` when all waits are over."""
         async with self.lock:
             while self.open:
                 if not self.heap:
@@ -230,19 +246,41 @@ class Schedule(Generic[K, T]):
                     continue
                 left = self.heap[0][0] - self.rules.clock.monotonic()
                 if left <= 0:
-                    return heapq.heappop(self.heap)[2:]
-                # In slices: one that is put back meanwhile may be due before the one that is slept for.
+                    return heapq.heappop(self.heap)[2]
+                # In slices: one that is put in meanwhile may be due before the one that is slept for.
                 await self.rules.clock.sleep(min(left, self.rules.pace.start))
             return None
 
-    def put_back(self, key: K, state: PollState[T], pause: float) -> None:
+    def put(self, look: Look[K, T], pause: float = 0.0) -> None:
         self.number += 1
-        heapq.heappush(self.heap, (self.rules.clock.monotonic() + pause, self.number, key, state))
+        heapq.heappush(self.heap, (self.rules.clock.monotonic() + pause, self.number, look))
         self.changed.set()
 
     def finish(self) -> None:
         self.open -= 1
         self.changed.set()
+
+
+class Wait(Generic[K, T]):
+    """One thing that is waited for, under the key that it was named by."""
+
+    def __init__(self, key: K, state: PollState[T], schedule: Schedule[K, T]) -> None:
+        self.key = key
+        self.state = state
+        self.schedule = schedule
+
+    async def look(self) -> Outcome[K, T] | None:
+        try:
+            pause = await self.state.look()
+        except Exception as error:  # noqa: BLE001  # whatever a call raises is its outcome
+            return Outcome(self.key, error=error)
+        if pause is None:
+            return Outcome(self.key, self.state.value)
+        self.look_again(pause)
+        return None
+
+    def look_again(self, pause: float) -> None:
+        self.schedule.put(self, pause)
 
 
 def poll_many(
@@ -264,23 +302,35 @@ def poll_many(
     All waits share `timeout`, which begins now, and each has its own pace; a wait that is not done in time, or fails,
     is an `Outcome` with `error`. `Progress` counts waits. Raises `InvalidArgument` for a `concurrency` out of 1..256.
     """
-    deadline = PollDeadline(timeout, clock)
-    rules = Rules(done=done, clock=clock, deadline=deadline, pace=pace, on_poll=on_poll, delay_of=delay_of)
+    rules = Rules(
+        done=done,
+        clock=clock,
+        deadline=PollDeadline(timeout, clock),
+        pace=pace,
+        on_poll=on_poll,
+        delay_of=delay_of,
+    )
     refuse_one(keys)
-    states = [(key, PollState(partial(fetch, key), rules)) for key in keys]
-    workers = checked_concurrency(concurrency, len(states))
-    progress = ProgressCounter(len(states), on_progress)
-    progress.started = len(states)
-    schedule = Schedule(states, rules)
+    all_keys = list(keys)
+    schedule: Schedule[K, T] = Schedule(rules, len(all_keys))
+    for key in all_keys:
+        schedule.put(Wait(key, PollState(partial(fetch, key), rules), schedule))
+    return carry_out(schedule, concurrency, on_progress)
+
+
+def carry_out(schedule: Schedule[K, T], concurrency: int, on_progress: OnProgress | None) -> FanOut[K, T]:
+    """Look at everything that is scheduled, when it is due, until all waits are over."""
+    workers = checked_concurrency(concurrency, schedule.open)
+    progress = ProgressCounter(schedule.open, on_progress)
+    progress.started = schedule.open
 
     async def job(channel: Channel[Outcome[K, T]]) -> None:
         while await channel.reserve():
-            taken = await schedule.take()
-            if taken is None:
+            due = await schedule.take()
+            if due is None:
                 channel.release()
                 return
-            key, state = taken
-            outcome = await look(key, state, schedule)
+            outcome = await due.look()
             if outcome is None:
                 channel.release()
                 continue
@@ -289,15 +339,3 @@ def poll_many(
             channel.put(outcome)
 
     return FanOut(job, workers, workers * CAPACITY_PER_WORKER)
-
-
-async def look(key: K, state: PollState[T], schedule: Schedule[K, T]) -> Outcome[K, T] | None:
-    """One look: the outcome if the wait is over, else back into the schedule."""
-    try:
-        pause = await state.look()
-    except Exception as error:  # noqa: BLE001  # whatever a call raises is its outcome
-        return Outcome(key, error=error)
-    if pause is None:
-        return Outcome(key, state.value)
-    schedule.put_back(key, state, pause)
-    return None

@@ -4,7 +4,7 @@ Source: https://platform.openai.com/docs/api-reference/evals/run-object
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
 from typing import Literal, TypeAlias, Unpack, overload
 
@@ -14,7 +14,8 @@ from evals_async._concurrency.by_pages import Lookup, fan_out_by_pages, gather_b
 from evals_async._concurrency.cache import Cache
 from evals_async._concurrency.channel import Items
 from evals_async._concurrency.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many, merge
-from evals_async._concurrency.polling import POLL_CONCURRENCY, STEADY, Pace, poll_many, poll_until
+from evals_async._concurrency.polling import POLL_CONCURRENCY, STEADY, Pace, PollDeadline, Rules, poll_until
+from evals_async._concurrency.surveys import Grouping, poll_groups
 from evals_async._paging.pages import Pager
 from evals_async._transport import Request
 from evals_async._transport.delays import poll_delay
@@ -32,6 +33,8 @@ Status: TypeAlias = Literal["queued", "in_progress", "completed", "canceled", "f
 
 AN_HOUR = 3600.0
 CANCELED = ("canceled", "cancelled")
+UNDER_WAY: tuple[Status, ...] = ("queued", "in_progress")  # in the order in which a run goes through them
+MOST_PAGES = 4  # of both listings together, however few runs are waited for
 
 RUNS = "/evals/{eval_id}/runs"
 RUN = "/evals/{eval_id}/runs/{run_id}"
@@ -170,15 +173,15 @@ class Runs(Resource):
         end but `completed`.
         """
         key = ids_of(run_id, eval_id)
-        watch = RunWatcher(self._caller, raise_on_failure)
+        watcher = RunWatcher(self._caller, raise_on_failure)
         return await poll_until(
-            lambda: watch.look(key),
-            watch.is_over,
+            lambda: watcher.look(key),
+            watcher.is_over,
             clock=self._caller.clock,
             timeout=timeout,
             pace=pace,
             on_poll=on_poll,
-            delay_of=watch.delay,
+            delay_of=watcher.delay,
         )
 
     def wait_many(
@@ -196,18 +199,27 @@ class Runs(Resource):
         """Those runs as they end, each in an `Outcome`, with at most `concurrency` looks at once; see `wait` and
         `poll_many`.
 
-        What `wait` would raise is the outcome's `error`.
+        Ten and more runs of one eval are looked at together, by listing what is queued and what is in progress; what is
+        in neither listing is fetched, so the run that is returned is fresh. What `wait` would raise is the outcome's
+        `error`.
         """
-        watch = RunWatcher(self._caller, raise_on_failure)
-        return poll_many(
-            lambda run: watch.look(run, eval_id),
-            watch.is_over,
-            run_ids,
+        watcher = RunWatcher(self._caller, raise_on_failure)
+        rules = Rules(
+            done=watcher.is_over,
             clock=self._caller.clock,
-            timeout=timeout,
+            deadline=PollDeadline(timeout, self._caller.clock),
             pace=pace,
             on_poll=on_poll,
-            delay_of=watch.delay,
+            delay_of=watcher.delay,
+        )
+        grouping: Grouping[R, EvalRun] = Grouping(
+            locate=lambda run: ids_of(run, eval_id), survey=watcher.survey, surveyed=is_under_way
+        )
+        return poll_groups(
+            lambda run: watcher.look(run, eval_id),
+            run_ids,
+            grouping,
+            rules,
             concurrency=concurrency,
             on_progress=on_progress,
         )
@@ -381,6 +393,27 @@ class RunWatcher:
         self.delays[run.id] = None if response is None else poll_delay(response, self.caller.clock.time())
         return run
 
+    async def survey(self, eval_id: Hashable, count: int) -> Mapping[str, EvalRun] | None:
+        """The runs of an eval that are queued or in progress, by their ids.
+
+        A run that goes from one listing to the other in between is in both, never in none. `None` if the server ignores
+        `status`, or if the listings are so long that looks at each of `count` runs take fewer requests.
+        """
+        found: dict[str, EvalRun] = {}
+        pages = 0
+        for status in UNDER_WAY:
+            wanted = request("GET", RUNS, "read", NO_OPTIONS, (eval_id,), query=parameters(status=status))
+            fetch = self.caller.pages(wanted, EvalRun, expected=(EVAL_OF_RUN, (str(eval_id),)))
+            seen = others = 0
+            async for page in Pager(fetch, shrink=body_too_large).pages():
+                pages += 1
+                seen += len(page)
+                others += sum(run.status != status for run in page)
+                if 2 * others > seen or pages > max(MOST_PAGES, count // 2):
+                    return None
+                found |= {run.id: run for run in page if run.status == status}
+        return found
+
     def delay(self, run: EvalRun) -> float | None:
         return self.delays.get(run.id)
 
@@ -400,6 +433,10 @@ def run_failed(run: EvalRun) -> RunFailed:
 
 def is_terminal(run: EvalRun) -> bool:
     return run.is_terminal
+
+
+def is_under_way(run: EvalRun) -> bool:
+    return run.status in UNDER_WAY
 
 
 def body_too_large(error: Exception) -> bool:

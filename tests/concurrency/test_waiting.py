@@ -256,13 +256,15 @@ async def test_without_raise_on_failure_every_end_is_a_value(
 async def test_hundreds_of_waits_ask_seldom(
     server: LocalServer, client: EvalsClient, clock: FakeClock, eval_id: str
 ) -> None:
-    """150 runs that take 103 seconds: all end soon after, in about ten looks each; an interval is 33 s at most."""
+    """150 runs that take 103 seconds: all end soon after. Each is fetched once, and listed in between, some ten times;
+    an interval is 33 s at most.
+    """
     made = [await client.evals.runs.create(eval_id, data_source=SOURCE) for _ in range(150)]
     began, before = clock.now, server.request_count
     ended = [outcome.unwrap().id async for outcome in client.evals.runs.wait_many(made, timeout=None)]
     assert sorted(run.id for run in made) == sorted(ended)
     assert 103 <= clock.now - began <= 103 + 34
-    assert 150 * 8 <= server.request_count - before <= 150 * 12
+    assert 150 < server.request_count - before <= 150 + 40
 
 
 async def test_unknown_statuses_of_many_are_told_once(

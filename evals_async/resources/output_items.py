@@ -5,9 +5,9 @@ Source: https://platform.openai.com/docs/api-reference/evals/getRunOutputItems
 
 from typing import Literal, TypeAlias, TypeVar, Unpack, overload
 
-from evals_async._concurrency.by_pages import Lookup, fan_out_by_pages, gather_by_pages
 from evals_async._concurrency.channel import Items
 from evals_async._concurrency.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many, merge
+from evals_async._paging.by_pages import Lookup, fan_out_by_pages, gather_by_pages
 from evals_async._paging.cursor import too_heavy
 from evals_async._paging.pages import Pager
 from evals_async.errors import InvalidArgument

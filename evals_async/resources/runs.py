@@ -10,12 +10,12 @@ from typing import Literal, TypeAlias, Unpack, overload
 
 from evals_async import _json
 from evals_async._codec import encode
-from evals_async._concurrency.by_pages import Lookup, fan_out_by_pages, gather_by_pages
 from evals_async._concurrency.cache import Cache
 from evals_async._concurrency.channel import Items
 from evals_async._concurrency.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many, merge
 from evals_async._concurrency.polling import POLL_CONCURRENCY, STEADY, Pace, PollDeadline, Rules, poll_until
 from evals_async._concurrency.surveys import Grouping, poll_groups
+from evals_async._paging.by_pages import Lookup, fan_out_by_pages, gather_by_pages
 from evals_async._paging.pages import Pager
 from evals_async._transport import Request
 from evals_async._transport.delays import poll_delay

@@ -20,8 +20,8 @@ from evals_async import (
     RunKey,
     ServerError,
 )
-from evals_async._concurrency.by_pages import Lookup, fan_out_by_pages, gather_by_pages
 from evals_async._concurrency.fanout import FanOut, Outcome, gather_many
+from evals_async._paging.by_pages import Lookup, fan_out_by_pages, gather_by_pages
 from evals_async._paging.cursor import too_heavy
 from evals_async._paging.listing import Fetch, PageBody
 from evals_async.errors import BadRequest, BodyTooLarge, DecodeError, PermissionDenied

@@ -44,20 +44,3 @@ def text_similarity(criterion: JSONObject, namespaces: Mapping[str, object]) -> 
         raise Unavailable(f"there is no metric {metric}: text_similarity has {', '.join(METRICS)}, cosine")
     score = METRICS[metric](*texts_of(criterion, namespaces))
     return score, passes(criterion, score)
-
-
-WHY_NOT: Mapping[str, str] = {
-    "label_model": "a label_model grader needs a model, and this server has none",
-    "score_model": "a score_model grader needs a model, and this server has none",
-    "python": "this server runs no Python code of graders",
-}
-
-
-def grade_locally(criterion: JSONObject, namespaces: Mapping[str, object]) -> tuple[float, bool]:
-    """Score and verdict of a grader that needs nothing but the row. Raises `TemplateError` and `Unavailable`."""
-    kind = str(criterion.get("type"))
-    if kind == "string_check":
-        return string_check(criterion, namespaces)
-    if kind == "text_similarity":
-        return text_similarity(criterion, namespaces)
-    raise Unavailable(WHY_NOT.get(kind, f"this server knows no grader of type {kind}"))

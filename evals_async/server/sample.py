@@ -138,9 +138,9 @@ def usage(prompt: int, completion: int) -> dict[str, object]:
 def result_of(make: SampleMaker, grader: JSONObject, item: JSONObject, answer: str) -> dict[str, object]:
     """One result: string checks are computed, the others mostly agree that a right answer is right."""
     if grader["type"] == "string_check":
-        from evals_async.grading.graders import grade_locally
+        from evals_async.grading.graders import string_check
 
-        exact, passed = grade_locally(grader, {"item": item, "sample": {"output_text": answer}})
+        exact, passed = string_check(grader, {"item": item, "sample": {"output_text": answer}})
         return {"name": grader["id"], "sample": None, "passed": passed, "score": exact}
     right = (str(item["expected"]).lower() in answer.lower()) == (make.dice.random() < AGREEMENT)
     if grader["type"] == "score_model":

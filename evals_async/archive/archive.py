@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Self
 
 import attrs
@@ -17,7 +18,7 @@ from evals_async.archive.export import ledger
 from evals_async.archive.export.estimate import Estimate, estimate
 from evals_async.archive.export.fetching import Fetcher
 from evals_async.archive.export.passes import DEFAULT_CONCURRENCY, DEFAULT_MAX_OUTAGE, ExportOptions, OnProgress, export
-from evals_async.archive.push import Push, RunsToPush
+from evals_async.archive.push import Push, Pusher, RunsToPush
 from evals_async.archive.reading import ArchiveSummary
 from evals_async.archive.tables import ArchiveTable, table_of
 from evals_async.archive.values import EVERYTHING, ExportReport, Selection
@@ -47,10 +48,18 @@ class Archive:
     """A store of evals, runs, output items and files. `async with Archive.open("evals.db") as archive: ...`"""
 
     def __init__(self, path: StrPath, *, read_only: bool, clock: Clock) -> None:
-        self.path = path
-        self.read_only = read_only
-        self.clock = clock
-        self.opened: Database | None = None
+        self._path = Path(path)
+        self._read_only = read_only
+        self._clock = clock
+        self._opened: Database | None = None
+
+    def __repr__(self) -> str:
+        return f"Archive({str(self._path)!r}{', read-only' if self._read_only else ''})"
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
 
     @classmethod
     def open(cls, path: StrPath, *, read_only: bool = False, clock: Clock = SYSTEM_CLOCK) -> Self:
@@ -61,18 +70,18 @@ class Archive:
         return cls(path, read_only=read_only, clock=clock)
 
     @property
-    def database(self) -> Database:
+    def _database(self) -> Database:
         """The open store. Raises `RuntimeError` outside of `async with`."""
-        if self.opened is None:
+        if self._opened is None:
             raise RuntimeError('the archive is not open: use `async with Archive.open("evals.db") as archive:`')
-        return self.opened
+        return self._opened
 
     async def __aenter__(self) -> Self:
-        self.opened = await Database.open(self.path, read_only=self.read_only)
+        self._opened = await Database.open(self._path, read_only=self._read_only)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        opened, self.opened = self.opened, None
+        opened, self._opened = self._opened, None
         if opened is not None:
             await opened.close()
 
@@ -100,7 +109,7 @@ class Archive:
         terms = ExportOptions(
             concurrency=concurrency, max_outage=max_outage, another_server=another_server, reread=reread
         )
-        return await export(self.database, client, selection, terms, clock=self.clock, on_progress=on_progress)
+        return await export(self._database, client, selection, terms, clock=self._clock, on_progress=on_progress)
 
     async def verify(
         self,
@@ -117,10 +126,10 @@ class Archive:
         items of `sample` runs drawn by chance; `None` compares the items of all runs, and the contents of files. GET
         only. Raises `ArchiveError`, and what `export` raises of the server.
         """
-        report = await verify_offline(self.database, self.clock.time())
+        report = await verify_offline(self._database, self._clock.time())
         if client is not None:
             fetcher = Fetcher.of(client)
-            await Comparison(self.database, fetcher, report, clock=self.clock, max_outage=max_outage).run(
+            await Comparison(self._database, fetcher, report, clock=self._clock, max_outage=max_outage).run(
                 sample, concurrency
             )
             report.manifest["compared_with_server"] = dict(report.compared)
@@ -137,43 +146,45 @@ class Archive:
 
     def evals(self) -> AsyncIterator[Eval]:
         """All evals, oldest first."""
-        return reading.models(self.database, "evals", Eval)
+        return reading.models(self._database, "evals", Eval)
 
     async def eval(self, eval_id: str) -> Eval:
         """One eval. Raises `InvalidArgument` when it is not here."""
-        return await reading.one_named(self.database, "evals", (eval_id,), Eval)
+        return await reading.one_named(self._database, "evals", (eval_id,), Eval)
 
     def runs(self, eval_id: str | None = None, *, status: str | None = None) -> AsyncIterator[EvalRun]:
         """The runs of one eval, oldest first, or those of all evals; of one status, if it is given."""
-        return reading.all_runs(self.database, eval_id, status)
+        return reading.all_runs(self._database, eval_id, status)
 
     async def run(self, run_id: str, *, eval_id: str | None = None) -> EvalRun:
         """One run. Raises `InvalidArgument` when it is not here, and when runs of several evals have that id."""
-        return await reading.one_run(self.database, run_id, eval_id)
+        return await reading.one_run(self._database, run_id, eval_id)
 
     def items(self, run: EvalRun | tuple[str, str], *, status: str | None = None) -> AsyncIterator[OutputItem]:
-        """The output items of a run, given as it was read here or as (eval_id, run_id)."""
-        return reading.all_items(self.database, run, status)
+        """The output items of a run, given as it was read here or as (eval_id, run_id). Raises `InvalidArgument` for a
+        bare id.
+        """
+        return reading.all_items(self._database, reading.key_of(run), status)
 
     async def item(self, run: EvalRun | tuple[str, str], item_id: str) -> OutputItem:
         """One output item of a run. Raises `InvalidArgument` when it is not here."""
-        return await reading.one_named(self.database, "output_items", (*reading.key_of(run), item_id), OutputItem)
+        return await reading.one_named(self._database, "output_items", (*reading.key_of(run), item_id), OutputItem)
 
     def files(self, *, purpose: str | None = None) -> AsyncIterator[File]:
         """All files, oldest first."""
-        return reading.all_files(self.database, purpose)
+        return reading.all_files(self._database, purpose)
 
     async def content(self, file_id: str) -> bytes | None:
         """The content of a file, or `None` when it is not here."""
-        return await self.database.call(rows.get_content, file_id)
+        return await self._database.call(rows.get_content, file_id)
 
     async def gaps(self) -> Gaps:
         """What is missing although it was to be copied, and what was left out on purpose. Ask before you rely on it."""
-        return await self.database.call(gaps)
+        return await self._database.call(gaps)
 
     async def summary(self) -> ArchiveSummary:
         """What is inside, in numbers."""
-        return await reading.summary(self.database)
+        return await reading.summary(self._database)
 
     def table(self, name: str, *, eval_id: str | None = None) -> ArchiveTable:
         """A table of everything, or of one eval: `evals`, `runs`, `items`, `results` or `files`.
@@ -209,6 +220,4 @@ class Archive:
         """
         if not allow_incomplete:
             refuse_gaps(await self.gaps(), self.path)
-        push = Push(self.database, client)
-        await push.everything(runs)
-        return push
+        return await Pusher(self._database, client).everything(runs)

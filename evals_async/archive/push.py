@@ -26,27 +26,35 @@ TAG = "archived_as"  # the key in the metadata under which the old id stands
 MOST_PAIRS = 16  # of metadata, by the API
 
 
-@attrs.define
+@attrs.frozen
 class Push:
-    """One push to one server. `evals`, `runs` and `files` map old ids to new ones."""
+    """What came of a push: `evals`, `runs` and `files` map old ids to new ones, `report` says what was lost."""
 
-    database: Database
-    client: EvalsClient
     report: ConversionReport = attrs.Factory(ConversionReport)
     evals: dict[str, str] = attrs.Factory(dict[str, str])
     runs: dict[str, str] = attrs.Factory(dict[str, str])
     files: dict[str, str] = attrs.Factory(dict[str, str])
 
-    async def everything(self, which: RunsToPush) -> None:
+
+@attrs.frozen
+class Pusher:
+    """Pushes one archive to one server."""
+
+    database: Database
+    client: EvalsClient
+    made: Push = attrs.Factory(Push)
+
+    async def everything(self, which: RunsToPush) -> Push:
         """Create all evals, with those of their runs that are asked for. Raises what the client raises."""
         there = {old: each.id async for each in self.client.evals.list() if (old := old_id(each.metadata))}
         async for evaluation in reading.models(self.database, "evals", Eval):
             new = there.get(evaluation.id) or await self.create_eval(evaluation)
             if new is None:
                 continue
-            self.evals[evaluation.id] = new
+            self.made.evals[evaluation.id] = new
             if which != "none":
                 await self.create_runs(evaluation.id, new, which)
+        return self.made
 
     async def create_eval(self, evaluation: Eval) -> str | None:
         try:
@@ -60,16 +68,17 @@ class Push:
         except (InvalidArgument, ApiError) as error:
             if isinstance(error, ApiError) and error.status not in (400, 422):
                 raise
-            self.report.add("dropped", f"eval {evaluation.id}", f"it is refused: {error}")
+            self.made.report.add("dropped", f"eval {evaluation.id}", f"it is refused: {error}")
             return None
-        self.report.add("mapped", "evals")
+        self.made.report.add("mapped", "evals")
         return made.id
 
     async def create_runs(self, old_eval: str, new_eval: str, which: RunsToPush) -> None:
         there = {old: each.id async for each in self.client.evals.runs.list(new_eval) if (old := old_id(each.metadata))}
         async for run in self.chosen(old_eval, which):
-            self.runs[run.id] = there.get(run.id) or await self.create_run(new_eval, run) or ""
-        self.runs = {old: new for old, new in self.runs.items() if new}
+            new = there.get(run.id) or await self.create_run(new_eval, run)
+            if new is not None:
+                self.made.runs[run.id] = new
 
     async def chosen(self, eval_id: str, which: RunsToPush) -> AsyncIterator[EvalRun]:
         newest: EvalRun | None = None
@@ -91,9 +100,9 @@ class Push:
         except ApiError as error:
             if error.status not in (400, 422):
                 raise
-            self.report.add("dropped", f"run {run.id}", f"it is refused: {error}")
+            self.made.report.add("dropped", f"run {run.id}", f"it is refused: {error}")
             return None
-        self.report.add("approximated", "runs", "they are carried out again: their answers and ids are new")
+        self.made.report.add("approximated", "runs", "they are carried out again: their answers and ids are new")
         return made.id
 
     async def source_of(self, run: EvalRun) -> RunDataSource | None:
@@ -102,7 +111,9 @@ class Push:
         rows_from = getattr(source, "source", None)
         if source is None or isinstance(source, Unknown) or not isinstance(rows_from, FileContent | FileId):
             kind = "none" if source is None else source.type
-            self.report.add("dropped", f"runs with a data source of type {kind}", "its rows are on the old server only")
+            self.made.report.add(
+                "dropped", f"runs with a data source of type {kind}", "its rows are on the old server only"
+            )
             return None
         body = dict(as_object(without_nulls(encode(source))) or {})
         if isinstance(rows_from, FileId):
@@ -114,24 +125,26 @@ class Push:
 
     async def upload(self, file_id: str) -> str | None:
         """The new id of a file; each is uploaded once."""
-        if file_id in self.files:
-            return self.files[file_id]
+        if file_id in self.made.files:
+            return self.made.files[file_id]
         data = await self.database.call(rows.get_content, file_id)
         if data is None:
-            self.report.add("dropped", "runs whose file is not in the archive", "there is nothing to upload")
+            self.made.report.add("dropped", "runs whose file is not in the archive", "there is nothing to upload")
             return None
         file = await reading.one(self.database, "files", (file_id,), File)
         name = (file.filename if file is not None else None) or f"{file_id}.jsonl"
         made = await self.client.files.create(file=(name, data), purpose="evals")
-        self.files[file_id] = made.id
-        self.report.add("mapped", "files")
+        self.made.files[file_id] = made.id
+        self.made.report.add("mapped", "files")
         return made.id
 
     def tagged(self, metadata: JSONObject | None, old: str) -> Mapping[str, str]:
         """The metadata with the old id, where there is room for it."""
         pairs = {key: str(value) for key, value in (metadata or {}).items()}
         if TAG not in pairs and len(pairs) >= MOST_PAIRS:
-            self.report.add("approximated", "metadata that is full", "a second push cannot know that this was pushed")
+            self.made.report.add(
+                "approximated", "metadata that is full", "a second push cannot know that this was pushed"
+            )
             return pairs
         return {**pairs, TAG: old}
 

@@ -58,18 +58,20 @@ async def all_runs(database: Database, eval_id: str | None, status: str | None) 
 
 
 def key_of(run: EvalRun | tuple[str, str]) -> tuple[str, str]:
-    """The ids of a run's eval and of the run. Raises `InvalidArgument` for a run that does not tell its eval."""
-    key = run if isinstance(run, tuple) else (run.eval_id or "", run.id)
-    if not all(key):
-        raise InvalidArgument("name the run as (eval_id, run_id): this one does not tell its eval")
-    return key
+    """The ids of a run. Raises `InvalidArgument` for what does not name its eval."""
+    key = (run.eval_id or "", run.id) if isinstance(run, EvalRun) else run
+    match key:
+        case (str(eval_id), str(run_id)) if eval_id and run_id:
+            return eval_id, run_id
+        case _:
+            raise InvalidArgument(
+                f"name the run as (eval_id, run_id), or give it as `await archive.run(id)` reads it, not {run!r:.80}"
+            )
 
 
-async def all_items(
-    database: Database, run: EvalRun | tuple[str, str], status: str | None
-) -> AsyncIterator[OutputItem]:
+async def all_items(database: Database, key: tuple[str, str], status: str | None) -> AsyncIterator[OutputItem]:
     """The output items of a run."""
-    async for item in models(database, "output_items", OutputItem, key_of(run), label=status):
+    async for item in models(database, "output_items", OutputItem, key, label=status):
         yield item
 
 

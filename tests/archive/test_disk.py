@@ -35,7 +35,8 @@ async def test_a_full_disk_keeps_what_was_committed(export: Export, file: Path, 
             EvalsClient(base_url=server.base_url, api_key="k", clock=clock) as client,
             Archive.open(file) as archive,
         ):
-            await archive.database.call(lambda connection: connection.execute(f"PRAGMA max_page_count = {pages}"))
+            database = archive._database  # noqa: SLF001  # the pages that SQLite may take
+            await database.call(lambda connection: connection.execute(f"PRAGMA max_page_count = {pages}"))
             with pytest.raises(ArchiveError, match="SQLITE_FULL") as caught:
                 await archive.export(client)
         assert disk_is_full(caught.value)

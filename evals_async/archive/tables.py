@@ -6,7 +6,7 @@ tells the columns, and both looks see the same state of the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
@@ -141,7 +141,7 @@ class ArchiveTable:
             yield from batches(self._rows(source), columns)
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[ArchiveReader, Columns]]:
+    def _opened(self) -> Generator[tuple[ArchiveReader, Columns]]:
         """The file in one state, with the columns of its rows."""
         with ArchiveReader(self._path) as source, source.snapshot():
             yield source, seen(self.name, self._rows(source))

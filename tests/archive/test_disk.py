@@ -35,7 +35,7 @@ async def test_a_full_disk_keeps_what_was_committed(export: Export, file: Path, 
             EvalsClient(base_url=server.base_url, api_key="k", clock=clock) as client,
             Archive.open(file) as archive,
         ):
-            database = archive._database  # noqa: SLF001  # the pages that SQLite may take
+            database = archive._database  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the pages that SQLite may take
             await database.call(lambda connection: connection.execute(f"PRAGMA max_page_count = {pages}"))
             with pytest.raises(ArchiveError, match="SQLITE_FULL") as caught:
                 await archive.export(client)

@@ -69,7 +69,7 @@ async def test_what_is_no_object_is_reported_and_the_rest_is_kept(
         assert why in damaged.why
     async with Archive.open(file) as archive:
         select = "SELECT body FROM damaged"
-        database = archive._database  # noqa: SLF001  # what came damaged is in no listing
+        database = archive._database  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # damaged: in no listing
         assert [(text,)] == await database.call(lambda connection: connection.execute(select).fetchall())
 
 

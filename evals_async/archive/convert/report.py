@@ -6,7 +6,7 @@ Conversions are plain functions that read and write files; they never change the
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Literal, Self, TypeAlias, TypeVar
@@ -79,7 +79,7 @@ class ArchiveReader:
         self.connection.close()
 
     @contextmanager
-    def snapshot(self) -> Iterator[None]:
+    def snapshot(self) -> Generator[None]:
         """Everything that is read inside is of one moment, whoever else writes to the file."""
         self.connection.execute("BEGIN")
         try:
@@ -161,7 +161,7 @@ class Output:
         self.dry = dry
 
     @contextmanager
-    def file(self, *parts: str) -> Iterator[IO[bytes]]:
+    def file(self, *parts: str) -> Generator[IO[bytes]]:
         """A file to be written, in directories that are made. Each name is given once. Raises `OSError`."""
         target = self.place(*parts)
         with Path(os.devnull if self.dry else target).open("wb") as opened:

@@ -119,8 +119,8 @@ class Webhooks:
     """`client.webhooks`: `verify` and `event_of` with the client's secret (OPENAI_WEBHOOK_SECRET) and clock."""
 
     def __init__(self, secret: Secret | None, clock: Clock = SYSTEM_CLOCK) -> None:
-        self.secret = secret
-        self.clock = clock
+        self._secret = secret
+        self._clock = clock
 
     def verify_signature(
         self,
@@ -132,12 +132,12 @@ class Webhooks:
     ) -> None:
         """Refuse a webhook that is not genuine; see `verify`."""
         if secret is None:
-            if self.secret is None:
+            if self._secret is None:
                 raise ConfigurationError(
                     "no webhook secret: pass secret= or webhook_secret=, or set OPENAI_WEBHOOK_SECRET"
                 )
-            secret = self.secret.reveal()
-        verify(payload, headers, secret=secret, now=self.clock.time(), tolerance=tolerance)
+            secret = self._secret.reveal()
+        verify(payload, headers, secret=secret, now=self._clock.time(), tolerance=tolerance)
 
     def unwrap(
         self,

@@ -39,6 +39,12 @@ Metadata: TypeAlias = Mapping[str, str]
 Strings: TypeAlias = list[str] | tuple[str, ...]
 """Several strings. Not a `Sequence`: a single string would be one, too."""
 
+Order: TypeAlias = Literal["asc", "desc"]
+OrderBy: TypeAlias = Literal["created_at", "updated_at"]
+RunStatus: TypeAlias = Literal["queued", "in_progress", "completed", "canceled", "failed"]
+ItemStatus: TypeAlias = Literal["fail", "pass"]
+"""What listings can be ordered and filtered by."""
+
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 

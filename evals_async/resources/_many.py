@@ -2,6 +2,7 @@
 share with it. Nothing here knows an endpoint.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from typing import Any, Generic, Literal, TypedDict, TypeVar, Unpack, overload
 
@@ -23,12 +24,12 @@ class ManyOptions(TypedDict, total=False):
     """Called after each outcome."""
 
 
-class ById(Resource, Generic[T]):
+class ById(Resource, ABC, Generic[T]):
     """A resource whose objects are named by one id."""
 
+    @abstractmethod
     def retrieve(self, one_id: str, /, **options: Unpack[CallOptions]) -> Coroutine[Any, Any, T]:
         """The object of that id."""
-        raise NotImplementedError
 
     @overload
     async def retrieve_many(

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from enum import Enum
 from functools import cache
-from typing import Final, Literal, NotRequired, TypeAlias, TypedDict
+from typing import Final, NotRequired, TypeAlias, TypedDict
 from urllib.parse import quote
 
 from evals_async import _json
@@ -17,7 +17,6 @@ from evals_async._transport.messages import NO_HEADERS, Kind, Method, Request, S
 from evals_async.errors import InvalidArgument
 
 
-Order: TypeAlias = Literal["asc", "desc"]
 Query: TypeAlias = tuple[tuple[str, str], ...]
 
 LONGEST_ID = 256  # characters; the longest seen, an Azure dataset URI, has 180

@@ -4,15 +4,14 @@ Source: https://platform.openai.com/docs/api-reference/evals
 """
 
 from collections.abc import Iterable
-from typing import Literal, Unpack, overload
+from typing import Unpack
 
-from evals_async._concurrency.channel import Items
-from evals_async._concurrency.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many
 from evals_async._paging.pages import Pager
 from evals_async.models.evals import Eval, EvalDeleted
-from evals_async.models.params import DataSourceConfigInput, GraderInput, Metadata
-from evals_async.resources._caller import Caller, Fetched, Identity, Resource, raw
-from evals_async.resources._requests import OMIT, CallOptions, Omit, Order, json_body, parameters, request
+from evals_async.models.params import DataSourceConfigInput, GraderInput, Metadata, Order, OrderBy
+from evals_async.resources._caller import Caller, Fetched, Identity, raw
+from evals_async.resources._many import ById
+from evals_async.resources._requests import OMIT, CallOptions, Omit, json_body, parameters, request
 from evals_async.resources.runs import Runs, RunsWithRawResponse
 
 
@@ -20,7 +19,7 @@ EVAL_ID = Identity("id")
 DELETED_ID = Identity("eval_id")
 
 
-class Evals(Resource):
+class Evals(ById[Eval]):
     """The evals of a project."""
 
     def __init__(self, caller: Caller) -> None:
@@ -74,7 +73,7 @@ class Evals(Resource):
         after: str | None = None,
         limit: int | None = None,
         order: Order | None = None,
-        order_by: Literal["created_at", "updated_at"] | None = None,
+        order_by: OrderBy | None = None,
         **options: Unpack[CallOptions],
     ) -> Pager[Eval]:
         """The evals of the project, oldest first unless `order` says otherwise: GET /evals.
@@ -95,49 +94,6 @@ class Evals(Resource):
         return (
             await self._caller.fetch(wanted, EvalDeleted, options, expected=(DELETED_ID, (eval_id,)), resolve=gone)
         ).value
-
-    @overload
-    async def retrieve_many(
-        self,
-        eval_ids: Items[str],
-        *,
-        concurrency: int = ...,
-        on_error: Literal["raise"] = ...,
-        on_progress: OnProgress | None = ...,
-    ) -> tuple[Eval, ...]: ...
-
-    @overload
-    async def retrieve_many(
-        self,
-        eval_ids: Items[str],
-        *,
-        concurrency: int = ...,
-        on_error: Literal["return"],
-        on_progress: OnProgress | None = ...,
-    ) -> tuple[Eval | Exception, ...]: ...
-
-    async def retrieve_many(
-        self,
-        eval_ids: Items[str],
-        *,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        on_error: Literal["raise", "return"] = "raise",
-        on_progress: OnProgress | None = None,
-    ) -> tuple[Eval | Exception, ...]:
-        """The evals of those ids, in their order, at most `concurrency` requests at once; see `gather_many`."""
-        return await gather_many(
-            self.retrieve, eval_ids, concurrency=concurrency, on_error=on_error, on_progress=on_progress
-        )
-
-    def stream_many(
-        self,
-        eval_ids: Items[str],
-        *,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        on_progress: OnProgress | None = None,
-    ) -> FanOut[str, Eval]:
-        """The evals of those ids as they arrive, each in an `Outcome`; see `fan_out`."""
-        return fan_out(self.retrieve, eval_ids, concurrency=concurrency, on_progress=on_progress)
 
 
 class EvalsWithRawResponse:

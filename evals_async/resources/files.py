@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol, TypeAlias, Unpack, cast, overload, runtime_checkable
 
-from evals_async._concurrency.channel import Items
-from evals_async._concurrency.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many
 from evals_async._json import JSONValue
 from evals_async._paging.pages import Pager
 from evals_async._transport.messages import Response, Upload
 from evals_async.errors import InvalidArgument
 from evals_async.models.files import File, FileDeleted
-from evals_async.resources._caller import Fetched, Identity, Resource, raw
-from evals_async.resources._requests import OMIT, CallOptions, Order, parameters, request, text_of
+from evals_async.models.params import Order
+from evals_async.resources._caller import Fetched, Identity, raw
+from evals_async.resources._many import ById
+from evals_async.resources._requests import OMIT, CallOptions, parameters, request, text_of
 
 
 FileSource: TypeAlias = bytes | os.PathLike[str] | BinaryIO
@@ -88,7 +88,7 @@ class PartFile:
             self.part.unlink(missing_ok=True)
 
 
-class Files(Resource):
+class Files(ById[File]):
     """The files of a project."""
 
     @property
@@ -174,49 +174,6 @@ class Files(Resource):
         return (
             await self._caller.fetch(wanted, FileDeleted, options, expected=(FILE_ID, (file_id,)), resolve=gone)
         ).value
-
-    @overload
-    async def retrieve_many(
-        self,
-        file_ids: Items[str],
-        *,
-        concurrency: int = ...,
-        on_error: Literal["raise"] = ...,
-        on_progress: OnProgress | None = ...,
-    ) -> tuple[File, ...]: ...
-
-    @overload
-    async def retrieve_many(
-        self,
-        file_ids: Items[str],
-        *,
-        concurrency: int = ...,
-        on_error: Literal["return"],
-        on_progress: OnProgress | None = ...,
-    ) -> tuple[File | Exception, ...]: ...
-
-    async def retrieve_many(
-        self,
-        file_ids: Items[str],
-        *,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        on_error: Literal["raise", "return"] = "raise",
-        on_progress: OnProgress | None = None,
-    ) -> tuple[File | Exception, ...]:
-        """What is known of those files, in their order, at most `concurrency` requests at once; see `gather_many`."""
-        return await gather_many(
-            self.retrieve, file_ids, concurrency=concurrency, on_error=on_error, on_progress=on_progress
-        )
-
-    def stream_many(
-        self,
-        file_ids: Items[str],
-        *,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        on_progress: OnProgress | None = None,
-    ) -> FanOut[str, File]:
-        """What is known of those files as it arrives, each in an `Outcome`; see `fan_out`."""
-        return fan_out(self.retrieve, file_ids, concurrency=concurrency, on_progress=on_progress)
 
 
 async def file_bytes(response: Response) -> FileBytes:

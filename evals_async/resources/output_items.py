@@ -6,15 +6,17 @@ Source: https://platform.openai.com/docs/api-reference/evals/getRunOutputItems
 from typing import Literal, TypeAlias, TypeVar, Unpack, overload
 
 from evals_async._concurrency.channel import Items
-from evals_async._concurrency.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many, merge
+from evals_async._concurrency.fanout import FanOut, fan_out, gather_many, merge
 from evals_async._paging.by_pages import Lookup, fan_out_by_pages, gather_by_pages
 from evals_async._paging.cursor import too_heavy
 from evals_async._paging.pages import Pager
 from evals_async.errors import InvalidArgument
 from evals_async.models.output_items import OutputItem
+from evals_async.models.params import ItemStatus, Order
 from evals_async.models.runs import EvalRun
 from evals_async.resources._caller import Identity, Resource, raw
-from evals_async.resources._requests import NO_OPTIONS, CallOptions, Order, parameters, request
+from evals_async.resources._many import ManyOptions
+from evals_async.resources._requests import NO_OPTIONS, CallOptions, parameters, request
 
 
 RunKey: TypeAlias = str | tuple[str, str] | EvalRun
@@ -76,7 +78,7 @@ class OutputItems(Resource):
         after: str | None = None,
         limit: int | None = None,
         order: Order | None = None,
-        status: Literal["fail", "pass"] | None = None,
+        status: ItemStatus | None = None,
         **options: Unpack[CallOptions],
     ) -> Pager[OutputItem]:
         """The output items of a run: GET /evals/{eval_id}/runs/{run_id}/output_items.
@@ -99,9 +101,8 @@ class OutputItems(Resource):
         run_id: RunKey,
         eval_id: str | None = ...,
         by_pages: bool = ...,
-        concurrency: int = ...,
         on_error: Literal["raise"] = ...,
-        on_progress: OnProgress | None = ...,
+        **many: Unpack[ManyOptions],
     ) -> tuple[OutputItem, ...]: ...
 
     @overload
@@ -112,9 +113,8 @@ class OutputItems(Resource):
         run_id: RunKey,
         eval_id: str | None = ...,
         by_pages: bool = ...,
-        concurrency: int = ...,
         on_error: Literal["return"],
-        on_progress: OnProgress | None = ...,
+        **many: Unpack[ManyOptions],
     ) -> tuple[OutputItem | Exception, ...]: ...
 
     async def retrieve_many(
@@ -124,9 +124,8 @@ class OutputItems(Resource):
         run_id: RunKey,
         eval_id: str | None = None,
         by_pages: bool = False,
-        concurrency: int = DEFAULT_CONCURRENCY,
         on_error: Literal["raise", "return"] = "raise",
-        on_progress: OnProgress | None = None,
+        **many: Unpack[ManyOptions],
     ) -> tuple[OutputItem | Exception, ...]:
         """Those output items of one run, in their order, at most `concurrency` requests at once; see `gather_many`.
 
@@ -135,15 +134,12 @@ class OutputItems(Resource):
         """
         run = ids_of(run_id, eval_id)
         if by_pages:
-            return await gather_by_pages(
-                self._lookup(run), output_item_ids, concurrency=concurrency, on_error=on_error, on_progress=on_progress
-            )
+            return await gather_by_pages(self._lookup(run), output_item_ids, on_error=on_error, **many)
         return await gather_many(
             lambda output_item_id: self.retrieve(output_item_id, run_id=run),
             output_item_ids,
-            concurrency=concurrency,
             on_error=on_error,
-            on_progress=on_progress,
+            **many,
         )
 
     def stream_many(
@@ -153,8 +149,7 @@ class OutputItems(Resource):
         run_id: RunKey,
         eval_id: str | None = None,
         by_pages: bool = False,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        on_progress: OnProgress | None = None,
+        **many: Unpack[ManyOptions],
     ) -> FanOut[str, OutputItem]:
         """Those output items of one run as they arrive, each in an `Outcome`; see `fan_out`.
 
@@ -166,14 +161,12 @@ class OutputItems(Resource):
                 self._lookup(run),
                 output_item_ids,
                 name=lambda _, output_item_id: output_item_id,
-                concurrency=concurrency,
-                on_progress=on_progress,
+                **many,
             )
         return fan_out(
             lambda output_item_id: self.retrieve(output_item_id, run_id=run_id, eval_id=eval_id),
             output_item_ids,
-            concurrency=concurrency,
-            on_progress=on_progress,
+            **many,
         )
 
     def _lookup(self, run: tuple[str, str]) -> Lookup[str, OutputItem]:
@@ -199,9 +192,8 @@ class OutputItems(Resource):
         run_ids: Items[R],
         *,
         eval_id: str | None = None,
-        status: Literal["fail", "pass"] | None = None,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        on_progress: OnProgress | None = None,
+        status: ItemStatus | None = None,
+        **many: Unpack[ManyOptions],
     ) -> FanOut[R, OutputItem]:
         """All output items of many runs as they arrive, at most `concurrency` runs at once; see `merge`.
 
@@ -211,8 +203,7 @@ class OutputItems(Resource):
         return merge(
             lambda run: self.list(run, eval_id=eval_id, status=status),
             run_ids,
-            concurrency=concurrency,
-            on_progress=on_progress,
+            **many,
         )
 
 

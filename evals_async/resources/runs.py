@@ -6,13 +6,13 @@ Source: https://platform.openai.com/docs/api-reference/evals/run-object
 import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
-from typing import Literal, TypeAlias, Unpack, overload
+from typing import Literal, Unpack, overload
 
 from evals_async import _json
 from evals_async._codec import encode
 from evals_async._concurrency.cache import Cache
 from evals_async._concurrency.channel import Items
-from evals_async._concurrency.fanout import DEFAULT_CONCURRENCY, FanOut, OnProgress, fan_out, gather_many, merge
+from evals_async._concurrency.fanout import FanOut, OnProgress, fan_out, gather_many, merge
 from evals_async._concurrency.polling import POLL_CONCURRENCY, STEADY, Pace, PollDeadline, Rules, poll_until
 from evals_async._concurrency.surveys import Grouping, poll_groups
 from evals_async._paging.by_pages import Lookup, fan_out_by_pages, gather_by_pages
@@ -20,20 +20,19 @@ from evals_async._paging.pages import Pager
 from evals_async._transport import Request
 from evals_async._transport.delays import poll_delay
 from evals_async.errors import ApiError, BodyTooLarge, RunFailed
-from evals_async.models.params import Metadata, RunDataSourceInput
+from evals_async.models.params import Metadata, Order, RunDataSourceInput, RunStatus
 from evals_async.models.runs import EvalRun, RunDeleted
 from evals_async.resources._caller import Caller, Fetched, Identity, Resource, raw
-from evals_async.resources._requests import NO_OPTIONS, OMIT, CallOptions, Order, json_body, parameters, request
+from evals_async.resources._many import ManyOptions
+from evals_async.resources._requests import NO_OPTIONS, OMIT, CallOptions, json_body, parameters, request
 from evals_async.resources.output_items import OutputItems, OutputItemsWithRawResponse, R, RunKey, ids_of
 
 
 logger = logging.getLogger("evals_async")
 
-Status: TypeAlias = Literal["queued", "in_progress", "completed", "canceled", "failed"]
-
 AN_HOUR = 3600.0
 CANCELED = ("canceled", "cancelled")
-UNDER_WAY: tuple[Status, ...] = ("queued", "in_progress")  # in the order in which a run goes through them
+UNDER_WAY: tuple[RunStatus, ...] = ("queued", "in_progress")  # in the order in which a run goes through them
 MOST_PAGES = 4  # of both listings together, however few runs are waited for
 
 RUNS = "/evals/{eval_id}/runs"
@@ -92,7 +91,7 @@ class Runs(Resource):
         after: str | None = None,
         limit: int | None = None,
         order: Order | None = None,
-        status: Status | None = None,
+        status: RunStatus | None = None,
         **options: Unpack[CallOptions],
     ) -> Pager[EvalRun]:
         """The runs of an eval, oldest first unless `order` says otherwise: GET /evals/{eval_id}/runs.
@@ -249,9 +248,8 @@ class Runs(Resource):
         *,
         eval_id: str | None = ...,
         by_pages: bool = ...,
-        concurrency: int = ...,
         on_error: Literal["raise"] = ...,
-        on_progress: OnProgress | None = ...,
+        **many: Unpack[ManyOptions],
     ) -> tuple[EvalRun, ...]: ...
 
     @overload
@@ -261,9 +259,8 @@ class Runs(Resource):
         *,
         eval_id: str | None = ...,
         by_pages: bool = ...,
-        concurrency: int = ...,
         on_error: Literal["return"],
-        on_progress: OnProgress | None = ...,
+        **many: Unpack[ManyOptions],
     ) -> tuple[EvalRun | Exception, ...]: ...
 
     async def retrieve_many(
@@ -272,9 +269,8 @@ class Runs(Resource):
         *,
         eval_id: str | None = None,
         by_pages: bool = False,
-        concurrency: int = DEFAULT_CONCURRENCY,
         on_error: Literal["raise", "return"] = "raise",
-        on_progress: OnProgress | None = None,
+        **many: Unpack[ManyOptions],
     ) -> tuple[EvalRun | Exception, ...]:
         """Those runs, in their order, of one eval or of many, at most `concurrency` requests at once; see
         `gather_many`.
@@ -284,15 +280,12 @@ class Runs(Resource):
         listing may be some seconds older than a single read, which is why it is not the default.
         """
         if by_pages:
-            return await gather_by_pages(
-                self._lookup(eval_id), run_ids, concurrency=concurrency, on_error=on_error, on_progress=on_progress
-            )
+            return await gather_by_pages(self._lookup(eval_id), run_ids, on_error=on_error, **many)
         return await gather_many(
             lambda run: self.retrieve(run, eval_id=eval_id),
             run_ids,
-            concurrency=concurrency,
             on_error=on_error,
-            on_progress=on_progress,
+            **many,
         )
 
     def stream_many(
@@ -301,8 +294,7 @@ class Runs(Resource):
         *,
         eval_id: str | None = None,
         by_pages: bool = False,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        on_progress: OnProgress | None = None,
+        **many: Unpack[ManyOptions],
     ) -> FanOut[R, EvalRun]:
         """Those runs as they arrive, each in an `Outcome` whose key is the run as it was named; see `fan_out`.
 
@@ -313,14 +305,12 @@ class Runs(Resource):
                 self._lookup(eval_id),
                 run_ids,
                 name=lambda _, run: run,
-                concurrency=concurrency,
-                on_progress=on_progress,
+                **many,
             )
         return fan_out(
             lambda run: self.retrieve(run, eval_id=eval_id),
             run_ids,
-            concurrency=concurrency,
-            on_progress=on_progress,
+            **many,
         )
 
     def _lookup(self, eval_id: str | None) -> Lookup[RunKey, EvalRun]:
@@ -355,9 +345,8 @@ class Runs(Resource):
         self,
         eval_ids: Items[str],
         *,
-        status: Status | None = None,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        on_progress: OnProgress | None = None,
+        status: RunStatus | None = None,
+        **many: Unpack[ManyOptions],
     ) -> FanOut[str, EvalRun]:
         """All runs of many evals as they arrive, at most `concurrency` evals at once; see `merge`.
 
@@ -367,8 +356,7 @@ class Runs(Resource):
         return merge(
             lambda eval_id: self.list(eval_id, status=status),
             eval_ids,
-            concurrency=concurrency,
-            on_progress=on_progress,
+            **many,
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 import msgspec
-from benchmarks import canned, shapes
+from benchmarks import canned, live, shapes
 from benchmarks.measure import (
     Measured,
     Rounds,
@@ -167,7 +167,7 @@ def decoders(body: str) -> dict[str, Callable[[bytes], Any]]:
     from evals_async._codec import decode, decode_page
     from evals_async.models import EvalRun, OutputItem
 
-    if body == "page":
+    if body.endswith("page"):
         ours: Callable[[bytes], Any] = lambda data: tuple(decode_page(data, OutputItem))  # noqa: E731
         theirs: Any = AsyncCursorPage[OutputItemListResponse]
         structs: Callable[[bytes], Any] = msgspec.json.Decoder(shapes.Page).decode
@@ -183,12 +183,30 @@ def decoders(body: str) -> dict[str, Callable[[bytes], Any]]:
     }
 
 
-def decoding(rounds: int) -> Table:
-    bodies = {"run": (canned.SMALL, 200), "large run": (canned.LARGE, 10), "page": (canned.PAGE, 20)}
+OPENAI_BODIES = {"run": (canned.SMALL, 200), "large run": (canned.LARGE, 10), "page": (canned.PAGE, 20)}
+LIVE_BODIES = {
+    "Azure run": (live.AZURE_RUN, 200),
+    "Foundry run": (live.FOUNDRY_RUN, 200),
+    "Foundry label page": (live.LABEL_PAGE, 20),
+    "Foundry target page": (live.TARGET_PAGE, 20),
+    "Foundry agent page": (live.AGENT_PAGE, 20),
+}
 
+
+def decoding(rounds: int) -> Table:
+    return decoding_of("Decoding: bytes to objects", OPENAI_BODIES, rounds)
+
+
+def decoding_live(rounds: int) -> Table:
+    return decoding_of("Decoding what Azure and Foundry send", LIVE_BODIES, rounds)
+
+
+def decoding_of(title: str, bodies: dict[str, tuple[bytes, int]], rounds: int) -> Table:
     def times_of(body: str) -> dict[str, list[float]]:
         data, repeat = bodies[body]
         decode = decoders(body)
+        if bodies is LIVE_BODIES:
+            del decode["msgspec Structs"]  # those of `shapes` are of OpenAI's bodies
         for first in decode.values():
             first(data)  # functions are made at first use
         return in_turns(decode, lambda name: cpu_of(partial(decode[name], data), repeat), rounds)
@@ -200,7 +218,7 @@ def decoding(rounds: int) -> Table:
         f"decoding {body}: x {OPENAI}": middle_ratio(of[OPENAI], of[OURS])
         for body, of in zip(bodies, times, strict=True)
     }
-    return Table("Decoding: bytes to objects", ("client", *chain.from_iterable(heads)), rows, figures=figures)
+    return Table(title, ("client", *chain.from_iterable(heads)), rows, figures=figures)
 
 
 RETAIN = """

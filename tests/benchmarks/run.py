@@ -41,6 +41,7 @@ def tables(server: Server, *, short: bool) -> dict[str, Callable[[], cases.Table
         "walk 20": lambda: cases.walk(server, 20 if short else 100, 20, 1),
         "walk 50": lambda: cases.walk(server, 20 if short else 100, 50, 1),
         "decoding": lambda: cases.decoding(5 if short else 15),
+        "live": lambda: cases.decoding_live(5 if short else 15),
         "stall": lambda: cases.stalls(server, 1 if short else 3),
         "retained": lambda: cases.retained(5_000 if short else 100_000),
         "start": lambda: cases.start(server, 2 if short else 8),

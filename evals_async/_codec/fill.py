@@ -179,7 +179,7 @@ def write_body(source: Source, model: type[Model], columns: list[Column]) -> Non
     nulls_of: Table[int, frozenset[str]] = Table(lambda bits: names_of(bits, columns))
     source.names["nulls_of"] = nulls_of
     optional = any(column.optional for column in columns)
-    source.add("model = Unfrozen()\nnulls = 0" if optional else "model = Unfrozen()")
+    source.add("model = Unfrozen()\nnulls = 0\nmissing = MISSING" if optional else "model = Unfrozen()")
     for position, column in enumerate(columns):
         write_column(source, column, 1 << position)
     source.add("model.extra = NOTHING_EXTRA")
@@ -203,12 +203,11 @@ def write_column(source: Source, column: Column, bit: int) -> None:
         return
     source.add(f"v = struct.{column.name}")
     if column.optional:
-        source.add(f"if v is None: nulls |= {bit}\nelif v is MISSING: v = None")
-        if lines:
-            source.add("else:")
-    for line in lines:
+        source.add(f"if v is missing: model.{column.name} = None")
+        source.add(f"elif v is None: model.{column.name} = None; nulls |= {bit}")
+        source.add("else:")
+    for line in [*lines, f"model.{column.name} = v"]:
         source.add(line, indent=2 if column.optional else 1)
-    source.add(f"model.{column.name} = v")
 
 
 def lines_of(source: Source, column: Column) -> list[str]:

@@ -13,7 +13,7 @@ struct and one function, made on first use or by `prepare`.
 import types
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import attrs
 import msgspec
@@ -75,11 +75,8 @@ class Read(NamedTuple):
     filling: Filling | None = None
 
 
-class Reader(NamedTuple):
-    """How documents of a type are read: text to struct, and struct to model."""
-
-    decode: Callable[[bytes | memoryview], Any]
-    fill: Fill
+Reader: TypeAlias = tuple[Callable[[bytes | memoryview], Any], Fill]
+"""How documents of a type are read: text to struct, and struct to model."""
 
 
 def read(data: bytes | memoryview, shape: Any) -> Any:
@@ -87,11 +84,12 @@ def read(data: bytes | memoryview, shape: Any) -> Any:
     reader = reader_of(shape)
     if reader is None:
         return None
+    decode, fill = reader
     try:
-        found = reader.decode(data)
+        found = decode(data)
     except REFUSED:
         return None
-    return reader.fill(found)
+    return fill(found)
 
 
 def read_page(data: bytes, shape: Any) -> PageBody[Any] | None:
@@ -99,11 +97,12 @@ def read_page(data: bytes, shape: Any) -> PageBody[Any] | None:
     reader = page_reader_of(shape)
     if reader is None:
         return None
+    decode, fill = reader
     try:
-        page = reader.decode(data)
+        page = decode(data)
     except REFUSED:
         return None
-    return page_around(page.data, page, reader.fill)
+    return page_around(page.data, page, fill)
 
 
 def read_struct(data: bytes | memoryview, shape: Any) -> Any:
@@ -112,7 +111,7 @@ def read_struct(data: bytes | memoryview, shape: Any) -> Any:
     if reader is None:
         return None
     try:
-        return reader.decode(data)
+        return reader[0](data)
     except REFUSED:
         return None
 
@@ -122,7 +121,7 @@ def fill_of(shape: Any) -> Fill:
     reader = reader_of(shape)
     if reader is None:
         raise NoStructError(shape)
-    return reader.fill
+    return reader[1]
 
 
 def split(data: bytes) -> PageBody[memoryview] | None:
@@ -156,7 +155,7 @@ def reader_of(shape: Any) -> Reader | None:
         kind, filling = place(shape)
     except NoStructError:
         return None
-    return Reader(msgspec.json.Decoder(kind).decode, filling.function() if filling else unchanged)
+    return msgspec.json.Decoder(kind).decode, filling.function() if filling else unchanged
 
 
 @cache
@@ -164,7 +163,7 @@ def page_reader_of(shape: Any) -> Reader | None:
     reader = reader_of(shape)
     if reader is None:
         return None
-    return Reader(msgspec.json.Decoder(page_struct(place(shape).kind)).decode, reader.fill)
+    return msgspec.json.Decoder(page_struct(place(shape).kind)).decode, reader[1]
 
 
 def page_struct(entry: Any) -> Any:

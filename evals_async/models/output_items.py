@@ -86,7 +86,7 @@ class Sample(Model):
 
     input: tuple[SampleMessage, ...] | None = None
     output: tuple[SampleMessage, ...] | None = None
-    finish_reason: str | None = repeated()
+    finish_reason: str | None = None
     model: str | None = repeated()
     usage: TokenUsage | None = None
     #: As it came; `failure` tells whether it means anything.
@@ -94,7 +94,7 @@ class Sample(Model):
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None
-    reasoning_effort: str | None = repeated()
+    reasoning_effort: str | None = None
     #: Of a completions run.
     max_completion_tokens: int | None = None
     #: Of a responses run and of a model grader; spelled like this by the API.
@@ -184,8 +184,8 @@ class OutputItem(Model):
 
     object: Literal["eval.run.output_item"] | None = None
     id: str
-    run_id: str | None = repeated()
-    eval_id: str | None = repeated()
+    run_id: str | None = None
+    eval_id: str | None = None
     #: Seconds since the epoch.
     created_at: int | None = None
     status: ItemStatus

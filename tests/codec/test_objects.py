@@ -58,7 +58,7 @@ def test_tracebacks_show_the_source() -> None:
     reader = quick.reader_of(EvalRun)
     assert reader is not None
     with pytest.raises(AttributeError) as caught:
-        reader.fill(None)
+        reader[1](None)
     assert "v = struct.object" in "".join(traceback.format_exception(caught.value))
 
 

@@ -9,13 +9,15 @@ from evals_async.inference import Models, Rule, ScriptedModels
 
 
 PATHS = ("item.a", "item.a[0].b", "sample.output_text", "sample.output_json.x", "sample.output_tools[0].function.name")
-TEXTS = st.one_of(st.text(max_size=8), st.sampled_from([f"{{{{ {path} }}}}" for path in PATHS]), st.just("{{ item.a"))
+PLACEHOLDERS = [*(f"{{{{ {path} }}}}" for path in PATHS), "{{ item.a"]
+TEXTS: Any = st.one_of(st.text(max_size=8), st.sampled_from(PLACEHOLDERS))
 VALUES: Any = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-3, 3), st.floats(allow_nan=False, allow_infinity=False), TEXTS),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from("ab"), inner, max_size=2)),
     max_leaves=6,
 )
-MESSAGES = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]), "content": VALUES}), max_size=2)
+MESSAGE: Any = st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]), "content": VALUES})
+MESSAGES: Any = st.lists(MESSAGE, max_size=2)
 FIELDS: dict[str, Any] = {
     "type": st.sampled_from(
         ["string_check", "text_similarity", "score_model", "label_model", "python", "multi", "x", None]
@@ -33,14 +35,14 @@ FIELDS: dict[str, Any] = {
     "source": VALUES,
     "calculate_output": st.one_of(st.just("a + b"), VALUES),
 }
-CRITERIA = st.fixed_dictionaries({"type": FIELDS.pop("type")}, optional=FIELDS)
-SAMPLES = st.one_of(
+CRITERIA: Any = st.fixed_dictionaries({"type": FIELDS.pop("type")}, optional=FIELDS)
+SAMPLES: Any = st.one_of(
     st.none(),
     st.dictionaries(
         st.sampled_from(["output_text", "output", "choices", "output_tools", "finish_reason"]), VALUES, max_size=3
     ),
-    st.builds(lambda content: {"output": [{"role": "assistant", "content": content}]}, VALUES),
-    st.builds(lambda message: {"choices": [{"message": message}]}, VALUES),
+    st.fixed_dictionaries({"output": st.tuples(MESSAGE)}),
+    st.fixed_dictionaries({"choices": st.tuples(st.fixed_dictionaries({"message": VALUES}))}),
 )
 
 

@@ -54,6 +54,7 @@ class Member(Wait[K, T]):
         self.verdict: Exception | None = None
 
     async def look(self) -> Outcome[K, T] | None:
+        outcome: Outcome[K, T] | None
         outcome = await super().look() if self.verdict is None else Outcome(self.key, error=self.verdict)
         if outcome is not None:
             self.group.members -= 1

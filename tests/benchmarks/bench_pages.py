@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -134,7 +134,7 @@ async def serve(service: Service) -> None:
 
 
 @contextmanager
-def serving(count: int, *, latency: float = 0.0, rate: float = 0.0, seconds: float = 0.0) -> Iterator[str]:
+def serving(count: int, *, latency: float = 0.0, rate: float = 0.0, seconds: float = 0.0) -> Generator[str]:
     """A server in a process of its own; gives where it is."""
     arguments = [sys.executable, __file__, "serve", *map(str, (count, latency, rate, seconds))]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

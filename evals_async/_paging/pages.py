@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 import attrs
 
+from evals_async import _html
 from evals_async._json import JSONObject
 from evals_async._paging.cursor import Cursor
 from evals_async._paging.listing import Fetch, Listing, PageBody, item_id
@@ -94,6 +95,10 @@ class Page(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._body.entries)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the things on the page, one to a line."""
+        return _html.listed(f"Page of {len(self)}", self.data)
 
     def __repr__(self) -> str:
         return f"Page({len(self)} items, last_id={self.last_id!r}, has_more={self.has_more!r})"

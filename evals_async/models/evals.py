@@ -6,6 +6,7 @@ from typing import Literal, NotRequired, TypedDict, cast
 
 import attrs
 
+from evals_async import _html
 from evals_async._json import JSONObject, as_object
 from evals_async.errors import InvalidArgument
 from evals_async.models.base import NO_NULLS, Model, Unknown, moment, repeated
@@ -48,6 +49,16 @@ class Eval(Model):
     def created(self) -> datetime | None:
         """When it was created, in UTC."""
         return moment(self.created_at)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what it is, and its criteria."""
+        source = self.data_source_config
+        criteria = [(getattr(each, "plain_name", None), each.type) for each in self.testing_criteria or ()]
+        return _html.document(
+            self.name or "Eval",
+            {"eval": self.id, "created": self.created, "rows": None if source is None else source.type},
+            _html.Grid("Criteria", ("criterion", "type"), criteria),
+        )
 
     def to_create(self) -> EvalDefinition:
         """The arguments that create this eval again, on this server or on another one.

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 import attrs
 
+from evals_async import _html
 from evals_async._json import JSONObject, JSONValue, NotJSON, as_array, as_object, parse
 from evals_async.models.base import Model, Unknown, moment, repeated
 from evals_async.models.graders import without_uuid
@@ -223,3 +224,24 @@ class OutputItem(Model):
             return self.status == "pass"
         verdicts = [result.passed for result in self.results or () if result.passed is not None]
         return all(verdicts) if verdicts and not self.is_error else None
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the row, the answer, and what each grader said of it."""
+        failure = None if self.sample is None else self.sample.failure
+        facts = {
+            "item": self.id,
+            "run": self.run_id,
+            "row": self.datasource_item_id,
+            "status": self.status,
+            "passed": self.passed,
+            "error": None if failure is None else failure.message or failure.code,
+            "answer": None if self.sample is None else self.sample.output_text,
+        }
+        row = [(name, value) for name, value in (self.datasource_item or {}).items()]
+        results = [(each.plain_name, each.score, each.passed, each.explanation) for each in self.results or ()]
+        return _html.document(
+            "Output item",
+            facts,
+            _html.Grid("Row", ("field", "value"), row),
+            _html.Grid("Results", ("criterion", "score", "passed", "explanation"), results),
+        )

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 import attrs
 
+from evals_async import _html
 from evals_async._json import JSONObject
 from evals_async.models.base import Model, moment, repeated
 from evals_async.models.graders import without_uuid
@@ -219,6 +220,28 @@ class EvalRun(Model):
             return False
         others = [other for other in self.per_model_usage or () if other.model_name != name]
         return any((other.total_tokens or 0) >= usage.total_tokens for other in others)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the counts as a bar, the criteria, and the tokens of each model."""
+        counts, failure = self.result_counts, self.failure
+        facts = {
+            "run": self.id,
+            "eval": self.eval_id,
+            "status": self.status,
+            "pass rate": self.pass_rate,
+            "model": self.model,
+            "created": self.created,
+            "error": None if failure is None else failure.message or failure.code,
+        }
+        criteria = [(each.plain_name, each.passed, each.failed) for each in self.per_testing_criteria_results or ()]
+        usage = [(each.model_name, each.invocation_count, each.total_tokens) for each in self.per_model_usage or ()]
+        return _html.document(
+            self.name or "Run",
+            facts,
+            "" if counts is None else _html.bar({name: getattr(counts, name) for name in _html.COLORS}),
+            _html.Grid("Criteria", ("criterion", "passed", "failed"), criteria),
+            _html.Grid("Tokens", ("model", "requests", "tokens"), usage),
+        )
 
 
 @attrs.frozen(kw_only=True, repr=False)

@@ -20,7 +20,6 @@ from evals_async.tables._columns import Columns, Kind, Shape, clean, exact, json
 MISSING = 'Arrow tables need the extra "arrow": pip install "evals-async[arrow]"'
 BATCH = 1000  # rows
 
-NO_KIND: frozenset[Kind] = frozenset({"null"})
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -139,10 +138,11 @@ class Builder:
         batch: dict[str, tuple[Any, Kind]] = {}
         for name, _ in self.columns.all():
             values = [row.get(name) for row in whole]
-            kinds = set(map(kind_of, values)) - NO_KIND
+            kinds: set[Kind] = set(map(kind_of, values))
+            kinds.discard("null")
             if not kinds:
                 continue
-            kind = "json" if len(kinds) > 1 else kinds.pop()
+            kind: Kind = kinds.pop() if len(kinds) == 1 else "json"
             if kind in ("list", "struct", "json"):
                 texts = [None if value is None else exact(value) for value in values]
                 batch[name] = pyarrow.array(texts, pyarrow.string()), "json"

@@ -25,8 +25,7 @@ from typing import Any
 
 import attrs
 
-from evals_async import _json
-from evals_async._codec import encode
+from evals_async import _json, encode
 from evals_async._json import JSONObject, NotJSON, as_array, as_object
 from evals_async.archive.convert.report import ArchiveReader, ConversionReport, Output, file_name
 from evals_async.errors import MissingExtra

@@ -223,7 +223,7 @@ def delete(connection: Connection, kind: Kind, key: Sequence[str]) -> bool:
     parents = {"evals": ("eval_id",), "runs": ("eval_id", "run_id"), "output_items": (), "files": ()}[kind]
     if parents:
         where = " AND ".join(f"{name} = ?" for name in parents)
-        below = ("output_items", "pending_runs", "executions", "execution_rows", "execution_sums")
+        below = ("output_items", "pending_runs", "executions", "execution_rows", "execution_sums", "regrades")
         for table in (*below, "runs") if kind == "evals" else below:
             connection.execute(f"DELETE FROM {table} WHERE {where}", values)
     where = " AND ".join(f"{name} = ?" for name in TABLES[kind].key)

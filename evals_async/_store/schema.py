@@ -93,7 +93,15 @@ EXECUTION: tuple[str, ...] = (
 # Of which organization and project a pass was, as JSON.
 ORIGIN: tuple[str, ...] = ("ALTER TABLE passes ADD COLUMN origin TEXT",)
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, ARCHIVE, EXECUTION, ORIGIN)
+# Grades that were given to archived items afterwards, beside those of the service in their bodies.
+REGRADES: tuple[str, ...] = (
+    """CREATE TABLE regrades (
+        eval_id TEXT NOT NULL, run_id TEXT NOT NULL, item_id TEXT NOT NULL, criterion TEXT NOT NULL,
+        definition TEXT NOT NULL, graded_at REAL NOT NULL, score REAL, passed INTEGER, label TEXT, error TEXT,
+        cause TEXT, usage TEXT, notes TEXT, PRIMARY KEY (eval_id, criterion, run_id, item_id))""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, ARCHIVE, EXECUTION, ORIGIN, REGRADES)
 
 
 def pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -9,12 +9,16 @@ from evals_async.archive.convert.report import ConversionReport, Remark
 from evals_async.archive.export.estimate import Estimate
 from evals_async.archive.push import Push
 from evals_async.archive.reading import ArchiveSummary, EvalSummary
+from evals_async.archive.regrade import RegradeEstimate, RegradeOptions, RegradeReport
+from evals_async.archive.regrade_agreement import Agreement, ScoreAgreement, SimilarityVariant
+from evals_async.archive.regrade_batches import grade_batches
 from evals_async.archive.tables import ArchiveTable
 from evals_async.archive.values import ExportProgress, ExportReport, Selection, Unfinished, Waiting, disk_is_full
 from evals_async.archive.verify.offline import Finding, VerifyReport
 
 
 __all__ = [
+    "Agreement",
     "Archive",
     "ArchiveSummary",
     "ArchiveTable",
@@ -26,12 +30,18 @@ __all__ = [
     "Finding",
     "Gaps",
     "Push",
+    "RegradeEstimate",
+    "RegradeOptions",
+    "RegradeReport",
     "Remark",
+    "ScoreAgreement",
     "Selection",
+    "SimilarityVariant",
     "Unfinished",
     "VerifyReport",
     "Waiting",
     "disk_is_full",
     "gaps_of",
+    "grade_batches",
     "is_archive",
 ]

@@ -1,7 +1,7 @@
 """`Archive`: one file, and what can be done with it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Self
 
@@ -20,6 +20,14 @@ from evals_async.archive.export.fetching import Fetcher
 from evals_async.archive.export.passes import DEFAULT_CONCURRENCY, DEFAULT_MAX_OUTAGE, ExportOptions, OnProgress, export
 from evals_async.archive.push import Push, Pusher, RunsToPush
 from evals_async.archive.reading import ArchiveSummary
+from evals_async.archive.regrade import (
+    EVERY_CRITERION,
+    Regrade,
+    RegradeEstimate,
+    RegradeOptions,
+    RegradeReport,
+)
+from evals_async.archive.regrade_agreement import Agreement
 from evals_async.archive.tables import ArchiveTable, table_of
 from evals_async.archive.values import EVERYTHING, ExportReport, Selection
 from evals_async.archive.verify.offline import VerifyReport, verify_offline
@@ -194,6 +202,27 @@ class Archive:
         another name.
         """
         return table_of(self.path, name, eval_id)
+
+    # --- grading again ------------------------------------------------------------------------------------------------
+
+    async def regrade(
+        self, options: RegradeOptions = EVERY_CRITERION, *, on_progress: Callable[[int], None] | None = None
+    ) -> RegradeReport:
+        """Grade the archived items again with our graders, and compare with the service's grades.
+
+        Ours are kept beside the service's, never over them. Judges and python graders run only if the options bring
+        what they need. Interrupted, it goes on where it stood; what failed is tried again. Raises `InvalidArgument`
+        for a criterion that is not here, `MissingExtra` without pyarrow, `ArchiveError`.
+        """
+        return await Regrade(self._database, options, self._clock, on_progress).run()
+
+    async def agreement(self, options: RegradeOptions = EVERY_CRITERION) -> tuple[Agreement, ...]:
+        """How far the grades that `regrade` gave so far agree with the service's; grades nothing."""
+        return tuple(await Regrade(self._database, options, self._clock).agreement())
+
+    async def estimate_regrade(self, options: RegradeOptions = EVERY_CRITERION) -> RegradeEstimate:
+        """What `regrade` would cost: rows, calls of judges, tokens."""
+        return await Regrade(self._database, options, self._clock).estimate()
 
     # --- onward -------------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "show": "archiving:show",
     "convert": "converting:convert",
     "push": "converting:push",
+    "regrade": "regrading:regrade",
 }
 """Every command, and where it is: a module of this room, and the name in it."""
 

@@ -26,7 +26,7 @@ def test_an_empty_file_gets_every_step(connection: sqlite3.Connection) -> None:
     """A new file has all tables, our mark, and the number of steps behind it."""
     migrate(connection)
     objects = {"evals", "runs", "output_items", "files", "file_contents", "pending_runs"}
-    objects |= {"executions", "execution_rows", "execution_sums", "stored_answers"}
+    objects |= {"executions", "execution_rows", "execution_sums", "stored_answers", "regrades"}
     assert tables(connection) == objects | {"passes", "work", "damaged", "writer"}
     assert pragma(connection, "application_id") == APPLICATION_ID
     assert pragma(connection, "user_version") == len(MIGRATIONS)

@@ -21,6 +21,7 @@ BAR = Column("", show=bar, keep=True, where="terminal")
     epilog=examples(
         "evals-async demo",
         "evals-async demo --runs 1000 --top 5",
+        "evals-async demo --run",
         "OPENAI_API_KEY=sk-... evals-async demo --live",
     )
 )
@@ -29,14 +30,25 @@ BAR = Column("", show=bar, keep=True, where="terminal")
 )
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Runs to show.")
 @click.option("--live", is_flag=True, help="Fetch from the service that the environment names instead. Reads only.")
+@click.option("--run", "carried_out", is_flag=True, help="Create, run and grade an eval instead, on scripted models.")
 @global_options(hidden=True)
 @pass_terms
-def demo(terms: ConnectionOptions, wanted: int, top: int, live: bool) -> int:
+def demo(terms: ConnectionOptions, wanted: int, top: int, live: bool, carried_out: bool) -> int:
     """Fetch some hundred runs concurrently, and show pass rates, graders and tokens.
 
     A local server with a sample is started in memory for it: no key, no network, and the same numbers every time,
-    apart from the seconds. With --live, the runs are those of your service.
+    apart from the seconds. With --live, the runs are those of your service. With --run, an eval with three criteria
+    is created, run and graded before your eyes, by an endpoint that answers by rules; its report can be read until
+    Ctrl-C.
     """
+    if carried_out:
+        from evals_async.cli.demo_run import run_eval
+
+        if live:
+            raise click.UsageError("--run and --live exclude each other.")
+        code = run(terms, run_eval(terms))
+        output.hint("evals-async serve evals.db --model-endpoint URL")
+        return code
     code = run(terms, from_service(terms, wanted, top) if live else from_sample(terms, wanted, top))
     output.hint("evals-async evals list" if live else "evals-async serve --sample, or evals-async demo --live")
     return code

@@ -115,3 +115,25 @@ def test_no_color() -> None:
     shown = on_terminal("demo", "--runs", "8", "--top", "1", NO_COLOR="1")
     assert "Graders" in shown
     assert [] == re.findall(r"\x1b\[[0-9;]*m", shown)
+
+
+def test_demo_carries_an_eval_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """--run: twelve rows are sampled and graded by three criteria, without a key; the last line is the report."""
+    assert main(["demo", "--run"]) == 0
+    captured = capsys.readouterr()
+    rows, criteria, models, summary = captured.out.split("\n\n")
+    assert len(rows.splitlines()) == 13
+    assert "The printer jams on every second page.\tHardware, I guess!!!\t1.0\t0.0\t0.2\tfail" in rows
+    assert [line.split("\t")[:4] for line in criteria.splitlines()[1:]] == [
+        ["Right label", "10", "2", "0.8333333333333334"],
+        ["Tone", "11", "1", "0.9166666666666666"],
+        ["Brevity", "11", "1", "0.9166666666666666"],
+    ]
+    assert [line.split("\t")[:2] for line in models.splitlines()[1:]] == [
+        ["demo-judge-scripted", "24"],
+        ["demo-model-scripted", "12"],
+    ]
+    assert summary.splitlines()[0] == "status\tcompleted"
+    assert re.fullmatch(r"report\thttp://127\.0\.0\.1:\d+/v1/evals/\w+/runs/\w+/report", summary.splitlines()[-1])
+    assert "its models are scripted, and no real ones" in captured.err
+    assert main(["demo", "--run", "--live"]) == 2

@@ -4,12 +4,11 @@ Functions of a connection, to be called in one transaction.
 """
 
 from collections.abc import Mapping, Sequence
-from sqlite3 import Connection
 
 import attrs
 
 from evals_async._json import JSONObject
-from evals_async._store import Row, executions, json_text, rows
+from evals_async._store import Connection, Row, executions, json_text, rows
 from evals_async._store.executions import RunId, Sums
 from evals_async.server.execution.sums import counted
 

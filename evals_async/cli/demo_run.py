@@ -1,0 +1,198 @@
+"""`evals-async demo --run`: an eval with three criteria is created, run and graded, without a model or a key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from evals_async.cli import output
+from evals_async.cli.service import connect
+from evals_async.cli.text import Column, bar, percent, plural
+
+
+if TYPE_CHECKING:
+    from evals_async import EvalsClient
+    from evals_async.cli.groups import ConnectionOptions
+    from evals_async.inference import Rule
+    from evals_async.models import CriterionResult, EvalRun, OutputItem
+
+MODEL, JUDGE = "demo-model", "demo-judge"
+SECONDS = 0.15  # that a scripted answer takes, so that one can watch
+SAID = 60  # characters of an answer that are shown
+
+TICKETS: tuple[tuple[str, str, str], ...] = (  # the ticket, the right label, what the scripted model says
+    ("My monitor does not turn on.", "Hardware", "Hardware"),
+    ("I cannot quit the editor.", "Software", "Software"),
+    ("Where is the best restaurant here?", "Other", "Other"),
+    ("The hinge of my laptop is broken.", "Hardware", "Hardware"),
+    ("The VPN asks for my password every minute.", "Software", "Software"),
+    ("Who do I ask about parking?", "Other", "Hardware"),
+    ("The printer jams on every second page.", "Hardware", "Hardware, I guess!!!"),
+    ("The table says that the file is locked.", "Software", "Software"),
+    ("May I bring my dog?", "Other", "Other"),
+    ("The keyboard types every letter twice.", "Hardware", "Software"),
+    ("The browser shows yesterday's news.", "Software", "Software"),
+    ("When is the summer party?", "Other", "Other"),
+)
+CONFIG: Any = {
+    "type": "custom",
+    "item_schema": {
+        "type": "object",
+        "properties": {"ticket": {"type": "string"}, "label": {"type": "string"}},
+        "required": ["ticket", "label"],
+    },
+    "include_sample_schema": True,
+}
+CRITERIA: Any = [
+    {
+        "type": "string_check",
+        "name": "Right label",
+        "input": "{{ sample.output_text }}",
+        "reference": "{{ item.label }}",
+        "operation": "like",
+    },
+    {
+        "type": "label_model",
+        "name": "Tone",
+        "model": JUDGE,
+        "input": [{"role": "user", "content": "Which tone has this answer? {{ sample.output_text }}"}],
+        "labels": ["factual", "unsure"],
+        "passing_labels": ["factual"],
+    },
+    {
+        "type": "score_model",
+        "name": "Brevity",
+        "model": JUDGE,
+        "input": [{"role": "user", "content": "Score the brevity from 0 to 1: {{ sample.output_text }}"}],
+        "range": [0, 1],
+        "pass_threshold": 0.5,
+    },
+]
+SOURCE: Any = {
+    "type": "completions",
+    "model": MODEL,
+    "source": {
+        "type": "file_content",
+        "content": [{"item": {"ticket": ticket, "label": label}} for ticket, label, _ in TICKETS],
+    },
+    "input_messages": {
+        "type": "template",
+        "template": [
+            {"role": "developer", "content": "Sort the ticket: Hardware, Software or Other."},
+            {"role": "user", "content": "{{ item.ticket }}"},
+        ],
+    },
+}
+
+
+def demo_rules() -> list[Rule]:
+    """What the scripted endpoint says: the judges go by the words of an answer, the model by the ticket."""
+    from evals_async.inference import Rule
+
+    unsure = [{"description": "Read the answer", "conclusion": "It says that it guesses."}]
+    plain = [{"description": "Read the answer", "conclusion": "It is one word, without a doubt."}]
+    return [
+        Rule(contains="guess", model=JUDGE, when=asks_for_label, result="unsure", steps=unsure, latency=SECONDS),
+        Rule(model=JUDGE, when=asks_for_label, result="factual", steps=plain, latency=SECONDS),
+        Rule(contains="guess", model=JUDGE, result=0.2, steps=unsure, latency=SECONDS),
+        Rule(model=JUDGE, result=1, steps=plain, latency=SECONDS),
+        *(Rule(contains=ticket, text=said, latency=SECONDS) for ticket, _, said in TICKETS),
+    ]
+
+
+def asks_for_label(request: Any) -> bool:
+    """Is this the judge of the tone?"""
+    return "Which tone" in request.prompt
+
+
+async def run_eval(terms: ConnectionOptions) -> int:
+    """Create the eval, watch its run, and show what it found; returns the exit code."""
+    from evals_async.inference import ScriptedModels
+    from evals_async.server import LocalServer
+
+    async with (
+        ScriptedModels(*demo_rules()) as models,
+        LocalServer(models=models.base_url, run_concurrency=3) as server,
+        connect(terms, base_url=server.base_url, api_key="local") as client,
+    ):
+        output.note(f"a server that carries runs out: {server.base_url}")
+        output.note(f"its models are scripted, and no real ones: {models.base_url}")
+        made = await client.evals.create(name="Tickets", data_source_config=CONFIG, testing_criteria=CRITERIA)
+        run = await client.evals.runs.create(made.id, name="First", data_source=SOURCE)
+        run = await watched(client, run)
+        items = [item async for item in client.evals.runs.output_items.list(run.id, eval_id=made.id)]
+        show(run, sorted(items, key=lambda item: item.datasource_item_id or 0))
+        if output.on_terminal():
+            await wait_for_reader(run)
+    return 0 if run.status == "completed" else 1
+
+
+async def watched(client: EvalsClient, run: EvalRun) -> EvalRun:
+    """The run when it has ended, with its counts on the screen meanwhile."""
+    with output.progress("rows sampled and graded", len(TICKETS)) as update:
+        while run.status in ("queued", "in_progress"):
+            await client.clock.sleep(SECONDS / 2)
+            run = await client.evals.runs.retrieve(run.id, eval_id=run.eval_id)
+            counts = run.result_counts
+            update(0 if counts is None else (counts.passed or 0) + (counts.failed or 0) + (counts.errored or 0))
+    return run
+
+
+async def wait_for_reader(run: EvalRun) -> None:
+    """Keep the server until Ctrl-C, so that the report can be read."""
+    import asyncio
+
+    from evals_async.cli.serving import catch_signals
+
+    output.note(f"the report is at {run.report_url} until Ctrl-C")
+    stop = asyncio.Event()
+    catch_signals(asyncio.get_running_loop(), stop)
+    await stop.wait()
+
+
+def show(run: EvalRun, items: list[OutputItem]) -> None:
+    """The rows, the criteria, the models, and the run."""
+    criteria = [str(criterion["name"]) for criterion in CRITERIA]
+    rates = [rate(found) for found in run.per_testing_criteria_results or ()]
+    output.table(
+        [Column("Ticket", keep=True), Column("Answer"), *map(Column, criteria), Column("Row")],
+        [
+            (
+                (item.datasource_item or {}).get("ticket"),
+                (item.sample.output_text or "")[:SAID] if item.sample is not None else None,
+                *(result.score for result in item.results or ()),
+                item.status,
+            )
+            for item in items
+        ],
+        title=f"{plural(len(items), 'row')}, sampled and graded",
+    )
+    output.say()
+    output.table(
+        [Column("Criterion"), Column("Passed", right=True), Column("Failed", right=True), RATE, BAR],
+        [
+            (name, found.passed, found.failed, share, share)
+            for name, found, share in zip(criteria, run.per_testing_criteria_results or (), rates, strict=True)
+        ],
+        title="Criteria",
+    )
+    output.say()
+    output.table(
+        [Column("Model"), Column("Calls", right=True), Column("Tokens", right=True)],
+        [(used.model_name, used.invocation_count, used.total_tokens) for used in run.per_model_usage or ()],
+        title="Models",
+    )
+    output.say()
+    output.record(
+        [(Column("Status"), run.status), (RATE, run.pass_rate), (Column("Report", keep=True), run.report_url)],
+        title="The run",
+    )
+
+
+def rate(found: CriterionResult) -> float | None:
+    """The share of a criterion's grades that passed."""
+    passed, failed = found.passed or 0, found.failed or 0
+    return passed / (passed + failed) if passed + failed else None
+
+
+RATE = Column("Pass rate", show=percent, right=True)
+BAR = Column("", show=bar, keep=True, where="terminal")

@@ -154,7 +154,7 @@ class AdaptiveLimiter:
                 now = self._clock.monotonic()
                 at = self._control.next_turn(now) if self._queue[0] is waiting else math.inf
                 if at <= now:
-                    return self._control.take(now)
+                    return self._control.take(now, waited=True)
                 self._check(now, end)
                 await waiting.sleep(self._clock, min(at, end) - now)
         finally:
@@ -168,7 +168,7 @@ class AdaptiveLimiter:
         """Raise `DeadlineExceeded` where waiting is in vain."""
         control = self._control
         told = control.held_until if control.held(now) and control.held_until < math.inf and not control.known else now
-        if control.left == 0 and now < control.reset_at:
+        if control.left == 0 and control.told(now):
             told = max(told, control.reset_at)
         if told > now and told >= end:
             raise DeadlineExceeded(f"the rate limit holds requests back for {told - now:.3g} s, too long for this call")
@@ -217,9 +217,9 @@ class AdaptiveLimiter:
     def _observe_limits(self, limits: RateLimits, now: float, sent_at: float, max_hold: float) -> None:
         spent = limits.delay
         if spent is not None:
-            self._control.told(now, sent_at, 0, min(spent, max_hold))
+            self._control.tell(now, sent_at, 0, min(spent, max_hold))
         elif limits.requests.remaining is not None and limits.requests.reset is not None:
-            self._control.told(now, sent_at, limits.requests.remaining, min(limits.requests.reset, max_hold))
+            self._control.tell(now, sent_at, limits.requests.remaining, min(limits.requests.reset, max_hold))
 
     async def pause(self, seconds: float, /) -> None:
         """Wait before a refused call asks again: so long, or until the rate is known that is allowed."""
@@ -238,8 +238,8 @@ class AdaptiveLimiter:
         held = 0.0
         if control.held(now):
             held = max(0.0, min(control.held_until, control.probe_at) - now)
-        elif control.left == 0:
-            held = max(0.0, control.reset_at - now)
+        elif control.left == 0 and control.told(now):
+            held = control.reset_at - now
         return Statistics(
             requests=requests,
             retries=retries,
@@ -247,7 +247,7 @@ class AdaptiveLimiter:
             bytes_received=bytes_received,
             waiting=len(self._queue),
             rate=None if control.rate == math.inf else control.rate,
-            rate_source="told" if control.left is not None and now < control.reset_at else control.source,
+            rate_source="told" if control.told(now) else control.source,
             rate_since=now - control.since,
             held_for=held,
             limits=None if self._told is None else rate_limits(self._told),

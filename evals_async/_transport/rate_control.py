@@ -1,19 +1,22 @@
 """What answers say about a limit, and when the next request may go: `RateControl`. Arithmetic only, no waiting.
 
-A refusal is a 429, or a 503 with Retry-After. A grant is any other answer of a server that is well. The law:
+A refusal is a 429, or a 503 with Retry-After. A grant is any other answer below 500. The law:
 
 1. Nothing is limited until something is refused, or the server tells that nothing remains.
-2. A refusal holds everyone: as long as the server says, or until a probe is granted. Probes are single requests, 50 ms,
-   100 ms, 200 ms ... apart. A grant to what was sent after the refused request ends the hold: the delay was a coarse
-   clock. After a hold, half of what was under way may go at once, and one more with each grant.
-3. A refusal of what fewer under way never met is a limit of how many at once: one fewer is then the ceiling.
-4. Any other refusal says that the server's bucket is empty. What it grants between two refusals is the rate at which it
-   fills, whether it is a bucket or a window. From then on a copy of the bucket is kept here: empty at a refusal,
-   filling at that rate, also while everyone is held, and each request takes one out. Fewer than eight grants measure
-   nothing; then half as many at once, and half the rate, until eight are there.
-5. After 16 grants in a row more is tried: rate and ceiling double every ten grants. What is tried may cost one refusal
-   in 25 grants. At eight times what was measured, the limit is forgotten.
-6. What remains of a window that the server tells is spent, and then its reset is waited for.
+2. A refusal holds everyone: as long as the server asks, or until a probe is granted. Probes are single requests, first
+   after 50 ms, then further and further apart; later ones begin where the last hold ended. A grant to what was sent
+   after the refused request ends the hold. Then half of what was under way may go at once, and more with each grant.
+3. A refusal of what was sent beside more requests than were ever granted at once is a limit of how many at once: one
+   fewer is the ceiling. A refusal below the ceiling says that it was none.
+4. Any other refusal says that the server's bucket was empty. What is granted between two of them, divided by the time,
+   is the rate at which it fills: of a bucket and of a window alike. From then on a copy of the bucket is kept here,
+   empty at a refusal, and each request takes a token out. A refusal then holds nobody, if it is a single one. Fewer
+   than eight grants measure nothing: then half as many go at once, and the rate is cut, to a half at most.
+5. A hold that lasted as long as the server asked is the end of a window. As many as the last window granted go as fast
+   as they can; where it ended few go at once, and beyond it more and more.
+6. More is always tried: of the rate a tenth in each round trip, whatever it is, so that of two clients who share a
+   limit the one with less catches up; of the ceiling one. What is tried may cost one refusal in 25 grants.
+7. What remains of a window that the server tells is spent, and then its reset is waited for.
 """
 
 import math
@@ -28,10 +31,9 @@ ENOUGH = 8  # grants: a rate that is counted between two refusals is then right 
 EARNED = 0.04  # refusals that a grant allows: with the first ones, fewer than 1.1 requests a call
 SAVED = 8.0  # refusals that may be spent at once
 QUIET = 16  # grants in a row after which more is tried
-DOUBLING = 10  # grants; or as many as are under way, since their answers tell whether it was too much
+BACK = 0.95  # of what was measured is where more is tried from: who has less catches up
+MORE = 0.1  # of the rate is tried in addition in each round trip
 SURE = 0.95  # of the time that the last hold lasted, when a probe found its end: the next one is probed then
-AT_RISK = 16  # requests under way, of which one may be refused when more is tried
-RISEN = 1.3  # times the rate that was measured before: more is tried sooner
 FORGOTTEN = 8.0  # times the measured rate
 FEW = 2  # under way where the last window ended; more, the further from there
 SLACK = 0.002  # seconds of requests that may be made up for, when timers ring late
@@ -77,11 +79,11 @@ class RateControl:
         self.run = 0  # grants since the last hold
         self.last_run = math.inf  # and between the two holds before, if the last one was real
         self.credit = SAVED
-        self.quiet = QUIET
+        self.too_many = False  # the latest refusal was the ceiling's
         self.proven = False  # the ceiling is right
         self.refusals: deque[tuple[float, float]] = deque(maxlen=4 * most)  # the latest: when sent, when answered
         self.grants = [0.0] * (most + 2)  # lately, by how many were under way
-        self.left: int | None = None  # in a window that the server tells
+        self.left = 0  # in a window that the server tells
         self.left_at = -math.inf
         self.reset_at = -math.inf
         self.released_at = now
@@ -98,16 +100,18 @@ class RateControl:
 
     def next_turn(self, now: float) -> float:
         """When the next request may go: now, later, or `inf` if something must be answered first."""
-        if self.under_way >= int(self.width) or self.under_way >= FEW + abs(self.last_run - self.run):
+        if self.under_way >= int(self.width):
             return math.inf
         at = now
         if self.held(now):
-            at = min(self.held_until, self.probe_at)
-        elif self.left is not None and self.under_way >= self.left and now < self.reset_at:
-            at = self.reset_at
+            return min(self.held_until, max(now, self.probe_at))
+        if self.told(now):
+            return at if self.under_way < self.left else self.reset_at
+        if self.under_way >= FEW + abs(self.last_run - self.run):
+            return math.inf
         if self.ceiling < self.most:
             at = max(at, self.sent_at + SPACED * self.latency / int(self.width))
-        if self.rate < math.inf:
+        if self.rate < math.inf and not self.exact:
             self.fill(now)
             at = max(at, now + (1 - self.tokens) / self.rate)
         return at
@@ -122,9 +126,9 @@ class RateControl:
         )
         self.tokens = min(self.tokens + gained, full, max(1.0, self.burst))
 
-    def take(self, now: float) -> int:
-        """Send one: how many are under way with it."""
-        if self.begin < math.inf and not self.under_way and not self.held(now):
+    def take(self, now: float, *, waited: bool = False) -> int:
+        """Send one, for which somebody waited or not: how many are under way with it."""
+        if self.begin < math.inf and not waited and not self.under_way and not self.held(now):
             idle = now - max(self.released_at, min(self.held_until, now))
             if idle > IDLE:  # nobody asked for anything
                 self.begin += idle
@@ -154,7 +158,7 @@ class RateControl:
                 lasted = sent_at - self.held_from
                 window = self.gap > FIRST_PROBE or self.expected > FIRST_PROBE
                 asked = self.held_until - self.held_from
-                self.exact = window and lasted > asked / 2
+                self.exact = window and lasted > asked / 2 and self.run >= ENOUGH
                 self.last_run, self.run = (self.run if window else math.inf), 0
                 self.expected = lasted / 2 if self.gap == FIRST_PROBE else SURE * lasted
             self.granted_at = sent_at
@@ -173,15 +177,16 @@ class RateControl:
         self.in_a_row += 1
         self.proven = self.ceiling < self.most and (self.proven or self.in_a_row >= QUIET)
         self.width = min(self.ceiling, self.width + (1.0 if self.width < self.threshold() else 1 / self.width))
-        if self.in_a_row > max(self.quiet, self.under_way) and self.credit >= 1 + self.under_way / AT_RISK:
+        if self.credit >= 1:
             self.try_more(now)
 
     def try_more(self, now: float) -> None:
-        over = (self.in_a_row - self.quiet) / self.ceiling
-        self.ceiling = min(float(self.most), self.ceiling + (1 + over / 2) / self.ceiling)
+        over = (self.in_a_row - QUIET) / self.ceiling
+        if over > 0:
+            self.ceiling = min(float(self.most), self.ceiling + (1 + over / 2) / self.ceiling)
         if self.rate < math.inf:
             self.fill(now)
-            self.tried *= 1 + 1 / max(DOUBLING, self.under_way)
+            self.tried *= 1 + MORE * min(1.0, self.in_a_row / QUIET) / max(1.0, self.rate * self.latency)
             if self.source == "measured" and self.tried > FORGOTTEN:
                 self.measured, self.tried = math.inf, 1.0
                 self.source = "unknown" if self.rate == math.inf else "given"
@@ -211,40 +216,52 @@ class RateControl:
     def refused(self, now: float, sent_at: float, among: int, delay: float | None) -> None:
         """What was sent then, when so many were under way, was refused, and the server asks for that delay."""
         probe = self.held(sent_at)
-        news = sent_at > self.cut_at
+        news = sent_at > self.cut_at  # or else it was sent before the last refusal was known, and says the same
         among = self.beside_refused(sent_at, among)
         self.refusals.append((sent_at, now))
-        if self.known:
+        if self.tried > 1 or self.proven:
             self.credit = max(-1.0, self.credit - 1)
-        crowded = self.crowded(among) and not probe
-        if crowded:
-            known = self.ceiling < self.most
-            if news:
-                self.cut_at, self.in_a_row = now, 0
-                self.ceiling = among - 1.0
-                self.width = min(self.width, self.ceiling, math.inf if known else max(1.0, (self.under_way + 1) / 2))
-                self.grants = [count / 2 for count in self.grants]
-            if known or delay is None:
-                return
+        if news:
+            alone = self.in_a_row > 0 and (self.source == "measured" or self.latency > FIRST_PROBE)
+            self.too_many = not probe and self.crowded(among)
+            self.cut_at, self.in_a_row = now, 0
+            if self.too_many:
+                if self.too_many_at_once(among) or delay is None:
+                    return
+            elif not probe:
+                self.empty(now, sent_at)
+                if alone and not self.exact:
+                    return  # the others go on, at the rate that is known
+        elif self.too_many and (self.ceiling < self.most or delay is None):
+            return
+        self.hold(now, sent_at, delay, probe=probe, news=news)
+
+    def too_many_at_once(self, among: int) -> bool:
+        """One fewer is the ceiling: was another one known?"""
+        known = self.ceiling < self.most
+        self.ceiling = among - 1.0
+        self.width = min(self.width, self.ceiling, math.inf if known else max(1.0, (self.under_way + 1) / 2))
+        self.grants = [count / 2 for count in self.grants]
+        return known
+
+    def hold(self, now: float, sent_at: float, delay: float | None, *, probe: bool, news: bool) -> None:
+        """Let nobody go but probes."""
         ends = math.inf if delay is None else now + delay
-        # Delays are rounded up: of a hold that probes found exact, the earliest end is the best known.
         if not self.held(now):
             self.held_from = now
-        self.held_until = (min if probe else max)(self.held_until, ends) if self.held(now) else ends
+            self.held_until = ends
+            self.probe_at = now + max(FIRST_PROBE, self.expected)
+        elif probe:
+            self.held_until = min(self.held_until, ends)  # delays are rounded up: the earliest end is the best known
+        else:
+            self.held_until = max(self.held_until, ends)
         self.refused_at = max(self.refused_at, sent_at)
-        if not news:
-            if self.probe_at == math.inf:
-                self.probe_at = now + max(FIRST_PROBE, self.expected)
-            return
-        self.cut_at, self.in_a_row = now, 0
-        if probe:
+        if news and probe:
             self.gap = min(SLOWER * self.gap, LAST_PROBE)
             self.probe_at = now + self.gap if not self.exact or self.credit >= 1 else math.inf
-        else:
+        elif news:
             self.gap = FIRST_PROBE
             self.probe_at = now + max(FIRST_PROBE, self.expected)
-            if not crowded:
-                self.empty(now, sent_at)
 
     def crowded(self, among: int) -> bool:
         """Was it refused because so many were under way? Fewer never met a refusal, and no rate is at its end."""
@@ -265,17 +282,16 @@ class RateControl:
             self.counted, self.after, self.end = self.counted + self.after, 0, sent_at
             self.fill(now)
             if self.counted >= ENOUGH:
-                before = self.measured
                 self.measure(now)
-                self.tried = 1.0
+                self.tried = BACK
                 self.half = half
                 self.width = min(self.width, self.threshold())
-                self.quiet = ENOUGH if RISEN * before < self.measured else QUIET
             elif 1 <= self.tokens < math.inf and self.rate < math.inf:
                 self.burst = min(self.burst, self.tokens + self.under_way) / 2
             else:
                 self.width = max(1.0, min(self.width, half) / 2)
-                self.tried /= 2
+                likely = (self.counted + 1) / (sent_at - self.begin) / self.measured
+                self.tried = min(self.tried, max(self.tried / 2, likely))
         self.tokens = min(self.tokens, 0.0)
         self.grants = [count / 2 for count in self.grants]
 
@@ -284,12 +300,16 @@ class RateControl:
             return
         self.fill(now)
         if self.counted == ENOUGH:
-            self.tried = 1.0
+            self.tried = BACK
         self.measured = self.counted / (self.end - self.begin)
         if self.source != "measured":
             self.source, self.since = "measured", now
 
-    def told(self, now: float, sent_at: float, left: int, reset: float) -> None:
+    def told(self, now: float) -> bool:
+        """The server tells what remains of a window, and the window is not over."""
+        return now < self.reset_at
+
+    def tell(self, now: float, sent_at: float, left: int, reset: float) -> None:
         """An answer to what was sent then tells how many more are granted in the next seconds."""
         if sent_at < self.left_at and now < self.reset_at:
             return

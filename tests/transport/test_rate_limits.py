@@ -14,6 +14,7 @@ from simulation import (
     TokenBucket,
     milliseconds,
     simulate,
+    simulate_two,
     whole_seconds,
 )
 
@@ -21,6 +22,11 @@ from simulation import (
 ONE_SECOND = [("Retry-After", "1")]
 LATENCY = 0.02
 UNDISTURBED = 0.38  # 600 calls, 32 at once, 20 ms each
+
+
+def five_seconds(left: float) -> list[tuple[str, str]]:
+    return [("Retry-After", "5")]
+
 
 TABLE = [
     Scenario(name="undisturbed", limit=lambda: OneOff([])),
@@ -57,6 +63,10 @@ VARIANTS = [
     Scenario(name="150 in 2 s, no header", limit=lambda: FixedWindow(150, 2)),
     Scenario(name="50 a second, Retry-After", limit=lambda: FixedWindow(50, 1, whole_seconds)),
     Scenario(name="20 a second, Retry-After", limit=lambda: FixedWindow(20, 1, whole_seconds), calls=200),
+    Scenario(name="200 a second, 100 workers", limit=lambda: FixedWindow(200, 1), calls=1000, workers=100),
+    Scenario(
+        name="50 a second, Retry-After: 5", limit=lambda: FixedWindow(50, 1, five_seconds), calls=1000, workers=100
+    ),
     Scenario(name="2 at once", limit=lambda: Concurrency(2), ideal=600 / 2 * LATENCY),
     Scenario(name="20 at once", limit=lambda: Concurrency(20), ideal=600 / 20 * LATENCY),
     Scenario(name="8 at once, Retry-After", limit=lambda: Concurrency(8, ONE_SECOND), ideal=600 / 8 * LATENCY),
@@ -68,6 +78,20 @@ VARIANTS = [
     Scenario(name="nine in a row", limit=lambda: OneOff(range(200, 209), ONE_SECOND), ideal=1 + UNDISTURBED),
     Scenario(name="scattered", limit=lambda: OneOff(range(0, 600, 60), ONE_SECOND), ideal=1 + UNDISTURBED),
 ]
+
+
+SHARED = [
+    Scenario(name="200/s, burst 50, Retry-After: 1", limit=lambda: TokenBucket(200, 50, whole_seconds), calls=1000),
+    Scenario(name="200/s, burst 20, no header", limit=lambda: TokenBucket(200, 20), calls=1000),
+    Scenario(name="100/s, burst 10, retry-after-ms", limit=lambda: TokenBucket(100, 10, milliseconds), calls=1000),
+    Scenario(name="150 in 2 s, Retry-After", limit=lambda: FixedWindow(150, 2, whole_seconds), calls=1000),
+    Scenario(
+        name="150 in 2 s, x-ratelimit headers",
+        limit=lambda: FixedWindow(150, 2, whole_seconds, rate_headers=True),
+        calls=1000,
+    ),
+]
+LIMITS = {"200/s": 200.0, "100/s": 100.0, "150 i": 75.0}
 
 
 def named(scenario: Scenario) -> str:
@@ -92,3 +116,26 @@ def test_each_limit_is_used_to_the_full(scenario: Scenario) -> None:
 def test_and_so_are_others(scenario: Scenario) -> None:
     """Other rates, bursts, latencies and positions: 1.35 times the ideal at most, and 1.15 requests a call."""
     assert_within(scenario, simulate(scenario), slower=1.35, more=1.15)
+
+
+@pytest.mark.parametrize("late", [0.0, 0.5])
+@pytest.mark.parametrize("scenario", SHARED, ids=named)
+def test_two_clients_that_know_nothing_of_each_other_share_a_limit(scenario: Scenario, late: float) -> None:
+    """Both finish; together they use 85 % of it, and neither gets less than a third of its half."""
+    outcomes = simulate_two(scenario, late=late)
+    limit = LIMITS[scenario.name[:5]]
+    begin, end = late + 0.5, min(outcome.elapsed for outcome in outcomes)
+    rates = [sum(begin < at <= end for at in outcome.granted) / (end - begin) for outcome in outcomes]
+    assert [[], []] == [outcome.lost for outcome in outcomes]
+    assert 0.85 * limit <= sum(rates)
+    assert limit / 6 <= min(rates)
+    for outcome in outcomes:
+        assert outcome.requests - outcome.flying_at_first_refusal <= 1.15 * scenario.calls
+
+
+def test_no_burst_after_a_hold() -> None:
+    """When all 32 under way are refused with a delay, 16 at most go out at once after it; the rest as answers come."""
+    outcome = simulate(Scenario(name="", limit=lambda: Outage(0.1, 1.0, ONE_SECOND)))
+    back = [at for at in outcome.sent if at >= outcome.refused[0] + 1.0]
+    assert sum(at < back[0] + LATENCY for at in back) <= 16
+    assert [] == outcome.lost

@@ -90,6 +90,48 @@ class Limiter(Protocol):
         ...
 
 
+@attrs.frozen
+class Observation:
+    """What one answer tells about limits. Its request was sent at `sent_at`, when `among` were under way."""
+
+    sent_at: float
+    among: int
+    refused: bool = False
+    granted: bool = False
+    delay: float | None = None  # seconds that the server asks a refused call to wait
+    limits: tuple[int, float] | None = None  # how many remain, and seconds until the reset
+
+    @classmethod
+    def of(cls, response: Response, sent_at: float, among: int, max_hold: float, time: float) -> "Observation":
+        """`time` is seconds since the epoch; no more than `max_hold` seconds are waited for."""
+        status = response.status
+        delay = server_delay(response, time) if status in {429, 503} else None
+        limits: tuple[int, float] | None = None
+        told = None if something_left(response.headers) is None else rate_limits(response.headers)
+        if told is not None:
+            requests = told.requests
+            if told.delay is not None:
+                limits = (0, min(told.delay, max_hold))
+            elif requests.remaining is not None and requests.reset is not None:
+                limits = (requests.remaining, min(requests.reset, max_hold))
+        return cls(
+            sent_at,
+            among,
+            status == 429 or delay is not None,
+            status < 500 and status != 429,
+            None if delay is None else min(delay, max_hold),
+            limits,
+        )
+
+    def apply(self, control: RateControl, now: float) -> None:
+        if self.limits is not None:
+            control.tell(now, self.sent_at, *self.limits)
+        if self.refused:
+            control.refused(now, self.sent_at, self.among, self.delay)
+        elif self.granted:
+            control.granted(now, self.sent_at, self.among)
+
+
 class Waiting:
     """One call in the queue of a limiter."""
 
@@ -133,7 +175,7 @@ class AdaptiveLimiter:
         self._control = RateControl(max_in_flight, clock.monotonic(), start_rate=start_rate, max_rate=max_rate)
         self._queue: deque[Waiting] = deque()
         self._paused: set[Waiting] = set()
-        self._told: Headers | None = None  # of the last answer that told limits
+        self._limits: Headers | None = None  # of the last answer that told limits
 
     def try_acquire(self, now: float, /) -> int:
         """Let a request through if it need not wait: how many are under way with it, or 0."""
@@ -194,32 +236,22 @@ class AdaptiveLimiter:
 
     def observe(self, response: Response, /, *, sent_at: float, among: int = 1, max_hold: float = MAX_HOLD) -> None:
         """Take in what an answer tells about the limits."""
-        control, now, headers = self._control, self._clock.monotonic(), response.headers
-        left = something_left(headers)
-        if left is not None:
-            self._told = headers
-            if (limits := rate_limits(headers)) is not None:
-                self._observe_limits(limits, now, sent_at, max_hold)
-        if response.status in {429, 503}:
-            delay = server_delay(response, self._clock.time())
-            if response.status == 429 or delay is not None:
-                control.refused(now, sent_at, among, None if delay is None else min(delay, max_hold))
-                for waiting in self._queue:
-                    if waiting.end <= control.held_until < math.inf:
-                        waiting.wake()
-        elif response.status < 500:
-            control.granted(now, sent_at, among)
-        if self._paused and control.known:
+        if response.status < 400 and something_left(response.headers) is None and not self._paused:
+            self._control.granted(self._clock.monotonic(), sent_at, among)  # nearly every answer
+            self._wake()
+            return
+        seen = Observation.of(response, sent_at, among, max_hold, self._clock.time())
+        if seen.limits is not None:
+            self._limits = response.headers
+        seen.apply(self._control, self._clock.monotonic())
+        if seen.refused:
+            for waiting in self._queue:
+                if waiting.end <= self._control.held_until < math.inf:
+                    waiting.wake()
+        if self._paused and self._control.known:
             for waiting in self._paused:
                 waiting.wake()
         self._wake()
-
-    def _observe_limits(self, limits: RateLimits, now: float, sent_at: float, max_hold: float) -> None:
-        spent = limits.delay
-        if spent is not None:
-            self._control.tell(now, sent_at, 0, min(spent, max_hold))
-        elif limits.requests.remaining is not None and limits.requests.reset is not None:
-            self._control.tell(now, sent_at, limits.requests.remaining, min(limits.requests.reset, max_hold))
 
     async def pause(self, seconds: float, /) -> None:
         """Wait before a refused call asks again: so long, or until the rate is known that is allowed."""
@@ -250,7 +282,7 @@ class AdaptiveLimiter:
             rate_source="told" if control.told(now) else control.source,
             rate_since=now - control.since,
             held_for=held,
-            limits=None if self._told is None else rate_limits(self._told),
+            limits=None if self._limits is None else rate_limits(self._limits),
         )
 
 

@@ -36,6 +36,7 @@ MORE = 0.1  # of the rate is tried in addition in each round trip
 SURE = 0.95  # of the time that the last hold lasted, when a probe found its end: the next one is probed then
 FORGOTTEN = 8.0  # times the measured rate
 FEW = 2  # under way where the last window ended; more, the further from there
+CLEAR = 0.75  # of what was under way is a ceiling that need not be doubted
 SLACK = 0.002  # seconds of requests that may be made up for, when timers ring late
 SPACED = 0.8  # of the time that so many under way leave between two: bursts are no test of how many there may be
 IDLE = 0.1  # seconds without a request that are no part of a measurement
@@ -80,6 +81,7 @@ class RateControl:
         self.last_run = math.inf  # and between the two holds before, if the last one was real
         self.credit = SAVED
         self.too_many = False  # the latest refusal was the ceiling's
+        self.clear = False  # many more than the ceiling were under way
         self.proven = False  # the ceiling is right
         self.refusals: deque[tuple[float, float]] = deque(maxlen=4 * most)  # the latest: when sent, when answered
         self.grants = [0.0] * (most + 2)  # lately, by how many were under way
@@ -186,7 +188,7 @@ class RateControl:
             self.ceiling = min(float(self.most), self.ceiling + (1 + over / 2) / self.ceiling)
         if self.rate < math.inf:
             self.fill(now)
-            self.tried *= 1 + MORE * min(1.0, self.in_a_row / QUIET) / max(1.0, self.rate * self.latency)
+            self.tried *= 1 + MORE * min(1.0, self.in_a_row / QUIET) / max(2.0, self.rate * self.latency)
             if self.source == "measured" and self.tried > FORGOTTEN:
                 self.measured, self.tried = math.inf, 1.0
                 self.source = "unknown" if self.rate == math.inf else "given"
@@ -224,15 +226,16 @@ class RateControl:
         if news:
             alone = self.in_a_row > 0 and (self.source == "measured" or self.latency > FIRST_PROBE)
             self.too_many = not probe and self.crowded(among)
-            self.cut_at, self.in_a_row = now, 0
+            row, self.cut_at, self.in_a_row = self.in_a_row, now, 0
             if self.too_many:
-                if self.too_many_at_once(among) or delay is None:
+                self.clear = among <= CLEAR * (self.under_way + 1) and delay is None
+                if self.too_many_at_once(among) or self.clear:
                     return
             elif not probe:
-                self.empty(now, sent_at)
+                self.empty(now, sent_at, row)
                 if alone and not self.exact:
                     return  # the others go on, at the rate that is known
-        elif self.too_many and (self.ceiling < self.most or delay is None):
+        elif self.too_many and self.clear:
             return
         self.hold(now, sent_at, delay, probe=probe, news=news)
 
@@ -269,7 +272,7 @@ class RateControl:
         met = among <= self.ceiling < self.most and self.in_a_row < ENOUGH  # so many were few enough a moment ago
         return among > 1 and not paced and not met and self.seen_from(among) < ENOUGH
 
-    def empty(self, now: float, sent_at: float) -> None:
+    def empty(self, now: float, sent_at: float, row: int) -> None:
         """The server's bucket was empty when that was sent."""
         half = max(1.0, (self.under_way + 1) / 2)
         self.ceiling = float(self.most)
@@ -282,8 +285,14 @@ class RateControl:
             self.counted, self.after, self.end = self.counted + self.after, 0, sent_at
             self.fill(now)
             if self.counted >= ENOUGH:
+                before = self.rate
                 self.measure(now)
-                self.tried = BACK
+                # Refused before more was tried: somebody else took it, and who gives way to that gets nothing.
+                self.tried = (
+                    BACK
+                    if row >= QUIET or before == math.inf
+                    else max(BACK, min(1 + 1 / self.counted, before / self.measured))
+                )
                 self.half = half
                 self.width = min(self.width, self.threshold())
             elif 1 <= self.tokens < math.inf and self.rate < math.inf:

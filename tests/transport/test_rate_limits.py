@@ -68,7 +68,7 @@ VARIANTS = [
         name="50 a second, Retry-After: 5", limit=lambda: FixedWindow(50, 1, five_seconds), calls=1000, workers=100
     ),
     Scenario(name="2 at once", limit=lambda: Concurrency(2), ideal=600 / 2 * LATENCY),
-    Scenario(name="20 at once", limit=lambda: Concurrency(20), ideal=600 / 20 * LATENCY),
+    Scenario(name="16 at once", limit=lambda: Concurrency(16), ideal=600 / 16 * LATENCY),
     Scenario(name="8 at once, Retry-After", limit=lambda: Concurrency(8, ONE_SECOND), ideal=600 / 8 * LATENCY),
     Scenario(name="8 at once, refused late", limit=lambda: Concurrency(8), ideal=600 / 8 * LATENCY, refusal=LATENCY),
     Scenario(name="8 at once, latency varies", limit=lambda: Concurrency(8), ideal=600 / 8 * LATENCY, spread=0.5),

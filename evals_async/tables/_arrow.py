@@ -138,17 +138,17 @@ class Builder:
         batch: dict[str, tuple[Any, Kind]] = {}
         for name, _ in self.columns.all():
             values = [row.get(name) for row in whole]
-            kinds: set[Kind] = set(map(kind_of, values))
-            kinds.discard("null")
+            kinds = set[Kind]()
+            kinds.update(kind for value in values if (kind := kind_of(value)) != "null")
             if not kinds:
                 continue
-            kind: Kind = kinds.pop() if len(kinds) == 1 else "json"
-            if kind in ("list", "struct", "json"):
+            common: Kind = kinds.pop() if len(kinds) == 1 else "json"
+            if common in ("list", "struct", "json"):
                 texts = [None if value is None else exact(value) for value in values]
                 batch[name] = pyarrow.array(texts, pyarrow.string()), "json"
             else:
-                shape = Shape(kind=kind)
-                batch[name] = pyarrow.array(list(map(caster(shape), values)), type_of(shape)), kind
+                shape = Shape(kind=common)
+                batch[name] = pyarrow.array(list(map(caster(shape), values)), type_of(shape)), common
         self.kept.append(batch)
         self.sizes.append(len(rows))
 

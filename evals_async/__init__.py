@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         merge as merge,
     )
     from evals_async._concurrency.polling import Pace as Pace, poll_many as poll_many, poll_until as poll_until
+    from evals_async._options import ClientOptions as ClientOptions
     from evals_async._transport import (
         NO_KEY as NO_KEY,
         AdaptiveLimiter as AdaptiveLimiter,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
         Timeouts as Timeouts,
         TokenProvider as TokenProvider,
     )
-    from evals_async.client import ClientOptions as ClientOptions, EvalsClient as EvalsClient
+    from evals_async.client import EvalsClient as EvalsClient
     from evals_async.comparison import compare as compare
     from evals_async.errors import (
         ApiError as ApiError,
@@ -110,8 +111,9 @@ HOMES = {
     "_concurrency.cache": "Cache LRUCache",
     "_concurrency.fanout": "FanOut OnProgress Outcome Progress fan_out gather_many merge",
     "_concurrency.polling": "Pace poll_many poll_until",
+    "_options": "ClientOptions",
     "_transport": "NO_KEY AdaptiveLimiter Limiter NoKey Request Response RetryPolicy Statistics Timeouts TokenProvider",
-    "client": "ClientOptions EvalsClient",
+    "client": "EvalsClient",
     "comparison": "compare",
     "errors": """
         ApiError ArchiveError Attempt BadRequest BadSignature BodyTooLarge ClientClosed

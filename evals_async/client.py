@@ -6,13 +6,14 @@ Nothing here knows an endpoint.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import sha256
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack, overload
 
 import attrs
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
 from evals_async._concurrency.cache import Cache
 from evals_async._concurrency.single_flight import SingleFlight
+from evals_async._options import ClientOptions, defaults_of, given_options, given_timeout, retries, whole
 from evals_async._settings import Settings, azure_from_environment, checked_headers, from_environment
 from evals_async._transport import (
     NO_KEY,
@@ -22,7 +23,6 @@ from evals_async._transport import (
     AzureKey,
     BearerTokens,
     Kind,
-    Limiter,
     Method,
     MissingKey,
     NoKey,
@@ -38,74 +38,23 @@ from evals_async._transport import (
     Transport,
 )
 from evals_async._transport.transport import MAX_BODY
-from evals_async.errors import ConfigurationError, RequestError
 from evals_async.resources import OMIT, CallDefaults, Caller, Evals, Files, Graders, Omit
 from evals_async.resources._requests import checked_path, json_body, merged, parameters, request as build_request
 from evals_async.webhooks import Webhooks
 
 
 if TYPE_CHECKING:
-    import ssl as tls
-
-    import aiohttp
+    pass
 
 T = TypeVar("T")
 
+SETTINGS = frozenset(
+    {"api_key", "base_url", "organization", "project", "webhook_secret", *ClientOptions.__annotations__}
+) - {"clock"}
+"""What a client is made with, and what cannot be assigned to it afterwards."""
+
 KINDS: Mapping[Method, Kind] = {"GET": "read", "POST": "create", "DELETE": "delete"}
 """What a request does, unless its caller says otherwise."""
-
-
-class ClientOptions(TypedDict, total=False):
-    """How a client behaves, whoever it talks to. All are optional."""
-
-    timeout: float | Timeouts | None
-    """Seconds for a whole call: all attempts, pauses and the body.
-
-    Default: 60. `Timeouts` says more; `None` is without end.
-    """
-    max_retries: int
-    """How often a failed attempt is repeated. Default: 2."""
-    retry: RetryPolicy
-    """Everything about repeating; goes before `max_retries`."""
-    default_headers: Mapping[str, str] | None
-    """Headers for every request."""
-    default_query: Mapping[str, object] | None
-    """Query parameters for every request."""
-    session: "aiohttp.ClientSession"
-    """Your own session, never closed here; the five settings that follow are then its owner's business."""
-    trace_configs: "Sequence[aiohttp.TraceConfig]"
-    """Tracing, for OpenTelemetry's aiohttp instrumentation and the like."""
-    max_connections: int
-    """Connections, and so requests under way, at once. Default: 100."""
-    proxy: str
-    """The URL of a proxy."""
-    trust_env: bool
-    """Take the proxy from HTTP_PROXY and the like; netrc is never read. Default: no."""
-    ssl: "tls.SSLContext | bool"
-    """What to trust. Default: what the system trusts."""
-    max_body: int
-    """The largest answer that is read, in decoded bytes. Default: 32 MiB."""
-    single_flight: bool
-    """Let concurrent reads of one thing share one request. Default: yes."""
-    cache: Cache
-    """Where runs that are over are kept; see `LRUCache`. Default: nowhere.
-
-    It asks nobody for a key: clients with different rights need caches of their own.
-    """
-    limiter: "Limiter | None"
-    """What holds requests back under a rate limit: an `AdaptiveLimiter` of your own, perhaps shared with other clients,
-    or any other `Limiter`. `None` sends as fast as the connections allow; a call then waits its own Retry-After only.
-
-    Default: an `AdaptiveLimiter` of this client.
-    """
-    on_request: Callable[[Request], None]
-    """Called before each attempt."""
-    on_response: Callable[[Request, Response, float], None]
-    """Called after each answer, with the seconds it took."""
-    on_retry: Callable[[Request, RequestError, float], None]
-    """Called before each pause, with what failed and the seconds until the next attempt."""
-    clock: Clock
-    """Time and chance; for tests."""
 
 
 class EvalsClient:
@@ -177,11 +126,7 @@ class EvalsClient:
 
     def _set_up(self, settings: Settings, auth: Auth, options: ClientOptions) -> None:
         """Build what all copies of the client share. Raises `TypeError` for an option that there is not."""
-        if unknown := options.keys() - ClientOptions.__annotations__.keys():
-            raise TypeError(f"unexpected keyword argument: {', '.join(sorted(unknown))}")
-        # An option given as None is one that was not given, but for two, where it means something else.
-        kept = {k: v for k, v in options.items() if v is not None or k in {"timeout", "limiter"}}
-        options = cast("ClientOptions", kept)
+        options = given_options(options)
         clock = options.get("clock", SYSTEM_CLOCK)
         transport = Transport(
             settings.base_url,
@@ -206,14 +151,7 @@ class EvalsClient:
             on_response=options.get("on_response"),
             on_retry=options.get("on_retry"),
         )
-        named = {"OpenAI-Organization": settings.organization, "OpenAI-Project": settings.project}
-        defaults = CallDefaults(
-            timeouts=Timeouts.of(options.get("timeout", 60.0)),
-            retry=options.get("retry") or RetryPolicy(attempts=retries(options.get("max_retries", 2)) + 1),
-            headers={name: value for name, value in named.items() if value}
-            | checked_headers(options.get("default_headers") or {}),
-            query=parameters(**(options.get("default_query") or {})),
-        )
+        defaults = defaults_of(settings, options)
         flight = SingleFlight() if options.get("single_flight", True) else None
         self._open_namespaces(settings, pipeline, defaults, flight, options.get("cache"))
 
@@ -238,6 +176,22 @@ class EvalsClient:
     def base_url(self) -> str:
         """The URL that every path is relative to, without a slash at its end."""
         return self._settings.base_url
+
+    @property
+    def api_key(self) -> str | None:
+        """The key that was given, or found in the environment; `None` for a function, `NO_KEY` and a missing key."""
+        key = self._settings.api_key
+        return None if key is None or not isinstance(self._caller.pipeline.auth, StaticKey) else key.reveal()
+
+    @property
+    def timeout(self) -> float | Timeouts | None:
+        """Seconds that a call may take; `None` is without end, and `Timeouts` says more."""
+        return given_timeout(self._caller.defaults.timeouts)
+
+    @property
+    def max_retries(self) -> int:
+        """How often a failed attempt is repeated."""
+        return self._caller.defaults.retry.attempts - 1
 
     @property
     def organization(self) -> str | None:
@@ -352,6 +306,8 @@ class EvalsClient:
         twin._open_namespaces(self._settings, pipeline, changed, flight, cache)  # noqa: SLF001  # its own class
         return twin
 
+    copy = with_options
+
     @property
     def with_raw_response(self) -> "ClientWithRawResponse":
         """The same methods, answering with status, headers and exact bytes; `parse()` gives the object."""
@@ -365,6 +321,10 @@ class EvalsClient:
         """End the calls under way with `ClientClosed` and close the connections. A second time does nothing."""
         await self._caller.pipeline.close()
 
+    def is_closed(self) -> bool:
+        """Whether `close` was called, on this client or on one that shares its connections."""
+        return self._caller.pipeline.transport.closed
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -372,6 +332,13 @@ class EvalsClient:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in SETTINGS:
+            raise AttributeError(
+                f"a client does not change: use client.with_options({name}=...), which gives a new one"
+            )
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base_url={self._settings.base_url!r})"
@@ -415,16 +382,3 @@ def scope_of(settings: Settings, defaults: CallDefaults) -> str:
         return settings.base_url
     sent = repr((sorted(defaults.headers.items()), defaults.query)).encode()
     return f"{settings.base_url}#{sha256(sent).hexdigest()[:16]}"
-
-
-def retries(count: object) -> int:
-    """How often a failed attempt is repeated, 0 to 10."""
-    return whole(count, "max_retries", least=0, most=10)
-
-
-def whole(value: object, name: str, *, least: int, most: int | None = None) -> int:
-    """A whole number in its range. Raises `ConfigurationError`, naming the option."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
-        span = f"from {least}" if most is None else f"from {least} to {most}"
-        raise ConfigurationError(f"{name} must be a whole number {span}, not {value!r:.80}")
-    return value

@@ -297,6 +297,50 @@ def test_options_of_copies_that_cannot_be_right() -> None:
             client.with_options(**options)
 
 
+# --- what can be read of a client -------------------------------------------------------------------------------------
+
+
+def test_settings_can_be_read_and_not_assigned() -> None:
+    """A client tells what it was made with, and refuses another value in words that say what to do instead."""
+    client = EvalsClient(api_key=KEY, base_url="http://127.0.0.1:9/v1", timeout=7, max_retries=4)
+    assert (KEY, "http://127.0.0.1:9/v1", 7, 4) == (
+        client.api_key,
+        client.base_url,
+        client.timeout,
+        client.max_retries,
+    )
+    own: Any = client
+    for name in ("api_key", "base_url", "timeout", "max_retries", "organization", "default_headers", "proxy"):
+        with pytest.raises(AttributeError, match=rf"client\.with_options\({name}=\.\.\.\)"):
+            setattr(own, name, "x")
+    assert (KEY, 7) == (client.api_key, client.timeout)
+
+
+@pytest.mark.parametrize("timeout", [None, 5, 600.0, Timeouts(total=9, attempt=1)])
+def test_the_timeout_that_was_given_is_read(timeout: Any) -> None:
+    """Whatever form it was given in."""
+    assert timeout == EvalsClient(api_key=KEY, timeout=timeout).timeout
+    assert timeout == EvalsClient(api_key=KEY).copy(timeout=timeout).timeout
+
+
+def test_keys_that_are_no_text_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function, `NO_KEY` and a missing key have no text; a key of the environment has."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    keys = [EvalsClient(api_key=given).api_key for given in (NO_KEY, lambda: "token", None)]
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert [None, None, KEY, None] == [*keys, EvalsClient().api_key]
+
+
+async def test_whether_a_client_is_closed() -> None:
+    """`is_closed()` tells it, of copies too."""
+    client = EvalsClient(api_key=KEY)
+    copied = client.copy(timeout=3)
+    assert not client.is_closed()
+    await copied.close()
+    assert client.is_closed()
+    assert copied.is_closed()
+
+
 # --- the end ----------------------------------------------------------------------------------------------------------
 
 

@@ -12,8 +12,8 @@ from evals_async.resources import Evals, RawResponse
 
 NAMES: dict[str, str] = {
     "client": """
-        azure base_url clock close evals files graders has_credentials organization project request send
-        statistics webhooks with_options with_raw_response
+        api_key azure base_url clock close copy evals files graders has_credentials is_closed max_retries
+        organization project request send statistics timeout webhooks with_options with_raw_response
     """,
     "client.evals": "create delete list retrieve retrieve_many runs stream_many update with_raw_response",
     "client.evals.runs": """

@@ -46,27 +46,21 @@ LAST_LOOK = 1.0  # seconds before the deadline, or a tenth of the time given if 
 class Pace:
     """How often to ask: after `start` seconds, each time `factor` times later, at most every `cap` seconds.
 
-    Each interval is off by up to `jitter` of itself either way, so that many waits do not ask in step. `patience` is
-    how many failures in a row are waited out, of those that time may cure. Raises `InvalidArgument` for numbers that
-    make no sense.
+    Each interval is longer or shorter by up to `jitter` of itself, so that many waits do not ask at the same moment.
+    `max_failures` is how many failures in a row a wait survives, of those that time may cure. Raises `InvalidArgument`
+    for numbers that make no sense.
     """
 
     start: float = 1.0
     factor: float = 1.5
     cap: float = 30.0
     jitter: float = 0.1
-    patience: int = 5
+    max_failures: int = 5
 
     def __attrs_post_init__(self) -> None:
-        sane = self.start > 0 and self.factor >= 1 and self.cap > 0 and 0 <= self.jitter < 1 and self.patience >= 0
+        sane = self.start > 0 and self.factor >= 1 and self.cap > 0 and 0 <= self.jitter < 1 and self.max_failures >= 0
         if not sane:
-            raise InvalidArgument(f"start and cap must be > 0, factor >= 1, 0 <= jitter < 1, patience >= 0: {self}")
-
-    def jittered(self, seconds: float, clock: Clock) -> float:
-        return seconds * (1 + self.jitter * (2 * clock.random() - 1))
-
-    def not_before(self, seconds: float, clock: Clock) -> float:
-        return seconds * (1 + self.jitter * clock.random())
+            raise InvalidArgument(f"start and cap must be > 0, factor >= 1, 0 <= jitter < 1, max_failures >= 0: {self}")
 
 
 STEADY = Pace()
@@ -146,7 +140,7 @@ class PollState(Generic[T]):
                 rules.on_poll(self.value)
             if rules.done(self.value):
                 return None
-        elif self.failures > rules.pace.patience or not may_pass(self.failure):
+        elif self.failures > rules.pace.max_failures or not may_pass(self.failure):
             raise self.failure
         return self.pause()
 
@@ -169,9 +163,9 @@ class PollState(Generic[T]):
         rules = self.rules
         asked = self.asked()
         if asked:
-            pause = rules.pace.not_before(asked, rules.clock)
+            pause = asked * (1 + rules.pace.jitter * rules.clock.random())  # never before it
         else:
-            pause = rules.pace.jittered(self.interval, rules.clock)
+            pause = self.interval * (1 + rules.pace.jitter * (2 * rules.clock.random() - 1))
             self.interval = min(rules.pace.cap, self.interval * rules.pace.factor)
         left, given = rules.deadline.left(), rules.deadline.seconds
         if given is None or pause < left:

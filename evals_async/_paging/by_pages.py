@@ -41,7 +41,7 @@ H = TypeVar("H", bound=Hashable)
 
 BATCH = 10_000  # keys that are looked for together: as many are in memory at once
 
-Place: TypeAlias = tuple[Hashable, str]
+Location: TypeAlias = tuple[Hashable, str]
 """A listing, and an id in it."""
 
 
@@ -55,7 +55,7 @@ class Lookup(Generic[K_contra, V]):
     what a page brought.
     """
 
-    locate: Callable[[K_contra], Place]
+    locate: Callable[[K_contra], Location]
     fetch: Callable[[K_contra], Awaitable[V]]
     pages: Callable[[Hashable], Fetch[V]]
     attempts: int
@@ -64,7 +64,7 @@ class Lookup(Generic[K_contra, V]):
     keep: Callable[[K_contra, V], Awaitable[object]] | None = None
 
 
-class Board(Generic[K, N, V]):
+class WorkQueue(Generic[K, N, V]):
     """What is still to be done, for all workers: keys of one batch after the other, scans, and single reads."""
 
     def __init__(
@@ -81,9 +81,9 @@ class Board(Generic[K, N, V]):
         self.progress = progress
         self.name = name
         self.new: deque[tuple[int, K]] = deque()  # keys of the batch that nobody has looked at
-        self.keys: dict[Place, list[tuple[int, K]]] = {}  # keys that wait for an answer
+        self.keys: dict[Location, list[tuple[int, K]]] = {}  # keys that wait for an answer
         self.searches: dict[Hashable, PageSearch] = {}
-        self.singles: deque[Place] = deque()
+        self.singles: deque[Location] = deque()
         self.locating = 0  # workers that look at new keys
         self.reading = False  # whether a worker reads the next batch
         self.ended = False
@@ -99,7 +99,7 @@ class Board(Generic[K, N, V]):
                     return partial(self.scan, listing=listing, search=search, scan=scan)
             self.drop_finished()
             if self.singles:
-                return partial(self.single, place=self.singles.popleft())
+                return partial(self.single, location=self.singles.popleft())
             if self.searches or self.locating or self.reading:
                 self.changed.clear()
                 await self.changed.wait()
@@ -131,14 +131,14 @@ class Board(Generic[K, N, V]):
                 number, key = self.new.popleft()
                 self.progress.begin()
                 try:
-                    place = self.lookup.locate(key)
+                    location = self.lookup.locate(key)
                     value = None if self.lookup.cached is None else await self.lookup.cached(key)
                 except Exception as error:  # noqa: BLE001  # whatever a call raises is its outcome
                     if not await self.deliver(channel, [(number, key)], error=error):
                         return False
                     continue
                 if value is None:
-                    self.keys.setdefault(place, []).append((number, key))
+                    self.keys.setdefault(location, []).append((number, key))
                 elif not await self.deliver(channel, [(number, key)], value):
                     return False
         finally:
@@ -187,8 +187,8 @@ class Board(Generic[K, N, V]):
             await self.lookup.keep(key, value)
         return value
 
-    async def single(self, channel: Channel[Outcome[N, V]], place: Place) -> bool:
-        keys = self.keys.pop(place)
+    async def single(self, channel: Channel[Outcome[N, V]], location: Location) -> bool:
+        keys = self.keys.pop(location)
         outcome = await attempt(self.lookup.fetch, keys[0][1])
         return await self.deliver(channel, keys, outcome.value, outcome.error)
 
@@ -224,12 +224,12 @@ def fan_out_by_pages(
     """
     source = ItemSource(items)
     workers = checked_concurrency(concurrency, source.total)
-    board = Board(lookup, source, workers, ProgressCounter(source.total, on_progress), name)
+    work = WorkQueue(lookup, source, workers, ProgressCounter(source.total, on_progress), name)
 
     async def job(channel: Channel[Outcome[N, V]]) -> None:
         if not await channel.reserve():
             return
-        while (step := await board.next_step()) is not None:
+        while (step := await work.next_step()) is not None:
             if not await step(channel):
                 return
         channel.release()

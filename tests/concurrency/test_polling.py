@@ -225,7 +225,7 @@ async def test_none_is_a_state() -> None:
         lambda: Pace(factor=0.9),
         lambda: Pace(cap=0),
         lambda: Pace(jitter=1),
-        lambda: Pace(patience=-1),
+        lambda: Pace(max_failures=-1),
     ],
 )
 def test_senseless_paces_are_refused(pace: Callable[[], Pace]) -> None:

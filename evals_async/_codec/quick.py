@@ -234,14 +234,16 @@ def struct_of(name: str, columns: list[Column], tag: str | None = None) -> Any:
 def of_model(model: Any) -> Read:
     """Where only this class is expected."""
     columns = columns_of(model)
-    return Read(struct_of(model.__name__, columns), OneClass(fill_of_class(model, columns)))
+    return Read(struct_of(model.__name__, columns), OneClass(model, columns, None, fill_of_class(model, columns)))
 
 
 @cache
 def of_variant(model: Any, tag: str) -> Read:
     """Where its tag must tell the class from others."""
     columns = [column for column in columns_of(model) if column.name != "type"]
-    return Read(struct_of(model.__name__, columns, tag), OneClass(fill_of_class(model, columns, tag)))
+    return Read(
+        struct_of(model.__name__, columns, tag), OneClass(model, columns, tag, fill_of_class(model, columns, tag))
+    )
 
 
 @cache

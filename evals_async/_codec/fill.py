@@ -229,6 +229,10 @@ def making(source: Source, column: Column, path: str) -> list[str]:
     if isinstance(filling, OneOf):
         source.names[f"fills{name}"] = filling.functions().get
         choose = [f"fill = fills{name}(type(v))", "if fill is not None: v = fill(v)"]
+        for kind, tags in filling.table.items():
+            if isinstance(tags, OneOfTags):  # there is at most one, and it is the commonest
+                source.names |= {f"Merged{name}": kind, f"tags{name}": tags.table}
+                choose = [f"if type(v) is Merged{name}: v = tags{name}[v.type or ''](v)", "else:", *indented(choose)]
         # Text is by far the commonest of what may also be something else.
         return choose if str not in get_args(column.kind) else ["if type(v) is not str:", *indented(choose)]
     if isinstance(filling, OneOfTags):

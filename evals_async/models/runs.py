@@ -137,7 +137,7 @@ class EvalRun(Model):
 
     object: Literal["eval.run"] | None = None
     id: str
-    eval_id: str | None = repeated()
+    eval_id: str | None = None
     status: RunStatus
     name: str | None = repeated()
     model: str | None = repeated()

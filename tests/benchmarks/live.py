@@ -235,8 +235,8 @@ def evaluator_result(name: str, metric: str, score: int) -> dict[str, Any]:
 
 
 def agent_item(number: int) -> dict[str, Any]:
-    said = [{"annotations": [], "text": "At nine.", "type": "output_text", "logprobs": []}]
-    rows = {
+    said: list[Any] = [{"annotations": [], "text": "At nine.", "type": "output_text", "logprobs": []}]
+    rows: dict[str, Any] = {
         "instructions": "You answer questions about the shop.",
         "query": "When do you open?",
         "query_messages": [{"role": "user", "content": "When do you open?"}],

@@ -1,6 +1,6 @@
 """`Mismatch`: a JSON value that is not what a field wants, and the path to it.
 
-Only this room sees it; callers get a `DecodeError`.
+Only this package sees it; callers get a `DecodeError`.
 """
 
 from collections.abc import Iterable

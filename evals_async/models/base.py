@@ -1,7 +1,7 @@
 """What all models share: `Model`, and `Unknown`, the variant that no class stands for.
 
 A model is a frozen, slotted attrs class, one per thing of the API. How JSON becomes a model and back is told in
-`codec`; nothing here does it. The rules that every class in this room follows:
+`codec`; nothing here does it. The rules that every class in this package follows:
 
 - Fields have the names of the wire. Where Python forbids one, or it begins with an underscore, the wire's name stands
   in the metadata. A string that many objects have in common is `repeated()`: equal ones are one object in memory.

@@ -23,6 +23,21 @@ def without_uuid(name: str) -> str:
     return UUID_SUFFIX.sub("", name)
 
 
+SimilarityMetric: TypeAlias = Literal[
+    "cosine",
+    "fuzzy_match",
+    "bleu",
+    "gleu",
+    "meteor",
+    "rouge_1",
+    "rouge_2",
+    "rouge_3",
+    "rouge_4",
+    "rouge_5",
+    "rouge_l",
+]
+
+
 @attrs.frozen(kw_only=True, repr=False)
 class NamedGrader(Model):
     """What all graders have."""
@@ -64,22 +79,7 @@ class TextSimilarityGrader(NamedGrader):
     type: Literal["text_similarity"] = "text_similarity"
     input: str
     reference: str
-    evaluation_metric: (
-        Literal[
-            "cosine",
-            "fuzzy_match",
-            "bleu",
-            "gleu",
-            "meteor",
-            "rouge_1",
-            "rouge_2",
-            "rouge_3",
-            "rouge_4",
-            "rouge_5",
-            "rouge_l",
-        ]
-        | str
-    )
+    evaluation_metric: SimilarityMetric | str
     #: Required in the criteria of an eval, unknown to the graders API.
     pass_threshold: float | None = None
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NotRequired, TypeAlias, TypedDict
 
 from evals_async.models.base import Unknown
-from evals_async.models.graders import MultiGrader, SingleGrader
+from evals_async.models.graders import MultiGrader, SimilarityMetric, SingleGrader
 from evals_async.models.messages import (
     ContentPart,
     InputAudioData,
@@ -166,19 +166,7 @@ class TextSimilarityGraderParam(TypedDict):
     name: str
     input: str
     reference: str
-    evaluation_metric: Literal[
-        "cosine",
-        "fuzzy_match",
-        "bleu",
-        "gleu",
-        "meteor",
-        "rouge_1",
-        "rouge_2",
-        "rouge_3",
-        "rouge_4",
-        "rouge_5",
-        "rouge_l",
-    ]
+    evaluation_metric: SimilarityMetric
     pass_threshold: NotRequired[float]
 
 

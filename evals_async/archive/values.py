@@ -13,7 +13,7 @@ from evals_async._json import as_array, as_object
 
 COMPLETE = 0
 INCOMPLETE = 3
-DISK_FULL = 4
+DISK_FULL = 74  # EX_IOERR of sysexits.h
 TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 
 

@@ -30,6 +30,9 @@ class KeyMissing(errors.ConfigurationError):
     """There is no key for the service, or none that can be sent."""
 
 
+READ_ONLY = "that server takes no writes; one that does: evals-async serve FILE.db --writable"
+WRITING = "use a key that may write evals in this project (OPENAI_PROJECT_ID)"
+
 HINTS: tuple[tuple[type[errors.EvalsError], str], ...] = (
     (KeyMissing, KEY_HINT),
     (errors.Unauthenticated, "check the key in the environment, and that it belongs to this base URL"),
@@ -141,6 +144,8 @@ def exit_code(error: Exception) -> int:
 
 def hint_for(error: Exception) -> str | None:
     """What to do about an error; the ids of the request are filled in."""
+    if isinstance(error, errors.PermissionDenied) and error.method != "GET":
+        return READ_ONLY if error.code == "read_only" else WRITING
     if isinstance(error, errors.NotFound):
         _, _, below = error.path.partition("/evals/")
         eval_id, _, rest = below.partition("/")

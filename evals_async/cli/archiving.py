@@ -16,7 +16,6 @@ from evals_async.cli.groups import ConnectionOptions, examples, global_options, 
 from evals_async.cli.service import run
 
 
-DISK_FULL = 4
 SAMPLE_RUNS = 20
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -79,10 +78,11 @@ def export(
     """Copy evals, runs, output items and files into one SQLite file.
 
     Reads only. May be interrupted at any time: the same command goes on where it stopped, and later brings what is
-    new. Exit codes: 0 complete, 3 incomplete (what is missing is named), 4 the disk is full, 75 the server does not
+    new. Exit codes: 0 complete, 3 incomplete (what is missing is named), 74 the disk is full, 75 the server does not
     answer, try again.
     """
     from evals_async.archive import Selection, disk_is_full
+    from evals_async.archive.values import DISK_FULL
     from evals_async.cli.archived import estimate_for, export_command, export_into
 
     selection = Selection(evals=eval_ids, since=since, items=not no_items, files=not no_files)

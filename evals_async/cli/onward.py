@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import evals_async
-from evals_async.archive import Archive, ConversionReport, disk_is_full
+from evals_async.archive import Archive, ConversionReport, Push, disk_is_full
 from evals_async.archive.values import DISK_FULL, INCOMPLETE
 from evals_async.cli import output
 from evals_async.cli.archived import server_words, tell_gaps
@@ -68,9 +68,26 @@ def not_written(error: OSError, directory: Path, again: str) -> int:
 def show_conversion(report: ConversionReport) -> None:
     """What was mapped, approximated and dropped, and why."""
     output.table(
-        [Column("Fate", keep=True, styles=FATES), Column("What"), Column("Number", right=True), Column("Why")],
+        [
+            Column("Fate", keep=True, styles=FATES),
+            Column("What", wrap=True),
+            Column("Number", right=True),
+            Column("Why", wrap=True),
+        ],
         [(remark.fate, remark.what, number, remark.why or None) for remark, number in sorted(report.remarks.items())],
     )
+
+
+def show_ids(push: Push) -> None:
+    """The ids here and there. Two do not fit into a line of every terminal, and people copy them."""
+    kinds = (("eval", push.evals), ("run", push.runs), ("file", push.files))
+    pairs = [(kind, old, new) for kind, ids in kinds for old, new in ids.items()]
+    if not output.on_terminal():
+        output.table([Column("Kind"), Column("Id here"), Column("Id there")], pairs)
+        return
+    for kind, old, new in pairs:
+        output.say(f"{kind} {old}")
+        output.say(f"  is now {new}")
 
 
 async def push_file(
@@ -89,14 +106,7 @@ async def push_file(
         if not await may_go_on(archive, file, ConnectionOptions(), allow_incomplete, command):
             return INCOMPLETE
         push = await archive.push(client, runs=which, allow_incomplete=True)
-    output.table(
-        [Column("Kind"), Column("Id here", keep=True), Column("Id there", keep=True)],
-        [
-            (kind, old, new)
-            for kind, ids in (("eval", push.evals), ("run", push.runs), ("file", push.files))
-            for old, new in ids.items()
-        ],
-    )
+    show_ids(push)
     output.say()
     show_conversion(push.report)
     output.hint(shlex.join(["evals-async", "evals", "list", *server]))

@@ -118,7 +118,8 @@ def draw(columns: Sequence[Column], rows: Iterable[Sequence[object]], title: str
     made = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="dim")
     for column, width in zip(drawn, widths, strict=True):
         side: Literal["left", "right"] = "right" if column.right else "left"
-        made.add_column(Text(column.title), justify=side, no_wrap=True, overflow="ellipsis", width=width)
+        overflow: Literal["fold", "ellipsis"] = "fold" if column.wrap else "ellipsis"
+        made.add_column(Text(column.title), justify=side, no_wrap=not column.wrap, overflow=overflow, width=width)
     for row in texts:
         made.add_row(*(Text(text, column.styles.get(text, "")) for column, text in zip(drawn, row, strict=True)))
     if title:

@@ -99,7 +99,9 @@ def plural(number: int, thing: str) -> str:
 class Column:
     """One column: its title, how a terminal `show`s a value, and how much room it needs.
 
-    What is not on the `right` and not to `keep` may be cut short on a terminal; ids are kept, people copy them.
+    What is not on the `right` and not to `keep` may be cut short on a terminal, or, to `wrap`, goes on in the next
+    line; ids are kept, people copy them.
+
     `styles` colours texts. `where` a column belongs: not everything fits on a terminal, and not everything is data.
     """
 
@@ -107,6 +109,7 @@ class Column:
     show: Callable[[Any], str] = attrs.field(default=shown, kw_only=True)
     right: bool = attrs.field(default=False, kw_only=True)
     keep: bool = attrs.field(default=False, kw_only=True)
+    wrap: bool = attrs.field(default=False, kw_only=True)
     styles: Mapping[str, str] = attrs.field(default=NO_STYLES, kw_only=True)
     where: Literal["everywhere", "terminal", "file"] = attrs.field(default="everywhere", kw_only=True)
 

@@ -58,7 +58,7 @@ LIMITED = """
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
 async def test_the_command_says_that_the_disk_is_full(export: Export, file: Path) -> None:
-    """X04: exit code 4, with the command that goes on; and that command then completes the archive."""
+    """X04: exit code 74, with the command that goes on; and that command then completes the archive."""
     truth = tree(evals=2, runs=4, items=60)
     async with ReferenceServer(truth) as server:
         process = await asyncio.create_subprocess_exec(
@@ -68,7 +68,7 @@ async def test_the_command_says_that_the_disk_is_full(export: Export, file: Path
             stdout=subprocess.DEVNULL,
         )
         _, told = await process.communicate()
-        assert (4, True) == (process.returncode, b"make room, then: evals-async export --to" in told)
+        assert (74, True) == (process.returncode, b"make room, then: evals-async export --to" in told)
         assert "ok" == difference(file, truth).integrity
         await export(server)
     assert SAME == difference(file, truth)

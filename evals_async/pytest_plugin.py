@@ -1,4 +1,5 @@
-"""The pytest fixtures that ship with the package: `evals_server`, `evals_client`, `scripted_models`; and for
+"""The pytest fixtures that ship with the package: `evals_server`, `evals_client`, `scripted_models`,
+`evals_server_with_models`; and for
 synchronous tests `evals_server_in_thread` and `scripted_models_in_thread`.
 
 Loaded into every pytest run where the package is installed, so nothing of it is imported before a test asks for a
@@ -61,6 +62,15 @@ async def scripted_models() -> AsyncIterator[Any]:
 
     async with ScriptedModels() as scripted:
         yield scripted
+
+
+@async_fixture
+async def evals_server_with_models(scripted_models: Any) -> AsyncIterator[Any]:
+    """A `LocalServer` that carries runs out by `scripted_models`, for one test."""
+    from evals_async.server import LocalServer
+
+    async with LocalServer(models=scripted_models.base_url) as server:
+        yield server
 
 
 @pytest.fixture

@@ -43,10 +43,11 @@ def add_execution(connection: Connection, run: RunId, started: float) -> None:
     connection.execute("INSERT INTO executions (eval_id, run_id, started) VALUES (?, ?, ?)", (*run, started))
 
 
-def is_pending(connection: Connection, run: RunId) -> bool:
-    """Is there a run that has not ended?"""
-    found = connection.execute("SELECT 1 FROM executions WHERE eval_id = ? AND run_id = ?", run).fetchone()
-    return found is not None
+def pending_execution(connection: Connection, run: RunId) -> PendingExecution | None:
+    """One run that has not ended, or `None`."""
+    select = "SELECT started, total FROM executions WHERE eval_id = ? AND run_id = ?"
+    row: tuple[float, int | None] | None = connection.execute(select, run).fetchone()
+    return None if row is None else PendingExecution(run, *row)
 
 
 def pending_executions(connection: Connection) -> list[PendingExecution]:

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ async def test_rows_are_sampled_and_graded(kind: str, path: str) -> None:
     counted = one(run, "per_testing_criteria_results")
     assert (counted["passed"], counted["failed"]) == (2, 1)
     assert {entry["name"] for item in items for entry in item["results"]} == {counted["testing_criteria"]}
-    assert run["execution"] == {"calls": 3, "tokens": tokens, "billed_retries": 0, "notes": []}
+    assert run["execution"] == {"calls": 3, "tokens": tokens, "billed_retries": 0, "cost": None, "notes": []}
 
 
 async def test_the_sample_of_an_item_is_what_was_asked_and_said() -> None:
@@ -327,6 +329,22 @@ async def test_single_graders_are_run_by_models_too() -> None:
     assert metadata["token_usage"]["total_tokens"] > 0
 
 
+async def test_what_a_run_cost_is_told_where_prices_are_known() -> None:
+    """Sampling and judging together, by the prices of the model map."""
+    async with ScriptedModels(*JUDGES) as scripted:
+        endpoint = {"base_url": scripted.base_url, "prices": {"input": 2.0, "output": 8.0}}
+        async with (
+            Models.from_mapping({"models": {"*": endpoint}}) as models,
+            LocalServer(models=models) as server,
+            PlainHttp(server) as http,
+        ):
+            run, _ = await Executing(server, scripted, http).carry_out(sampling("good", "bad"), LABEL)
+    prompt, completion = (
+        sum(entry[name] for entry in run["per_model_usage"]) for name in ("prompt_tokens", "completion_tokens")
+    )
+    assert run["execution"]["cost"] == pytest.approx((2 * prompt + 8 * completion) / 1_000_000)
+
+
 # --- over time --------------------------------------------------------------------------------------------------------
 
 
@@ -471,6 +489,32 @@ async def test_a_server_without_models_leaves_runs_to_be_carried_out_alone(tmp_p
         assert (await running.ended(paths[0]))[0]["status"] == "canceled"
         assert (await running.ended(paths[1]))[0]["status"] == "completed"
         assert running.models.request_count == 1
+
+
+async def test_a_store_that_cannot_be_written_to_delays_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While another process holds the file the run waits and can be read; then it goes on, and every row is there
+    once.
+    """
+    monkeypatch.setattr("evals_async._store.database.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("evals_async.server.execution.executor.RETRY_SECONDS", (0.05,))
+    store = tmp_path / "store.db"
+    async with executing(Rule(contains="Say: b", text="b", latency=0.1), ECHO, store=store) as running:
+        run_path = await running.start(await running.eval_path(EXACT), sampling("a", "b", "c"))
+        async with asyncio.timeout(10):
+            while running.models.request_count < 3:
+                await asyncio.sleep(0.005)
+        with closing(sqlite3.connect(store, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with asyncio.timeout(10):
+                while "the store cannot be written to" not in caplog.text:
+                    assert (await running.http.get(run_path)).json["status"] == "in_progress"
+                    await asyncio.sleep(0.005)
+            other.execute("ROLLBACK")
+        run, items = await running.ended(run_path)
+    assert run["result_counts"] == {"total": 3, "errored": 0, "failed": 0, "passed": 3}
+    assert len(items) == 3
 
 
 async def test_runs_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:

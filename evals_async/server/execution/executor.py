@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import deque
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from evals_async._json import JSONObject, as_object
 from evals_async._store import Connection, Row, executions, rows
+from evals_async.errors import ArchiveError
 from evals_async.server.answers import Problem, listed, not_found
 from evals_async.server.execution import limits as bounds
 from evals_async.server.execution.committing import RowCommitter
+from evals_async.server.execution.items import problem
 from evals_async.server.execution.sampling import sampling_plan
 from evals_async.server.execution.state import RunRecord
 from evals_async.server.execution.worker import ExecutionTools, RunExecution
@@ -29,7 +33,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("evals_async.server")
 
+RETRY_SECONDS = (1.0, 5.0, 30.0)  # after which a run goes on whose store could not be written to; the last for ever
 CANCEL_SECONDS = 0.5  # how long a run may take to stop; what it writes meanwhile is kept
+
+
+def is_of_store(error: BaseException) -> bool:
+    """Does the store say that it cannot be read or written? Among the errors of several rows one is enough."""
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return any(map(is_of_store, group.exceptions))
+    return isinstance(error, ArchiveError)
 
 
 def check_models(models: Models | None, run: JSONObject, criteria: list[JSONObject]) -> None:
@@ -87,7 +100,7 @@ class RunExecutor:
             models=models,
             python=python,
         )
-        self._queue: deque[tuple[RunId, int | None]] = deque()
+        self._queue: deque[RunId] = deque()
         self._executions: dict[RunId, RunExecution] = {}
         self._tasks: dict[RunId, asyncio.Task[None]] = {}
         self._closed = False
@@ -96,7 +109,7 @@ class RunExecutor:
         """Go on with what an earlier server on the same file left."""
         await self._database.atomic(take_over)
         for pending in await self._database.call(executions.pending_executions):
-            self._queue.append((pending.run, pending.total))
+            self._queue.append(pending.run)
         self._start_next()
 
     async def begin(self, run: JSONObject) -> None:
@@ -108,14 +121,15 @@ class RunExecutor:
         check_models(self._models, run, criteria_of(stored_object(parent)))
         if not await self._database.atomic(begin, run, self._clock.time()):
             raise not_found("eval", eval_id)
-        self._queue.append(((eval_id, str(run["id"])), None))
+        self._queue.append((eval_id, str(run["id"])))
         self._start_next()
 
     async def advance(self, eval_id: str, run_id: str | None = None) -> None:
         """Write the counts of one run, or of all runs of an eval, as far as they are carried out."""
         for key, execution in list(self._executions.items()):
             if key[0] == eval_id and run_id in (None, key[1]):
-                await execution.refresh()
+                with suppress(ArchiveError):  # what is stored is shown, and the next look tries again
+                    await execution.refresh()
 
     async def cancel(self, eval_id: str, run_id: str) -> dict[str, object]:
         """The run, canceled with what is done of it; one that is canceled already stays so. Raises `Problem` 404, or
@@ -128,7 +142,9 @@ class RunExecutor:
         run = stored_object(text)
         if is_canceled(run):
             return run
-        if not await self._database.call(executions.is_pending, (eval_id, run_id)):  # seeded, or of an archive
+        if (
+            await self._database.call(executions.pending_execution, (eval_id, run_id)) is None
+        ):  # seeded, or of an archive
             run = {**run, "status": "canceled"}
             await self._database.atomic(write_run, run, self._clock.time())
             return run
@@ -137,8 +153,7 @@ class RunExecutor:
 
     async def delete(self, eval_id: str, run_id: str | None = None) -> bool:
         """Stop and remove a run, or an eval with all its runs; whether it was there."""
-        waiting = [key for key, _ in self._queue]
-        known = [key for key in (*waiting, *self._tasks) if key[0] == eval_id and run_id in (None, key[1])]
+        known = [key for key in (*self._queue, *self._tasks) if key[0] == eval_id and run_id in (None, key[1])]
         await self._stop(known)
         if run_id is None:
             return await self._database.atomic(rows.delete, "evals", (eval_id,))
@@ -154,8 +169,8 @@ class RunExecutor:
 
     def _start_next(self) -> None:
         while self._queue and len(self._tasks) < bounds.MOST_RUNS and not self._closed:
-            key, total = self._queue.popleft()
-            task = asyncio.create_task(self._carry_out(key, total), name=f"run {key[1]}")
+            key = self._queue.popleft()
+            task = asyncio.create_task(self._carry_out(key), name=f"run {key[1]}")
             self._tasks[key] = task
             task.add_done_callback(partial(self._ended, key))
 
@@ -164,19 +179,36 @@ class RunExecutor:
         self._executions.pop(key, None)
         self._start_next()
 
-    async def _carry_out(self, key: RunId, total: int | None) -> None:
-        try:
-            text = await self._database.call(rows.get, "runs", key)
-            if text is None:  # deleted by another process
+    async def _carry_out(self, key: RunId) -> None:
+        for delay in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
+            try:
+                await self._carry_out_once(key)
                 return
-            execution = RunExecution(
-                RunRecord.of(stored_object(text), await self._criteria(key[0])), self._tools, total
-            )
-            self._executions[key] = execution
-            await execution.carry_out()
-        except Exception:
-            # The store could not be written to. What is done is kept; the next start goes on.
-            logger.exception("the run %s has stopped; it goes on when the server is started again", key[1])
+            except Exception as error:  # split into what time may cure, and what it may not
+                if not is_of_store(error):
+                    logger.exception("an error of this server ended the run %s", key[1])
+                    await self._fail(key)
+                    return
+                logger.warning("the run %s waits %.0f s: the store cannot be written to: %s", key[1], delay, error)
+            await self._clock.sleep(delay)
+
+    async def _carry_out_once(self, key: RunId) -> None:
+        pending = await self._database.call(executions.pending_execution, key)
+        text = await self._database.call(rows.get, "runs", key)
+        if pending is None or text is None:  # it has ended, or was deleted by another process
+            return
+        record = RunRecord.of(stored_object(text), await self._criteria(key[0]))
+        execution = RunExecution(record, self._tools, pending.total)
+        self._executions[key] = execution
+        await execution.carry_out()
+
+    async def _fail(self, key: RunId) -> None:
+        """End a run that an error of this server has stopped; what is done of it is kept."""
+        text = await self._database.call(rows.get, "runs", key)
+        if text is not None:
+            record = RunRecord.of(stored_object(text), await self._criteria(key[0]))
+            reason = problem("internal_error", "the server had an error while it carried the run out; see its log")
+            await RunExecution(record, self._tools, None).end("failed", reason)
 
     async def _criteria(self, eval_id: str) -> list[JSONObject]:
         parent = await self._database.call(rows.get, "evals", (eval_id,))
@@ -185,7 +217,7 @@ class RunExecutor:
     async def _stop(self, keys: list[RunId]) -> None:
         """Take runs from the queue, and stop those that are carried out."""
         stopped = set(keys)
-        self._queue = deque(entry for entry in self._queue if entry[0] not in stopped)
+        self._queue = deque(key for key in self._queue if key not in stopped)
         tasks = [task for key, task in self._tasks.items() if key in stopped]
         for task in tasks:
             task.cancel()

@@ -15,7 +15,7 @@ from evals_async._json import JSONObject, as_object
 from evals_async.server.execution.items import criterion_name, error_result, output_item, own_sample, problem
 from evals_async.server.execution.sampling import sampling_plan
 from evals_async.server.execution.source import FOUNDRY_SOURCES, SourceRow
-from evals_async.server.execution.sums import count, model_sums
+from evals_async.server.execution.sums import cost_sums, count, model_sums
 
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def grade_sums(given: Grade) -> Sums:
         found["run", "", "calls"] += calls
         found["run", "", "tokens"] += count(usage.get("total_tokens"))
     found["run", "", "billed_retries"] += given.billed_retries
+    found.update(cost_sums(given.cost))
     for note in given.notes:
         found["note", note, "rows"] += 1
     return found

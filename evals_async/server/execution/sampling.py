@@ -39,6 +39,7 @@ class SampledRow:
     model: str
     usage: JSONObject
     billed_retries: int
+    cost: float | None
     notes: tuple[str, ...]
 
 
@@ -128,6 +129,7 @@ def sampled(plan: SamplingPlan, messages: Sequence[JSONObject], answer: Completi
         model=answer.model,
         usage=answer.usage,
         billed_retries=answer.billed_retries,
+        cost=answer.cost,
         notes=answer.notes,
     )
 

@@ -10,7 +10,7 @@ import attrs
 from evals_async._json import JSONObject
 from evals_async._store import Connection, Row, executions, json_text, rows
 from evals_async._store.executions import RunId, Sums
-from evals_async.server.execution.sums import counted
+from evals_async.server.execution.sums import NANO, counted
 
 
 CHANGING = ("status", "result_counts", "per_model_usage", "per_testing_criteria_results", "error", "execution")
@@ -35,12 +35,14 @@ class RunRecord:
 
 
 def execution_summary(sums: Sums) -> dict[str, object]:
-    """What a run says of its own carrying out: calls of models, tokens, calls that may have been billed twice, and what
-    is to be known, with the number of rows that it is about.
+    """What a run says of its own carrying out: calls of models, tokens, what they cost by the prices of the model map
+    (`None` without prices), calls that may have been billed twice, and what is to be known, with the number of rows
+    that it is about.
     """
     notes = [{"text": name, "rows": value} for (kind, name, _), value in sorted(sums.items()) if kind == "note"]
     counts = {field: sums["run", "", field] for field in ("calls", "tokens", "billed_retries")}
-    return {**counts, "notes": notes}
+    cost = sums["run", "", "nano_cost"] / NANO if ("run", "", "nano_cost") in sums else None
+    return {**counts, "cost": cost, "notes": notes}
 
 
 def write_state(

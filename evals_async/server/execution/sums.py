@@ -20,6 +20,14 @@ def count(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
+NANO = 1_000_000_000  # costs are summed as whole numbers of a billionth: no rounding adds up, whatever the order
+
+
+def cost_sums(cost: float | None) -> Sums:
+    """What a cost adds to the sums; nothing where no price is known."""
+    return Counter() if cost is None else Counter({("run", "", "nano_cost"): round(cost * NANO)})
+
+
 def item_sums(item: JSONObject) -> Sums:
     """What one output item adds: its own outcome, and that of each criterion."""
     found: Sums = Counter({("items", "", OUTCOMES[item["status"]]): 1})

@@ -12,6 +12,7 @@ import attrs
 
 from evals_async._json import as_object, parse
 from evals_async._store import executions
+from evals_async.errors import ArchiveError
 from evals_async.server.execution.grading import GradingTools, grade_row, unsampled_item
 from evals_async.server.execution.items import error_result, output_item, problem
 from evals_async.server.execution.limits import CallBudget, ExecutionLimits, calls_of_a_row
@@ -19,7 +20,7 @@ from evals_async.server.execution.preparing import put_down_rows
 from evals_async.server.execution.sampling import SampledRow, SamplingFailed, sample_row, sampling_plan
 from evals_async.server.execution.source import BadRows, SourceRow, source_row
 from evals_async.server.execution.state import RunRecord, write_state
-from evals_async.server.execution.sums import count, item_sums, model_sums
+from evals_async.server.execution.sums import cost_sums, count, item_sums, model_sums
 
 
 if TYPE_CHECKING:
@@ -112,8 +113,12 @@ class RunExecution:
     async def refresh(self) -> None:
         """Write the counts of what is done so far, if they have changed."""
         if self._unseen and not self._ended:
-            self._unseen = 0
-            await self._write("in_progress", total=self._total)
+            unseen, self._unseen = self._unseen, 0
+            try:
+                await self._write("in_progress", total=self._total)
+            except ArchiveError:
+                self._unseen += unseen
+                raise
 
     async def end(self, status: str, error: Mapping[str, object] | None = None) -> str:
         """Write the last state of the run, and return its JSON text; what is not done of it is forgotten."""
@@ -189,6 +194,7 @@ def sampling_sums(sampled: SampledRow) -> Sums:
     found["run", "", "calls"] += 1
     found["run", "", "tokens"] += count(sampled.usage.get("total_tokens"))
     found["run", "", "billed_retries"] += sampled.billed_retries
+    found.update(cost_sums(sampled.cost))
     for note in sampled.notes:
         found["note", note, "rows"] += 1
     return found

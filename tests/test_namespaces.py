@@ -6,6 +6,7 @@ import pytest
 from doubles import caller_over, reply_of
 
 from evals_async import EvalsClient, Request, Response, decode
+from evals_async.archive import Archive, Gaps, Push
 from evals_async.models import EvalRun
 from evals_async.resources import Evals, RawResponse
 
@@ -37,6 +38,13 @@ NAMES: dict[str, str] = {
     """,
     "page": "data extra first_id get_next_page has_more has_next_page iter_pages last_id",
     "raw response": "content headers parse request_id status",
+    "archive": """
+        content convert estimate eval evals export files gaps item items open path push run runs summary table
+        verify
+    """,
+    "archive table": "columns eval_id name reader to_rows",
+    "push": "evals files report runs",
+    "gaps": "complete left_out missing open",
 }
 """The public names of each object. A name that is added here is added to the reference too."""
 
@@ -61,6 +69,10 @@ async def things() -> dict[str, object]:
         "page": await caller_page(),
         "run": decode(b'{"id": "r1", "eval_id": "e1", "status": "completed"}', EvalRun),
         "raw response": RawResponse[None](status=200, headers={}, request_id=None, content=b"", result=None),
+        "archive": Archive.open("evals.db"),
+        "archive table": Archive.open("evals.db").table("runs"),
+        "push": Push(),
+        "gaps": Gaps(),
     }
 
 

@@ -18,6 +18,7 @@ from evals_async._json import JSONObject, JSONValue, as_object
 from evals_async.models import Eval, EvalRun, File, OutputItem
 from evals_async.models.graders import without_uuid
 from evals_async.models.output_items import GraderResult
+from evals_async.models.runs import ModelUsage
 
 
 TableName: TypeAlias = Literal["evals", "runs", "items", "results", "files"]
@@ -173,7 +174,7 @@ def run_row(run: EvalRun, names: CriterionNames) -> Row:
         "data_source_type": None if run.data_source is None else run.data_source.type,
         "data_source": json_text(source_without_rows(run)[0]),
     }
-    for usage in run.per_model_usage or ():
+    for usage in counted_once(run):
         column = f"tokens.{usage.model_name or 'unknown'}"
         before = row.get(column)
         if usage.total_tokens is not None:
@@ -185,6 +186,14 @@ def run_row(run: EvalRun, names: CriterionNames) -> Row:
         row[f"failed.{label}"] = result.failed
     prefixed("metadata", run.metadata, row)
     return row
+
+
+def counted_once(run: EvalRun) -> Sequence[ModelUsage]:
+    """The usage of each model, as far as `total_tokens` counts it: Foundry lists that of a target a second time."""
+    listed = run.per_model_usage or ()
+    if run.total_tokens is None or sum(usage.total_tokens or 0 for usage in listed) == run.total_tokens:
+        return listed
+    return [usage for usage in listed if not (usage.model_name or "").endswith("_target")]
 
 
 def source_without_rows(run: EvalRun) -> tuple[JSONValue, bool]:

@@ -16,7 +16,7 @@ from plainhttp import EXACT, eval_request, row, run_request
 
 from evals_async import EvalsClient, InvalidArgument, MissingExtra, to_arrow, to_rows
 from evals_async._codec import structure
-from evals_async.archive import Archive, ArchiveTable, Push
+from evals_async.archive import Archive
 from evals_async.archive.convert.assertions import Converter
 from evals_async.archive.convert.convert import FORMATS, convert
 from evals_async.archive.convert.promptfoo import row_of
@@ -426,39 +426,3 @@ async def test_a_bare_run_id_is_refused_with_words(file: Path) -> None:
         for wrong in ("evalrun_1", ("eval_1", ""), EvalRun(id="evalrun_1", status="queued"), None):
             with pytest.raises(InvalidArgument, match=r"name the run as \(eval_id, run_id\)"):
                 archive.items(wrong)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # on purpose
-
-
-SHOWN = {
-    Archive: {
-        *(
-            "content",
-            "convert",
-            "estimate",
-            "eval",
-            "evals",
-            "item",
-            "export",
-            "files",
-            "gaps",
-            "items",
-            "open",
-            "path",
-            "push",
-            "run",
-        ),
-        *("runs", "summary", "table", "verify"),
-    },
-    ArchiveTable: {"columns", "eval_id", "name", "reader", "to_rows"},
-    Push: {"evals", "files", "report", "runs"},
-}
-
-
-@pytest.mark.parametrize("thing", SHOWN, ids=lambda thing: thing.__name__)
-def test_dir_shows_what_a_user_may_touch(thing: type, file: Path) -> None:
-    """`dir()` of an archive and of what it returns has documented names, and nothing else."""
-    made: dict[type, object] = {
-        Archive: Archive.open(file),
-        ArchiveTable: Archive.open(file).table("runs"),
-        Push: Push(),
-    }
-    assert SHOWN[thing] == {name for name in dir(made[thing]) if not name.startswith("_")}

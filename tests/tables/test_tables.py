@@ -112,6 +112,15 @@ def test_a_run_is_a_flat_row() -> None:
     ] == found
 
 
+def test_foundrys_target_is_counted_once() -> None:
+    """What a target used stands beside its model a second time: the columns of tokens add up to the total."""
+    usage = [{"model_name": name, "total_tokens": 2877} for name in ("gpt-4.1", "azure_ai_model_target")]
+    [row] = to_rows([run(per_model_usage=usage)])
+    tokens = {name: value for name, value in row.items() if name.startswith("tokens.")}
+    assert {"tokens.gpt-4.1": 2877} == tokens
+    assert 2877 == row["total_tokens"]
+
+
 def test_an_item_is_a_flat_row() -> None:
     """The answer, the tokens, a score and a verdict for each criterion, and the fields of the data source's row."""
     [row] = to_rows(

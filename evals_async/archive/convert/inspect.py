@@ -32,7 +32,7 @@ from evals_async.errors import MissingExtra
 from evals_async.models import Eval, EvalRun, OutputItem
 from evals_async.models.graders import StringCheckGrader, TextSimilarityGrader
 from evals_async.models.output_items import GraderResult, Sample, SampleMessage, TokenUsage
-from evals_async.tables._cells import CriterionNames, source_without_rows
+from evals_async.tables._cells import CriterionNames, counted_once, source_without_rows
 
 
 MISSING = 'logs of Inspect need the extra "inspect": pip install "evals-async[inspect]"'
@@ -230,7 +230,7 @@ class LogBuilder:
             each.model_name or "unknown": self.model_usage(
                 each.prompt_tokens, each.completion_tokens, each.total_tokens, each.cached_tokens
             )
-            for each in self.run.per_model_usage or ()
+            for each in counted_once(self.run)
         }
 
     # --- scores -------------------------------------------------------------------------------------------------------

@@ -39,8 +39,8 @@ NAMES: dict[str, str] = {
     "page": "data extra first_id get_next_page has_more has_next_page iter_pages last_id",
     "raw response": "content headers parse request_id status",
     "archive": """
-        content convert estimate eval evals export files gaps item items open path push run runs summary table
-        verify
+        agreement content convert estimate estimate_regrade eval evals export files gaps item items open path push
+        regrade run runs summary table verify
     """,
     "archive table": "columns eval_id name reader to_rows",
     "push": "evals files report runs",

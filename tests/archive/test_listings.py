@@ -203,3 +203,18 @@ async def test_an_eval_that_is_not_there_is_named(export: Export) -> None:
         report = await export(server, Selection(evals=("eval_0", "eval_9")))
     assert (3, ["eval eval_9"]) == (report.exit_code, [each.what for each in report.unfinished])
     assert {"evals": 1, "runs": 1, "output_items": 1, "files": 1} == report.counts
+
+
+async def test_a_parent_that_is_deleted_while_it_is_read(export: Export, file: Path) -> None:
+    """A run that is deleted between two pages of its items is gone with them, and not a listing that is broken."""
+    truth = tree(evals=1, runs=2, items=20)
+
+    def delete(listing: tuple[str, ...], ids: list[str]) -> None:
+        if listing == ("output_items", "eval_0", "run_0_1") and len(ids) == 4:
+            truth.listings["runs", "eval_0"].pop("run_0_1", None)
+            truth.listings.pop(listing, None)
+
+    async with ReferenceServer(truth, page=4, after_page=delete) as server:
+        report = await export(server)
+    assert (0, ()) == (report.exit_code, report.unfinished)
+    assert 1 == report.missing["runs"]

@@ -231,12 +231,15 @@ class Exporter:
     async def record_failure(self, work: Work, error: EvalsError) -> None:
         """Write what became of work that ended with an error: gone, refused, failed, or broken."""
         why = told(error)
-        if isinstance(error, NotFound) and work.kind in ("runs", "output_items") and await self.is_gone(work):
+        if self.may_be_gone(work, error) and await self.is_gone(work):
             await self.database.atomic(vanished, self.number, work, why)
             return
         refused = work.kind == "file" and isinstance(error, NotFound | BadRequest | PermissionDenied)
         state: State = "refused" if refused else "broken" if isinstance(error, PaginationError) else "failed"
         await self.database.atomic(ledger.give_up, work, state, why)
+
+    def may_be_gone(self, work: Work, error: EvalsError) -> bool:
+        return isinstance(error, NotFound) and work.kind in ("runs", "output_items")
 
     async def is_gone(self, work: Work) -> bool:
         """A second look, because some servers lack whole routes: does the parent itself exist no more?"""
@@ -263,10 +266,12 @@ class Exporter:
             except PaginationError as error:
                 await self.record_failure(work, error)
                 return
-            except (NotFound, BadRequest):
+            except (NotFound, BadRequest) as error:
                 if not may_step_back(cursor):
                     raise
                 cursor = older_cursor(cursor)  # the object that the cursor names was deleted
+                if cursor.fault is not None and self.may_be_gone(work, error):
+                    raise  # not one of the last ids is there: perhaps their parent is gone
                 continue
             if kind == "runs":
                 await self.check_project(arrivals)

@@ -17,7 +17,7 @@ from evals_async.tables._cells import Row, TableName
 from evals_async.tables._columns import Columns, Kind, Shape, clean, exact, json_of, kind_of, seen
 
 
-MISSING = 'Arrow tables need the extra "arrow": pip install "evals-async[arrow]"'
+MISSING = 'Arrow tables need the extra "arrow"; from a clone: pip install "./evals-async[arrow]"'
 BATCH = 1000  # rows
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

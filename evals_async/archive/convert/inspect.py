@@ -35,7 +35,7 @@ from evals_async.models.output_items import GraderResult, Sample, SampleMessage,
 from evals_async.tables._cells import CriterionNames, counted_once, source_without_rows
 
 
-MISSING = 'logs of Inspect need the extra "inspect": pip install "evals-async[inspect]"'
+MISSING = 'logs of Inspect need the extra "inspect"; from a clone: pip install "./evals-async[inspect]"'
 
 STATUSES = {"completed": "success", "failed": "error", "canceled": "cancelled", "cancelled": "cancelled"}
 STOPS = {

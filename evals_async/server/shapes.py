@@ -178,7 +178,7 @@ def new_run(ids: Ids, eval_id: str, request: Mapping[str, object], base_url: str
         "object": "eval.run",
         "id": run_id,
         "eval_id": eval_id,
-        "report_url": f"{base_url}/evals/{eval_id}/runs/{run_id}/report",
+        "report_url": f"{base_url}/evals/{eval_id}/runs/{run_id}",  # a page for browsers, the run for programs
         "status": "queued",
         "model": source.get("model"),
         "name": request.get("name"),

@@ -260,7 +260,11 @@ async def test_a_degraded_judge_is_told_in_the_run() -> None:
     """An endpoint without structured output is asked in another way, with the same grade, and the run says so."""
     async with executing(*JUDGES, scripted={"structured_output": "none"}) as running:
         run, (item,) = await running.carry_out({"type": "jsonl", "source": content("a")}, TEXT_LABEL)
+        page = await running.http.send("GET", run["report_url"], headers={"Accept": "text/html"})
     assert item["status"] == "pass"
+    assert item["results"][0]["sample"]["degraded"] == run["execution"]["notes"][0]["text"]
+    assert (page.status, page.headers["Content-Type"].split(";")[0]) == (200, "text/html")
+    assert b"without structured output" in page.body
     [note] = run["execution"]["notes"]
     assert note["rows"] == 1
     assert "structured" in note["text"]

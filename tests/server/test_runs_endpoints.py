@@ -33,7 +33,7 @@ async def test_a_new_run_has_the_services_shape(http: PlainHttp, server: LocalSe
         "object": "eval.run",
         "id": run_id,
         "eval_id": path.removeprefix("/evals/"),
-        "report_url": f"{server.base_url}{path}/runs/{run_id}/report",
+        "report_url": f"{server.base_url}{path}/runs/{run_id}",
         "status": "queued",
         "model": None,
         "name": "First",

@@ -10,8 +10,11 @@ from typing import Any
 
 import openai
 import pytest
+from executing import sampling
+from plainhttp import EXACT, eval_request
 
-from evals_async.errors import ArchiveError
+from evals_async.errors import ArchiveError, ConfigurationError
+from evals_async.inference import Rule, ScriptedModels
 from evals_async.server import Fault, LocalServer, ServerThread
 
 
@@ -40,6 +43,24 @@ async def test_it_answers_while_the_loop_is_blocked() -> None:
         assert [entry.id for entry in client.evals.list()] == [made.id]
 
 
+def test_a_synchronous_program_has_its_evals_carried_out() -> None:
+    """Server and models live in threads of their own: the synchronous official client creates, polls and reads."""
+    with (
+        ScriptedModels.in_thread(Rule(text="a")) as models,
+        LocalServer.in_thread(models=models.base_url) as server,
+        openai.OpenAI(base_url=server.base_url, api_key="local", timeout=5) as client,
+    ):
+        request: Any = eval_request(EXACT)
+        made = client.evals.create(**request)
+        source: Any = sampling("a", "b")
+        run: Any = client.evals.runs.create(made.id, data_source=source)
+        for _ in range(2000):
+            if run.status not in ("queued", "in_progress"):
+                break
+            run = client.evals.runs.retrieve(run.id, eval_id=made.id)
+    assert (run.status, run.result_counts.passed, run.result_counts.failed) == ("completed", 1, 1)
+
+
 def test_it_ends_with_the_block(tmp_path: Path) -> None:
     """After the block the thread is gone, the port is free, and the store is whole; closing again is harmless."""
     path = tmp_path / "store.db"
@@ -66,6 +87,11 @@ def test_what_goes_wrong_at_the_start_is_told_to_the_caller(tmp_path: Path) -> N
     assert repr(server) == "ServerThread(not running)"
     with pytest.raises(TypeError, match="colour"):
         LocalServer.in_thread(colour="red")
+    with pytest.raises(ConfigurationError, match="concurrency must be a whole number from 1"):
+        LocalServer(concurrency=0)
+    broken = LocalServer.in_thread(models=str(tmp_path / "none.toml"))
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        broken.start()
     with LocalServer.in_thread() as running, pytest.raises(RuntimeError, match="runs already"):
         running.start()
 

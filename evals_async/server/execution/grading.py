@@ -60,9 +60,19 @@ async def grade_row(
             results.append(error_result(criterion, problem("grader_unavailable", reason)))
             continue
         given = await grade(criterion, item=item, sample=sample, models=tools.models, python=tools.python)
-        results.append(given.result(criterion_name(criterion)))
+        results.append(graded_result(criterion, given))
         sums.update(grade_sums(given))
     return GradedRow(tuple(results), sums)
+
+
+def graded_result(criterion: JSONObject, given: Grade) -> dict[str, object]:
+    """A grade as an entry of `results`. The sample of a judge that gave no structured output says so in `degraded`."""
+    from evals_async.inference.structured import DEGRADED
+
+    result = given.result(criterion_name(criterion))
+    degraded = next((note for note in given.notes if note in DEGRADED.values()), None)
+    sample = as_object(result["sample"])
+    return result if degraded is None or sample is None else {**result, "sample": {**sample, "degraded": degraded}}
 
 
 def grade_sums(given: Grade) -> Sums:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import attrs
 
 from evals_async._json import JSONObject
+from evals_async.errors import ConfigurationError
 from evals_async.server.execution.sampling import SamplingPlan
 
 
@@ -23,6 +24,16 @@ class ExecutionLimits:
     max_tokens: int | None = None
     rows_per_run: int = 32
     rows: int = 64
+
+    def __attrs_post_init__(self) -> None:
+        for name, value in (
+            ("max_calls", self.max_calls),
+            ("max_tokens", self.max_tokens),
+            ("run_concurrency", self.rows_per_run),
+            ("concurrency", self.rows),
+        ):
+            if value is not None and (isinstance(value, bool) or value < 1):
+                raise ConfigurationError(f"{name} must be a whole number from 1, not {value!r:.40}")
 
 
 class CallBudget:

@@ -19,7 +19,7 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent.parent
 sys.path.append(str(TESTS))
 
-from benchmarks import cases, growth, layers, report  # noqa: E402
+from benchmarks import bench_backend, cases, growth, layers, report  # noqa: E402
 from benchmarks.measure import Server  # noqa: E402
 from benchmarks.server import pin  # noqa: E402
 
@@ -46,6 +46,7 @@ def tables(server: Server, *, short: bool) -> dict[str, Callable[[], cases.Table
         "retained": lambda: cases.retained(5_000 if short else 100_000),
         "start": lambda: cases.start(server, 2 if short else 8),
         "at once": lambda: cases.at_once(server, 2_000 if short else 10_000, 1 if short else 3),
+        "backend": lambda: bench_backend.backends(server, 1 if short else 3, 6 if short else 15),
         "uvloop": lambda: cases.with_uvloop(server, count, 4 if short else 10),
     }
 

@@ -30,6 +30,7 @@ from benchmarks.peers import PEERS
 
 OURS, ONE_BY_ONE, OPENAI = "evals_async", "evals_async, page by page", "openai"
 OPENAI_AIOHTTP, HAND, HAND_MSGSPEC = "openai[aiohttp]", "aiohttp + json", "aiohttp + msgspec"
+UNTYPED = "aiohttp + msgspec, dicts"
 LIMIT = "asyncio streams + msgspec"
 ALL = (OURS, HAND, HAND_MSGSPEC, LIMIT, OPENAI, OPENAI_AIOHTTP)
 
@@ -93,6 +94,40 @@ def fan_out(server: Server, count: int, concurrency: int, rounds: int) -> Table:
 
     title = f"{rounds * count:,} runs, {concurrency} at a time, in turns of {count:,}"
     return costs(f"fan-out {concurrency}", title, "request", in_rounds(ALL, work, rounds))
+
+
+LIVE = {"azure": "Azure", "foundry": "Foundry"}
+
+
+def fan_out_live(server: Server, kind: str, count: int, rounds: int) -> Table:
+    """Runs as Azure or Foundry send them. The structs of `shapes` are of OpenAI's, so msgspec makes dicts here."""
+    ids = [f"{canned.run_id(number)}-{kind}" for number in range(count)]
+
+    async def work(name: str) -> Measured:
+        async with PEERS[name](server.url()) as peer:
+            await crowd(peer.run, ids[:100], 50)
+            return await server.watch(crowd(peer.run, ids, 50), count)
+
+    measured = in_rounds((OURS, HAND, UNTYPED, OPENAI), work, rounds)
+    return costs(f"fan-out {LIVE[kind]}", f"{rounds * count:,} runs of {LIVE[kind]}, 50 at a time", "request", measured)
+
+
+def pages_live(server: Server, kind: str, count: int, rounds: int) -> Table:
+    """Pages of a hundred output items as Foundry sends them, one after the other."""
+
+    async def work(name: str) -> Measured:
+        async def go() -> None:
+            for number in range(count):
+                async for _ in peer.items(f"{canned.run_id(number)}-{kind}"):
+                    pass
+
+        async with PEERS[name](server.url()) as peer:
+            await anext(aiter(peer.pages(f"{canned.run_id(0)}-{kind}")))
+            return await server.watch(go(), count)
+
+    measured = in_rounds((OURS, HAND, UNTYPED, OPENAI), work, rounds)
+    title = f"{rounds * count:,} pages of 100 output items of Foundry ({kind}), one after the other"
+    return costs(f"pages Foundry {kind}", title, "page", measured)
 
 
 def with_uvloop(server: Server, count: int, rounds: int) -> Table:

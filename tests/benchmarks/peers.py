@@ -164,6 +164,12 @@ class ByHandMsgspec(ByHand):
     page_of = staticmethod(msgspec.json.Decoder(shapes.Page).decode)
 
 
+class ByHandMsgspecUntyped(ByHand):
+    name = "aiohttp + msgspec, dicts"
+    run_of = staticmethod(msgspec.json.Decoder().decode)
+    page_of = staticmethod(msgspec.json.Decoder().decode)
+
+
 class Streams(ByHandMsgspec):
     """The limit of asyncio: no HTTP library, no check of anything."""
 
@@ -188,5 +194,9 @@ class Streams(ByHandMsgspec):
 
 
 PEERS: dict[str, type[Peer]] = {
-    peer.name: peer for peer in (Ours, OursOneByOne, Official, OfficialOverAiohttp, ByHand, ByHandMsgspec, Streams)
+    peer.name: peer
+    for peer in (
+        *(Ours, OursOneByOne, Official, OfficialOverAiohttp),
+        *(ByHand, ByHandMsgspec, ByHandMsgspecUntyped, Streams),
+    )
 }

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 
@@ -35,6 +36,14 @@ def tables(server: Server, *, short: bool) -> dict[str, Callable[[], cases.Table
     return {
         "fan-out 50": lambda: cases.fan_out(server, count, 50, rounds),
         "fan-out 200": lambda: cases.fan_out(server, count, 200, rounds),
+        **{
+            f"fan-out {kind}": partial(cases.fan_out_live, server, kind, count, rounds // 2)
+            for kind in ("azure", "foundry")
+        },
+        **{
+            f"pages {kind}": partial(cases.pages_live, server, kind, 4 if short else 20, 2 if short else 4)
+            for kind in ("label", "target", "agent")
+        },
         "layers": lambda: layers.layers(server, 400 if short else 1500, 3 if short else 12),
         "tree": lambda: cases.tree(server, 12 if short else 50, 2 if short else 6),
         "walk 0": lambda: cases.walk(server, 20 if short else 100, 0, 2 if short else 3),

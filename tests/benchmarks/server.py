@@ -3,8 +3,9 @@ its own. It spends a few microseconds on an answer, so that clients are what is 
 was.
 
 Paths as the service has them, behind a first segment that is the latency in milliseconds: `/20/v1/evals/...`. A run
-whose id ends in `-large` is the one of 100 KB; every run has five pages of a hundred output items, and the run `walk`
-has a hundred. Run as a program it prints its port, and ends with its standard input.
+whose id ends in `-large` is the one of 100 KB; one that ends in `-azure` or `-foundry` is what those send. The items of
+a run that ends in `-label`, `-target` or `-agent` are one page of such items. Every other run has five pages of a hundred
+output items, and the run `walk` has a hundred. Run as a program it prints its port, and ends with its standard input.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ import re
 import sys
 from typing import cast
 
-from benchmarks import canned
+from benchmarks import canned, live
 
 
 REQUEST = re.compile(
@@ -48,13 +49,25 @@ ITEMS = [
     pieces_of(canned.text(canned.page(number, PAGE_SIZE, has_more=number + 1 < PAGES_OF_WALK)))
     for number in range(PAGES_OF_WALK)
 ]
+LIVE_RUNS = {
+    b"azure": pieces_of(live.with_ids(live.AZURE_RUN)),
+    b"foundry": pieces_of(live.with_ids(live.FOUNDRY_RUN)),
+}
+LIVE_PAGES = {
+    b"label": pieces_of(live.with_ids(live.LABEL_PAGE)),
+    b"target": pieces_of(live.with_ids(live.TARGET_PAGE)),
+    b"agent": pieces_of(live.with_ids(live.AGENT_PAGE)),
+}
 LAST = {number: pieces_of(canned.text(canned.page(number, PAGE_SIZE, has_more=False))) for number in (PAGES - 1,)}
 
 
 def answer_to(request: "re.Match[bytes]") -> bytes:
     run = request["run"] or b""
+    kind = run.rpartition(b"-")[2]
     if request["items"] is None:
-        body = run.join(LARGE_RUN if run.endswith(b"-large") else RUN)
+        body = run.join(LARGE_RUN if kind == b"large" else LIVE_RUNS.get(kind, RUN))
+    elif kind in LIVE_PAGES:
+        body = run.join(LIVE_PAGES[kind])
     elif run in LARGE_PAGES:
         body = run.join(LARGE_PAGES[run])
     else:

@@ -223,7 +223,13 @@ def fetching(count: int, latency: float, rate: float = 0.0) -> Table:
             measured(url, "openai, 32 at once", theirs(shuffled), count),
         ]
     limit = f", at most {rate:.0f} requests a second" if rate else ""
-    return Table(f"{count:,} runs of one eval, {latency:.0f} ms{limit}", HEADS, rows)
+    by_pages, official_client = rows[1], rows[3]
+    case = f"pages {count:,} runs at {latency:.0f} ms{limit}"
+    figures = {
+        f"{case}: requests": float(by_pages[1].replace(",", "")),
+        f"{case}: wall, x openai": float(official_client[2]) / float(by_pages[2]),
+    }
+    return Table(f"{count:,} runs of one eval, {latency:.0f} ms{limit}", HEADS, rows, figures=figures)
 
 
 def waiting(count: int, seconds: float, latency: float, rate: float = 0.0) -> Table:

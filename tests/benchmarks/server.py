@@ -3,9 +3,10 @@ its own. It spends a few microseconds on an answer, so that clients are what is 
 was.
 
 Paths as the service has them, behind a first segment that is the latency in milliseconds: `/20/v1/evals/...`. A run
-whose id ends in `-large` is the one of 100 KB; one that ends in `-azure` or `-foundry` is what those send. The items of
-a run that ends in `-label`, `-target` or `-agent` are one page of such items. Every other run has five pages of a hundred
-output items, and the run `walk` has a hundred. Run as a program it prints its port, and ends with its standard input.
+whose id ends in `-large` is the one of 100 KB; one that ends in `-azure` or `-foundry` is what those send. The items
+of a run that ends in `-label`, `-target` or `-agent` are one page of such items. Every other run has five pages of a
+hundred output items, and the run `walk` has a hundred.
+Run as a program it prints its port, and ends with its standard input.
 """
 
 import asyncio

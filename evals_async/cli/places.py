@@ -5,6 +5,7 @@ Imported by commands when they run.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -15,6 +16,7 @@ import click
 
 import evals_async
 from evals_async.archive import Archive
+from evals_async.cli.archived import tell_gaps
 from evals_async.cli.groups import ConnectionOptions
 from evals_async.cli.service import connect, run_key
 
@@ -56,6 +58,7 @@ class RunReader:
         self._stack = AsyncExitStack()
         self._client: evals_async.EvalsClient | None = None
         self._archives: dict[Path, Archive] = {}
+        self._opening = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         return self
@@ -70,9 +73,12 @@ class RunReader:
         return self._client
 
     async def archive(self, file: Path) -> Archive:
-        """The archive in that file."""
-        if file not in self._archives:
-            self._archives[file] = await self._stack.enter_async_context(Archive.open(file, read_only=True))
+        """The archive in that file; what it lacks is said when it is opened."""
+        async with self._opening:
+            if file not in self._archives:
+                archive = await self._stack.enter_async_context(Archive.open(file, read_only=True))
+                await tell_gaps(archive, file, self.terms)
+                self._archives[file] = archive
         return self._archives[file]
 
     async def run(self, place: RunPlace) -> evals_async.EvalRun:

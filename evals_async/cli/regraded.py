@@ -9,6 +9,8 @@ from typing import Literal
 from evals_async.archive import Agreement, Archive, RegradeEstimate, RegradeOptions, RegradeReport
 from evals_async.archive.export.lock import WriterLock
 from evals_async.cli import output
+from evals_async.cli.archived import tell_gaps
+from evals_async.cli.groups import ConnectionOptions
 from evals_async.cli.text import Column, percent, plural
 from evals_async.grading.python import PythonGraders
 from evals_async.inference import Models
@@ -43,6 +45,7 @@ async def regrade_file(
     # An archive has one writer: no export goes into it meanwhile.
     with WriterLock(file):
         async with Archive.open(file) as archive:
+            await tell_gaps(archive, file, ConnectionOptions())
             cost = await archive.estimate_regrade(options)
             tell_cost(cost)
             if estimate:

@@ -47,6 +47,16 @@ def test_what_is_missing_is_said_first(half: Path, words: list[str], capsys: pyt
     assert f"\nnext: evals-async export --to {half}\n" in told
 
 
+@pytest.mark.parametrize("command", ["compare", "regrade"])
+def test_what_is_made_of_a_part_says_so(half: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`compare` and `regrade` say what is missing before they tell numbers that are of a part only."""
+    runs = [f"{half}:eval_0/run_0_{number}" for number in range(2)]
+    main([command, *(runs if command == "compare" else [str(half)])])
+    told = capsys.readouterr().err
+    assert told.startswith(WORDS)
+    assert 1 == told.count("the last export was interrupted")
+
+
 @pytest.mark.parametrize("command", ["convert", "push"])
 def test_going_on_without_the_rest_must_be_allowed(
     half: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

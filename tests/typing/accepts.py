@@ -6,7 +6,8 @@ from typing import Any, Literal, TypedDict, assert_type
 
 import attrs
 
-from evals_async import EvalsClient
+from evals_async import EvalsClient, Page, to_arrow, to_rows
+from evals_async.archive import Archive
 from evals_async.models import (
     AzureResponsesDataSource,
     CompletionsDataSource,
@@ -291,3 +292,16 @@ async def calling(client: EvalsClient, some: tuple[StringCheckGrader, ...], mess
         assert_type(item, OutputItem)
     assert_type(await client.evals.runs.retrieve("r", eval_id="e"), EvalRun)
     assert_type(await client.graders.run(grader=MULTI, model_sample="x", item={"a": 1}), GraderRun)
+
+
+async def tables(client: EvalsClient, archive: Archive, runs: list[EvalRun], page: Page[EvalRun]) -> None:
+    """Rows come at once from what is there, and are awaited from what is still to be read."""
+    rows: list[dict[str, object]] = to_rows(runs)
+    rows += to_rows(page)
+    rows += to_rows(await client.evals.retrieve_many(["e"]))
+    rows += to_rows([outcome async for outcome in client.evals.runs.list_many(["e"])])
+    rows += await to_rows(client.evals.runs.list("e"))
+    rows += await to_rows(client.evals.runs.list_many(["e"]))
+    rows += await to_rows(archive.runs())
+    rows += list(archive.table("runs"))
+    await to_arrow(client.evals.runs.output_items.list_many(runs), table="results")

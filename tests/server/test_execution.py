@@ -349,6 +349,25 @@ async def test_what_a_run_cost_is_told_where_prices_are_known() -> None:
     assert run["execution"]["cost"] == pytest.approx((2 * prompt + 8 * completion) / 1_000_000)
 
 
+async def test_nothing_that_an_endpoint_says_breaks_a_run() -> None:
+    """Names and numbers that no column can hold, scores that JSON cannot hold: the row is told, the others go on."""
+    usage = {"prompt_tokens": 10**40, "completion_tokens": -5, "total_tokens": 10**40}
+    rules = (
+        Rule(contains="Say: huge", text="huge", usage=usage),
+        Rule(contains="Say: text", text="\x00 \U0001f928 \u2028"),
+        ECHO,
+    )
+    odd = {**EXACT, "name": "Lone \ud800 surrogate", "operation": "ne", "reference": "x"}
+    code = {**CODE, "source": "def grade(sample, item):\n    return float('nan')\n"}
+    async with executing(*rules, python_graders="trusted") as running:
+        run, items = await running.carry_out(sampling("huge", "text", "plain") | {"model": "m-\ud800"}, odd, code)
+    assert run["status"] == "completed"
+    assert [item["datasource_item"]["answer"] for item in items] == ["huge", "text", "plain"]
+    assert [entry["passed"] for entry in run["per_testing_criteria_results"]] == [3, 0]
+    assert [item["results"][1]["score"] for item in items] == [0.0] * 3
+    assert one(run, "per_model_usage")["invocation_count"] == 3
+
+
 # --- over time --------------------------------------------------------------------------------------------------------
 
 

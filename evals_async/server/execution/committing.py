@@ -14,13 +14,25 @@ WOKEN = 2  # rows that go on before the loop goes round
 
 
 @attrs.frozen
+class ItemText:
+    """An output item without id and time, as JSON text, and its status."""
+
+    text: str = attrs.field(repr=False)
+    status: str
+
+    @classmethod
+    def of(cls, item: Mapping[str, object]) -> "ItemText":
+        """The text of an item. Raises `ValueError` or `RecursionError` for what JSON cannot hold."""
+        return cls(json_text(item), str(item["status"]))
+
+
+@attrs.frozen
 class WaitingRow:
     """A finished row, and who waits until it is written."""
 
     run: RunId
     number: int
-    text: str
-    status: str
+    item: ItemText
     sums: Sums
     written: "asyncio.Future[None]"
 
@@ -39,13 +51,13 @@ class RowCommitter:
         self._waiting: list[WaitingRow] = []
         self._task: asyncio.Task[None] | None = None
 
-    async def commit(self, run: RunId, number: int, item: Mapping[str, object], sums: Sums) -> None:
+    async def commit(self, run: RunId, number: int, item: ItemText, sums: Sums) -> None:
         """Write a finished row; it is kept once this returns. Raises `ArchiveError`.
 
         Whoever is cancelled meanwhile stops waiting; the row is written all the same.
         """
         written = asyncio.get_running_loop().create_future()
-        self._waiting.append(WaitingRow(run, number, json_text(item), str(item["status"]), sums, written))
+        self._waiting.append(WaitingRow(run, number, item, sums, written))
         if self._task is None:
             self._task = asyncio.create_task(self._write_all())
         await written
@@ -79,6 +91,6 @@ class RowCommitter:
 
     def _finished(self, each: WaitingRow) -> FinishedRow:
         item_id, now = self._new_id(), int(self._now())
-        text = f'{{"id":{json_text(item_id)},"created_at":{now},{each.text[1:]}'
-        row = Row(key=(*each.run, item_id), label=each.status, created_at=now, updated_at=now, text=text)
+        text = f'{{"id":{json_text(item_id)},"created_at":{now},{each.item.text[1:]}'
+        row = Row(key=(*each.run, item_id), label=each.item.status, created_at=now, updated_at=now, text=text)
         return FinishedRow(each.run, each.number, row, each.sums)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from evals_async._json import JSONObject, as_array, as_object
 from evals_async._store.executions import Sums
+from evals_async._store.rows import text_column
 from evals_async.server.execution.items import USAGE, criterion_name
 
 
@@ -15,17 +16,21 @@ OUTCOMES: Mapping[object, str] = {"pass": "passed", "fail": "failed", "error": "
 MODEL_FIELDS = ("invocation_count", *USAGE)
 
 
+LARGEST = 2**40  # of one count: so many can be added up a million times in a column of the store
+
+
 def count(value: object) -> int:
-    """A count as it came in JSON; what is none counts as 0."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    """A count as it came in JSON; what is none counts as 0, and what cannot be true as the largest."""
+    return max(0, min(value, LARGEST)) if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
+MOST_COST = 1000.0  # of a row
 NANO = 1_000_000_000  # costs are summed as whole numbers of a billionth: no rounding adds up, whatever the order
 
 
 def cost_sums(cost: float | None) -> Sums:
     """What a cost adds to the sums; nothing where no price is known."""
-    return Counter() if cost is None else Counter({("run", "", "nano_cost"): round(cost * NANO)})
+    return Counter() if cost is None else Counter({("run", "", "nano_cost"): round(min(cost, MOST_COST) * NANO)})
 
 
 def item_sums(item: JSONObject) -> Sums:
@@ -35,15 +40,16 @@ def item_sums(item: JSONObject) -> Sums:
         if result is not None:
             passed = result["passed"]
             field = "errored" if passed is None else "passed" if passed else "failed"
-            found["criterion", str(result["name"]), field] += 1
+            found["criterion", text_column(result["name"]), field] += 1
     return found
 
 
 def model_sums(model: str, usage: JSONObject, invocations: int = 1) -> Sums:
     """What calls of a model add, by the name that its answers say."""
-    found: Sums = Counter({("model", model, "invocation_count"): invocations})
+    key = text_column(model)
+    found: Sums = Counter({("model", key, "invocation_count"): invocations})
     for name in USAGE:
-        found["model", model, name] += count(usage.get(name))
+        found["model", key, name] += count(usage.get(name))
     return found
 
 
@@ -83,8 +89,8 @@ def per_criterion(sums: Sums, criteria: Sequence[JSONObject]) -> list[object]:
         {
             "testing_criteria": name,
             "testing_criteria_id": name,
-            "passed": sums["criterion", name, "passed"],
-            "failed": sums["criterion", name, "failed"],
+            "passed": sums["criterion", text_column(name), "passed"],
+            "failed": sums["criterion", text_column(name), "failed"],
         }
         for name in names
     ]

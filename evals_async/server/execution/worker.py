@@ -13,6 +13,7 @@ import attrs
 from evals_async._json import as_object, parse
 from evals_async._store import executions
 from evals_async.errors import ArchiveError
+from evals_async.server.execution.committing import ItemText
 from evals_async.server.execution.grading import GradingTools, grade_row, unsampled_item
 from evals_async.server.execution.items import error_result, output_item, problem
 from evals_async.server.execution.limits import CallBudget, ExecutionLimits, calls_of_a_row
@@ -159,16 +160,18 @@ class RunExecution:
             self._last = row[0]
             return row
 
-    async def _carry_out_row(self, number: int, text: str) -> tuple[dict[str, object], Sums]:
+    async def _carry_out_row(self, number: int, text: str) -> tuple[ItemText, Sums]:
         row = source_row(parse(text.encode()), f"row {number}")
         try:
             item, sums = await self._graded_item(number, row)
+            written = ItemText.of(item)
         except Exception:
             logger.exception("an error of this server while it worked on row %d of %s", number, self.record.key[1])
             cause = problem("internal_error", "the server had an error while it worked on this row; see its log")
             item, sums = self._errored_item(number, row, cause), Counter[tuple[str, str, str]]()
+            written = ItemText.of(item)
         sums.update(item_sums(item))
-        return item, sums
+        return written, sums
 
     async def _graded_item(self, number: int, row: SourceRow) -> tuple[dict[str, object], Sums]:
         models, run, criteria = self._tools.models, self.record.body, self.record.criteria

@@ -1,6 +1,7 @@
 """What `dir()` shows of the objects that users hold: what the documentation explains, and nothing else."""
 
 import inspect
+from datetime import timedelta
 
 import pytest
 from doubles import caller_over, reply_of
@@ -8,7 +9,7 @@ from doubles import caller_over, reply_of
 from evals_async import EvalsClient, Request, Response, decode
 from evals_async.archive import Archive, Gaps, Push
 from evals_async.models import EvalRun
-from evals_async.resources import Evals, RawResponse
+from evals_async.resources import Evals, RawResponse, ResponseHeaders
 
 
 NAMES: dict[str, str] = {
@@ -28,7 +29,7 @@ NAMES: dict[str, str] = {
     "client.with_raw_response": "evals files graders",
     "client.evals.with_raw_response": "create delete list retrieve runs update",
     "client.evals.runs.with_raw_response": "cancel create delete list output_items retrieve",
-    "client.files.with_raw_response": "create delete list retrieve",
+    "client.files.with_raw_response": "content create delete list retrieve",
     "pager": "collect first pages",
     "run": """
         completed_at created created_at created_by data_source duration error estimated_cost eval_id extra
@@ -37,7 +38,6 @@ NAMES: dict[str, str] = {
         result_counts shared_with_openai started_at status total_tokens
     """,
     "page": "data extra first_id get_next_page has_more has_next_page iter_pages last_id",
-    "raw response": "content headers parse request_id status",
     "archive": """
         agreement content convert estimate estimate_regrade eval evals export files gaps item items open path push
         regrade run runs summary table verify
@@ -45,6 +45,10 @@ NAMES: dict[str, str] = {
     "archive table": "columns eval_id name reader to_rows",
     "push": "evals files report runs",
     "gaps": "complete left_out missing open",
+    "raw response": """
+        content elapsed headers method parse request_id retries_taken status status_code text url
+    """,
+    "raw response.headers": "get get_list items keys values",
 }
 """The public names of each object. A name that is added here is added to the reference too."""
 
@@ -53,6 +57,17 @@ async def things() -> dict[str, object]:
     """One object for each row of the table."""
     client = EvalsClient(api_key="sk-namespaces-1")
     evals, files = client.evals, client.files
+    raw = RawResponse[None](
+        status=200,
+        headers=ResponseHeaders(),
+        request_id=None,
+        content=b"",
+        method="GET",
+        url="https://api.example/v1/evals",
+        elapsed=timedelta(),
+        retries_taken=0,
+        result=None,
+    )
     return {
         "client": client,
         "client.evals": evals,
@@ -68,11 +83,12 @@ async def things() -> dict[str, object]:
         "pager": evals.list(),
         "page": await caller_page(),
         "run": decode(b'{"id": "r1", "eval_id": "e1", "status": "completed"}', EvalRun),
-        "raw response": RawResponse[None](status=200, headers={}, request_id=None, content=b"", result=None),
         "archive": Archive.open("evals.db"),
         "archive table": Archive.open("evals.db").table("runs"),
         "push": Push(),
         "gaps": Gaps(),
+        "raw response": raw,
+        "raw response.headers": raw.headers,
     }
 
 

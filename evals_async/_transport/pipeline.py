@@ -100,19 +100,22 @@ class Pipeline:
         headers: SecretHeaders = USUAL_HEADERS,
         query: Query = NO_QUERY,
         resolve: Resolve[T] | None = None,
+        watch: Callable[[CallState[T]], None] | None = None,
     ) -> T:
         """What `read` makes of the response to `request`, tried as often as `policy` allows within `timeouts`.
 
         `headers` (see `usual_headers`) and `query` come before the request's own, which win. `resolve` is asked
         what became of a cancel that may have been carried out, and of a delete that is answered by 404 after one that
-        may have been; see `Resolve`. Raises every kind of `RequestError`, told which request, how often, how long and
-        why no longer, and `LifecycleError`s.
+        may have been; see `Resolve`. `watch` is given the state of the call before its first attempt. Raises every kind
+        of `RequestError`, told which request, how often, how long and why no longer, and `LifecycleError`s.
         """
         transport = self.transport
         transport.check()
         own = call_headers(request, headers)
         asked = merged_query(query, request.query) if query else request.query
         call = CallState(request, read, timeouts, policy, own, asked, self.clock.monotonic())
+        if watch is not None:
+            watch(call)
         task = asyncio.current_task(transport.loop)
         assert task is not None  # noqa: S101  # whatever awaits a socket runs in a task
         cancelling = task.cancelling()

@@ -1,9 +1,11 @@
 """One method per endpoint. Each resource holds a `Caller`, which sends, decodes and pages; none knows the client.
 
-A module imports from those before it: `_requests`, `_caller`, `output_items`, `runs`, `evals`, `files`, `graders`.
+A module imports from those before it: `_requests`, `_caller`, `_raw`, `_many`, `output_items`, `runs`,
+`evals`, `files`, `graders`.
 """
 
-from evals_async.resources._caller import CallDefaults, Caller, RawResponse
+from evals_async.resources._caller import CallDefaults, Caller
+from evals_async.resources._raw import RawResponse, ResponseHeaders
 from evals_async.resources._requests import OMIT, CallOptions, Omit
 from evals_async.resources.evals import Evals
 from evals_async.resources.files import Files
@@ -23,6 +25,7 @@ __all__ = [
     "Omit",
     "OutputItems",
     "RawResponse",
+    "ResponseHeaders",
     "RunKey",
     "Runs",
 ]

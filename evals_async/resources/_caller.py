@@ -1,4 +1,4 @@
-"""`Caller`: how a resource sends a request and reads the response, as an object or as a listing; and raw responses.
+"""`Caller`: how a resource sends a request and reads the response, as an object or as a listing.
 
 Every resource of a client holds the same `Caller`. Nothing here knows an endpoint.
 """
@@ -6,10 +6,10 @@ Every resource of a client holds the same `Caller`. Nothing here knows an endpoi
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from functools import partial, update_wrapper
+from functools import partial
 from operator import attrgetter
 from types import TracebackType
-from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import attrs
 
@@ -20,13 +20,12 @@ from evals_async._paging.listing import Fetch, PageBody
 from evals_async._paging.pages import Pager
 from evals_async._transport import Pipeline, Request, Resolve, Response, RetryPolicy, Timeouts
 from evals_async._transport.auth import SecretHeaders
-from evals_async._transport.state import usual_headers
-from evals_async.errors import DecodeError, ResponseError, ResponseMismatch
+from evals_async._transport.state import CallState, usual_headers
+from evals_async.errors import ResponseError, ResponseMismatch
 from evals_async.resources._requests import NO_OPTIONS, OMIT, CallOptions, Omit, merged, parameters, segment
 
 
 T = TypeVar("T")
-P = ParamSpec("P")
 
 Ids: TypeAlias = tuple[str, ...]
 
@@ -153,8 +152,9 @@ class Caller:
         *,
         timeout: float | Timeouts | Omit | None = OMIT,
         resolve: Resolve[T] | None = None,
+        watch: Callable[[CallState[T]], None] | None = None,
     ) -> Coroutine[Any, Any, T]:
-        """What `read` makes of the response to `request`, under this client's defaults."""
+        """What `read` makes of the response to `request`, under this client's defaults; see `Pipeline.send`."""
         defaults = self.defaults
         return self.pipeline.send(
             request,
@@ -164,6 +164,7 @@ class Caller:
             headers=defaults.all_headers,
             query=defaults.query,
             resolve=resolve,
+            watch=watch,
         )
 
     def fetch(
@@ -260,76 +261,3 @@ class Resource:
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
-
-
-@attrs.frozen(kw_only=True)
-class RawResponse(Generic[T]):
-    """A response as it came: status, headers (lower-case names) and exact bytes; `parse()` gives what the call would
-    have returned.
-    """
-
-    status: int
-    headers: Mapping[str, str] = attrs.field(repr=False)
-    request_id: str | None
-    content: bytes = attrs.field(repr=False)
-    _result: T | ResponseError = attrs.field(alias="result", repr=False, eq=False)
-
-    def parse(self) -> T:
-        """The object that the body describes. Raises `DecodeError` or `ResponseMismatch`, as the call itself would."""
-        if isinstance(self._result, ResponseError):
-            raise self._result
-        return self._result
-
-
-class RecordingCaller(Caller):
-    """The `Caller` of one raw call: it keeps the last response that was read. It has neither single flight nor cache,
-    and it resolves nothing, because only a response can be returned.
-    """
-
-    def __init__(self, caller: Caller) -> None:
-        super().__init__(caller.pipeline, caller.defaults)
-        self.response: Response | None = None
-
-    def send(
-        self,
-        request: Request,
-        read: Callable[[Response], Awaitable[T]],
-        *,
-        timeout: float | Timeouts | Omit | None = OMIT,
-        resolve: Resolve[T] | None = None,
-    ) -> Coroutine[Any, Any, T]:
-        async def record(response: Response) -> T:
-            self.response = response
-            return await read(response)
-
-        return super().send(request, record, timeout=timeout)
-
-
-R = TypeVar("R", bound=Resource)
-
-
-def raw(resource: R, method: Callable[Concatenate[R, P], Awaitable[T]]) -> Callable[P, Awaitable[RawResponse[T]]]:
-    """A resource's method, called with a caller that records: it returns the response beside what the method made."""
-
-    async def call(*args: P.args, **kwargs: P.kwargs) -> RawResponse[T]:
-        recorder = RecordingCaller(resource._caller)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # above
-        result: T | ResponseError
-        try:
-            result = await method(type(resource)(recorder), *args, **kwargs)
-        except (DecodeError, ResponseMismatch) as error:  # a body that cannot be read is told by `parse`
-            if recorder.response is None:
-                raise
-            result = error
-        response = recorder.response
-        assert response is not None  # noqa: S101  # whatever a method returns was read from one
-        return RawResponse(
-            status=response.status,
-            # Of a repeated header the first one stays.
-            headers={name.lower(): value for name, value in reversed([*response.headers.items()])},
-            request_id=response.request_id,
-            content=response.body,
-            result=result,
-        )
-
-    update_wrapper(call, getattr(resource, method.__name__))
-    return call

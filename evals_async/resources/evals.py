@@ -9,8 +9,9 @@ from typing import Unpack
 from evals_async._paging.pages import Pager
 from evals_async.models.evals import Eval, EvalDeleted
 from evals_async.models.params import DataSourceConfigInput, GraderInput, Metadata, Order, OrderBy
-from evals_async.resources._caller import Caller, Fetched, Identity, raw
+from evals_async.resources._caller import Caller, Fetched, Identity
 from evals_async.resources._many import ById
+from evals_async.resources._raw import raw
 from evals_async.resources._requests import OMIT, CallOptions, Omit, json_body, parameters, request
 from evals_async.resources.runs import Runs, RunsWithRawResponse
 

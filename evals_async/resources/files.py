@@ -14,8 +14,9 @@ from evals_async._transport.messages import Response, Upload
 from evals_async.errors import InvalidArgument
 from evals_async.models.files import File, FileDeleted
 from evals_async.models.params import Order
-from evals_async.resources._caller import Fetched, Identity, raw
+from evals_async.resources._caller import Fetched, Identity
 from evals_async.resources._many import ById
+from evals_async.resources._raw import RawResponse, raw
 from evals_async.resources._requests import OMIT, CallOptions, parameters, request, text_of
 
 
@@ -206,10 +207,19 @@ def uploadable(file: FileInput, fields: tuple[tuple[str, str], ...]) -> Upload:
 
 
 class FilesWithRawResponse:
-    """`Files`, answering with `RawResponse`. For a content's exact bytes, `content` itself will do."""
+    """`Files`, answering with `RawResponse`."""
 
     def __init__(self, files: Files) -> None:
+        self._files = files
         self.create = raw(files, Files.create)
         self.retrieve = raw(files, Files.retrieve)
         self.list = raw(files, Files.list)
         self.delete = raw(files, Files.delete)
+
+    async def content(self, file_id: str, **options: Unpack[CallOptions]) -> RawResponse[FileBytes]:
+        """A file's content, of 32 MiB at most: the bytes are in `content`, and `parse()` gives them as `FileBytes`."""
+
+        async def content(files: Files) -> FileBytes:
+            return await files.content(file_id, **options)
+
+        return await raw(self._files, content)()

@@ -8,7 +8,8 @@ from typing import Unpack
 
 from evals_async.models.grader_runs import GraderRun, GraderValidation
 from evals_async.models.params import GraderInput, Json
-from evals_async.resources._caller import Resource, raw
+from evals_async.resources._caller import Resource
+from evals_async.resources._raw import raw
 from evals_async.resources._requests import OMIT, CallOptions, json_body, request
 
 

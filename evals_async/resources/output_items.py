@@ -14,8 +14,9 @@ from evals_async.errors import InvalidArgument
 from evals_async.models.output_items import OutputItem
 from evals_async.models.params import ItemStatus, Order
 from evals_async.models.runs import EvalRun
-from evals_async.resources._caller import Identity, Resource, raw
+from evals_async.resources._caller import Identity, Resource
 from evals_async.resources._many import ManyOptions
+from evals_async.resources._raw import raw
 from evals_async.resources._requests import NO_OPTIONS, CallOptions, parameters, request
 
 

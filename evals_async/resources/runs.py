@@ -22,8 +22,9 @@ from evals_async._transport.delays import poll_delay
 from evals_async.errors import ApiError, BodyTooLarge, RunFailed
 from evals_async.models.params import Metadata, Order, RunDataSourceInput, RunStatus
 from evals_async.models.runs import EvalRun, RunDeleted
-from evals_async.resources._caller import Caller, Fetched, Identity, Resource, raw
+from evals_async.resources._caller import Caller, Fetched, Identity, Resource
 from evals_async.resources._many import ManyOptions
+from evals_async.resources._raw import raw
 from evals_async.resources._requests import NO_OPTIONS, OMIT, CallOptions, json_body, parameters, request
 from evals_async.resources.output_items import OutputItems, OutputItemsWithRawResponse, R, RunKey, ids_of
 

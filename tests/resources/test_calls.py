@@ -1,4 +1,4 @@
-"""`Caller`: shared reads, cached reads, answers as they came, and answers that belong to someone else."""
+"""`Caller`: shared reads, cached reads, and answers that belong to someone else."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from resources.session_double import Answer, SessionDouble
 from evals_async import EvalsClient, LRUCache, Request, Response, encode
 from evals_async._concurrency.cache import Cache
 from evals_async._concurrency.single_flight import SingleFlight
-from evals_async.errors import DecodeError, EvalsError, NotFound, ResponseMismatch
+from evals_async.errors import DecodeError, EvalsError, ResponseMismatch
 from evals_async.models import EvalRun
 from evals_async.resources import Runs
 
@@ -242,68 +242,6 @@ async def test_ids_that_are_left_out(client: EvalsClient, seam: SessionDouble) -
     """A server that leaves an id out is believed: Azure and proxies do."""
     seam.gives({"id": "r1", "object": "eval.run", "status": "cancelled"})
     assert (await client.evals.runs.cancel("r1", eval_id="e1")).is_terminal
-
-
-# --- answers as they came ---------------------------------------------------------------------------------------------
-
-
-async def test_raw_response(client: EvalsClient, seam: SessionDouble) -> None:
-    """The raw answer has status, headers and exact bytes; `parse()` gives what the method would have."""
-    body = b'{ "id": "e1",  "name": "n" }'
-    seam.gives(Answer(body, status=201, headers={"X-Request-Id": "req_1", "X-Odd": "Yes"}))
-    raw = await client.with_raw_response.evals.retrieve("e1")
-    assert (201, "req_1", body, "Yes") == (raw.status, raw.request_id, raw.content, raw.headers["x-odd"])
-    assert await client.evals.retrieve("e1") == raw.parse()
-    assert "RawResponse(status=201, request_id='req_1')" == repr(raw)
-
-
-async def test_raw_answers_are_not_shared(client: EvalsClient, seam: SessionDouble) -> None:
-    """Each raw call has requests of its own, and a body that stays unreadable is told by `parse()`."""
-    seam.gives(Answer(b"<html>", headers={"Content-Type": "text/html"}))
-    first, _ = await asyncio.gather(*[client.evals.with_raw_response.retrieve("e1") for _ in range(2)])
-    assert (4, b"<html>") == (len(seam.sent), first.content)
-    with pytest.raises(DecodeError, match="HTML"):
-        first.parse()
-    seam.gives({"id": "e2"})
-    with pytest.raises(ResponseMismatch):
-        (await client.evals.with_raw_response.retrieve("e1")).parse()
-
-
-async def test_raw_page(client: EvalsClient, seam: SessionDouble) -> None:
-    """A raw listing is its first page's bytes; `parse()` gives the page, which goes on to the next."""
-    seam.gives(
-        {"data": [{"id": "r1", "status": "queued"}], "has_more": True, "last_id": "r1"},
-        {"data": [{"id": "r2", "status": "queued"}], "has_more": False},
-    )
-    raw = await client.evals.runs.with_raw_response.list("e1", limit=1)
-    assert {"data": [{"id": "r1", "status": "queued"}], "has_more": True, "last_id": "r1"} == json.loads(raw.content)
-    page = raw.parse()
-    assert ["r1", "r2"] == [run.id async for run in page]
-    assert [{"limit": "1"}, {"limit": "1", "after": "r1"}] == [sent.query for sent in seam.sent]
-
-
-async def test_raw_errors_are_errors(client: EvalsClient, seam: SessionDouble) -> None:
-    """An error status is raised by a raw call as by any other."""
-    seam.gives(Answer({"error": {"message": "gone"}}, status=404))
-    with pytest.raises(NotFound, match="gone"):
-        await client.with_raw_response.files.retrieve("f1")
-
-
-RAW = {
-    "evals": "create retrieve update list delete",
-    "evals.runs": "create retrieve list cancel delete",
-    "evals.runs.output_items": "retrieve list",
-    "files": "create retrieve list delete",
-    "graders": "run validate",
-}
-
-
-@pytest.mark.parametrize("place", RAW)
-async def test_every_endpoint_can_be_raw(client: EvalsClient, place: str) -> None:
-    """Raw answers are to be had of every endpoint, from the client and from each resource."""
-    for name in RAW[place].split():
-        assert callable(attrgetter(f"with_raw_response.{place}.{name}")(client))
-        assert callable(attrgetter(f"{place}.with_raw_response.{name}")(client))
 
 
 # --- listings ---------------------------------------------------------------------------------------------------------

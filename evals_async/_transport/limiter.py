@@ -209,11 +209,9 @@ class AdaptiveLimiter:
     def _check(self, now: float, end: float) -> None:
         """Raise `DeadlineExceeded` where waiting is in vain."""
         control = self._control
-        told = control.held_until if control.held(now) and control.held_until < math.inf and not control.known else now
-        if control.left == 0 and control.told(now):
-            told = max(told, control.reset_at)
-        if told > now and told >= end:
-            raise DeadlineExceeded(f"the rate limit holds requests back for {told - now:.3g} s, too long for this call")
+        held = control.told_hold(now)
+        if held > 0 and now + held >= end:
+            raise DeadlineExceeded(f"the rate limit holds requests back for {held:.3g} s, too long for this call")
         if now < end:
             return
         if control.rate < math.inf:
@@ -266,24 +264,43 @@ class AdaptiveLimiter:
 
     def statistics(self, *, requests: int, retries: int, throttles: int, bytes_received: int) -> Statistics:
         """How things stand now; the client counts what is given."""
-        control, now = self._control, self._clock.monotonic()
-        held = 0.0
-        if control.held(now):
-            held = max(0.0, min(control.held_until, control.probe_at) - now)
-        elif control.left == 0 and control.told(now):
-            held = control.reset_at - now
-        return Statistics(
+        return self.report(
+            None,
+            0.0,
+            waiting=0,
             requests=requests,
             retries=retries,
             throttles=throttles,
             bytes_received=bytes_received,
-            waiting=len(self._queue),
+        )
+
+    def report(self, control: RateControl | None, offset: float, *, waiting: int, **counts: int) -> Statistics:
+        """How `control` stands, whose clock is `offset` ahead; or else this limiter's own."""
+        control, now = control or self._control, self._clock.monotonic() + offset
+        held = control.told_hold(now)
+        if control.held(now):
+            held = max(0.0, min(control.held_until, control.probe_at) - now)
+        return Statistics(
+            requests=counts["requests"],
+            retries=counts["retries"],
+            throttles=counts["throttles"],
+            bytes_received=counts["bytes_received"],
+            waiting=waiting + len(self._queue),
             rate=None if control.rate == math.inf else control.rate,
             rate_source="told" if control.told(now) else control.source,
             rate_since=now - control.since,
             held_for=held,
             limits=None if self._limits is None else rate_limits(self._limits),
         )
+
+    @property
+    def rate(self) -> float | None:
+        """The rate that is kept to, in requests a second, or `None`."""
+        return None if self._control.rate == math.inf else self._control.rate
+
+    def take(self) -> None:
+        """Count a request that something else let through; it is released here as well."""
+        self._control.take(self._clock.monotonic(), waited=True)
 
 
 class Unlimited:

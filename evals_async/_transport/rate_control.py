@@ -100,6 +100,15 @@ class RateControl:
     def held(self, now: float) -> bool:
         return self.refused_at > self.granted_at and now < self.held_until
 
+    def told_hold(self, now: float) -> float:
+        """Seconds that everyone is held by the server's word, or 0."""
+        held = now
+        if self.held(now) and self.held_until < math.inf and not self.known:
+            held = self.held_until
+        if self.left == 0 and self.told(now):
+            held = max(held, self.reset_at)
+        return held - now
+
     def next_turn(self, now: float) -> float:
         """When the next request may go: now, later, or `inf` if something must be answered first."""
         if self.under_way >= int(self.width):

@@ -1,0 +1,122 @@
+"""A Redis, and a server that grants 200 requests a second."""
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
+from pathlib import Path
+
+import pytest
+
+from evals_async import _json
+
+
+LIMIT = 200.0
+BURST = 20.0
+
+
+def answers(port: int) -> bool:
+    """Whether a Redis is there."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=0.2) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+    except OSError:
+        return False
+
+
+class OwnRedis:
+    """A Redis of this test's own, which can be stopped and started."""
+
+    def __init__(self, binary: str, folder: Path) -> None:
+        self.binary = binary
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
+        self.process = subprocess.Popen([self.binary, *options], stdout=subprocess.DEVNULL)
+        end = time.monotonic() + 10
+        while not answers(self.port):
+            assert time.monotonic() < end, "redis-server does not start"
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Generator[OwnRedis]:
+    """A Redis that may be stopped."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("there is no redis-server on this machine")
+    redis = OwnRedis(binary, tmp_path)
+    yield redis
+    redis.stop()
+
+
+@pytest.fixture
+def redis_url(request: pytest.FixtureRequest) -> str:
+    """The Redis at 127.0.0.1:6379 where it runs, or else one of this test's own."""
+    if answers(6379):
+        return "redis://127.0.0.1:6379"
+    own: OwnRedis = request.getfixturevalue("own_redis")
+    return own.url
+
+
+class LimitedServer:
+    """An HTTP server with a token bucket; `seen` are the times of its requests, `granted` how many it answered."""
+
+    def __init__(self) -> None:
+        self.tokens = BURST
+        self.filled = time.monotonic()
+        self.seen: list[float] = []
+        self.granted = 0
+        self.on_request: Callable[[int], None] = lambda count: None
+
+    def take(self) -> bool:
+        now = time.monotonic()
+        self.tokens, self.filled = min(BURST, self.tokens + (now - self.filled) * LIMIT), now
+        if self.tokens < 1:
+            return False
+        self.tokens -= 1
+        return True
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                while (await reader.readline()).strip():
+                    pass
+                self.seen.append(time.monotonic())
+                self.on_request(len(self.seen))
+                run_id = line.split()[1].rsplit(b"/", 1)[1].decode()
+                granted = self.take()
+                self.granted += granted
+                body = _json.dump(
+                    {"object": "eval.run", "id": run_id, "eval_id": "eval_1", "status": "completed"} if granted else {}
+                )
+                await asyncio.sleep(0.02)
+                head = f"HTTP/1.1 {200 if granted else 429} X\r\nContent-Length: {len(body)}\r\n"
+                writer.write((head + ("" if granted else "Retry-After: 1\r\n") + "\r\n").encode() + body)
+                await writer.drain()
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+async def limited() -> AsyncGenerator[tuple[LimitedServer, str]]:
+    """The server and its base URL."""
+    limited = LimitedServer()
+    server = await asyncio.start_server(limited.serve, "127.0.0.1", 0, backlog=1000)
+    yield limited, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server.close()

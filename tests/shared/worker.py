@@ -1,0 +1,43 @@
+"""One process of several that share a quota: fetches runs, and says what became of them.
+
+python worker.py BASE_URL REDIS_URL NAME CALLS
+"""
+
+import asyncio
+import json
+import sys
+import time
+
+from evals_async import EvalsClient, EvalsError
+from evals_async.redis import RedisLimiter
+
+
+async def main(base_url: str, redis_url: str, name: str, calls: int) -> None:
+    lost: list[str] = []
+    async with (
+        RedisLimiter(redis_url, name=name) as limiter,
+        EvalsClient(api_key="sk-worker", base_url=base_url, limiter=limiter, timeout=50) as client,
+    ):
+        print("ready", flush=True)
+        began = time.monotonic()
+
+        async def one(number: int) -> None:
+            try:
+                await client.evals.runs.retrieve(f"evalrun_{number}", eval_id="eval_1")
+            except EvalsError as error:
+                lost.append(repr(error))
+
+        await asyncio.gather(*(one(number) for number in range(calls)))
+        standing = client.statistics()
+        told = {
+            "lost": lost,
+            "seconds": time.monotonic() - began,
+            "requests": standing.requests,
+            "rate": standing.rate,
+            "source": standing.rate_source,
+        }
+    print(json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])))

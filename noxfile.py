@@ -69,7 +69,6 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check")
     session.run("codespell")
     session.run("lint-imports")
-    session.run("lint-imports")
 
 
 @nox.session

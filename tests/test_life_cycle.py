@@ -119,7 +119,7 @@ ROWS = [
 
 @pytest.fixture
 async def server() -> AsyncIterator[LocalServer]:
-    async with LocalServer(queued_seconds=0.005, running_seconds=0.01) as running:
+    async with LocalServer(queued_seconds=0.1, running_seconds=0.4) as running:
         yield running
 
 

@@ -12,6 +12,7 @@ meanwhile; all of that for many requests at once. Times are the Redis server's.
 
 import asyncio
 import contextlib
+import json
 import logging
 import math
 import os
@@ -19,8 +20,6 @@ import uuid
 from collections import deque
 from types import TracebackType
 from typing import Any, Protocol, Self
-
-import msgspec
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
 from evals_async._transport.limiter import MAX_HOLD, AdaptiveLimiter, Observation, Statistics, Waiting
@@ -63,15 +62,15 @@ class State:
 
     def __bytes__(self) -> bytes:
         fields = {**vars(self.control), "refusals": list(self.control.refusals)}
-        return msgspec.msgpack.encode((fields, self.members))
+        return json.dumps([fields, self.members]).encode()  # with Infinity, which only Python reads
 
     @classmethod
     def of(cls, data: bytes) -> "State":
-        fields, members = msgspec.msgpack.decode(data, type=tuple[dict[str, Any], dict[str, tuple[int, float]]])
+        fields, members = json.loads(data)
         control = RateControl.__new__(RateControl)
         refusals = (tuple(pair) for pair in fields.pop("refusals"))
         vars(control).update(fields, refusals=deque(refusals, maxlen=4 * fields["most"]))
-        return cls(control, members)
+        return cls(control, {name: (number, seen) for name, (number, seen) in members.items()})
 
     def count(self, member: str, under_way: int, now: float) -> None:
         """Put this process's number in, and drop the processes that have gone."""

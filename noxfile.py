@@ -86,6 +86,14 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def scale(session: nox.Session) -> None:
+    """Does grading on a local Ray give the grades of the plain loop, also when a worker dies?"""
+    session.install(".[all,ray]", *tools("test"))
+    session.env["PYTHONSAFEPATH"] = "1"
+    session.run("pytest", "tests/scale", "-m", "slow or not slow", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """How fast is it beside the official client, in one run?"""
     install(session, "test", "bench")

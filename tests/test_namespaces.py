@@ -10,6 +10,7 @@ from evals_async import EvalsClient, Request, Response, decode
 from evals_async.archive import Archive, Gaps, Push
 from evals_async.models import EvalRun
 from evals_async.resources import Evals, RawResponse, ResponseHeaders
+from evals_async.server import LocalServer
 
 
 NAMES: dict[str, str] = {
@@ -45,6 +46,7 @@ NAMES: dict[str, str] = {
     "archive table": "columns eval_id name reader to_rows",
     "push": "evals files report runs",
     "gaps": "complete left_out missing open",
+    "local server": "base_url close faults in_thread port request_count requests seed start",
     "raw response": """
         content elapsed headers method parse request_id retries_taken status status_code text url
     """,
@@ -87,6 +89,7 @@ async def things() -> dict[str, object]:
         "archive table": Archive.open("evals.db").table("runs"),
         "push": Push(),
         "gaps": Gaps(),
+        "local server": LocalServer(),
         "raw response": raw,
         "raw response.headers": raw.headers,
     }

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from evals_async import InvalidArgument, MissingExtra, _json
+from evals_async._extras import extra_missing
 from evals_async._json import JSONObject, JSONValue, NotJSON, as_object
 from evals_async.grading import Grade, TemplateError, grade
 from evals_async.grading.graders import string_check, text_similarity
@@ -25,7 +26,6 @@ from evals_async.inference import Models
 Criteria: TypeAlias = Mapping[str, Sequence[JSONObject]]
 """The criteria of each eval, by its id, as the API has them."""
 
-MISSING = 'grading in batches needs the extra "arrow"; install it with: pip install "evals-async[arrow]"'
 CONCURRENCY = 32
 
 KEYS = ("eval_id", "run_id", "item_id")
@@ -48,7 +48,7 @@ def load_arrow() -> Any:
     try:
         return import_module("pyarrow")
     except ImportError as error:
-        raise MissingExtra(MISSING) from error
+        raise MissingExtra(extra_missing("grading in batches needs", "arrow")) from error
 
 
 def schema_of(columns: Mapping[str, str]) -> Any:

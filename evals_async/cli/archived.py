@@ -6,7 +6,6 @@ Imported by a command when it runs: it brings the whole SDK along, which `--help
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from evals_async.archive import (
 from evals_async.archive.export.estimate import estimate
 from evals_async.cli import output
 from evals_async.cli.groups import ConnectionOptions
+from evals_async.cli.hints import command, server_words
 from evals_async.cli.service import connect
 from evals_async.cli.text import STATUS_STYLES, Column, human_bytes, human_seconds, percent, plural
 from evals_async.cli.views import RUNS
@@ -51,7 +51,7 @@ async def server_of(terms: ConnectionOptions, demo: bool) -> AsyncGenerator[eval
 
 def export_command(file: Path, selection: Selection, demo: bool, terms: ConnectionOptions) -> str:
     """The command that goes on with an export."""
-    return shlex.join(["evals-async", "export", *again(file, selection, demo), *server_words(terms)])
+    return command("export", *again(file, selection, demo), terms=terms)
 
 
 def again(file: Path, selection: Selection, demo: bool) -> list[str]:
@@ -175,7 +175,7 @@ def show_export(report: ExportReport, file: Path, go_on: str, demo: bool, terms:
         output.hint(go_on)
     else:
         flag = ["--demo"] if demo else server_words(terms)
-        output.hint(shlex.join(["evals-async", "verify", str(file), *flag]))
+        output.hint(command("verify", str(file), *flag))
 
 
 # --- what an archive lacks --------------------------------------------------------------------------------------------
@@ -195,13 +195,7 @@ async def archive_again(archive: Archive, file: Path, terms: ConnectionOptions, 
     """The command that exports into this archive once more: what was chosen last, from the server of these options."""
     last = (await archive.summary()).last
     selection = Selection() if last is None else Selection.of(last.selection)
-    return shlex.join(["evals-async", "export", *again(file, selection, demo), *server_words(terms)])
-
-
-def server_words(terms: ConnectionOptions) -> list[str]:
-    """The options that name the server."""
-    url = [] if terms.base_url is None else ["--base-url", terms.base_url]
-    return url + (["--azure"] if terms.azure else [])
+    return command("export", *again(file, selection, demo), terms=terms)
 
 
 def name_some(lines: Sequence[str], before: str) -> None:
@@ -225,7 +219,7 @@ async def verify_file(
         again = await archive_again(archive, file, terms, demo=demo)
     write_manifest(report, file, manifest)
     show_verification(report, file)
-    output.hint(shlex.join(["evals-async", "serve", str(file)]) if report.complete else again)
+    output.hint(command("serve", str(file)) if report.complete else again)
     return report.exit_code
 
 
@@ -313,7 +307,7 @@ def show_summary(found: ArchiveSummary, file: Path) -> None:
             for each in found.evals
         ],
     )
-    output.hint(shlex.join(["evals-async", "show", str(file)]))
+    output.hint(command("show", str(file)))
 
 
 async def show_file(terms: ConnectionOptions, file: Path, run: str | None, rows: int) -> None:

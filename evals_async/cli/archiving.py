@@ -12,7 +12,7 @@ import click
 
 from evals_async import errors
 from evals_async.cli import INTERRUPTED, failed, output
-from evals_async.cli.groups import ConnectionOptions, examples, global_options, pass_terms
+from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
 from evals_async.cli.service import run
 
 
@@ -31,12 +31,13 @@ def seconds_of(_: click.Context, __: click.Parameter, value: datetime | None) ->
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         "evals-async export",
         "evals-async export --to evals.db --dry-run",
         "evals-async export --to one.db --eval eval_abc --no-files",
         "evals-async export --to demo.db --demo",
-    )
+    ),
 )
 @click.option("--to", "file", default="evals.db", show_default=True, type=FILE, help="The archive; made if missing.")
 @click.option("--eval", "eval_ids", multiple=True, metavar="EVAL_ID", help="Only this eval. May be repeated.")
@@ -60,7 +61,7 @@ def seconds_of(_: click.Context, __: click.Parameter, value: datetime | None) ->
 @click.option("--reread", is_flag=True, help="Read the items of all runs again, also of those that are over.")
 @click.option("--another-server", is_flag=True, help="The same service has another address now.")
 @demo_option
-@global_options(hidden=True)
+@global_options
 @pass_terms
 def export(
     terms: ConnectionOptions,
@@ -105,7 +106,8 @@ def export(
         return DISK_FULL
     except errors.RequestError as error:
         code = failed(error)
-        output.note(f"what was copied is kept; when that is cured: {go_on}")
+        output.note("what was copied is kept")
+        output.hint(f"when that is cured: {go_on}")
         return code
 
 
@@ -113,12 +115,13 @@ def export(
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         "evals-async verify evals.db",
         "evals-async verify evals.db --all",
         "evals-async verify evals.db --offline --manifest proof.json",
         "evals-async verify demo.db --demo",
-    )
+    ),
 )
 @click.argument("file", metavar="FILE.db", type=EXISTING)
 @click.option("--offline", is_flag=True, help="Ask no server: check the archive by itself.")
@@ -132,7 +135,7 @@ def export(
 )
 @click.option("--manifest", type=FILE, metavar="PATH", help="Where to write the manifest. Default: FILE.manifest.json.")
 @demo_option
-@global_options(hidden=True)
+@global_options
 @pass_terms
 def verify(
     terms: ConnectionOptions,
@@ -158,9 +161,9 @@ def verify(
 # --- info and show ----------------------------------------------------------------------------------------------------
 
 
-@click.command(epilog=examples("evals-async info evals.db"))
+@click.command(cls=Command, epilog=examples("evals-async info evals.db"))
 @click.argument("file", metavar="FILE.db", type=EXISTING)
-@global_options(hidden=True)
+@global_options
 @pass_terms
 def info(terms: ConnectionOptions, file: Path) -> None:
     """Show what is inside an archive."""
@@ -170,14 +173,15 @@ def info(terms: ConnectionOptions, file: Path) -> None:
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         "evals-async show evals.db", "evals-async show evals.db evalrun_def", "evals-async show evals.db RUN --rows 50"
-    )
+    ),
 )
 @click.argument("file", metavar="FILE.db", type=EXISTING)
 @click.argument("name", metavar="[RUN_ID]", required=False)
 @click.option("--rows", type=click.IntRange(min=0), default=10, show_default=True, help="Failures to show.")
-@global_options(hidden=True)
+@global_options
 @pass_terms
 def show(terms: ConnectionOptions, file: Path, name: str | None, rows: int) -> None:
     """Show a run of an archive with its results and failures; without RUN_ID, all runs."""

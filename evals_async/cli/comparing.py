@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 
 import click
 
-from evals_async.cli.groups import ConnectionOptions, examples, global_options, pass_terms
+from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
 from evals_async.cli.service import run
 
 
@@ -23,12 +23,13 @@ eval_option = click.option(
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         "evals-async compare eval_abc/evalrun_old eval_abc/evalrun_new",
         "evals-async compare evalrun_old evalrun_new --eval eval_abc --cluster item.document",
         "evals-async compare evals.db:evalrun_old eval_abc/evalrun_new --json",
         "evals-async compare $BASE $NEW --fail-on regression --to compared.html",
-    )
+    ),
 )
 @click.argument("names", metavar="RUN_A RUN_B...", nargs=-1, required=True)
 @eval_option
@@ -51,7 +52,7 @@ eval_option = click.option(
     type=click.Choice(get_args(FailOn)),
     help="Exit code 5 for a difference for the worse, or for any row that fails now.",
 )
-@global_options(hidden=True)
+@global_options
 @pass_terms
 def compare(
     terms: ConnectionOptions,
@@ -93,10 +94,11 @@ def compare(
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         "evals-async report eval_abc/evalrun_def --to run.html",
         "evals-async report evals.db:evalrun_def --to run.html --items 5000",
-    )
+    ),
 )
 @click.argument("name", metavar="RUN")
 @eval_option
@@ -104,7 +106,7 @@ def compare(
 @click.option(
     "--items", type=click.IntRange(min=0), default=1000, show_default=True, help="Items to list, failures first."
 )
-@global_options(hidden=True)
+@global_options
 @pass_terms
 def report(terms: ConnectionOptions, name: str, eval_id: str | None, file: Path, items: int) -> None:
     """Write the page of a run as one HTML file that works offline.

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 
 import click
 
-from evals_async.cli.groups import ConnectionOptions, examples, global_options, pass_terms
+from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
 from evals_async.cli.service import run, run_with_client
 
 
@@ -24,11 +24,12 @@ strict_option = click.option("--strict", is_flag=True, help="Exit code 3 if anyt
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         "evals-async convert evals.db --to parquet --out rows",
         "evals-async convert evals.db --to promptfoo --out results && promptfoo import results/eval_items_*.jsonl",
         "evals-async convert evals.db --to promptfooconfig --out configs --strict",
-    )
+    ),
 )
 @click.argument("file", metavar="FILE.db", type=EXISTING)
 @click.option(
@@ -42,7 +43,7 @@ strict_option = click.option("--strict", is_flag=True, help="Exit code 3 if anyt
 @dry_option
 @allow_option
 @strict_option
-@global_options(hidden=True)
+@global_options
 @pass_terms
 def convert(
     terms: ConnectionOptions,
@@ -67,10 +68,11 @@ def convert(
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         "evals-async push evals.db --azure",
         "evals-async push evals.db --base-url http://127.0.0.1:8765/v1 --runs newest",
-    )
+    ),
 )
 @click.argument("file", metavar="FILE.db", type=EXISTING)
 @click.option(
@@ -83,7 +85,7 @@ def convert(
 )
 @allow_option
 @strict_option
-@global_options(hidden=True)
+@global_options
 @pass_terms
 def push(terms: ConnectionOptions, file: Path, which: Which, allow_incomplete: bool, strict: bool) -> int:
     """Create the evals of an archive on the server that the options and the environment name.

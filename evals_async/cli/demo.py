@@ -6,7 +6,8 @@ import click
 
 import evals_async
 from evals_async.cli import failed, output
-from evals_async.cli.groups import ConnectionOptions, examples, global_options, pass_terms
+from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
+from evals_async.cli.hints import command
 from evals_async.cli.service import connect, run
 from evals_async.cli.summary import RunsSummary
 from evals_async.cli.text import Column, bar, percent, plural
@@ -18,12 +19,13 @@ BAR = Column("", show=bar, keep=True, where="terminal")
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         "evals-async demo",
         "evals-async demo --runs 1000 --top 5",
         "evals-async demo --run",
         "OPENAI_API_KEY=sk-... evals-async demo --live",
-    )
+    ),
 )
 @click.option(
     "--runs", "wanted", type=click.IntRange(1, 100_000), default=300, show_default=True, help="Runs to fetch."
@@ -31,7 +33,7 @@ BAR = Column("", show=bar, keep=True, where="terminal")
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Runs to show.")
 @click.option("--live", is_flag=True, help="Fetch from the service that the environment names instead. Reads only.")
 @click.option("--run", "carried_out", is_flag=True, help="Create, run and grade an eval instead, on scripted models.")
-@global_options(hidden=True)
+@global_options
 @pass_terms
 def demo(terms: ConnectionOptions, wanted: int, top: int, live: bool, carried_out: bool) -> int:
     """Fetch some hundred runs concurrently, and show pass rates, graders and tokens.
@@ -47,10 +49,14 @@ def demo(terms: ConnectionOptions, wanted: int, top: int, live: bool, carried_ou
         if live:
             raise click.UsageError("--run and --live exclude each other.")
         code = run(terms, run_eval(terms))
-        output.hint("evals-async serve evals.db --model-endpoint URL")
+        output.hint(f"with models of yours: {command('serve', 'evals.db', '--model-endpoint', 'URL')}")
         return code
     code = run(terms, from_service(terms, wanted, top) if live else from_sample(terms, wanted, top))
-    output.hint("evals-async evals list" if live else "evals-async serve --sample, or evals-async demo --live")
+    if live:
+        output.hint(command("evals", "list", terms=terms))
+    else:
+        output.hint(command("serve", "--sample"))
+        output.hint(f"with a key: {command('demo', '--live')}")
     return code
 
 
@@ -86,7 +92,7 @@ async def fetch_and_show(client: evals_async.EvalsClient, terms: ConnectionOptio
                     summary.add(outcome.unwrap())
     seconds = client.clock.monotonic() - began
     show(summary, names, top, seconds, client.statistics().requests - before)
-    code = failed(*failures[:FAILURES_TOLD])
+    code = failed(*failures[:FAILURES_TOLD], terms=terms)
     if len(failures) > FAILURES_TOLD:
         output.note(f"{len(failures) - FAILURES_TOLD:,} more could not be fetched")
     return code

@@ -10,6 +10,7 @@ import attrs
 import click
 
 from evals_async.cli import output
+from evals_async.cli.hints import filled
 from evals_async.cli.text import plural
 
 
@@ -21,7 +22,7 @@ PythonMode = Literal["off", "sandbox", "trusted"]
 
 OFF = """\
 runs are not carried out: rows are graded as they are, and a row that a model would have to answer is an error
-  --models FILE.toml or --model-endpoint URL carries them out; evals-async demo --run shows it without a model"""
+  --models FILE.toml or --model-endpoint URL carries them out; {program} demo --run shows it without a model"""
 PYTHON: dict[str, str] = {
     "off": "off (their results are errors; --python-graders sandbox runs them)",
     "sandbox": "in a sandbox, for code that you wrote or reviewed",
@@ -118,7 +119,7 @@ def execution_options(command: F) -> F:
 def tell_execution(choice: ExecutionChoice, models: Models | None, waiting: int) -> None:
     """Say what is on. `waiting` is the number of runs that an earlier server left."""
     if not choice.executes:
-        output.note(OFF)
+        output.note(filled(OFF))
         if waiting:
             output.note(f"{plural(waiting, 'run')} of this file wait to be carried out by a server with models")
         return

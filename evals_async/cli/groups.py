@@ -41,11 +41,14 @@ class ConnectionOptions:
 
     base_url: str | None = None
     azure: bool = False
+    allow_http: bool = False
     timeout: float = 60.0
     max_retries: int = 2
     concurrency: int = 32
     max_body: int = 32 * 2**20
     verbose: bool = False
+    words: tuple[str, ...] = ()
+    """The words of this command, without the program."""
 
 
 pass_terms = click.make_pass_decorator(ConnectionOptions, ensure=True)
@@ -68,12 +71,39 @@ def size(text: str) -> int:
     return number
 
 
-def global_options(*, hidden: bool = False) -> Callable[[C], C]:
-    """The connection options. They may stand before the command or after it; there, `hidden`, they are not listed."""
+class GlobalOption(click.Option):
+    """An option that every command has."""
+
+
+class Command(click.Command):
+    """A command whose help lists its own options first, and then those that every command has."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        own: list[tuple[str, str]] = []
+        everywhere: list[tuple[str, str]] = []
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                (everywhere if isinstance(parameter, GlobalOption) else own).append(record)
+        for title, records in (("Options", own), ("Options of every command", everywhere)):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+class Group(click.Group):
+    """A group of such commands, which has the options of every command itself."""
+
+    command_class = Command
+
+
+def global_options(command: C) -> C:
+    """The connection options. They may stand before the command or after it."""
     seconds, number = click.FloatRange(min=0, min_open=True), click.IntRange(min=0)
     asked: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
         (("--base-url",), "Where the API is. Default: OPENAI_BASE_URL, or OpenAI's.", {"metavar": "URL"}),
         (("--azure",), "Talk to AZURE_OPENAI_ENDPOINT (or --base-url) with AZURE_OPENAI_API_KEY.", {"is_flag": True}),
+        (("--allow-http",), "Talk plain http to another machine: the key crosses the network.", {"is_flag": True}),
         (
             ("--timeout",),
             "Seconds for each call, its retries included. Default: 60.",
@@ -92,13 +122,10 @@ def global_options(*, hidden: bool = False) -> Callable[[C], C]:
         ),
         (("--verbose", "-v"), "Log every request to stderr.", {"is_flag": True}),
     )
-
-    def decorate(command: C) -> C:
-        for names, text, how in reversed(asked):
-            command = click.option(*names, help=text, hidden=hidden, expose_value=False, callback=keep, **how)(command)
-        return command
-
-    return decorate
+    for names, text, how in reversed(asked):
+        option = click.option(*names, cls=GlobalOption, help=text, expose_value=False, callback=keep, **how)
+        command = option(command)
+    return command
 
 
 def json_options(command: C) -> C:
@@ -132,8 +159,8 @@ HELP = """Read evals, runs and output items of the Evals API, and serve them loc
 The service is the one that the environment names: OPENAI_API_KEY and OPENAI_BASE_URL, or AZURE_OPENAI_API_KEY and
 AZURE_OPENAI_ENDPOINT. The demo needs none of them.
 
-Data goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 error, 2 usage, 4 no or a wrong key, 130
-interrupted.
+Data goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 error, 2 usage, 3 not complete, 4 no or a wrong
+key, 5 what compare --fail-on names, 74 the disk is full, 75 the server does not answer, 130 interrupted.
 """
 
 
@@ -149,6 +176,6 @@ interrupted.
     ),
 )
 @click.version_option(package_name="evals-async", prog_name="evals-async", message="%(prog)s %(version)s")
-@global_options()
+@global_options
 def root() -> None:
     """What stands before the command: `keep` has seen to it."""

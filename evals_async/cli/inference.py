@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from evals_async.cli import output
-from evals_async.cli.groups import ConnectionOptions, examples, global_options, pass_terms
+from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
 from evals_async.cli.service import run
 from evals_async.cli.text import Column
 
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         "evals-async models --models models.toml",
         "evals-async models --models models.toml gpt-4.1 --json",
         "evals-async models --model-endpoint http://127.0.0.1:11434/v1 llama3.2",
-    )
+    ),
 )
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option(
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 )
 @click.option("--model-endpoint", "url", metavar="URL", help="One endpoint for all names; key: EVALS_MODEL_API_KEY.")
 @click.option("--json", "as_json", is_flag=True, help="Print exact JSON: one document.")
-@global_options(hidden=True)
+@global_options
 @pass_terms
 def models(terms: ConnectionOptions, names: tuple[str, ...], file: Path | None, url: str | None, as_json: bool) -> int:
     """Ask each model of a model map whether it answers, and what it can do.

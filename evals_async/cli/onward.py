@@ -5,16 +5,16 @@ Imported by a command when it runs: it brings the whole SDK along, which `--help
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Literal
 
 import evals_async
 from evals_async.archive import Archive, ConversionReport, Push, disk_is_full
 from evals_async.archive.values import DISK_FULL, INCOMPLETE
-from evals_async.cli import output
-from evals_async.cli.archived import server_words, tell_gaps
+from evals_async.cli import hints, output
+from evals_async.cli.archived import tell_gaps
 from evals_async.cli.groups import ConnectionOptions
+from evals_async.cli.hints import server_words
 from evals_async.cli.text import Column, plural
 
 
@@ -29,7 +29,7 @@ async def may_go_on(
     if await tell_gaps(archive, file, terms) or allow_incomplete:
         return True
     output.error(f"{file} is incomplete")
-    output.hint(shlex.join(["evals-async", *command, "--allow-incomplete"]))
+    output.hint(hints.command(*command, "--allow-incomplete"))
     return False
 
 
@@ -44,7 +44,7 @@ async def convert_file(
         try:
             report = await archive.convert(form, directory, dry=dry, allow_incomplete=True)
         except OSError as error:
-            return not_written(error, directory, shlex.join(["evals-async", *command]))
+            return not_written(error, directory, hints.command(*command))
     show_conversion(report)
     if dry:
         for path in report.written:
@@ -109,5 +109,5 @@ async def push_file(
     show_ids(push)
     output.say()
     show_conversion(push.report)
-    output.hint(shlex.join(["evals-async", "evals", "list", *server]))
+    output.hint(hints.command("evals", "list", *server))
     return LOSSY if strict and not push.report.lossless else 0

@@ -6,7 +6,6 @@ tab-separated with full values and a header line everywhere else. How values bec
 """
 
 import logging
-import shlex
 import sys
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -31,11 +30,6 @@ def note(text: str = "") -> None:
 def hint(text: str) -> None:
     """What to do next, on stderr."""
     note(f"next: {text}")
-
-
-def hint_command(*arguments: str) -> None:
-    """The command to give next, on stderr, quoted so that it can be copied whatever the ids in it are."""
-    hint(shlex.join(["evals-async", *arguments]))
 
 
 def error(text: str) -> None:

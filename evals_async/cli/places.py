@@ -16,6 +16,7 @@ import click
 
 import evals_async
 from evals_async.archive import Archive
+from evals_async.cli import hints
 from evals_async.cli.archived import tell_gaps
 from evals_async.cli.groups import ConnectionOptions
 from evals_async.cli.service import connect, run_key
@@ -43,7 +44,7 @@ def place_of(name: str, eval_id: str | None, command: str) -> RunPlace:
         raise click.UsageError(f"{name} names a run of the archive {file}, and there is no such file.")
     own, _, run_id = rest.rpartition("/")
     if not run_id:
-        raise click.UsageError(f"{name} names no run.\nnext: evals-async show {file}")
+        raise click.UsageError(f"{name} names no run.\nnext: {hints.command('show', file)}")
     return RunPlace(Path(file), own or eval_id, run_id)
 
 

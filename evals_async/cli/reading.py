@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal, TypeAlias, TypeVar, get_args
 
 import click
 
 import evals_async
 from evals_async.cli import failed, output
-from evals_async.cli.groups import ConnectionOptions, examples, global_options, json_options, pass_terms
+from evals_async.cli.groups import ConnectionOptions, Group, examples, global_options, json_options, pass_terms
+from evals_async.cli.hints import command
 from evals_async.cli.service import run_key, run_with_client
 from evals_async.cli.views import EVALS, ITEMS, RUNS, View
 
@@ -37,7 +38,8 @@ def list_options(command: C) -> C:
     return limit(order(after(command)))
 
 
-@click.group()
+@click.group(cls=Group)
+@global_options
 def evals() -> None:
     """Evals: what is tested, and by which criteria."""
 
@@ -50,7 +52,7 @@ def evals() -> None:
 )
 @list_options
 @json_options
-@global_options(hidden=True)
+@global_options
 @pass_terms
 def list_evals(terms: ConnectionOptions, limit: int | None, order: Order | None, after: str | None, form: Form) -> None:
     """List the evals of the project."""
@@ -60,27 +62,28 @@ def list_evals(terms: ConnectionOptions, limit: int | None, order: Order | None,
 
     last = run_with_client(terms, work)
     if last is not None and form is None:
-        output.hint_command("runs", "list", last.id)
+        output.hint(command("runs", "list", last.id, terms=terms))
 
 
 @evals.command("get", epilog=examples("evals-async evals get eval_abc", "evals-async evals get eval_abc --json"))
 @click.argument("names", metavar="EVAL_ID...", nargs=-1, required=True)
 @json_options
-@global_options(hidden=True)
+@global_options
 @pass_terms
 def get_evals(terms: ConnectionOptions, names: tuple[str, ...], form: Form) -> int:
     """Show an eval, or several."""
 
     async def work(client: evals_async.EvalsClient) -> int:
-        return await show_each(client.evals.retrieve, names, terms.concurrency, EVALS, form)
+        return await show_each(client.evals.retrieve, names, terms, EVALS, form)
 
     code = run_with_client(terms, work)
     if form is None and not code:
-        output.hint_command("runs", "list", names[0])
+        output.hint(command("runs", "list", names[0], terms=terms))
     return code
 
 
-@click.group()
+@click.group(cls=Group)
+@global_options
 def runs() -> None:
     """Runs: evals carried out, with their counts."""
 
@@ -101,7 +104,7 @@ def runs() -> None:
 )
 @list_options
 @json_options
-@global_options(hidden=True)
+@global_options
 @pass_terms
 def list_runs(
     terms: ConnectionOptions,
@@ -120,7 +123,7 @@ def list_runs(
 
     last = run_with_client(terms, work)
     if last is not None and form is None:
-        output.hint_command("runs", "get", f"{eval_id}/{last.id}")
+        output.hint(command("runs", "get", f"{eval_id}/{last.id}", terms=terms))
 
 
 @runs.command(
@@ -134,18 +137,18 @@ def list_runs(
 @click.argument("names", metavar="EVAL_ID/RUN_ID...", nargs=-1, required=True)
 @eval_option
 @json_options
-@global_options(hidden=True)
+@global_options
 @pass_terms
 def get_runs(terms: ConnectionOptions, names: tuple[str, ...], eval_id: str | None, form: Form) -> int:
     """Show a run, or several, fetched concurrently."""
     keys = [run_key(name, eval_id, "runs get") for name in names]
 
     async def work(client: evals_async.EvalsClient) -> int:
-        return await show_each(client.evals.runs.retrieve, keys, terms.concurrency, RUNS, form)
+        return await show_each(client.evals.runs.retrieve, keys, terms, RUNS, form)
 
     code = run_with_client(terms, work)
     if form is None and not code:
-        output.hint_command("items", "list", "/".join(keys[0]))
+        output.hint(command("items", "list", "/".join(keys[0]), terms=terms))
     return code
 
 
@@ -167,7 +170,7 @@ def get_runs(terms: ConnectionOptions, names: tuple[str, ...], eval_id: str | No
     help="How long to wait.",
 )
 @json_options
-@global_options(hidden=True)
+@global_options
 @pass_terms
 def wait_for_runs(
     terms: ConnectionOptions, names: tuple[str, ...], eval_id: str | None, deadline: float, form: Form
@@ -177,7 +180,7 @@ def wait_for_runs(
 
     async def work(client: evals_async.EvalsClient) -> int:
         ended = await wait_with_progress(client, keys, deadline, terms.concurrency)
-        code = await show_outcomes(ended, RUNS, form)
+        code = await show_outcomes(ended, terms, RUNS, form)
         unsuccessful = [run for outcome in ended if (run := outcome.value) and run.status != "completed"]
         for run in unsuccessful:
             reason = f": {run.failure.message}" if run.failure is not None else ""
@@ -187,7 +190,8 @@ def wait_for_runs(
     return run_with_client(terms, work)
 
 
-@click.group()
+@click.group(cls=Group)
+@global_options
 def items() -> None:
     """Output items: what became of each row of a run."""
 
@@ -205,7 +209,7 @@ def items() -> None:
 @click.option("--status", type=click.Choice(get_args(Verdict)), help="Only items of this verdict.")
 @list_options
 @json_options
-@global_options(hidden=True)
+@global_options
 @pass_terms
 def list_items(
     terms: ConnectionOptions,
@@ -251,19 +255,25 @@ async def show_listing(pager: evals_async.Pager[T], limit: int | None, view: Vie
 
 
 async def show_each(
-    fetch: Callable[[K], Awaitable[T]], keys: list[K] | tuple[K, ...], concurrency: int, view: View[T], form: Form
+    fetch: Callable[[K], Awaitable[T]],
+    keys: Sequence[K],
+    terms: ConnectionOptions,
+    view: View[T],
+    form: Form,
 ) -> int:
     """Fetch things by their ids and print them, in that order; returns the exit code."""
     with output.progress(f"fetching {view.noun}s", len(keys), transient=True) as update:
         fetched = evals_async.fan_out(
-            fetch, keys, concurrency=concurrency, ordered=True, on_progress=output.follow(update)
+            fetch, keys, concurrency=terms.concurrency, ordered=True, on_progress=output.follow(update)
         )
         async with fetched as outcomes:
             found = [outcome async for outcome in outcomes]
-    return await show_outcomes(found, view, form)
+    return await show_outcomes(found, terms, view, form)
 
 
-async def show_outcomes(outcomes: list[evals_async.Outcome[K, T]], view: View[T], form: Form) -> int:
+async def show_outcomes(
+    outcomes: list[evals_async.Outcome[K, T]], terms: ConnectionOptions, view: View[T], form: Form
+) -> int:
     """Print what was fetched, and tell what was not; returns the exit code. The failure of a single thing is raised."""
     if len(outcomes) == 1:
         view.show_one(outcomes[0].unwrap(), form)
@@ -275,7 +285,7 @@ async def show_outcomes(outcomes: list[evals_async.Outcome[K, T]], view: View[T]
                 yield outcome.value
 
     await view.show_many(things(), form)
-    return failed(*(outcome.error for outcome in outcomes if outcome.error is not None))
+    return failed(*(outcome.error for outcome in outcomes if outcome.error is not None), terms=terms)
 
 
 async def wait_with_progress(

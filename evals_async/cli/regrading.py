@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 
 import click
 
-from evals_async.cli.groups import ConnectionOptions, examples, global_options, pass_terms
+from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
 from evals_async.cli.service import run
 
 
@@ -17,12 +17,13 @@ EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         "evals-async regrade evals.db",
         'evals-async regrade evals.db --criteria "Exact match" --json',
         "evals-async regrade evals.db --models models.toml --estimate",
         "evals-async regrade evals.db --models models.toml --max-calls 200",
-    )
+    ),
 )
 @click.argument("file", metavar="FILE.db", type=EXISTING)
 @click.option("--criteria", multiple=True, metavar="NAME", help="Only this criterion, by name or id. May be repeated.")
@@ -39,7 +40,7 @@ EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Stop asking judges after so many tokens.")
 @click.option("--estimate", is_flag=True, help="Tell what it would cost, and grade nothing.")
 @click.option("--json", "form", flag_value="json", help="Print the agreement as one JSON document.")
-@global_options(hidden=True)
+@global_options
 @pass_terms
 def regrade(
     terms: ConnectionOptions,

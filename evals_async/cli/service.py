@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 import evals_async
-from evals_async.cli import KeyMissing, output
+from evals_async.cli import KeyMissing, hints, output
 from evals_async.cli.groups import ConnectionOptions
 from evals_async.errors import ConfigurationError
 
@@ -36,26 +36,43 @@ def connect(
         max_connections=max(CONNECTIONS, terms.concurrency),
         max_body=terms.max_body,
     )
+    http = terms.allow_http
     try:
         if terms.azure and base_url is None:
-            client = evals_async.EvalsClient.azure(endpoint=terms.base_url, **options)
+            client = evals_async.EvalsClient.azure(endpoint=terms.base_url, allow_http=http, **options)
         else:
-            client = evals_async.EvalsClient(base_url=base_url or terms.base_url, api_key=api_key, **options)
+            client = evals_async.EvalsClient(
+                base_url=base_url or terms.base_url, api_key=api_key, allow_http=http, **options
+            )
             if not client.has_credentials and not terms.base_url:
-                client = azure_instead(options) or client
+                client = azure_instead(options, allow_http=http) or client
     except ConfigurationError as error:
-        if "api_key" in str(error):
-            raise KeyMissing(str(error)) from None
-        raise
+        text = in_words_of_options(str(error))
+        raise (KeyMissing(text) if "api_key" in text else ConfigurationError(text)) from None
     if not client.has_credentials:
         raise KeyMissing("no API key for " + client.base_url)
     return client
 
 
-def azure_instead(options: evals_async.ClientOptions) -> evals_async.EvalsClient | None:
+WORDS = {
+    "pass allow_http=True": "give --allow-http",
+    "pass the key as api_key": "put the key into OPENAI_API_KEY, or with --azure into AZURE_OPENAI_API_KEY",
+    "base_url (OPENAI_BASE_URL)": "--base-url (or OPENAI_BASE_URL)",
+    "endpoint (AZURE_OPENAI_ENDPOINT)": "--base-url (or AZURE_OPENAI_ENDPOINT)",
+}
+
+
+def in_words_of_options(text: str) -> str:
+    """An error of the client, with the options of the command line where it names arguments of Python."""
+    for argument, option in WORDS.items():
+        text = text.replace(argument, option)
+    return text
+
+
+def azure_instead(options: evals_async.ClientOptions, *, allow_http: bool) -> evals_async.EvalsClient | None:
     """The client of the environment's Azure endpoint, if it names one with a key."""
     try:
-        client = evals_async.EvalsClient.azure(**options)
+        client = evals_async.EvalsClient.azure(allow_http=allow_http, **options)
     except ConfigurationError:
         return None
     return client if client.has_credentials else None
@@ -90,6 +107,6 @@ def run_key(name: str, eval_id: str | None, command: str) -> tuple[str, str]:
     if eval_id is None:
         raise click.UsageError(
             f"The eval of the run {name} is not known.\n"
-            f"next: evals-async {command} EVAL_ID/{name}, or add --eval EVAL_ID"
+            f"next: add its eval: {hints.command(*command.split(), f'EVAL_ID/{name}')}"
         )
     return eval_id, name

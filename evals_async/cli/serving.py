@@ -12,7 +12,8 @@ import click
 
 from evals_async.cli import output
 from evals_async.cli.executing import ExecutionChoice, execution_options, tell_execution
-from evals_async.cli.groups import ConnectionOptions, examples, global_options, pass_terms
+from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
+from evals_async.cli.hints import command
 from evals_async.cli.service import run
 
 
@@ -28,13 +29,14 @@ POINTERS = """\
 
 Point a shell at it, and then ours or the official client; {keys}:
   export OPENAI_BASE_URL={url} OPENAI_API_KEY={key}
-  evals-async evals list
+  {list}
   python -c 'import openai; print(openai.OpenAI().evals.list().data[0])'
 
 Ctrl-C ends it."""
 
 
 @click.command(
+    cls=Command,
     epilog=examples(
         "evals-async serve --sample",
         "evals-async serve evals.db --port 9000",
@@ -42,7 +44,7 @@ Ctrl-C ends it."""
         "evals-async serve evals.db --model-endpoint http://127.0.0.1:11434/v1",
         "evals-async serve archive.db --read-only",
         "evals-async serve --host 0.0.0.0 --allow-host evals.internal --read-only --sample",
-    )
+    ),
 )
 @click.argument("file", metavar="[FILE.db]", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
@@ -66,7 +68,7 @@ Ctrl-C ends it."""
 @click.option("--writable", is_flag=True, help="Let an exported archive be written to; else it is served read-only.")
 @click.option("--sample", is_flag=True, help=f"Put a sample of {SAMPLE_RUNS} runs into the store.")
 @execution_options
-@global_options(hidden=True)
+@global_options
 @pass_terms
 def serve(
     terms: ConnectionOptions,
@@ -110,7 +112,7 @@ def serve(
         if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
             raise
         output.error(f"cannot listen on {host}:{port}: {error.strerror or error}")
-        output.hint("evals-async serve --port 0 takes any free port")
+        output.hint(f"take any free port: {command(*terms.words, '--port', '0')}")
         return 1
     output.note("stopped")
     return 0
@@ -171,7 +173,9 @@ async def serve_until_stopped(
         what = f"serving {file or 'a store in memory'}" + (", read-only," if read_only else "")
         keys = "the key of --api-key" if place.api_key else "any key will do"
         shown = "$EVALS_SERVER_API_KEY" if place.api_key else "local"
-        output.note(POINTERS.format(what=what, url=server.base_url, keys=keys, key=shown))
+        output.note(
+            POINTERS.format(what=what, url=server.base_url, keys=keys, key=shown, list=command("evals", "list"))
+        )
         if not read_only:
             tell_execution(choice, models, waiting)
         if place.host not in LOOPBACK and not read_only and not place.api_key:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 
 from evals_async import EvalsError
+from evals_async._extras import extra_missing
 
 
 class Unavailable(EvalsError):
@@ -32,7 +33,7 @@ def library(name: str, package: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise Unavailable(f"{package} is not installed: pip install 'evals-async[graders]'") from None
+        raise Unavailable(extra_missing(f"{package} is not installed: text similarity needs", "graders")) from None
 
 
 def fuzzy_match(text: str, reference: str) -> float:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 import attrs
 
 from evals_async import encode
+from evals_async._extras import extra_missing
 from evals_async._json import as_array, as_object
 from evals_async.comparison import CriterionName, Interval, Pair, RunComparison
 from evals_async.errors import MissingExtra
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 HERE = Path(__file__).parent / "templates"
-MISSING = 'report pages need the extra "report"; install it with: pip install "evals-async[report]"'
 POLICY = (
     "default-src 'none'; style-src '{style}'; script-src '{script}'; img-src data:; base-uri 'none'; form-action {form}"
 )
@@ -133,7 +133,7 @@ def environment() -> Environment:
     try:
         jinja2 = import_module("jinja2")
     except ImportError as error:
-        raise MissingExtra(MISSING) from error
+        raise MissingExtra(extra_missing("report pages need", "report")) from error
     made: Any = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,

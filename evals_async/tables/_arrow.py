@@ -11,13 +11,13 @@ from typing import Any
 import attrs
 
 from evals_async import _json
+from evals_async._extras import extra_missing
 from evals_async._json import as_array, as_object
 from evals_async.errors import MissingExtra
 from evals_async.tables._cells import Row, TableName
 from evals_async.tables._columns import Columns, Kind, Shape, clean, exact, json_of, kind_of, seen
 
 
-MISSING = 'Arrow tables need the extra "arrow"; from a clone: pip install "./evals-async[arrow]"'
 BATCH = 1000  # rows
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -28,7 +28,7 @@ def load_pyarrow(name: str = "pyarrow") -> Any:  # it has no types
     try:
         return import_module(name)
     except ImportError as error:
-        raise MissingExtra(MISSING) from error
+        raise MissingExtra(extra_missing("Arrow tables need", "arrow")) from error
 
 
 def type_of(shape: Shape) -> Any:

@@ -5,10 +5,14 @@ from typing import Any
 
 import pytest
 from doubles import ScaledClock
+from hinting import every_hint_is_a_command
 from reference_server import Export, ReferenceServer
 
 from evals_async import EvalsClient
 from evals_async.archive import Archive, ExportReport
+
+
+__all__ = ["every_hint_is_a_command"]  # a fixture for all tests here
 
 
 @pytest.fixture

@@ -107,10 +107,8 @@ async def test_ctrl_c_leaves_a_consistent_store_and_says_how_to_go_on(tmp_path: 
         found = difference(file, truth)
         assert (130, (), (), "ok") == (first.code, found.wrong, found.extra, found.integrity)
         assert found.lost
-        assert (
-            f"stopped; what was copied is kept\nnext: evals-async export --to {file} --base-url {server.base_url}\n"
-            in first.err
-        )
+        again = f"{sys.executable} -m evals_async export --to {file} --base-url {server.base_url}"
+        assert f"stopped; what was copied is kept\nnext: {again}\n" in first.err
         process = await start("export", "--to", str(file), "--base-url", server.base_url, OPENAI_API_KEY="k")
         second = await ended(process)
     assert (0, SAME) == (second.code, difference(file, truth))

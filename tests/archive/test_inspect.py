@@ -236,6 +236,6 @@ def test_without_inspect_the_extra_is_named(file: Path, tmp_path: Path, monkeypa
 
     asyncio.run(seed())
     monkeypatch.setitem(__import__("sys").modules, "inspect_ai.log", None)
-    with pytest.raises(MissingExtra, match=r"evals-async\[inspect\]"):
+    with pytest.raises(MissingExtra, match=r"pip install '\.\[inspect\]'"):
         convert(file, "inspect", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -136,7 +136,7 @@ async def test_without_pyarrow_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     async with Archive.open(sample[0], read_only=True) as archive:
         assert list(archive.table("items"))
-        with pytest.raises(MissingExtra, match=r"evals-async\[arrow\]"):
+        with pytest.raises(MissingExtra, match=r"pip install '\.\[arrow\]'"):
             archive.table("items").reader()
         with pytest.raises(MissingExtra):
             await archive.convert("parquet", tmp_path / "rows")

@@ -5,9 +5,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 from commandline import KEY, Command, Ended
+from hinting import every_hint_is_a_command
 
 from evals_async.cli import main
 from evals_async.server import LocalServer, SampleTree, sample_tree
+
+
+__all__ = ["every_hint_is_a_command"]  # a fixture for all tests here
 
 
 @pytest.fixture(scope="session")

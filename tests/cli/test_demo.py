@@ -26,7 +26,7 @@ def test_demo_needs_no_key_and_prints_the_same_every_time(capsys: pytest.Capture
         captured = capsys.readouterr()
         seen.append(captured.out)
         assert "fetching runs: 40 of 40, in " in captured.err
-        assert "next: evals-async serve --sample, or evals-async demo --live\n" in captured.err
+        assert "next: evals-async serve --sample\nnext: with a key: evals-async demo --live\n" in captured.err
     assert without_times(seen[0]) == without_times(seen[1])
     runs, graders, tokens, summary = seen[0].split("\n\n")
     assert ["run\tpassed\trows\tpass_rate\ttokens", 4] == [(lines := runs.splitlines())[0], len(lines)]

@@ -68,9 +68,9 @@ def test_missing_extra_is_told_in_one_sentence(missing: str) -> None:
     program = f"import sys; sys.modules[{missing!r}] = None; from evals_async.cli import main; sys.exit(main(['demo']))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert 1 == result.returncode
-    assert 'error: the command line needs the extra "cli"; install it with: pip install "evals-async[cli]"\n' in (
-        result.stderr
-    )
+    told = "error: the command line needs the extra \"cli\"; install it with: pip install '.[cli]' in a clone"
+    assert told in result.stderr
+    assert "-py3-none-any.whl[cli]'" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -90,9 +90,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "--base-url http://127.0.0.1:1/v1 --azure --timeout 5 --max-retries 0 --concurrency 7 --max-body 64M -v probe",
-        "probe --base-url http://127.0.0.1:1/v1 --azure --timeout 5 --max-retries 0 --concurrency 7 --max-body 64M -v",
-        "--base-url wrong --azure --timeout 5 probe --base-url http://127.0.0.1:1/v1 --max-retries 0"
+        "--base-url http://127.0.0.1:1/v1 --azure --allow-http --timeout 5 --max-retries 0 --concurrency 7"
+        " --max-body 64M -v probe",
+        "probe --base-url http://127.0.0.1:1/v1 --azure --allow-http --timeout 5 --max-retries 0 --concurrency 7"
+        " --max-body 64M -v",
+        "--base-url wrong --azure --allow-http --timeout 5 probe --base-url http://127.0.0.1:1/v1 --max-retries 0"
         " --concurrency 7 --max-body 64M --verbose",
     ],
     ids=["before the command", "after it", "both: the later wins"],
@@ -102,13 +104,13 @@ def test_global_options_stand_before_or_after_the_command(line: str) -> None:
     seen: list[ConnectionOptions] = []
 
     @click.command()
-    @global_options(hidden=True)
+    @global_options
     @pass_terms
     def probe(terms: ConnectionOptions) -> None:
         seen.append(terms)
 
     @click.group()
-    @global_options()
+    @global_options
     def top() -> None: ...
 
     top.add_command(probe)
@@ -117,6 +119,7 @@ def test_global_options_stand_before_or_after_the_command(line: str) -> None:
     expected = ConnectionOptions(
         base_url="http://127.0.0.1:1/v1",
         azure=True,
+        allow_http=True,
         timeout=5.0,
         max_retries=0,
         concurrency=7,
@@ -153,7 +156,7 @@ def test_the_largest_answer_is_the_clients_own_unless_told_otherwise() -> None:
         (["--max-body", "0M", "demo"], "error: Invalid value for '--max-body': '0M' is not a size such as 64M or 1G."),
         (["demo", "--max-body", "much"], "error: Invalid value for '--max-body'"),
         (["demo", "--max-body", "1.5G"], "error: Invalid value for '--max-body'"),
-        (["runs", "get", "evalrun_b"], "next: evals-async runs get EVAL_ID/evalrun_b, or add --eval EVAL_ID"),
+        (["runs", "get", "evalrun_b"], "next: add its eval: evals-async runs get EVAL_ID/evalrun_b"),
         (["runs", "get", "eval_a/evalrun_b", "--eval", "eval_c"], "error: eval_a/evalrun_b names the eval eval_a"),
         (["serve", "x.db", "--read-only", "--sample"], "error: --sample writes to the file"),
     ],

@@ -193,7 +193,7 @@ async def test_pages_need_their_extra(server: LocalServer, monkeypatch: pytest.M
     monkeypatch.setattr("evals_async.report.pages.import_module", absent)
     environment.cache_clear()
     status, body, _ = await get(server, "/v1/evals")
-    assert (501, True) == (status, 'pip install "evals-async[report]"' in body)
+    assert (501, True) == (status, "pip install '.[report]' in a clone" in body)
     with pytest.raises(MissingExtra):
         await write_report(file, decode(json.dumps(run_of("x")).encode(), EvalRun), [])
 

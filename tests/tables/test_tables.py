@@ -406,5 +406,5 @@ def test_without_pyarrow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     """Rows need no extra; Arrow says which."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert 1 == len(to_rows([run()]))
-    with pytest.raises(MissingExtra, match=r"evals-async\[arrow\]"):
+    with pytest.raises(MissingExtra, match=r"pip install '\.\[arrow\]'"):
         to_arrow([run()])

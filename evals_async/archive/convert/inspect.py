@@ -26,6 +26,7 @@ from typing import Any
 import attrs
 
 from evals_async import _json, encode
+from evals_async._extras import extra_missing
 from evals_async._json import JSONObject, NotJSON, as_array, as_object
 from evals_async.archive.convert.report import ArchiveReader, ConversionReport, Output, file_name
 from evals_async.errors import MissingExtra
@@ -34,8 +35,6 @@ from evals_async.models.graders import StringCheckGrader, TextSimilarityGrader
 from evals_async.models.output_items import GraderResult, Sample, SampleMessage, TokenUsage
 from evals_async.tables._cells import CriterionNames, counted_once, source_without_rows
 
-
-MISSING = 'logs of Inspect need the extra "inspect"; from a clone: pip install "./evals-async[inspect]"'
 
 STATUSES = {"completed": "success", "failed": "error", "canceled": "cancelled", "cancelled": "cancelled"}
 STOPS = {
@@ -64,7 +63,7 @@ class Inspect:
         try:
             return cls(*(import_module(f"inspect_ai.{name}") for name in ("log", "model", "scorer", "tool")))
         except ImportError as error:
-            raise MissingExtra(MISSING) from error
+            raise MissingExtra(extra_missing("logs of Inspect need", "inspect")) from error
 
 
 def to_inspect(source: ArchiveReader, out: Output) -> None:

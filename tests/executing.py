@@ -92,3 +92,9 @@ def sampling(*answers: str, kind: str = "completions", **fields: object) -> dict
     """A data source whose rows are sampled."""
     messages = {"type": "template", "template": TEMPLATE}
     return {"type": kind, "model": "gpt-4.1", "source": content(*answers), "input_messages": messages, **fields}
+
+
+def one(run: Any, name: str) -> Any:
+    """The only entry of an array of a run."""
+    [entry] = run[name]
+    return entry

@@ -22,6 +22,7 @@ VARIANTS_TOLD = 3
 
 
 async def regrade_file(
+    terms: ConnectionOptions,
     file: Path,
     *,
     criteria: tuple[str, ...],
@@ -46,6 +47,7 @@ async def regrade_file(
     with WriterLock(file):
         async with Archive.open(file) as archive:
             await tell_gaps(archive, file, ConnectionOptions())
+            await tell_gaps(archive, file, terms)
             cost = await archive.estimate_regrade(options)
             tell_cost(cost)
             if estimate:

@@ -65,6 +65,7 @@ def regrade(
     return run(
         terms,
         regrade_file(
+            terms,
             file,
             criteria=criteria,
             evals=evals,

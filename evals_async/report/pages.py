@@ -81,6 +81,7 @@ class RunPage:
     item_href: str | None = None
     compare_href: str | None = None
     others: Sequence[EvalRun] = ()
+    warning: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -202,19 +203,26 @@ def comparison_page(page: ComparisonPage) -> Iterator[str]:
     return filled("compare.html", page.mode, page=page, comparison=page.comparison)
 
 
-def index_page(evals: Iterable[EvalSummaryView], path: Sequence[Link], following: str | None) -> Iterator[str]:
+def index_page(
+    evals: Iterable[EvalSummaryView], path: Sequence[Link], following: str | None, warning: str | None
+) -> Iterator[str]:
     """The page with all evals."""
-    return filled("index.html", "server", evals=evals, path=path, following=following)
+    return filled("index.html", "server", evals=evals, path=path, following=following, warning=warning)
 
 
 def eval_page(
-    evaluation: Eval, runs: Iterable[RunSummaryView], path: Sequence[Link], following: str | None, compare_href: str
+    evaluation: Eval,
+    runs: Iterable[RunSummaryView],
+    path: Sequence[Link],
+    following: str | None,
+    compare_href: str,
+    warning: str | None,
 ) -> Iterator[str]:
     """The page of an eval, with its runs."""
     criteria = [
         (criterion_name(each), each.type or "?", definition(each)) for each in evaluation.testing_criteria or ()
     ]
-    values = {"criteria": criteria, "following": following, "compare_href": compare_href}
+    values = {"criteria": criteria, "following": following, "compare_href": compare_href, "warning": warning}
     return filled("eval.html", "server", evaluation=evaluation, runs=runs, path=path, **values)
 
 

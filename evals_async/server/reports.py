@@ -14,8 +14,9 @@ from urllib.parse import quote, urlencode
 
 import attrs
 
-from evals_async._json import JSONValue, as_array, as_object, parse
+from evals_async._json import JSONObject, JSONValue, as_array, as_object, parse
 from evals_async._store import UnknownCursor, rows
+from evals_async._store.gaps import Gaps, gap_of
 from evals_async.errors import DecodeError, InvalidArgument, MissingExtra
 from evals_async.server import handlers
 from evals_async.server.answers import Answer, Problem, not_found
@@ -99,15 +100,27 @@ def with_query(href: str, **fields: str | None) -> str:
 
 
 async def listed(
-    handler: Page, service: Service, call: RequestContext, ids: tuple[str, ...]
-) -> tuple[list[JSONValue], str | None]:
-    """A page of a listing of the API, newest first, and where it goes on."""
+    handler: Page, service: Service, call: RequestContext, kind: rows.Kind, ids: tuple[str, ...]
+) -> tuple[list[JSONObject], str | None]:
+    """A page of a listing of the API, newest first, and where it goes on. Where the API refuses to list what an
+    incomplete archive has, people are shown what is there; `missing` says what is not.
+    """
     query = {"limit": str(ON_A_PAGE), "order": "desc", "after": call.query.get("after", "")}
+    if await missing(service, kind, ids) is not None:
+        after = query["after"] or None
+        read = await service.database.call(rows.page, kind, ids, after=after, limit=ON_A_PAGE, order="desc")
+        found = [as_object(parse(text.encode())) or {} for text in read.texts]
+        return found, read.ids[-1] if read.has_more else None
     answer = await handler(service, RequestContext(ids, query, call.request))
     body = as_object(parse(answer.body)) or {}
     last = body.get("last_id")
     entries = [entry for entry in map(as_object, as_array(body.get("data")) or ()) if entry is not None]
-    return list(entries), str(last) if body.get("has_more") and last else None
+    return entries, str(last) if body.get("has_more") and last else None
+
+
+async def missing(service: Service, kind: rows.Kind, ids: tuple[str, ...]) -> str | None:
+    """What an incomplete archive lacks of these objects; `None` where nothing is missing."""
+    return None if service.gaps == Gaps() else await service.database.call(gap_of, kind, ids)
 
 
 def model(value: JSONValue | bytes, shape: type[T]) -> T:
@@ -228,7 +241,7 @@ async def index(service: Service, call: RequestContext) -> Answer:
     from evals_async.models import Eval
     from evals_async.report.pages import EvalSummaryView, index_page
 
-    entries, following = await listed(handlers.list_evals, service, call, ())
+    entries, following = await listed(handlers.list_evals, service, call, "evals", ())
     views: list[EvalSummaryView] = []
     for entry in entries:
         evaluation = model(entry, Eval)
@@ -244,7 +257,7 @@ async def index(service: Service, call: RequestContext) -> Answer:
             )
         )
     more = following and with_query(f"{BASE}/evals", after=following)
-    return html(index_page(views, [home()], more))
+    return html(index_page(views, [home()], more, await missing(service, "evals", ())))
 
 
 @page
@@ -255,11 +268,12 @@ async def eval_page(service: Service, call: RequestContext) -> Answer:
 
     (eval_id,) = call.ids
     evaluation = await eval_of(service, call, eval_id)
-    entries, following = await listed(handlers.list_runs, service, call, call.ids)
+    entries, following = await listed(handlers.list_runs, service, call, "runs", call.ids)
     runs = [model(entry, EvalRun) for entry in entries]
     views = [RunSummaryView(run=run, href=run_href(eval_id, run.id)) for run in runs]
     more = following and with_query(eval_href(eval_id), after=following)
-    return html(made(evaluation, views, [home()], more, f"{BASE}/compare"))
+    warning = await missing(service, "runs", call.ids)
+    return html(made(evaluation, views, [home()], more, f"{BASE}/compare", warning))
 
 
 @page
@@ -288,6 +302,7 @@ async def run_page(service: Service, call: RequestContext) -> Answer:
                 item_href=f"{run_href(eval_id, run_id)}/output_items",
                 compare_href=f"{BASE}/compare",
                 others=await other_runs(service, eval_id, run_id),
+                warning=await missing(service, "output_items", call.ids),
             )
         )
     )

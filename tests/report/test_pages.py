@@ -12,10 +12,11 @@ import aiohttp
 import pytest
 
 from evals_async import Eval, EvalRun, EvalsClient, MissingExtra, OutputItem, decode
+from evals_async.archive import Archive
 from evals_async.report import write_report
 from evals_async.report.pages import asset, environment
 from evals_async.report.texts import LONGEST, parts_of, shown
-from evals_async.server import LocalServer
+from evals_async.server import Fault, LocalServer
 
 from .conftest import EVAL, HOSTILE, item_of, run_of
 
@@ -182,6 +183,30 @@ async def test_a_run_on_its_way_is_shown_as_it_is(server: LocalServer) -> None:
     await server.seed(output_items=[item_of("moving", 0)])
     _, body, _ = await get(server, path)
     assert "1 item<" in body.replace("1 item\n", "1 item<").replace("1 item.", "1 item<")
+
+
+async def test_judges_without_structured_output_are_named(server: LocalServer) -> None:
+    """The page says which judge answered without structured output, how often, and in which items."""
+    items = [item_of("degraded", number) for number in range(3)]
+    items[0]["results"][0]["sample"]["degraded"] = "plain text"
+    await server.seed(runs=[run_of("degraded")], output_items=items)
+    _, body, _ = await get(server, f"/v1/evals/{EVAL}/runs/degraded")
+    assert "The judge <bdi>judge-2025</bdi> gave 1 answers without structured output." in body
+    assert 1 == body.count('class="fact warn"')
+
+
+async def test_an_incomplete_archive_is_shown_with_a_warning(server: LocalServer, tmp_path: Path) -> None:
+    """What an interrupted export has is shown to people, and each page says that something is missing."""
+    file = tmp_path / "evals.db"
+    server.faults.add(Fault(route="/evals/{eval_id}/runs/{run_id}/output_items", status=404, times=None))
+    async with EvalsClient(base_url=server.base_url, api_key="k") as client, Archive.open(file) as archive:
+        report = await archive.export(client)
+    assert not report.complete
+    async with LocalServer(file, read_only=True) as archived:
+        for path in (f"/v1/evals/{EVAL}/runs/short",):
+            status, body, _ = await get(archived, path)
+            assert (200, True) == (status, "The archive is incomplete." in body)
+        assert 200 == (await get(archived, f"/v1/evals/{EVAL}"))[0]
 
 
 async def test_pages_need_their_extra(server: LocalServer, monkeypatch: pytest.MonkeyPatch, file: Path) -> None:

@@ -10,6 +10,7 @@ import attrs
 
 from evals_async._store import Database, rows
 from evals_async._store.database import StrPath
+from evals_async.errors import ConfigurationError
 from evals_async.server.execution.limits import ExecutionLimits
 from evals_async.server.runs import RunLifecycle
 from evals_async.server.service import RunControl
@@ -36,12 +37,19 @@ class ServerOptions:
     running_seconds: float
     models: ModelsSource | None
     python_graders: PythonMode
+    record: bool
     limits: ExecutionLimits
+
+    def __attrs_post_init__(self) -> None:
+        if self.read_only and (self.models is not None or self.python_graders != "off"):
+            raise ConfigurationError("a read-only server carries no runs out: leave read_only, or the models, out")
+        if self.record and self.models is None:
+            raise ConfigurationError("record passes requests on to models: give models too")
 
     @property
     def executes(self) -> bool:
         """Are runs carried out here?"""
-        return (self.models is not None or self.python_graders != "off") and not self.read_only
+        return self.models is not None or self.python_graders != "off"
 
 
 @attrs.frozen
@@ -105,7 +113,6 @@ async def open_python(mode: PythonMode, stack: AsyncExitStack) -> PythonGraders:
     """Processes for python graders, closed with the server. Raises `ConfigurationError` where they cannot be had: there
     is no fall-back to a weaker mode.
     """
-    from evals_async.errors import ConfigurationError
     from evals_async.grading import PythonGraders
     from evals_async.grading.similarity import Unavailable
 

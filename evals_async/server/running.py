@@ -98,6 +98,7 @@ class LocalServer:
 
     `python_graders` says whether python graders are run: `off`, in a `sandbox`, or `trusted` in plain child processes.
     With `record` chat completions and responses pass through to the models, and are kept so that runs can use them.
+    Raises `ConfigurationError` for options that cannot be right together.
     """
 
     def __init__(
@@ -130,7 +131,6 @@ class LocalServer:
         self._clock = clock
         self.faults: FaultPlan = FaultPlan() if faults is None else faults
         self._read_only = read_only
-        self._record = record
         self._options = ServerOptions(
             store=store,
             read_only=read_only,
@@ -139,6 +139,7 @@ class LocalServer:
             running_seconds=running_seconds,
             models=models,
             python_graders=python_graders,
+            record=record,
             limits=ExecutionLimits(
                 max_calls=max_calls, max_tokens=max_tokens, rows=concurrency, rows_per_run=run_concurrency
             ),
@@ -201,7 +202,7 @@ class LocalServer:
                 gaps=found,
                 models=parts.models,
                 python=parts.python,
-                record=self._record,
+                record=self._options.record,
             )
             self._told = {"x-archive-incomplete": "; ".join(found.missing)} if found.missing else {}
         except BaseException:

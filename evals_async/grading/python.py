@@ -305,15 +305,31 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(END_SECONDS):
                 await self.process.wait()  # it is ending by itself: a signal would only disturb
-        await self.close()
         assert self.process.stderr is not None  # noqa: S101  # made with pipes
+        if self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
         told = (await self.process.stderr.read(2000)).decode("utf-8", "replace").strip()
+        await self.close()
         last = told.splitlines()[-1] if told else ""
         return f"the process of the grader ended (exit code {self.process.returncode}){': ' + last if last else ''}"
 
     async def close(self) -> None:
-        """End the process."""
+        """End the process, and wait until its pipes are closed too: a loop that ends before would complain of them."""
         if self.alive:
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()
         await self.process.wait()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS):
+                for stream in (self.process.stdout, self.process.stderr):
+                    await ended(stream)
+
+
+async def ended(stream: asyncio.StreamReader | None) -> None:
+    """Read what is left of a stream, and forget it. Where another task reads it, that task sees its end."""
+    with contextlib.suppress(RuntimeError):
+        while stream is not None and await stream.read(LONGEST_LINE):
+            pass

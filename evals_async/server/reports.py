@@ -108,7 +108,10 @@ async def listed(
     query = {"limit": str(ON_A_PAGE), "order": "desc", "after": call.query.get("after", "")}
     if await missing(service, kind, ids) is not None:
         after = query["after"] or None
-        read = await service.database.call(rows.page, kind, ids, after=after, limit=ON_A_PAGE, order="desc")
+        try:
+            read = await service.database.call(rows.page, kind, ids, after=after, limit=ON_A_PAGE, order="desc")
+        except UnknownCursor:
+            raise Problem(404, f"There is nothing here to go on from: {after}") from None
         found = [as_object(parse(text.encode())) or {} for text in read.texts]
         return found, read.ids[-1] if read.has_more else None
     answer = await handler(service, RequestContext(ids, query, call.request))

@@ -203,10 +203,23 @@ async def test_an_incomplete_archive_is_shown_with_a_warning(server: LocalServer
         report = await archive.export(client)
     assert not report.complete
     async with LocalServer(file, read_only=True) as archived:
-        for path in (f"/v1/evals/{EVAL}/runs/short",):
-            status, body, _ = await get(archived, path)
-            assert (200, True) == (status, "The archive is incomplete." in body)
+        status, body, _ = await get(archived, f"/v1/evals/{EVAL}/runs/short")
+        assert (200, True) == (status, "The archive is incomplete." in body)
         assert 200 == (await get(archived, f"/v1/evals/{EVAL}"))[0]
+
+
+async def test_a_listing_that_was_interrupted_is_shown(server: LocalServer, tmp_path: Path) -> None:
+    """Where the API answers 409, because a listing is not whole, a page shows what there is."""
+    file = tmp_path / "evals.db"
+    server.faults.add(Fault(route="/evals/{eval_id}/runs", status=404, times=None))
+    async with EvalsClient(base_url=server.base_url, api_key="k") as client, Archive.open(file) as archive:
+        await archive.export(client)
+    path = f"/v1/evals/{EVAL}"
+    async with LocalServer(file, read_only=True) as archived:
+        assert 409 == (await get(archived, path + "/runs", "application/json"))[0]
+        status, body, _ = await get(archived, path)
+        assert (200, True, True) == (status, "The archive is incomplete." in body, "There are no runs." in body)
+        assert 404 == (await get(archived, path + "?after=nowhere"))[0]
 
 
 async def test_pages_need_their_extra(server: LocalServer, monkeypatch: pytest.MonkeyPatch, file: Path) -> None:

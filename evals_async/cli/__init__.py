@@ -125,15 +125,20 @@ def interrupted() -> int:
     return INTERRUPTED
 
 
-def failed(*failures: Exception, terms: "ConnectionOptions | None" = None) -> int:
-    """Tell errors, and what to do next on the server of these options; returns the exit code, that of the worst."""
+def failed(*failures: Exception, terms: "ConnectionOptions | None" = None, most: int | None = None) -> int:
+    """Tell errors, at `most` so many, and what to do next on the server of these options.
+
+    Returns the exit code, that of the worst of all.
+    """
     told: dict[str, None] = {}
-    for error in failures:
+    for error in failures[:most]:
         output.error(described(error))
         if isinstance(error, errors.RequestError) and error.after:
             output.note(f"the listing goes on from there with: --after {error.after}")
         if hint := hint_for(error, terms):
             told[hint] = None
+    if most is not None and len(failures) > most:
+        output.note(f"{len(failures) - most:,} more could not be fetched")
     for hint in told:
         output.hint(hint)
     return max(map(exit_code, failures), default=OK)

@@ -92,10 +92,7 @@ async def fetch_and_show(client: evals_async.EvalsClient, terms: ConnectionOptio
                     summary.add(outcome.unwrap())
     seconds = client.clock.monotonic() - began
     show(summary, names, top, seconds, client.statistics().requests - before)
-    code = failed(*failures[:FAILURES_TOLD], terms=terms)
-    if len(failures) > FAILURES_TOLD:
-        output.note(f"{len(failures) - FAILURES_TOLD:,} more could not be fetched")
-    return code
+    return failed(*failures, terms=terms, most=FAILURES_TOLD)
 
 
 async def find_runs(

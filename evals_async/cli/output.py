@@ -6,16 +6,27 @@ tab-separated with full values and a header line everywhere else. How values bec
 """
 
 import logging
+import os
 import sys
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Protocol, TextIO, cast
 
 import evals_async
-from evals_async.cli.text import Column, fitting, human_seconds, plain, printable
+from evals_async.cli.text import (
+    GAP,
+    LONGEST_WORD,
+    NARROWEST,
+    Column,
+    fitting,
+    human_seconds,
+    plain,
+    printable,
+    room_for,
+    wrapped,
+)
 
 
-GAP = 2  # between two columns
 SECONDS_PER_LINE = 5.0  # between two lines of progress where nothing can be drawn
 
 
@@ -23,13 +34,28 @@ SECONDS_PER_LINE = 5.0  # between two lines of progress where nothing can be dra
 
 
 def note(text: str = "") -> None:
-    """A line for the person, on stderr."""
-    print("\n".join(printable(line) for line in text.split("\n")), file=sys.stderr, flush=True)
+    """A line for the person, on stderr. On a terminal it goes on in the next line between two words."""
+    width = width_of_stderr()
+    lines = [piece for line in text.split("\n") for piece in wrapped(printable(line), width)]
+    print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 def hint(text: str) -> None:
-    """What to do next, on stderr."""
-    note(f"next: {text}")
+    """What to do next, on stderr, in one line however long: commands are copied."""
+    print(f"next: {printable(text)}", file=sys.stderr, flush=True)
+
+
+def width_of_stderr() -> int | None:
+    """How many columns the terminal has that shows stderr; `None` where it is shown on none."""
+    if not sys.stderr.isatty():
+        return None
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns)
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or None
+    except OSError:
+        return None
 
 
 def error(text: str) -> None:
@@ -99,8 +125,8 @@ def places(columns: Sequence[Column], but: str) -> list[int]:
 
 
 def draw(columns: Sequence[Column], rows: Iterable[Sequence[object]], title: str | None) -> None:
+    """A table on a terminal; where not even what must be whole has room, each row as a record."""
     from rich.cells import cell_len
-    from rich.table import Table
     from rich.text import Text
 
     screen = console(sys.stdout)
@@ -108,17 +134,69 @@ def draw(columns: Sequence[Column], rows: Iterable[Sequence[object]], title: str
     drawn = [columns[place] for place in kept]
     texts = [[column.show(row[place]) for place, column in zip(kept, drawn, strict=True)] for row in rows]
     wanted = [max(map(cell_len, cells)) for cells in zip(*([column.title for column in drawn], *texts), strict=True)]
-    widths = fitting(wanted, [column.right or column.keep for column in drawn], screen.width - GAP * (len(drawn) - 1))
-    made = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="dim")
-    for column, width in zip(drawn, widths, strict=True):
-        side: Literal["left", "right"] = "right" if column.right else "left"
-        overflow: Literal["fold", "ellipsis"] = "fold" if column.wrap else "ellipsis"
-        made.add_column(Text(column.title), justify=side, no_wrap=not column.wrap, overflow=overflow, width=width)
-    for row in texts:
-        made.add_row(*(Text(text, column.styles.get(text, "")) for column, text in zip(drawn, row, strict=True)))
+    least = [
+        least_width(column, [cell_len(word) for row in texts for word in cell_words(column, row[place])])
+        for place, column in enumerate(drawn)
+    ]
+    shown = room_for(wanted, least, [column.spare for column in drawn], screen.width)
     if title:
         screen.print(Text(title, "bold"))
+    if shown is None:
+        draw_records(screen, drawn, texts)
+        return
+    widths = fitting([wanted[n] for n in shown], [least[n] for n in shown], screen.width - GAP * (len(shown) - 1))
+    draw_table(screen, [drawn[n] for n in shown], [[row[n] for n in shown] for row in texts], widths)
+    if left_out := [column.title for number, column in enumerate(drawn) if number not in shown]:
+        note(f"no room here for: {', '.join(left_out)} (a wider terminal, a file and a pipe get them)")
+
+
+def cell_words(column: Column, text: str) -> list[str]:
+    """What must stand in one line: the words of a text that goes on in the next line, the whole of what is kept."""
+    return text.split() if column.wrap else [text]
+
+
+def least_width(column: Column, words: Sequence[int]) -> int:
+    """The width below which a column says too little. A title may go on in the next line."""
+    title = max(map(len, column.title.split()), default=0)
+    widest = max(words, default=0)
+    if column.right or column.keep:
+        return max(title, widest)
+    return max(title, min(widest, LONGEST_WORD if column.wrap else NARROWEST))
+
+
+def draw_table(screen: Any, columns: Sequence[Column], texts: Iterable[Sequence[str]], widths: Sequence[int]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="dim")
+    for column, width in zip(columns, widths, strict=True):
+        side: Literal["left", "right"] = "right" if column.right else "left"
+        head = Text(column.title, no_wrap=False, overflow="fold")
+        overflow: Literal["fold", "ellipsis"] = "fold" if column.wrap else "ellipsis"
+        made.add_column(head, justify=side, no_wrap=not column.wrap, overflow=overflow, width=width)
+    for row in texts:
+        made.add_row(*(Text(text, column.styles.get(text, "")) for column, text in zip(columns, row, strict=True)))
     screen.print(made)
+
+
+def draw_records(screen: Any, columns: Sequence[Column], texts: Iterable[Sequence[str]]) -> None:
+    for number, row in enumerate(texts):
+        if number:
+            screen.print()
+        draw_record(screen, columns, row)
+
+
+def draw_record(screen: Any, columns: Sequence[Column], texts: Sequence[str]) -> None:
+    """Each text on a line of its own, or on several: nothing is cut."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for column, text in zip(columns, texts, strict=True):
+        grid.add_row(Text(column.title, "dim"), Text(text, column.styles.get(text, "")))
+    screen.print(grid)
 
 
 def record(fields: Sequence[tuple[Column, object]], title: str | None = None) -> None:
@@ -127,19 +205,12 @@ def record(fields: Sequence[tuple[Column, object]], title: str | None = None) ->
         for column, value in fields:
             line([column.name, value])
         return
-    from rich.table import Table
     from rich.text import Text
 
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    for column, value in fields:
-        text = column.show(value)
-        grid.add_row(Text(column.title, "dim"), Text(text, column.styles.get(text, "")))
     screen = console(sys.stdout)
     if title:
         screen.print(Text(title, "bold"))
-    screen.print(grid)
+    draw_record(screen, [column for column, _ in fields], [column.show(value) for column, value in fields])
 
 
 def say(line: str = "") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal, TypeAlias, TypeVar, get_args
 
+import attrs
 import click
 
 import evals_async
@@ -12,7 +13,7 @@ from evals_async.cli import failed, output
 from evals_async.cli.groups import ConnectionOptions, Group, examples, global_options, json_options, pass_terms
 from evals_async.cli.hints import command
 from evals_async.cli.service import run_key, run_with_client
-from evals_async.cli.views import EVALS, ITEMS, RUNS, View
+from evals_async.cli.views import EVALS, ITEMS, ITEMS_OF_RUNS, RUNS, View
 
 
 T = TypeVar("T", bound="evals_async.Eval | evals_async.EvalRun | evals_async.OutputItem")
@@ -24,6 +25,7 @@ Status: TypeAlias = Literal["queued", "in_progress", "completed", "canceled", "f
 Verdict: TypeAlias = Literal["pass", "fail"]
 
 AN_HOUR = 3600.0
+FAILURES_TOLD = 3
 
 eval_option = click.option(
     "--eval", "eval_id", metavar="EVAL_ID", help="The eval of runs that are named by RUN_ID alone."
@@ -201,11 +203,13 @@ def items() -> None:
     epilog=examples(
         "evals-async items list eval_abc/evalrun_def",
         "evals-async items list evalrun_def --eval eval_abc --status fail",
-        "evals-async items list eval_abc/evalrun_def --jsonl > items.jsonl",
+        "evals-async items list --eval eval_abc --jsonl > items.jsonl",
     ),
 )
-@click.argument("name", metavar="EVAL_ID/RUN_ID")
-@eval_option
+@click.argument("name", metavar="[EVAL_ID/RUN_ID]", required=False)
+@click.option(
+    "--eval", "eval_id", metavar="EVAL_ID", help="The eval of a RUN_ID; without one, the items of all its runs."
+)
 @click.option("--status", type=click.Choice(get_args(Verdict)), help="Only items of this verdict.")
 @list_options
 @json_options
@@ -213,22 +217,34 @@ def items() -> None:
 @pass_terms
 def list_items(
     terms: ConnectionOptions,
-    name: str,
+    name: str | None,
     eval_id: str | None,
     status: Verdict | None,
     limit: int | None,
     order: Order | None,
     after: str | None,
     form: Form,
-) -> None:
-    """List the output items of a run."""
+) -> int:
+    """List the output items of a run, or with --eval alone those of all runs of an eval.
+
+    The items of several runs are printed as they come: those of one run in their order, the runs side by side. The
+    table has the id of the run in each line; in the JSON it is the field `run_id`.
+    """
+    if name is None:
+        if eval_id is None:
+            raise click.UsageError(f"No run is named.\nnext: {command('items', 'list', 'EVAL_ID/RUN_ID')}")
+        if order is not None or after is not None:
+            raise click.UsageError("--order and --after are for the items of one run: name it.")
+        wanted = ItemsWanted(eval_id, status, limit, form)
+        return run_with_client(terms, lambda client: show_items_of_runs(client, terms, wanted))
     key = run_key(name, eval_id, "items list")
 
-    async def work(client: evals_async.EvalsClient) -> object:
+    async def work(client: evals_async.EvalsClient) -> int:
         pager = client.evals.runs.output_items.list(key, after=after, order=order, status=status)
-        return await show_listing(pager, limit, ITEMS, form)
+        await show_listing(pager, limit, ITEMS, form)
+        return 0
 
-    run_with_client(terms, work)
+    return run_with_client(terms, work)
 
 
 # --- fetching and showing ---------------------------------------------------------------------------------------------
@@ -252,6 +268,41 @@ async def show_listing(pager: evals_async.Pager[T], limit: int | None, view: Vie
     if not last:
         output.note(f"no {view.noun}s")
     return last[0] if last else None
+
+
+@attrs.frozen
+class ItemsWanted:
+    """Which items of the runs of an eval are shown, and how."""
+
+    eval_id: str
+    status: Verdict | None
+    limit: int | None
+    form: Form
+
+
+async def show_items_of_runs(client: evals_async.EvalsClient, terms: ConnectionOptions, wanted: ItemsWanted) -> int:
+    """Print the items of all runs of an eval as they come; returns the exit code. What fails does not end the rest."""
+    failures: list[Exception] = []
+    seen = 0
+
+    async def things() -> AsyncIterator[evals_async.OutputItem]:
+        nonlocal seen
+        runs = client.evals.runs.list(wanted.eval_id)
+        listings = client.evals.runs.output_items.list_many(runs, status=wanted.status, concurrency=terms.concurrency)
+        async with listings as outcomes:
+            async for outcome in outcomes:
+                if outcome.error is not None:
+                    failures.append(outcome.error)
+                    continue
+                seen += 1
+                yield outcome.unwrap()
+                if seen == wanted.limit:
+                    return
+
+    await ITEMS_OF_RUNS.show_many(things(), wanted.form)
+    if not seen and not failures:
+        output.note("no items")
+    return failed(*failures, terms=terms, most=FAILURES_TOLD)
 
 
 async def show_each(

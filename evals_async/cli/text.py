@@ -4,6 +4,7 @@ Servers choose names and messages: control characters in them are escaped before
 """
 
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -18,7 +19,9 @@ STATUS_STYLES: Mapping[str, str] = {
     **dict.fromkeys(("canceled", "cancelled"), "yellow"),
     **dict.fromkeys(("queued", "in_progress"), "cyan"),
 }
-NARROWEST = 4  # of a column that is cut short
+GAP = 2  # between two columns
+NARROWEST = 8  # of a column that is cut short
+LONGEST_WORD = 24  # that is not broken where a text goes on in the next line
 UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
 FULL, EMPTY = "━", "·"
 
@@ -26,6 +29,16 @@ FULL, EMPTY = "━", "·"
 def printable(text: str) -> str:
     """The text on one line: control characters and lone surrogates, and what turns the writing around, escaped."""
     return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def wrapped(text: str, width: int | None) -> list[str]:
+    """A text in lines of that width, broken between words only: ids, addresses and paths stay whole.
+
+    What is indented is to be copied, and stays one line.
+    """
+    if width is None or len(text) <= width or text.startswith(" "):
+        return [text]
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def plain(value: object) -> str:
@@ -100,7 +113,7 @@ class Column:
     """One column: its title, how a terminal `show`s a value, and how much room it needs.
 
     What is not on the `right` and not to `keep` may be cut short on a terminal, or, to `wrap`, goes on in the next
-    line; ids are kept, people copy them.
+    line; ids are kept, people copy them. A `spare` column is left out where there is no room for it.
 
     `styles` colours texts. `where` a column belongs: not everything fits on a terminal, and not everything is data.
     """
@@ -110,6 +123,7 @@ class Column:
     right: bool = attrs.field(default=False, kw_only=True)
     keep: bool = attrs.field(default=False, kw_only=True)
     wrap: bool = attrs.field(default=False, kw_only=True)
+    spare: bool = attrs.field(default=False, kw_only=True)
     styles: Mapping[str, str] = attrs.field(default=NO_STYLES, kw_only=True)
     where: Literal["everywhere", "terminal", "file"] = attrs.field(default="everywhere", kw_only=True)
 
@@ -119,14 +133,26 @@ class Column:
         return self.title.lower().replace(" ", "_")
 
 
-def fitting(wanted: Sequence[int], fixed: Sequence[bool], room: int) -> list[int]:
-    """Widths for columns in so much room: the `fixed` get what they want, the others share the rest fairly."""
-    widths = list(wanted)
-    left = room - sum(width for width, whole in zip(wanted, fixed, strict=True) if whole)
-    flexible = sorted(
-        (width, place) for place, (width, whole) in enumerate(zip(wanted, fixed, strict=True)) if not whole
-    )
-    for number, (width, place) in enumerate(flexible):
-        widths[place] = max(NARROWEST, min(width, left // (len(flexible) - number)))
-        left -= widths[place]
+def fitting(wanted: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """Widths for columns in so much room: each has its `least`, and the rest is shared fairly, up to what is wanted."""
+    widths = list(least)
+    for _ in range(room - sum(least)):
+        growing = [place for place, width in enumerate(widths) if width < wanted[place]]
+        if not growing:
+            break
+        widths[min(growing, key=widths.__getitem__)] += 1
     return widths
+
+
+def room_for(wanted: Sequence[int], least: Sequence[int], spare: Sequence[bool], room: int) -> list[int] | None:
+    """Which columns are drawn: as many as there is room for, the last of the `spare` left out first.
+
+    `None` if there is no room for the others either. `room` is that of the texts and of the gaps after them.
+    """
+    kept = list(range(len(wanted)))
+    while sum(least[place] + GAP for place in kept) > room + GAP:
+        last = next((place for place in reversed(kept) if spare[place]), None)
+        if last is None:
+            return None
+        kept.remove(last)
+    return kept

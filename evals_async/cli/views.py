@@ -58,7 +58,7 @@ async def mapped(change: Callable[[A], B], things: AsyncIterable[A]) -> AsyncIte
 
 ID = Column("Id", keep=True)
 STATUS = Column("Status", keep=True, styles=STATUS_STYLES)
-NAME = Column("Name")
+NAME = Column("Name", wrap=True)
 CREATED = Column("Created", keep=True)
 PASS_RATE = Column("Pass rate", show=percent, right=True)
 
@@ -148,12 +148,24 @@ RUNS = View["evals_async.EvalRun"](
 # --- output items -----------------------------------------------------------------------------------------------------
 
 
+def scores_of(item: evals_async.OutputItem) -> str | None:
+    """What each criterion said of the row: its name, its score, its verdict."""
+    said: list[str] = []
+    for result in item.results or ():
+        words = [result.plain_name or "?"]
+        if result.score is not None:
+            words.append(f"{result.score:.4g}")
+        words.append({True: "pass", False: "fail", None: "no verdict"}[result.passed])
+        said.append(" ".join(words))
+    return ", ".join(said) or None
+
+
 def item_row(item: evals_async.OutputItem) -> Sequence[object]:
     refused = ", ".join(result.plain_name or "?" for result in item.results or () if result.passed is False)
     sample = item.sample
     failure = None if sample is None or sample.failure is None else sample.failure.message or sample.failure.code
     said = failure or (None if sample is None else sample.output_text)
-    return (item.datasource_item_id, item.status, refused or None, said, item.id)
+    return (item.datasource_item_id, item.status, refused or None, scores_of(item), said, item.id, item.run_id)
 
 
 def item_fields(item: evals_async.OutputItem) -> Sequence[tuple[Column, object]]:
@@ -169,11 +181,24 @@ ITEMS = View["evals_async.OutputItem"](
     columns=[
         Column("Row", right=True),
         STATUS,
-        Column("Failed criteria"),
+        Column("Failed criteria", where="file"),
+        Column("Scores", wrap=True),
         Column("Output"),
         Column("Id", where="file"),
+        Column("Run id", where="file"),
     ],
     row=item_row,
     fields=item_fields,
     parts=no_parts,
+)
+
+ITEMS_OF_RUNS = attrs.evolve(
+    ITEMS,
+    columns=[
+        Column("Run id", keep=True),
+        *(ITEMS.columns[:4]),
+        attrs.evolve(ITEMS.columns[4], spare=True),
+        ITEMS.columns[5],
+    ],
+    row=lambda item: (item.run_id, *item_row(item)[:-1]),
 )

@@ -113,10 +113,79 @@ async def test_items_of_a_run(command: Command, tree: SampleTree) -> None:
     table = await command("items", "list", f"{eval_id}/{run_id}")
     lines = await command("items", "list", run_id, "--eval", eval_id, "--jsonl")
     passed = await command("items", "list", run_id, "--eval", eval_id, "--status", "pass", "--jsonl")
-    assert "row\tstatus\tfailed_criteria\toutput\tid" == table.out.splitlines()[0]
-    assert [item["id"] for item in expected] == [line.split("\t")[-1] for line in table.out.splitlines()[1:]]
+    assert "row\tstatus\tfailed_criteria\tscores\toutput\tid\trun_id" == table.out.splitlines()[0]
+    assert [item["id"] for item in expected] == [line.split("\t")[5] for line in table.out.splitlines()[1:]]
     assert expected == [json.loads(line) for line in lines.out.splitlines()]
     assert [item for item in expected if item["status"] == "pass"] == [json.loads(x) for x in passed.out.splitlines()]
+
+
+async def test_items_of_all_runs_of_an_eval(command: Command, tree: SampleTree) -> None:
+    """`items list --eval EVAL_ID` has the items of all runs: each once, those of one run in their order."""
+    eval_id = str(tree["output_items"][0]["eval_id"])
+    expected = [item for item in tree["output_items"] if item["eval_id"] == eval_id]
+    runs = {str(item["run_id"]) for item in expected}
+    assert len(runs) > 1
+    lines = await command("items", "list", "--eval", eval_id, "--jsonl")
+    found = [json.loads(line) for line in lines.out.splitlines()]
+    for run in runs:
+        assert [item for item in expected if item["run_id"] == run] == [item for item in found if item["run_id"] == run]
+    assert len(expected) == len(found)
+    table = (await command("items", "list", "--eval", eval_id, "--status", "pass")).out.splitlines()
+    assert "run_id\trow\tstatus\tfailed_criteria\tscores\toutput\tid" == table[0]
+    passed = {(str(item["run_id"]), str(item["id"])) for item in expected if item["status"] == "pass"}
+    assert passed == {(line.split("\t")[0], line.split("\t")[-1]) for line in table[1:]}
+    limited = await command("items", "list", "--eval", eval_id, "--limit", "4", "--json")
+    assert (0, 4) == (limited.code, len(json.loads(limited.out)))
+
+
+async def test_items_of_all_runs_when_some_cannot_be_read(
+    command: Command, server: LocalServer, tree: SampleTree
+) -> None:
+    """The items of the other runs are printed; what failed is told, a few in full, and the exit code is 1."""
+    eval_id = str(tree["output_items"][0]["eval_id"])
+    server.faults.add(Fault(route="/evals/{eval_id}/runs/{run_id}/output_items", status=404, times=1))
+    ended = await command("items", "list", "--eval", eval_id, "--jsonl")
+    expected = [item for item in tree["output_items"] if item["eval_id"] == eval_id]
+    assert 1 == ended.code
+    assert 0 < len(ended.out.splitlines()) < len(expected)
+    assert 1 == ended.err.count("error: 404")
+    assert f"next: evals-async runs list {eval_id}\n" in ended.err
+    none = await command("items", "list", "--eval", "eval_none")
+    assert (1, "next: evals-async evals list") == (none.code, none.err.splitlines()[-1])
+
+
+async def test_scores_stand_in_the_table(command: Command, server: LocalServer) -> None:
+    """Each criterion has its name, its score and its verdict in the table of items; what is not known is said."""
+    results = [
+        {"name": "Grade", "score": 0.25, "passed": False},
+        {"name": "Tone", "score": 1.0, "passed": True},
+        {"name": "Broken", "score": None, "passed": None},
+    ]
+    await server.seed(
+        evals=[{"id": "eval_s", "created_at": 1}],
+        runs=[{"id": "run_s", "eval_id": "eval_s", "status": "completed", "created_at": 1}],
+        output_items=[
+            {"id": "o", "eval_id": "eval_s", "run_id": "run_s", "created_at": 1, "status": "fail", "results": results}
+        ],
+    )
+    ended = await command("items", "list", "eval_s/run_s")
+    header, row = (line.split("\t") for line in ended.out.splitlines())
+    assert "Grade 0.25 fail, Tone 1 pass, Broken no verdict" == dict(zip(header, row, strict=True))["scores"]
+    assert "Grade" == dict(zip(header, row, strict=True))["failed_criteria"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "error: No run is named.\n"),
+        (["--eval", "eval_a", "--after", "x"], "error: --order and --after are for the items of one run: name it.\n"),
+    ],
+)
+async def test_items_of_nothing(command: Command, words: list[str], told: str) -> None:
+    """A listing without a run or an eval is a mistake in the command line, which is told; nothing is sent."""
+    ended = await command("items", "list", *words)
+    assert 2 == ended.code
+    assert told in ended.err
 
 
 @pytest.mark.parametrize(("status", "code"), [("completed", 0), ("failed", 1), ("canceled", 1)])

@@ -4,7 +4,19 @@ from datetime import UTC, datetime
 
 import pytest
 
-from evals_async.cli.text import bar, fitting, human_bytes, human_seconds, percent, plain, plural, printable, shown
+from evals_async.cli.text import (
+    bar,
+    fitting,
+    human_bytes,
+    human_seconds,
+    percent,
+    plain,
+    plural,
+    printable,
+    room_for,
+    shown,
+    wrapped,
+)
 
 
 @pytest.mark.parametrize(
@@ -50,15 +62,45 @@ def test_numbers_for_people() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "fixed", "room", "expected"),
+    ("wanted", "least", "room", "expected"),
     [
-        ([10, 20, 5], [True, False, True], 80, [10, 20, 5]),
-        ([10, 90, 5], [True, False, True], 80, [10, 65, 5]),
-        ([10, 90, 90], [True, False, False], 80, [10, 35, 35]),
-        ([10, 20, 90], [True, False, False], 80, [10, 20, 50]),
-        ([70, 20, 20], [True, False, False], 60, [70, 4, 4]),
+        ([10, 20, 5], [10, 8, 5], 80, [10, 20, 5]),
+        ([10, 90, 5], [10, 8, 5], 80, [10, 65, 5]),
+        ([10, 90, 90], [10, 8, 8], 80, [10, 35, 35]),
+        ([10, 20, 90], [10, 8, 8], 80, [10, 20, 50]),
+        ([50, 20, 20], [50, 4, 4], 60, [50, 5, 5]),
     ],
 )
-def test_widths(wanted: list[int], fixed: list[bool], room: int, expected: list[int]) -> None:
+def test_widths(wanted: list[int], least: list[int], room: int, expected: list[int]) -> None:
     """Numbers and ids are never cut; the rest of the line is shared by the texts, the short ones first."""
-    assert expected == fitting(wanted, fixed, room)
+    assert expected == fitting(wanted, least, room)
+
+
+@pytest.mark.parametrize(
+    ("least", "spare", "room", "expected"),
+    [
+        ([10, 10, 10], [False, False, False], 34, [0, 1, 2]),
+        ([10, 10, 10], [False, True, False], 33, [0, 2]),
+        ([10, 10, 10, 10], [False, True, True, False], 34, [0, 1, 3]),
+        ([10, 10, 10, 10], [False, True, True, False], 22, [0, 3]),
+        ([10, 10, 10], [False, False, False], 33, None),
+        ([10, 10, 10], [True, False, False], 21, None),
+    ],
+)
+def test_columns_that_are_left_out(least: list[int], spare: list[bool], room: int, expected: list[int] | None) -> None:
+    """Where there is no room for all columns, the spare ones are left out from the right; the others are never cut."""
+    assert expected == room_for(least, least, spare, room)
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "expected"),
+    [
+        ("no run of this name is here", 12, ["no run of", "this name is", "here"]),
+        ("see evalrun_0123456789abcdef there", 12, ["see", "evalrun_0123456789abcdef", "there"]),
+        ("  evals-async evals list", 12, ["  evals-async evals list"]),
+        ("not on a terminal", None, ["not on a terminal"]),
+    ],
+)
+def test_long_lines_break_between_words(text: str, width: int | None, expected: list[str]) -> None:
+    """On a terminal no word, id or address is broken; what is indented is to be copied and stays one line."""
+    assert expected == wrapped(text, width)

@@ -289,7 +289,7 @@ def show_summary(found: ArchiveSummary, file: Path) -> None:
     output.table(
         [
             Column("Eval", keep=True),
-            Column("Name"),
+            Column("Name", wrap=True),
             Column("Runs", right=True),
             Column("Items", right=True),
             Column("Newest run", show=day),
@@ -349,9 +349,9 @@ async def show_run(archive: Archive, name: str, rows: int) -> None:
             [
                 Column("Row", right=True),
                 Column("Status", keep=True, styles=STATUS_STYLES),
-                Column("Criterion"),
+                Column("Criterion", wrap=True),
                 Column("Score", right=True),
-                Column("Why"),
+                Column("Why", wrap=True),
                 Column("Output"),
             ],
             failures,

@@ -170,21 +170,21 @@ def show_rates(comparison: RunComparison) -> None:
     parts = [comparison.overall, *comparison.criteria]
     output.table(
         [
-            Column("Criterion"),
+            Column("Criterion", wrap=True),
             Column("A", show=percent, right=True),
             Column("B", show=percent, right=True),
             Column("Difference", show=points, right=True),
-            Column("Interval", show=points_interval, right=True, where="terminal"),
+            Column("Interval", show=points_interval, right=True, spare=True, where="terminal"),
             Column("Low", right=True, where="file"),
             Column("High", right=True, where="file"),
             Column("Worse", right=True),
             Column("Better", right=True),
-            Column("Errors A", right=True),
-            Column("Errors B", right=True),
-            Column("p", show=probability, right=True),
+            Column("Errors A", right=True, spare=True),
+            Column("Errors B", right=True, spare=True),
+            Column("p", show=probability, right=True, spare=True),
             Column("p Holm", show=probability, right=True),
-            Column("Rows needed", right=True),
-            Column("Verdict", keep=True, styles=VERDICTS),
+            Column("Rows needed", right=True, spare=True),
+            Column("Verdict", wrap=True, styles=VERDICTS),
         ],
         [rates_of(part) for part in parts],
         title=f"Pass rates over {plural(comparison.overall.a.total, 'row')}",
@@ -233,7 +233,7 @@ def show_scores(comparison: RunComparison) -> None:
         return
     output.say()
     columns = [
-        Column("Criterion"),
+        Column("Criterion", wrap=True),
         *(Column(title, show=decimals, right=True) for title in ("A", "B", "Difference", "Error")),
     ]
     columns += [
@@ -273,7 +273,7 @@ def show_flips(comparison: RunComparison, most: int) -> None:
         [
             Column("Row", right=True),
             Column("Flip", keep=True, styles=VERDICTS),
-            Column("Criteria"),
+            Column("Criteria", wrap=True),
             Column("Item of A", keep=True),
             Column("Item of B", keep=True),
         ],

@@ -154,7 +154,7 @@ def show(run: EvalRun, items: list[OutputItem]) -> None:
     criteria = [str(criterion["name"]) for criterion in CRITERIA]
     rates = [rate(found) for found in run.per_testing_criteria_results or ()]
     output.table(
-        [Column("Ticket", keep=True), Column("Answer"), *map(Column, criteria), Column("Row")],
+        [Column("Ticket", keep=True), Column("Answer", wrap=True), *map(Column, criteria), Column("Row")],
         [
             (
                 (item.datasource_item or {}).get("ticket"),
@@ -168,7 +168,7 @@ def show(run: EvalRun, items: list[OutputItem]) -> None:
     )
     output.say()
     output.table(
-        [Column("Criterion"), Column("Passed", right=True), Column("Failed", right=True), RATE, BAR],
+        [Column("Criterion", wrap=True), Column("Passed", right=True), Column("Failed", right=True), RATE, BAR],
         [
             (name, found.passed, found.failed, share, share)
             for name, found, share in zip(criteria, run.per_testing_criteria_results or (), rates, strict=True)

@@ -187,16 +187,18 @@ def draw_records(screen: Any, columns: Sequence[Column], texts: Iterable[Sequenc
 
 
 def draw_record(screen: Any, columns: Sequence[Column], texts: Sequence[str]) -> None:
-    """Each text on a line of its own, or on several: nothing is cut."""
-    from rich.table import Table
+    """Each text on a line of its own, or on several: nothing is cut, and no id or address is broken."""
+    from rich.cells import cell_len
     from rich.text import Text
 
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
+    side = max((cell_len(column.title) for column in columns), default=0) + GAP
     for column, text in zip(columns, texts, strict=True):
-        grid.add_row(Text(column.title, "dim"), Text(text, column.styles.get(text, "")))
-    screen.print(grid)
+        title = column.title
+        for piece in wrapped(text, max(screen.width - side, NARROWEST)) or [""]:
+            label = title + " " * (side - cell_len(title))
+            line = Text.assemble((label, "dim"), (piece, column.styles.get(text, "")))
+            screen.print(line, soft_wrap=True)
+            title = ""
 
 
 def record(fields: Sequence[tuple[Column, object]], title: str | None = None) -> None:

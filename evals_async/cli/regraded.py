@@ -79,8 +79,8 @@ def show(report: RegradeReport) -> None:
     known = [each for each in report.agreement if each.confusion]
     output.table(
         [
-            Column("Criterion"),
-            Column("Type"),
+            Column("Criterion", wrap=True),
+            Column("Type", spare=True),
             Column("Rows", right=True),
             Column("Agreement", show=percent, right=True),
             Column("Kappa", show=decimals, right=True),
@@ -132,7 +132,9 @@ def show_scores(known: list[Agreement]) -> None:
         output.say()
         numbers = [Column(title, right=True) for title in ("Rows", "Same", "Within 0.01")]
         differences = [Column(title, show=decimals, right=True) for title in ("Mean", "Mean distance", "Largest")]
-        output.table([Column("Criterion"), *numbers, *differences], rows, title="Scores, ours minus the service's")
+        output.table(
+            [Column("Criterion", wrap=True), *numbers, *differences], rows, title="Scores, ours minus the service's"
+        )
 
 
 def decimals(value: float | None) -> str:

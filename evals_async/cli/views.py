@@ -80,7 +80,7 @@ def eval_fields(thing: evals_async.Eval) -> Sequence[tuple[Column, object]]:
 
 
 def eval_parts(thing: evals_async.Eval) -> Table:
-    columns = [Column("Criterion"), Column("Type"), Column("Criterion id", where="file")]
+    columns = [Column("Criterion", wrap=True), Column("Type"), Column("Criterion id", where="file")]
     rows = [
         (getattr(grader, "plain_name", None), grader.type, getattr(grader, "id", None))
         for grader in thing.testing_criteria or ()
@@ -131,7 +131,7 @@ def run_fields(run: evals_async.EvalRun) -> Sequence[tuple[Column, object]]:
 
 
 def run_parts(run: evals_async.EvalRun) -> Table:
-    columns = [Column("Criterion"), Column("Passed", right=True), Column("Failed", right=True)]
+    columns = [Column("Criterion", wrap=True), Column("Passed", right=True), Column("Failed", right=True)]
     rows = [(result.plain_name, result.passed, result.failed) for result in run.per_testing_criteria_results or ()]
     return columns, rows
 

@@ -20,7 +20,7 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent.parent
 sys.path.append(str(TESTS))
 
-from benchmarks import bench_backend, bench_pages, bench_reports, cases, growth, layers, report  # noqa: E402
+from benchmarks import bench_backend, bench_limits, bench_pages, bench_reports, cases, growth, layers, report  # noqa: E402
 from benchmarks.measure import Server  # noqa: E402
 from benchmarks.server import pin  # noqa: E402
 
@@ -58,6 +58,7 @@ def tables(server: Server, *, short: bool) -> dict[str, Callable[[], cases.Table
         "backend": lambda: bench_backend.backends(server, 1 if short else 3, 6 if short else 15),
         **bench_pages.tables(short=short),
         **bench_reports.tables(short=short),
+        "limits": bench_limits.limits,
         "uvloop": lambda: cases.with_uvloop(server, count, 4 if short else 10),
     }
 

@@ -24,7 +24,15 @@ from evals_async._transport import (
     Transport,
 )
 from evals_async._transport.limiter import Slots
-from evals_async.errors import ConfigurationError, ConnectFailed, DeadlineExceeded, EvalsError, RateLimited, ServerError
+from evals_async.errors import (
+    ConfigurationError,
+    ConnectFailed,
+    DeadlineExceeded,
+    EvalsError,
+    RateLimited,
+    RequestError,
+    ServerError,
+)
 
 
 Serve = Callable[[], Response]
@@ -61,10 +69,24 @@ class ServerInProcess(Transport):
         return answer
 
 
-def piped(server: "ServerInProcess", auth: Auth | None = None, **hooks: Any) -> Pipeline:
+def piped(
+    server: "ServerInProcess",
+    auth: Auth | None = None,
+    *,
+    on_request: Callable[[Request], None] | None = None,
+    on_response: Callable[[Request, Response, float], None] | None = None,
+    on_retry: Callable[[Request, RequestError, float], None] | None = None,
+) -> Pipeline:
     """A pipeline as a client has it."""
-    limiter = AdaptiveLimiter(max_in_flight=server.connections, clock=server.clock)
-    return Pipeline(server, auth or StaticKey(KEY), clock=server.clock, limiter=limiter, **hooks)
+    return Pipeline(
+        server,
+        auth or StaticKey(KEY),
+        clock=server.clock,
+        limiter=AdaptiveLimiter(max_in_flight=server.connections, clock=server.clock),
+        on_request=on_request,
+        on_response=on_response,
+        on_retry=on_retry,
+    )
 
 
 async def outcomes(pipeline: Pipeline, count: int, policy: RetryPolicy = POLICY) -> list[object]:

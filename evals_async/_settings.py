@@ -34,9 +34,9 @@ VARIABLES: Mapping[str, str] = {
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 
-HOST = re.compile(
-    r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|[0-9a-f:.]+"
-)  # a name (RFC 1123, and underscores) or an IPv6 address
+HOST = re.compile(r"(?!.{254})[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?|[0-9a-f]*:[0-9a-f:.]+")
+"""A name (RFC 1123, and underscores) or an IPv6 address."""
+
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110, 5.6.2
 
 

@@ -18,11 +18,17 @@ from evals_async._codec.hooks import (
     primitive_hook,
     tuple_hook,
 )
+from evals_async._codec.inputs import simpler
 from evals_async._codec.shapes import PRIMITIVES, is_array, is_free, is_literal, is_map, is_model, is_union
 from evals_async._codec.unions import union_hook
 from evals_async._json import JSONValue
+from evals_async._omit import OMIT, is_omitted
 from evals_async.errors import InvalidArgument
 from evals_async.models.base import Model, Unknown
+
+
+NOTHING = cast("JSONValue", OMIT)
+"""What `encoded` gives for a member that was not given."""
 
 
 @overload
@@ -32,13 +38,18 @@ def encode(value: object) -> JSONValue: ...
 def encode(value: object) -> JSONValue:
     """The JSON value of a model, or of mappings and sequences with models anywhere in them.
 
+    Dates become ISO 8601; dataclasses, attrs classes and pydantic's models become objects; whatever can be gone through
+    becomes an array. A member of a mapping that is `OMIT` (or the official client's `NOT_GIVEN`) is left out.
     Raises `InvalidArgument` for an object that JSON has no form for, for a mapping with keys that are no strings, and
     for what is nested too deeply, or for ever.
     """
     try:
-        return encoded(value)
+        made = encoded(value)
     except RecursionError:
         raise InvalidArgument("nested too deeply for JSON") from None
+    if made is NOTHING:
+        raise InvalidArgument(f"{value!r} is no value")
+    return made
 
 
 def encoded(value: object) -> JSONValue:
@@ -54,14 +65,17 @@ def encoded(value: object) -> JSONValue:
         for key, member in cast("Mapping[object, object]", value).items():
             if not isinstance(key, str):
                 raise InvalidArgument(f"JSON objects have strings as keys, not {key!r}")
-            members[key] = encoded(member)
+            if (made := encoded(member)) is not NOTHING:
+                members[key] = made
         return members
     if isinstance(value, list | tuple):
         elements: list[JSONValue] = []
         for element in cast("list[object]", value):
-            elements.append(encoded(element))  # noqa: PERF401  # see above
+            if (made := encoded(element)) is NOTHING:
+                raise InvalidArgument("an element of an array cannot be left out")
+            elements.append(made)
         return elements
-    raise InvalidArgument(f"{type(value).__name__} has no form in JSON: {value!r:.80}")
+    return NOTHING if is_omitted(value) else encoded(simpler(value))
 
 
 def encoder_of(model: type[Model]) -> Callable[[Any], dict[str, Any]]:

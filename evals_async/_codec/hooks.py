@@ -27,6 +27,7 @@ from evals_async._codec.shapes import (
     without_none,
 )
 from evals_async._json import JSONObject, JSONValue
+from evals_async._omit import OMIT
 from evals_async.models.base import NOTHING_EXTRA, Model
 
 
@@ -203,8 +204,8 @@ def model_unhook(model: type[Model], encode: Callable[[Any], Any]) -> Callable[[
         made: dict[str, Any] = {}
         for name, wire in fields:
             found = getattr(value, name)
-            if found is not None:
-                made[wire] = encode(found)
+            if found is not None and (written := encode(found)) is not OMIT:
+                made[wire] = written
         for name in value.nulls:
             made.setdefault(name, None)
         if value.extra is not NOTHING_EXTRA:

@@ -27,6 +27,7 @@ from evals_async._concurrency.fanout import (
     ProgressCounter,
     checked_concurrency,
 )
+from evals_async._numbers import seconds
 from evals_async.errors import ApiError, InvalidArgument, RequestError, WaitTimeout
 
 
@@ -67,14 +68,12 @@ STEADY = Pace()
 
 
 class PollDeadline:
-    """The end of the time given: `seconds` from now, or never."""
+    """The end of the time given: `timeout` seconds from now, or never."""
 
-    def __init__(self, seconds: float | None, clock: Clock) -> None:
-        if seconds is not None and seconds < 0:
-            raise InvalidArgument(f"timeout must not be negative, got {seconds!r}")
-        self.seconds = seconds
+    def __init__(self, timeout: float | None, clock: Clock) -> None:
+        self.seconds = None if timeout is None else seconds(timeout, "timeout")
         self.clock = clock
-        self.end = math.inf if seconds is None else clock.monotonic() + seconds
+        self.end = math.inf if self.seconds is None else clock.monotonic() + self.seconds
 
     def left(self) -> float:
         """Seconds until the end."""

@@ -16,9 +16,10 @@ import attrs
 
 from evals_async import _html
 from evals_async._json import JSONObject
+from evals_async._numbers import whole_number
 from evals_async._paging.cursor import Cursor
 from evals_async._paging.listing import Fetch, Listing, PageBody, item_id
-from evals_async.errors import InvalidArgument, PaginationError
+from evals_async.errors import PaginationError
 
 
 T = TypeVar("T")
@@ -240,10 +241,10 @@ class Pager(Generic[T]):
 
         `key` gives an item's id. `shrink` tells the errors that a smaller page may cure (see `too_heavy`): the page
         size is then halved, down to 1, the same cursor is asked again, and the size stays reduced. Raises
-        `InvalidArgument` for a `limit` below 1.
+        `InvalidArgument` for a `limit` that is no whole number from 1; any integer type will do.
         """
-        if limit is not None and limit < 1:
-            raise InvalidArgument(f"limit must be at least 1, got {limit!r}")
+        if limit is not None:
+            limit = whole_number(limit, "limit")
         self._fetch = fetch
         self._after = after
         self._limit = limit

@@ -186,11 +186,9 @@ def header_fields(headers: Iterable[tuple[str, str]]) -> CIMultiDict[str]:
     return CIMultiDict((istr(name), value) for name, value in headers)
 
 
-def multipart(upload: Upload, boundary: str | None) -> tuple[aiohttp.MultipartWriter, BinaryIO]:
-    """The form of an upload and the file in it, made anew for each attempt; with the call's own boundary, so that all
-    send the same.
-    """
-    writer = aiohttp.MultipartWriter("form-data", boundary=boundary)
+def multipart(upload: Upload) -> tuple[aiohttp.MultipartWriter, BinaryIO]:
+    """The form of an upload and the file in it, made anew for each attempt; all of them send the same bytes."""
+    writer = aiohttp.MultipartWriter("form-data", boundary=upload.boundary)
     for name, value in upload.fields:
         writer.append(value).set_content_disposition("form-data", name=name)
     if isinstance(upload.source, bytes):
@@ -198,6 +196,7 @@ def multipart(upload: Upload, boundary: str | None) -> tuple[aiohttp.MultipartWr
     else:
         source = Path(upload.source).open("rb")  # noqa: SIM115  # closed when the attempt is over
     part = aiohttp.get_payload(source, content_type=upload.content_type)
+    part.headers.update(upload.headers)
     # Unquoted: servers take the name as it stands (RFC 7578, 4.2), and would keep the percent signs.
     part.set_content_disposition("form-data", quote_fields=False, name="file", filename=upload.filename)
     writer.append_payload(part)

@@ -4,6 +4,7 @@ Bytes and headers only. Nothing here performs I/O, and nothing here knows of mod
 """
 
 import os
+import uuid
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
@@ -50,13 +51,15 @@ class Sink(Protocol):
 class Upload:
     """A multipart form with one file (RFC 7578).
 
-    A path is opened anew for every attempt, so that each sends the same bytes.
+    A path is opened anew for every attempt, so that each sends the same bytes. `headers` are those of the file's part.
     """
 
     filename: str
     source: bytes | os.PathLike[str] = attrs.field(repr=False)
     fields: tuple[tuple[str, str], ...] = ()
     content_type: str = "application/octet-stream"
+    headers: tuple[tuple[str, str], ...] = ()
+    boundary: str = attrs.field(init=False, repr=False, eq=False, factory=lambda: uuid.uuid4().hex)
 
 
 @value

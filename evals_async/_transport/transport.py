@@ -173,7 +173,7 @@ class Transport:
         direct = self.direct
         if direct is not None and direct.takes(request):
             return await self.send_directly(direct, request, headers, query, attempt, connect)
-        data, file = payload_of(request, headers)
+        data, file = payload_of(request)
         options: dict[str, Any] = self.options_for(connect, silence)
         if data is not None:
             options = {**options, "data": data}
@@ -338,12 +338,12 @@ class Transport:
         return f"Transport({self.base_url!r})"
 
 
-def payload_of(request: Request, headers: Mapping[str, str]) -> tuple[Any, BinaryIO | None]:
+def payload_of(request: Request) -> tuple[Any, BinaryIO | None]:
     """What aiohttp sends as the body of one attempt, and the file to close after it."""
     body = request.body
     if isinstance(body, Upload):
         from evals_async._transport import connection
 
-        return connection.multipart(body, headers.get("Idempotency-Key"))
+        return connection.multipart(body)
     # A large body goes out in pieces; as bytes it would hold up the loop, and aiohttp warns of that.
     return io.BytesIO(body) if body is not None and len(body) > LARGE_BODY else body, None

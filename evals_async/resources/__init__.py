@@ -1,12 +1,13 @@
 """One method per endpoint. Each resource holds a `Caller`, which sends, decodes and pages; none knows the client.
 
-A module imports from those before it: `_requests`, `_caller`, `_raw`, `_many`, `output_items`, `runs`,
+A module imports from those before it: `_requests`, `_uploads`, `_caller`, `_raw`, `_many`, `output_items`, `runs`,
 `evals`, `files`, `graders`.
 """
 
+from evals_async._omit import OMIT, Omit
 from evals_async.resources._caller import CallDefaults, Caller
 from evals_async.resources._raw import RawResponse, ResponseHeaders
-from evals_async.resources._requests import OMIT, CallOptions, Omit
+from evals_async.resources._requests import CallOptions
 from evals_async.resources.evals import Evals
 from evals_async.resources.files import Files
 from evals_async.resources.graders import Graders

@@ -16,13 +16,21 @@ import attrs
 from evals_async._codec import copied, decode, decode_large_page, decode_page
 from evals_async._concurrency.cache import Cache
 from evals_async._concurrency.single_flight import SingleFlight
+from evals_async._omit import OMIT, Omit, given, is_omitted
 from evals_async._paging.listing import Fetch, PageBody
 from evals_async._paging.pages import Pager
 from evals_async._transport import Pipeline, Request, Resolve, Response, RetryPolicy, Timeouts
 from evals_async._transport.auth import SecretHeaders
 from evals_async._transport.state import CallState, usual_headers
 from evals_async.errors import ResponseError, ResponseMismatch
-from evals_async.resources._requests import NO_OPTIONS, OMIT, CallOptions, Omit, merged, parameters, segment
+from evals_async.resources._requests import (
+    NO_OPTIONS,
+    CallOptions,
+    merged,
+    paging_of,
+    parameters,
+    segment,
+)
 
 
 T = TypeVar("T")
@@ -159,7 +167,7 @@ class Caller:
         return self.pipeline.send(
             request,
             read,
-            timeouts=defaults.timeouts if timeout is OMIT else Timeouts.of(timeout),
+            timeouts=defaults.timeouts if timeout is OMIT or is_omitted(timeout) else Timeouts.of(timeout),
             policy=defaults.retry,
             headers=defaults.all_headers,
             query=defaults.query,
@@ -231,8 +239,13 @@ class Caller:
                 identity.check_all(body.entries, lambda: tuple(body), ids)
             return body
 
+        _, size, extra = paging_of(options)
+        if size is not None:
+            extra = tuple(pair for pair in extra if pair[0] != "limit")  # it is the `limit` below
+
         async def fetch(after: str | None, limit: int | None) -> PageBody[T]:
-            page = attrs.evolve(request, query=merged(request.query, parameters(after=after, limit=limit)))
+            query = merged(request.query, parameters(after=after, limit=limit))
+            page = attrs.evolve(request, query=merged(query, extra) if extra else query)
             return await self.send(page, read, timeout=options.get("timeout", OMIT))
 
         return fetch
@@ -249,7 +262,9 @@ class Caller:
         expected: Expected | None = None,
         shrink: Callable[[Exception], bool] | None = None,
     ) -> Pager[T]:
-        """A listing of objects that all belong to the expected one."""
+        """A listing of objects that all belong to the expected one. `after` and `limit` in `extra_query` win."""
+        first, size, _ = paging_of(options)
+        after, limit = first if first is not None else given(after), size or given(limit)
         if after is not None:
             segment(after, "after")
         fetch = self.pages(request, shape, options, expected=expected)

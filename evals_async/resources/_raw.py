@@ -8,11 +8,11 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import attrs
 
+from evals_async._omit import OMIT, Omit
 from evals_async._transport import Method, Request, Resolve, Response, Timeouts
 from evals_async._transport.state import CallState
 from evals_async.errors import DecodeError, ResponseError, ResponseMismatch
 from evals_async.resources._caller import Caller, Resource
-from evals_async.resources._requests import OMIT, Omit
 
 
 T = TypeVar("T")

@@ -5,14 +5,15 @@ All of it is checked before any I/O. Nothing here knows an endpoint, and nothing
 
 import re
 from collections.abc import Mapping
-from enum import Enum
+from contextlib import suppress
 from functools import cache
-from typing import Final, NotRequired, TypeAlias, TypedDict
+from typing import Any, NotRequired, TypeAlias, TypedDict
 from urllib.parse import quote
 
 from evals_async import _json
 from evals_async._codec import encode
 from evals_async._json import JSONValue
+from evals_async._omit import given, is_omitted
 from evals_async._transport.messages import NO_HEADERS, Kind, Method, Request, Sink, Upload
 from evals_async.errors import InvalidArgument
 
@@ -26,18 +27,6 @@ NAME = re.compile(r"{(\w+)}")  # of an id, in a route
 PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*")  # percent-encoded (RFC 3986, 3.3)
 
 
-class Omit(Enum):
-    """The type of `OMIT`, a parameter that was not given, where `None` means something else: an explicit null."""
-
-    OMIT = "OMIT"
-
-    def __repr__(self) -> str:
-        return "OMIT"
-
-
-OMIT: Final = Omit.OMIT
-
-
 class CallOptions(TypedDict):
     """What any call may be given beside its own arguments. To set it for many calls, use `client.with_options(...)`."""
 
@@ -48,7 +37,8 @@ class CallOptions(TypedDict):
     extra_query: NotRequired[Mapping[str, object] | None]
     """Query parameters to add; they win over the call's own."""
     extra_body: NotRequired[Mapping[str, object] | None]
-    """Fields to add to the JSON body, where the call has one; they win over the call's own."""
+    """Fields to add to the body; they win over the call's own. An upload gets them as fields of its form, a cancel or a
+    delete as a JSON body. A GET has no body, and refuses them."""
 
 
 NO_OPTIONS: CallOptions = {}
@@ -77,15 +67,18 @@ def segment(value: object, name: str) -> str:
 
 
 def parameters(**values: object) -> Query:
-    """Query parameters: those that are not `None`, as text."""
-    return tuple((name, text_of(name, value)) for name, value in values.items() if value is not None)
+    """Query parameters: those that are given and not `None`, as text."""
+    return tuple(
+        (name, text_of(name, value)) for name, value in values.items() if value is not None and not is_omitted(value)
+    )
 
 
 def text_of(name: str, value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, str | int | float):
-        return str(value)
+    with suppress(InvalidArgument):
+        if isinstance(plain := encode(value), str | int | float):
+            return str(plain)
     raise InvalidArgument(f"{name} must be a str or a number, not {type(value).__name__}")
 
 
@@ -93,7 +86,7 @@ def json_body(**fields: object) -> dict[str, JSONValue]:
     """A request body of the fields that are given: `OMIT` leaves one out, `None` sends a null."""
     body: dict[str, JSONValue] = {}
     for name, value in fields.items():
-        if value is not OMIT:
+        if not is_omitted(value):
             try:
                 body[name] = encode(value)
             except InvalidArgument as error:
@@ -129,14 +122,17 @@ def request(
     path = template % tuple(map(segment, ids, names))
     headers = extra_headers(options) if options else NO_HEADERS
     content: bytes | Upload | None = upload
-    if body is not None:
-        body |= json_body(**(options.get("extra_body") or {}))
+    extra = given(options.get("extra_body")) if options and upload is None else None
+    if extra and method == "GET":
+        raise InvalidArgument(f"extra_body: a GET has no body, and {route} would ignore it; use extra_query")
+    if body is not None or extra:
+        body = (body or {}) | json_body(**(extra or {}))
         try:
             content = _json.dump(body)
         except _json.NotJSON as reason:
             raise InvalidArgument(f"the body of {method} {route} is no JSON: {reason}") from None
-    if options and (extra := options.get("extra_query")):
-        query = merged(query, parameters(**extra))
+    if options and (more := given(options.get("extra_query"))):
+        query = merged(query, parameters(**more))
     return Request(method, route, path, kind, query, headers, content, sink)
 
 
@@ -157,3 +153,15 @@ def extra_headers(options: CallOptions) -> Mapping[str, str]:
 def merged(query: Query, later: Query) -> Query:
     """Both queries as one: of a parameter in both, the later value stands."""
     return tuple((dict(query) | dict(later)).items())
+
+
+def paging_of(options: CallOptions) -> tuple[Any, int | None, Query]:
+    """What a call's `extra_query` says of a listing: where it begins, how long its pages are, and all but the former.
+
+    It wins over the call's arguments; but nobody can mean each page to begin at the same place. A page size that is no
+    number is sent as it is.
+    """
+    extra = (given(options.get("extra_query")) if options else None) or {}
+    limit = extra.get("limit")
+    size = limit if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0 else None
+    return extra.get("after"), size, parameters(**{name: value for name, value in extra.items() if name != "after"})

@@ -6,13 +6,14 @@ Source: https://platform.openai.com/docs/api-reference/evals
 from collections.abc import Iterable
 from typing import Unpack
 
+from evals_async._omit import OMIT, Omit
 from evals_async._paging.pages import Pager
 from evals_async.models.evals import Eval, EvalDeleted
 from evals_async.models.params import DataSourceConfigInput, GraderInput, Metadata, Order, OrderBy
 from evals_async.resources._caller import Caller, Fetched, Identity
 from evals_async.resources._many import ById
 from evals_async.resources._raw import raw
-from evals_async.resources._requests import OMIT, CallOptions, Omit, json_body, parameters, request
+from evals_async.resources._requests import CallOptions, json_body, parameters, request
 from evals_async.resources.runs import Runs, RunsWithRawResponse
 
 
@@ -44,7 +45,7 @@ class Evals(ById[Eval]):
         """Create an eval: POST /evals. Never sent twice, unless the first was surely not carried out."""
         body = json_body(
             data_source_config=data_source_config,
-            testing_criteria=list(testing_criteria),
+            testing_criteria=testing_criteria,
             name=OMIT if name is None else name,
             metadata=OMIT if metadata is None else metadata,
         )

@@ -6,35 +6,24 @@ Source: https://platform.openai.com/docs/api-reference/files
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol, TypeAlias, Unpack, cast, overload, runtime_checkable
+from typing import Literal, Unpack, overload
 
 from evals_async._json import JSONValue
+from evals_async._omit import OMIT, given, is_omitted
 from evals_async._paging.pages import Pager
-from evals_async._transport.messages import Response, Upload
-from evals_async.errors import InvalidArgument
+from evals_async._transport.messages import Response
 from evals_async.models.files import File, FileDeleted
 from evals_async.models.params import Order
 from evals_async.resources._caller import Fetched, Identity
 from evals_async.resources._many import ById
 from evals_async.resources._raw import RawResponse, raw
-from evals_async.resources._requests import OMIT, CallOptions, parameters, request, text_of
+from evals_async.resources._requests import CallOptions, parameters, request
+from evals_async.resources._uploads import FileInput, PartFile, form_fields, uploadable, with_extra
 
-
-FileSource: TypeAlias = bytes | os.PathLike[str] | BinaryIO
-FileInput: TypeAlias = FileSource | tuple[str | None, FileSource] | tuple[str | None, FileSource, str | None]
-"""What can be uploaded: bytes, a path, an open binary file; or a file's name and one of these, and then its media type.
-"""
 
 MAX_FILES_PER_PAGE = 10_000
 
 FILE_ID = Identity("id")
-
-
-@runtime_checkable
-class Readable(Protocol):
-    """An open file, of whatever class."""
-
-    def read(self) -> object: ...
 
 
 class FileBytes(bytes):
@@ -56,39 +45,6 @@ class FileBytes(bytes):
         Path(path).write_bytes(self)
 
 
-class PartFile:
-    """A sink that becomes the file at `path` only when it is whole; until then it is `path` with `.part` behind it.
-
-    Nothing is made before the first byte of a good answer.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.part = path.with_name(path.name + ".part")
-        self.file: BinaryIO | None = None
-
-    def restart(self) -> None:
-        self.close()
-        self.file = self.part.open("wb")
-
-    def write(self, chunk: bytes, /) -> int:
-        assert self.file is not None  # noqa: S101  # restart() comes first
-        return self.file.write(chunk)
-
-    def close(self) -> None:
-        if self.file is not None:
-            self.file.close()
-
-    def keep(self) -> None:
-        self.close()
-        self.part.replace(self.path)
-
-    def discard(self) -> None:
-        self.close()
-        if self.file is not None:
-            self.part.unlink(missing_ok=True)
-
-
 class Files(ById[File]):
     """The files of a project."""
 
@@ -108,13 +64,12 @@ class Files(ById[File]):
         """Upload a file, of 512 MB at most: POST /files, multipart. A path is streamed, everything else is sent from
         memory.
 
-        `expires_after` is `{"anchor": "created_at", "seconds": n}`. Never sent twice, unless the first was surely not
-        carried out.
+        An open file is sent from its beginning, wherever it was read to. `expires_after` is
+        `{"anchor": "created_at", "seconds": n}`. `extra_body` adds fields to the form. Never sent twice, unless the
+        first was surely not carried out. Raises `InvalidArgument` for what cannot be uploaded.
         """
-        fields = [("purpose", purpose)]
-        for name, value in (expires_after or {}).items():
-            fields.append((f"expires_after[{name}]", text_of(f"expires_after.{name}", value)))
-        upload = uploadable(file, tuple(fields))
+        fields = (("purpose", given(purpose) or "evals"), *form_fields("expires_after", given(expires_after)))
+        upload = uploadable(file, with_extra(fields, given(options.get("extra_body")) or {}))
         return (
             await self._caller.fetch(request("POST", "/files", "create", options, upload=upload), File, options)
         ).value
@@ -152,7 +107,7 @@ class Files(ById[File]):
         path, in constant memory; the path appears only when it is whole. Raises `BadRequest` for files whose purpose
         cannot be downloaded.
         """
-        if to is None:
+        if to is None or is_omitted(to):
             wanted = request("GET", "/files/{file_id}/content", "read", options, (file_id,))
             return await self._caller.send(wanted, file_bytes, timeout=options.get("timeout", OMIT))
         sink = PartFile(Path(to))
@@ -179,31 +134,6 @@ class Files(ById[File]):
 
 async def file_bytes(response: Response) -> FileBytes:
     return FileBytes(response.body)
-
-
-def uploadable(file: FileInput, fields: tuple[tuple[str, str], ...]) -> Upload:
-    """The upload of what the caller gave.
-
-    Raises `InvalidArgument` for anything else, a `str` included: is it a path or the content?
-    """
-    given: list[Any] = [*file] if isinstance(file, tuple) else [None, file]
-    filename, source, media_type = [*given, None, None, None][:3]
-    name, content = "upload.jsonl", source
-    if isinstance(source, os.PathLike):
-        path = Path(cast("os.PathLike[str]", source))
-        if not path.is_file():
-            raise InvalidArgument(f"file: there is no file {str(path)!r}")
-        name, content = path.name, path
-    elif isinstance(source, bytearray | memoryview):
-        content = bytes(cast("bytearray", source))
-    elif isinstance(source, Readable):
-        name, content = Path(str(getattr(source, "name", name))).name, source.read()
-    if not isinstance(content, bytes | Path):  # a file opened as text has given a str, whatever its type says
-        raise InvalidArgument(
-            "file must be bytes, a path (os.PathLike), a file opened in binary mode, or (filename, one of these)"
-        )
-    media_type = media_type or "application/octet-stream"
-    return Upload(filename=filename or name, source=content, fields=fields, content_type=media_type)
 
 
 class FilesWithRawResponse:

@@ -6,11 +6,12 @@ https://platform.openai.com/docs/api-reference/graders
 
 from typing import Unpack
 
+from evals_async._omit import OMIT
 from evals_async.models.grader_runs import GraderRun, GraderValidation
 from evals_async.models.params import GraderInput, Json
 from evals_async.resources._caller import Resource
 from evals_async.resources._raw import raw
-from evals_async.resources._requests import OMIT, CallOptions, json_body, request
+from evals_async.resources._requests import CallOptions, json_body, request
 
 
 GRADERS = "/fine_tuning/alpha/graders"

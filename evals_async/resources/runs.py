@@ -15,6 +15,7 @@ from evals_async._concurrency.channel import Items
 from evals_async._concurrency.fanout import FanOut, OnProgress, fan_out, gather_many, merge
 from evals_async._concurrency.polling import POLL_CONCURRENCY, STEADY, Pace, PollDeadline, Rules, poll_until
 from evals_async._concurrency.surveys import Grouping, poll_groups
+from evals_async._omit import OMIT
 from evals_async._paging.by_pages import Lookup, fan_out_by_pages, gather_by_pages
 from evals_async._paging.pages import Pager
 from evals_async._transport import Request
@@ -25,7 +26,7 @@ from evals_async.models.runs import EvalRun, RunDeleted
 from evals_async.resources._caller import Caller, Fetched, Identity, Resource
 from evals_async.resources._many import ManyOptions
 from evals_async.resources._raw import raw
-from evals_async.resources._requests import NO_OPTIONS, OMIT, CallOptions, json_body, parameters, request
+from evals_async.resources._requests import NO_OPTIONS, CallOptions, json_body, parameters, request
 from evals_async.resources.output_items import OutputItems, OutputItemsWithRawResponse, R, RunKey, ids_of
 
 

@@ -26,7 +26,7 @@ async def server() -> AsyncIterator[LocalServer]:
 
 @pytest.fixture
 async def client(server: LocalServer) -> AsyncIterator[EvalsClient]:
-    options: Any = {"clock": FakeClock(), "max_body": 100_000}
+    options: Any = {"clock": FakeClock(), "max_body": 100_000, "limiter": None}
     async with EvalsClient(base_url=server.base_url, api_key="sk-local-123", **options) as made:
         yield made
 
@@ -92,7 +92,7 @@ async def test_expiry(client: EvalsClient) -> None:
     made = await client.files.create(file=ROWS, expires_after={"anchor": "created_at", "seconds": 3600})
     assert made.created_at is not None
     assert made.created_at + 3600 == made.expires_at
-    with pytest.raises(InvalidArgument, match=r"^expires_after.seconds must be"):
+    with pytest.raises(InvalidArgument, match=r"^expires_after\[seconds\] is empty"):
         await client.files.create(file=ROWS, expires_after={"anchor": "created_at", "seconds": {}})
 
 

@@ -197,6 +197,7 @@ METHODS: dict[str, tuple[tuple[object, ...], dict[str, Any], object]] = {
     "graders.run": ((), {"grader": GRADER, "model_sample": "m"}, {}),
     "graders.validate": ((), {"grader": GRADER}, {}),
 }
+READS = {name for name in METHODS if name.rpartition(".")[2] in ("retrieve", "list", "content")}
 EACH_METHOD = pytest.mark.parametrize("name", METHODS)
 
 
@@ -210,6 +211,7 @@ async def called(client: EvalsClient, seam: SessionDouble, name: str, **options:
 @EACH_METHOD
 async def test_extra_headers_query_and_body(client: EvalsClient, seam: SessionDouble, name: str) -> None:
     """Every method takes extra headers, query parameters and fields of its body, which win over its own."""
+    extra: dict[str, object] = {} if name in READS else {"extra_body": {"name": "call", "new": [1]}}
     await called(
         client.with_options(headers={"x-a": "client", "x-b": "client"}, query={"a": 1, "b": 1}),
         seam,
@@ -217,14 +219,26 @@ async def test_extra_headers_query_and_body(client: EvalsClient, seam: SessionDo
         timeout=5,
         extra_headers={"X-A": "call"},
         extra_query={"a": 2, "order": "desc", "flag": True, "none": None},
-        extra_body={"name": "call", "new": [1]},
+        **extra,
     )
     [sent] = seam.sent
     headers = {name.lower(): value for name, value in sent.headers.items()}
     assert ("call", "client") == (headers["x-a"], headers["x-b"])
     assert {"a": "2", "b": "1", "order": "desc", "flag": "true"} == sent.query
-    if isinstance(sent.data, bytes):
+    if sent.method == "GET":
+        assert sent.data is None
+    elif isinstance(sent.data, bytes):
         assert ("call", [1]) == (sent.body["name"], sent.body["new"])
+    else:
+        assert "files.create" == name  # its form is looked at in test_uploads
+
+
+@pytest.mark.parametrize("name", sorted(READS))
+async def test_a_get_refuses_extra_body(client: EvalsClient, seam: SessionDouble, name: str) -> None:
+    """`extra_body` is never dropped: what has no body refuses it before anything is sent."""
+    with pytest.raises(InvalidArgument, match=r"^extra_body: a GET has no body"):
+        await called(client, seam, name, extra_body={"a": 1})
+    assert [] == seam.sent
 
 
 @EACH_METHOD

@@ -1,0 +1,43 @@
+"""Numbers that a caller gives: checked before any I/O, with errors of our own."""
+
+import operator
+from typing import Any
+
+from evals_async.errors import InvalidArgument
+
+
+def whole_number(value: object, name: str, *, least: int = 1) -> int:
+    """A whole number of any integer type (numpy's too), `least` or more. Raises `InvalidArgument`, naming the argument.
+
+    A `bool` is none, and a `str` is none: `"5"` may be a number, or a mistake.
+    """
+    number: Any = value
+    try:
+        found = None if isinstance(value, bool) else operator.index(number)
+    except TypeError:
+        found = None
+    if found is None:
+        raise InvalidArgument(f"{name} must be a whole number, not {shown(value)}")
+    if found < least:
+        raise InvalidArgument(f"{name} must be at least {least}, got {found}")
+    return found
+
+
+def seconds(value: object, name: str) -> float:
+    """A number of seconds from 0, of any type of number. Raises `InvalidArgument`, naming the argument."""
+    number: Any = value
+    textual = isinstance(value, bool | str | bytes | bytearray)
+    try:
+        found = None if textual else float(number)
+    except (TypeError, ValueError, OverflowError):
+        found = None
+    if found is None or found != found:  # noqa: PLR0124  # not a number
+        raise InvalidArgument(f"{name} must be a number of seconds, not {shown(value)}")
+    if found < 0:
+        raise InvalidArgument(f"{name} must not be negative, got {found:g}")
+    return found
+
+
+def shown(value: object) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:60] + '...'} ({type(value).__name__})"

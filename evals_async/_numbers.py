@@ -35,7 +35,7 @@ def seconds(value: object, name: str) -> float:
         raise InvalidArgument(f"{name} must be a number of seconds, not {shown(value)}")
     if found < 0:
         raise InvalidArgument(f"{name} must not be negative, got {found:g}")
-    return found
+    return number if isinstance(number, int) else found  # an int is shown as one
 
 
 def shown(value: object) -> str:

@@ -35,6 +35,8 @@ def simpler(value: object) -> object:
         return value.isoformat()
     if isinstance(value, UUID):
         return str(value)
+    if isinstance(value, set | frozenset):
+        raise InvalidArgument(f"a {type(value).__name__} has no order, and so has no form in JSON: give a sorted list")
     if isinstance(value, type):
         raise InvalidArgument(f"the class {value.__name__} was given, not an object of it")
     if dataclasses.is_dataclass(kind):

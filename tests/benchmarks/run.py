@@ -20,7 +20,17 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent.parent
 sys.path.append(str(TESTS))
 
-from benchmarks import bench_backend, bench_limits, bench_pages, bench_reports, cases, growth, layers, report  # noqa: E402
+from benchmarks import (  # noqa: E402
+    bench_backend,
+    bench_engine,
+    bench_limits,
+    bench_pages,
+    bench_reports,
+    cases,
+    growth,
+    layers,
+    report,
+)
 from benchmarks.measure import Server  # noqa: E402
 from benchmarks.server import pin  # noqa: E402
 
@@ -57,6 +67,7 @@ def tables(server: Server, *, short: bool) -> dict[str, Callable[[], cases.Table
         "at once": lambda: cases.at_once(server, 2_000 if short else 10_000, 1 if short else 3),
         "backend": lambda: bench_backend.backends(server, 1 if short else 3, 6 if short else 15),
         **bench_pages.tables(short=short),
+        "engine": lambda: bench_engine.engine(500 if short else 5_000, 2 if short else 5),
         **bench_reports.tables(short=short),
         "limits": bench_limits.limits,
         "uvloop": lambda: cases.with_uvloop(server, count, 4 if short else 10),

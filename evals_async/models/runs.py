@@ -129,6 +129,28 @@ class CostEstimate(Model):
 
 
 @attrs.frozen(kw_only=True, repr=False)
+class ExecutionNote(Model):
+    """Something to know about how a run was carried out, and how many rows it is about."""
+
+    text: str | None = None
+    rows: int | None = None
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class Execution(Model):
+    """What the local server says of how it carried a run out."""
+
+    #: Calls of models, for samples and judges.
+    calls: int | None = None
+    tokens: int | None = None
+    #: Calls that were sent again after a lost response, and may be billed twice.
+    billed_retries: int | None = None
+    #: By the prices of the model map, in its currency; `None` without prices.
+    cost: float | None = None
+    notes: tuple[ExecutionNote, ...] | None = None
+
+
+@attrs.frozen(kw_only=True, repr=False)
 class EvalRun(Model):
     """One run of an eval: what creating, retrieving, listing and cancelling runs all answer with.
 
@@ -173,6 +195,8 @@ class EvalRun(Model):
     estimated_cost: Mapping[str, CostEstimate] | None = attrs.field(default=None, hash=False)
     #: The dataset that it wrote its items to.
     output_dataset_id: str | None = None
+    #: Of the local server only.
+    execution: Execution | None = None
 
     _shown_first: ClassVar[tuple[str, ...]] = ("id", "status", "pass_rate")
 

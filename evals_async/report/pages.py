@@ -250,9 +250,8 @@ def about(page: RunPage) -> list[tuple[str, str]]:
         # Rows in the definition stand below, one by one.
         kept = value if source is None or rows is None else {**source, "content": f"{len(rows):,} rows"}
         found.append((name.replace("_", " "), shown(json_text(kept), LARGEST_DEFINITION).text))
-    execution = as_object(page.run.extra.get("execution"))  # what our own server says of the carrying out
-    if execution is not None:
-        found.append(("execution", shown(json_text(execution), LARGEST_DEFINITION).text))
+    if page.run.execution is not None:
+        found.append(("execution", shown(json_text(encode(page.run.execution)), LARGEST_DEFINITION).text))
     return found
 
 

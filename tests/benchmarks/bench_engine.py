@@ -58,7 +58,7 @@ async def main(url, count, concurrency, _):
 asyncio.run(main(*sys.argv[1:]))
 """,
     SERVER: """
-import asyncio, sys, time
+import asyncio, json, sys, time
 from evals_async import EvalsClient
 from evals_async.inference import Endpoint, Models
 from evals_async.server import LocalServer
@@ -67,8 +67,8 @@ async def main(url, count, concurrency, store):
     limit = int(concurrency)
     criterion = {"type": "string_check", "name": "same", "input": "{{ sample.output_text }}",
                  "reference": "{{ item.answer }}", "operation": "eq"}
-    rows = [{"item": {"answer": f"row {number}"}} for number in range(int(count))]
-    source = {"type": "completions", "model": "m", "source": {"type": "file_content", "content": rows},
+    rows = "\\n".join(json.dumps({"item": {"answer": f"row {number}"}}) for number in range(int(count)))
+    source = {"type": "completions", "model": "m",
               "input_messages": {"type": "template",
                                  "template": [{"role": "user", "content": "Say: {{ item.answer }}"}]}}
     async with (
@@ -80,11 +80,13 @@ async def main(url, count, concurrency, store):
             data_source_config={"type": "custom", "item_schema": {"type": "object"}, "include_sample_schema": True},
             testing_criteria=[criterion],
         )
+        file = await client.files.create(file=("rows.jsonl", rows.encode()), purpose="evals")
+        source["source"] = {"type": "file_id", "id": file.id}
         began = time.perf_counter()
         run = await client.evals.runs.create(made.id, data_source=source)
         while not run.is_terminal:
             await asyncio.sleep(0.02)
-            run = await client.with_options(max_retries=5).evals.runs.retrieve(run.id, eval_id=made.id)
+            run = await client.evals.runs.retrieve(run.id, eval_id=made.id)
         print(time.perf_counter() - began, run.result_counts.passed)
 
 asyncio.run(main(*sys.argv[1:]))

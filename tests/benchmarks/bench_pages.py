@@ -227,7 +227,7 @@ def fetching(count: int, latency: float, rate: float = 0.0) -> Table:
     case = f"pages {count:,} runs at {latency:.0f} ms{limit}"
     figures = {
         f"{case}: requests": float(by_pages[1].replace(",", "")),
-        f"{case}: wall, x openai": float(official_client[2]) / float(by_pages[2]),
+        f"{case}: wall, x openai": float(official_client[2]) / max(float(by_pages[2]), 0.01),
     }
     return Table(f"{count:,} runs of one eval, {latency:.0f} ms{limit}", HEADS, rows, figures=figures)
 

@@ -113,6 +113,35 @@ async def test_a_listing_that_is_refused_is_given_up_alone(file: Path) -> None:
     assert (8, 0) == (first.counts["runs"], second.exit_code)
 
 
+class Sleepless(ScaledClock):
+    """Scaled time, in which an export's own pauses take none; they are written down."""
+
+    def __init__(self) -> None:
+        super().__init__(50.0)
+        self.pauses: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        await super().sleep(0.0)
+
+
+@pytest.mark.parametrize(
+    ("headers", "delay"), [({}, 0.0), ({"Retry-After": "1"}, 1.0), ({"retry-after-ms": "5"}, 0.005)]
+)
+@pytest.mark.parametrize("position", [0, 1, 2, 20])
+async def test_a_single_429_costs_its_delay(file: Path, headers: dict[str, str], delay: float, position: int) -> None:
+    """Wherever it comes, also at the first contact: an export itself waits no longer for it than the server asks."""
+    clock = Sleepless()
+    async with LocalServer(faults=FaultPlan(Fault(status=429, headers=headers, skip=position))) as server:
+        await server.seed(**sample_tree(runs=20, items=2))
+        client = EvalsClient(base_url=server.base_url, api_key="k", clock=clock)
+        async with client, Archive.open(file, clock=clock) as archive:
+            report = await archive.export(client)
+        assert 1 == client.statistics().throttles
+    assert (0, 20) == (report.exit_code, report.counts["runs"])
+    assert sum(clock.pauses) <= delay
+
+
 # --- how much is borne ------------------------------------------------------------------------------------------------
 
 

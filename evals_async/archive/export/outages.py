@@ -14,6 +14,7 @@ from evals_async.errors import (
     BodyTooLarge,
     EvalsError,
     QuotaExceeded,
+    RateLimited,
     RequestError,
     TlsError,
     Unauthenticated,
@@ -104,6 +105,8 @@ class OutagePolicy:
             what = "the server cannot be reached" if no_contact else f"nothing succeeded for {silence:.0f} s"
             raise TryAgain(f"{what}: {error}") from error
         pause = min(LONGEST_PAUSE, 2.0**rounds) * (0.5 + self.clock.random() / 2)
+        if rounds == 1 and (asked is not None or isinstance(error, RateLimited)):
+            pause = 0.0  # a limit is no outage: the client's limiter finds out when the next request may go
         if asked is not None and asked > pause:
             pause = asked
             self.asked_until = max(self.asked_until, now + asked)

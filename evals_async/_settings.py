@@ -5,6 +5,7 @@ A `Settings` is checked when it is made, before any I/O. The key is held in a `S
 copy shows.
 """
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ VARIABLES: Mapping[str, str] = {
     "OPENAI_ORG_ID": "Sent as OpenAI-Organization.",
     "OPENAI_PROJECT_ID": "Sent as OpenAI-Project.",
     "OPENAI_WEBHOOK_SECRET": "What webhooks are signed with (whsec_...).",
+    "EVALS_LOG": "`debug` or `info`: log lines of this package on standard error.",
     "AZURE_OPENAI_API_KEY": "The key of an Azure OpenAI resource, for EvalsClient.azure().",
     "AZURE_OPENAI_ENDPOINT": "Its endpoint, https://NAME.openai.azure.com, for EvalsClient.azure().",
     "EVALS_MODEL_API_KEY": "The key of the model endpoint that evals are run on; a model map may name other variables.",
@@ -197,3 +199,21 @@ def checked_url(url: object, shown: str, *, allow_http: bool) -> str:
             "Use https, or pass allow_http=True"
         )
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), parts.query, ""))
+
+
+def follow_log_variable(environment: Mapping[str, str] | None = None) -> None:
+    """Show this package's log lines on standard error, if EVALS_LOG asks for it: `debug` or `info`.
+
+    A handler is added once, and only where nobody has set logging up. Raises `ConfigurationError` for another word.
+    """
+    word = (os.environ if environment is None else environment).get("EVALS_LOG", "").strip().lower()
+    if not word:
+        return
+    if word not in ("debug", "info"):
+        raise ConfigurationError(f"EVALS_LOG must be debug or info, not {word!a}")
+    logger = logging.getLogger("evals_async")
+    logger.setLevel(word.upper())
+    if not logger.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logger.addHandler(handler)

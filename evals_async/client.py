@@ -14,7 +14,13 @@ from evals_async._clock import SYSTEM_CLOCK, Clock
 from evals_async._concurrency.cache import Cache
 from evals_async._concurrency.single_flight import SingleFlight
 from evals_async._options import ClientOptions, defaults_of, given_options, given_timeout, retries, whole
-from evals_async._settings import Settings, azure_from_environment, checked_headers, from_environment
+from evals_async._settings import (
+    Settings,
+    azure_from_environment,
+    checked_headers,
+    follow_log_variable,
+    from_environment,
+)
 from evals_async._transport import (
     NO_KEY,
     AdaptiveLimiter,
@@ -127,6 +133,7 @@ class EvalsClient:
     def _set_up(self, settings: Settings, auth: Auth, options: ClientOptions) -> None:
         """Build what all copies of the client share. Raises `TypeError` for an option that there is not."""
         options = given_options(options)
+        follow_log_variable()
         clock = options.get("clock", SYSTEM_CLOCK)
         transport = Transport(
             settings.base_url,

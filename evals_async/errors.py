@@ -52,7 +52,14 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})  # 52x: Cloudflare
+LONGEST_SHOWN = 300  # characters of an id in a message: no id is longer than 256
 SHOWN_OF_A_MESSAGE = 200  # characters of a server's message that go into str(error); the whole is in .message and .body
+
+
+def shown(value: object) -> str:
+    """An id as a message shows it: whole, in printable ASCII. What is too long for an id is cut."""
+    text = ascii(value)
+    return text if len(text) <= LONGEST_SHOWN else text[:40] + "..."
 
 
 @attrs.frozen

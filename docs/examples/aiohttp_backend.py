@@ -34,7 +34,8 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except (EvalsError, TimeoutError) as error:
         status = 404 if isinstance(error, NotFound) else 504 if isinstance(error, TimeoutError) else 502
-        return web.json_response({"error": str(error)}, status=status)
+        reason = str(error) or "the service did not answer in time"  # a TimeoutError of asyncio says nothing
+        return web.json_response({"error": reason}, status=status)
 
 
 def card(run: EvalRun) -> dict[str, object]:
@@ -53,7 +54,7 @@ async def show_run(request: web.Request) -> web.Response:
 
 async def show_runs(request: web.Request) -> web.StreamResponse:
     runs, eval_id = request.app[EVALS].evals.runs, request.match_info["eval_id"]
-    run_ids = request.query.getall("id", [])
+    run_ids: list[str] = (await request.json())["ids"]  # in the body: a URL has no room for hundreds of ids
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
     await response.prepare(request)
 
@@ -78,7 +79,7 @@ async def show_runs(request: web.Request) -> web.StreamResponse:
 def application() -> web.Application:
     app = web.Application(middlewares=[errors])
     app.cleanup_ctx.append(lifespan)
-    app.add_routes([web.get("/evals/{eval_id}/runs/{run_id}", show_run), web.get("/evals/{eval_id}/runs", show_runs)])
+    app.add_routes([web.get("/evals/{eval_id}/runs/{run_id}", show_run), web.post("/evals/{eval_id}/runs", show_runs)])
     return app
 
 
@@ -93,7 +94,7 @@ async def main() -> None:
         url = f"http://127.0.0.1:{runner.addresses[0][1]}/evals/{evaluation.id}/runs"
         async with browser.get(f"{url}/{ids[0]}") as answer:
             print(await answer.json())
-        async with browser.get(url, params=[("id", each) for each in ids]) as answer:
+        async with browser.post(url, json={"ids": ids}) as answer:
             async for line in answer.content:
                 print(line.decode(), end="")
     await runner.cleanup()

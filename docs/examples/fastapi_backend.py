@@ -14,7 +14,7 @@ from typing import Annotated, TypeAlias
 import aiohttp
 import attrs
 import uvicorn
-from fastapi import Depends, FastAPI, Query, Request
+from fastapi import Body, Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from evals_async import EvalRun, EvalsClient, EvalsError, LRUCache, NotFound, Outcome, Progress
@@ -44,7 +44,8 @@ Evals: TypeAlias = Annotated[EvalsClient, Depends(evals_of)]
 @app.exception_handler(TimeoutError)
 async def failed(_: Request, error: Exception) -> JSONResponse:
     status = 404 if isinstance(error, NotFound) else 504 if isinstance(error, TimeoutError) else 502
-    return JSONResponse({"error": str(error)}, status)
+    reason = str(error) or "the service did not answer in time"  # a TimeoutError of asyncio says nothing
+    return JSONResponse({"error": reason}, status)
 
 
 def card(run: EvalRun) -> dict[str, object]:
@@ -61,10 +62,10 @@ async def show_run(eval_id: str, run_id: str, client: Evals) -> dict[str, object
         return card(await client.evals.runs.retrieve(run_id, eval_id=eval_id))
 
 
-@app.get("/evals/{eval_id}/runs")
-async def show_runs(eval_id: str, run_ids: Annotated[list[str], Query(alias="id")], client: Evals) -> StreamingResponse:
+@app.post("/evals/{eval_id}/runs")  # the ids are in the body: a URL has no room for hundreds of them
+async def show_runs(eval_id: str, ids: Annotated[list[str], Body(embed=True)], client: Evals) -> StreamingResponse:
     return StreamingResponse(
-        events(client, eval_id, run_ids), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
+        events(client, eval_id, ids), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
     )
 
 
@@ -94,7 +95,7 @@ async def main() -> None:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/evals/{evaluation.id}/runs"
         async with browser.get(f"{url}/{ids[0]}") as answer:
             print(await answer.json())
-        async with browser.get(url, params=[("id", each) for each in ids]) as answer:
+        async with browser.post(url, json={"ids": ids}) as answer:
             async for line in answer.content:
                 print(line.decode(), end="")
     server.should_exit = True

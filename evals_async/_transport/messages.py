@@ -25,9 +25,12 @@ Method: TypeAlias = Literal["GET", "POST", "DELETE"]
 Kind: TypeAlias = Literal["read", "create", "update", "cancel", "delete"]
 """What a request does, which decides when it may be sent again (see `retry`)."""
 
+VERSION = "0.1.0"
+"""Of this package, as in pyproject.toml: to read it from the metadata takes longer than all other imports."""
+
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 USUAL: Mapping[str, str] = MappingProxyType(
-    {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": "evals-async"}
+    {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": f"evals-async/{VERSION}"}
 )
 """What every request says, unless it says otherwise."""
 

@@ -220,7 +220,14 @@ class Pipeline:
             before_sleep(failure)
             await sleep(state.wait)
             try:
-                value: T = await retrying(state, may_retry, before_sleep, sleep)(self.attempt, call)
+                again = retrying(state, may_retry, before_sleep, sleep)
+            except OSError:  # the process has no file left to open: what failed before tells more
+                state.note = "no further attempt: tenacity cannot be imported, because no more files can be opened"
+                again = None
+            try:
+                if again is None:
+                    raise failure
+                value: T = await again(self.attempt, call)
             except RequestError as error:
                 failure = error
             else:
@@ -270,7 +277,7 @@ class Pipeline:
         self.retries += 1
         if self.on_retry is not None:
             self.on_retry(call.request, error, wait)
-        call.log("retries", error=type(error).__name__, wait=wait, request_id=error.request_id)
+        call.log("retries", level=logging.INFO, error=type(error).__name__, wait=wait, request_id=error.request_id)
 
     def final(self, call: CallState[T], error: RequestError, state: RetryState) -> RequestError:
         """The error that the user sees, with the history of the call in it."""
@@ -291,6 +298,9 @@ class Pipeline:
         error.history = call.history
         error.note = state.note or None
         error.maybe_executed = state.ambiguous
+        if len(call.history) > 1 or error.note:
+            facts = {"attempts": len(call.history), "seconds": error.elapsed, "note": error.note}
+            call.log("gives up", level=logging.WARNING, error=type(error).__name__, **facts)
         return error
 
     async def resolved(self, call: CallState[T], error: RequestError, resolve: Resolve[T]) -> T | None:

@@ -132,9 +132,9 @@ class CallState(Generic[T]):
             return ConnectFailed(f"no connection within the {self.timeouts.attempt:g} s of an attempt")
         return DeadlineExceeded(f"no whole response within the {self.timeouts.attempt:g} s of an attempt")
 
-    def log(self, event: str, **facts: object) -> None:
-        """One DEBUG line: `event` and facts, which are attributes of the record too. Never a path, header or body."""
-        if not logger.isEnabledFor(logging.DEBUG):
+    def log(self, event: str, *, level: int = logging.DEBUG, **facts: object) -> None:
+        """One line: `event` and facts, which are attributes of the record too. Never a path, header or body."""
+        if not logger.isEnabledFor(level):
             return
         told = {
             name: redacted(fact, self.secrets) if isinstance(fact, str) else fact
@@ -146,7 +146,7 @@ class CallState(Generic[T]):
         )
         method, route = self.request.method, self.request.route
         extra = {"method": method, "route": route, **told}
-        logger.debug("%s %s %s %s", method, route, event, shown, extra=extra)
+        logger.log(level, "%s %s %s %s", method, route, event, shown, extra=extra)
 
 
 def usual_headers(headers: Mapping[str, str]) -> SecretHeaders:

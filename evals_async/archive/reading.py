@@ -12,7 +12,7 @@ from evals_async import decode
 from evals_async._store import TABLES, Connection, Database, Kind, rows
 from evals_async.archive.export import ledger
 from evals_async.archive.export.lock import is_locked
-from evals_async.errors import InvalidArgument
+from evals_async.errors import InvalidArgument, shown
 from evals_async.models import Eval, EvalRun, File, OutputItem
 
 
@@ -65,7 +65,7 @@ def key_of(run: EvalRun | tuple[str, str]) -> tuple[str, str]:
             return eval_id, run_id
         case _:
             raise InvalidArgument(
-                f"name the run as (eval_id, run_id), or give it as `await archive.run(id)` reads it, not {run!r:.80}"
+                f"name the run as (eval_id, run_id), or give it as `await archive.run(id)` reads it, not {shown(run)}"
             )
 
 

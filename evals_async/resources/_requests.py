@@ -15,13 +15,12 @@ from evals_async._codec import encode
 from evals_async._json import JSONValue
 from evals_async._omit import given, is_omitted
 from evals_async._transport.messages import NO_HEADERS, Kind, Method, Request, Sink, Upload
-from evals_async.errors import InvalidArgument
+from evals_async.errors import InvalidArgument, shown
 
 
 Query: TypeAlias = tuple[tuple[str, str], ...]
 
 LONGEST_ID = 256  # characters; the longest seen, an Azure dataset URI, has 180
-SHOWN_OF_AN_ID = 40
 
 NAME = re.compile(r"{(\w+)}")  # of an id, in a route
 PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*")  # percent-encoded (RFC 3986, 3.3)
@@ -54,15 +53,15 @@ def segment(value: object, name: str) -> str:
         return value  # as nearly all ids: needs no quoting
     if not isinstance(value, str):
         raise InvalidArgument(f"{name} must be a str, not {type(value).__name__}")
-    shown = ascii(value[:SHOWN_OF_AN_ID])
+    text = shown(value)
     if not value:
         raise InvalidArgument(f"{name} is empty: the request would go to the listing instead")
     if value in (".", ".."):
-        raise InvalidArgument(f"{name} is {shown}: a server would take it for another path")
+        raise InvalidArgument(f"{name} is {text}: a server would take it for another path")
     if len(value) > LONGEST_ID:
-        raise InvalidArgument(f"{name} has {len(value)} characters, more than {LONGEST_ID}: {shown}...")
+        raise InvalidArgument(f"{name} has {len(value)} characters, more than {LONGEST_ID}: {value[:40]!a}...")
     if not value.isprintable() or any(character.isspace() for character in value):
-        raise InvalidArgument(f"{name} contains white space or characters that cannot be printed: {shown}")
+        raise InvalidArgument(f"{name} contains white space or characters that cannot be printed: {text}")
     return quote(value, safe="")
 
 

@@ -10,7 +10,7 @@ from evals_async._concurrency.fanout import FanOut, fan_out, gather_many, merge
 from evals_async._paging.by_pages import Lookup, fan_out_by_pages, gather_by_pages
 from evals_async._paging.cursor import too_heavy
 from evals_async._paging.pages import Pager
-from evals_async.errors import InvalidArgument
+from evals_async.errors import InvalidArgument, shown
 from evals_async.models.output_items import OutputItem
 from evals_async.models.params import ItemStatus, Order
 from evals_async.models.runs import EvalRun
@@ -46,11 +46,11 @@ def ids_of(run: RunKey, eval_id: str | None) -> tuple[str, str]:
     else:
         known, run_id = None, run
     if known is not None and eval_id is not None and known != eval_id:
-        raise InvalidArgument(f"the run {run_id!r:.40} belongs to the eval {known!r:.40}, not to {eval_id!r:.40}")
+        raise InvalidArgument(f"the run {shown(run_id)} belongs to the eval {shown(known)}, not to {shown(eval_id)}")
     found = known if known is not None else eval_id
     if found is None:
         raise InvalidArgument(
-            f"the eval of the run {run_id!r:.40} is not known: pass eval_id=, or name it (eval_id, run_id)"
+            f"the eval of the run {shown(run_id)} is not known: pass eval_id=, or name it (eval_id, run_id)"
         )
     return found, run_id
 

@@ -87,7 +87,7 @@ def runs_of_one_eval(count: int) -> list[str]:
 
 
 def stream(browser: aiohttp.ClientSession, backend: Backend, run_ids: list[str]) -> Any:
-    return browser.get(f"{backend.url}/evals/eval_0/runs", params=[("id", run_id) for run_id in run_ids])
+    return browser.post(f"{backend.url}/evals/eval_0/runs", json={"ids": run_ids})
 
 
 async def events(answer: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, Any]]:
@@ -133,7 +133,7 @@ async def test_the_time_of_a_request_ends(
     crowd.plan(Fault(delay=60))
     monkeypatch.setattr(backend.module, "PATIENCE", 0.1)
     async with browser.get(f"{backend.url}/evals/eval_0/runs/evalrun_00000") as answer:
-        assert answer.status == 504
+        assert (504, "the service did not answer in time") == (answer.status, (await answer.json())["error"])
     await until(lambda: crowd.seen().under_way == 0, SOON)
 
 

@@ -12,7 +12,8 @@ A module imports from those above it:
     limiter      the rate limiter that all calls share
     state        what is known of one call, and of one attempt
     connection   what is built on aiohttp's classes; imported when the first session is opened
-    transport    one attempt over a session, and the session's life
+    direct       one attempt over a connection of the pool, without the session: the usual way
+    transport    one attempt, by one of the two ways, and the session's life
     pipeline     one call: limiter, credentials, transport, judgement, retries
 """
 

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
-from evals_async._transport.limiter import MAX_HOLD, AdaptiveLimiter, Observation, Statistics, Waiting
+from evals_async._transport.limiter import MAX_HOLD, AdaptiveLimiter, Observation, QueuedCall, Statistics
 from evals_async._transport.messages import Response
 from evals_async._transport.rate_control import RateControl
 from evals_async.errors import ConfigurationError, DeadlineExceeded, MissingExtra
@@ -81,7 +81,7 @@ class State:
             del self.members[member]
 
 
-class Turn(Waiting):
+class Turn(QueuedCall):
     """A call that waits for the shared limit."""
 
     __slots__ = ("among",)

@@ -1,4 +1,4 @@
-"""A server that knows the truth: a tree of objects in their exact bytes, served with whatever goes wrong in the world.
+"""A reference server: it holds a tree of objects in their exact bytes, served with whatever goes wrong in the world.
 
 It runs nothing of the package. `difference` compares an archive with it, by reading the file itself.
 """
@@ -107,7 +107,7 @@ class ReferenceServer:
 
     def __init__(
         self,
-        truth: Tree,
+        reference: Tree,
         *,
         page: int = 7,
         mode: Mode = "plain",
@@ -117,7 +117,7 @@ class ReferenceServer:
         key: str | None = None,
         after_page: Callable[[tuple[str, ...], list[str]], object] | None = None,
     ) -> None:
-        self.truth = truth
+        self.reference = reference
         self.page = page
         self.mode = mode
         self.gone = gone
@@ -164,7 +164,7 @@ class ReferenceServer:
         return self.answer(path, dict(request.rel_url.query))
 
     def answer(self, path: tuple[str, ...], query: dict[str, str]) -> web.StreamResponse:
-        listings = self.truth.listings
+        listings = self.reference.listings
         match path:
             case ("evals",) | ("files",):
                 return self.listing(path, query)
@@ -178,16 +178,16 @@ class ReferenceServer:
                 return body(listings[("runs", e)][r])
             case ("files", file_id) if file_id in listings[("files",)]:
                 return body(listings[("files",)][file_id])
-            case ("files", file_id, "content") if file_id in self.truth.contents:
+            case ("files", file_id, "content") if file_id in self.reference.contents:
                 if file_id in self.refused:
                     return error(400, "Not allowed to download files of purpose: user_data")
-                return web.Response(body=self.truth.contents[file_id])
+                return web.Response(body=self.reference.contents[file_id])
             case _:
                 return error(404, "No such thing")
 
     def listing(self, name: tuple[str, ...], query: dict[str, str]) -> web.StreamResponse:
         self.pages += 1
-        objects, after, limit = self.truth.listings[name], query.get("after"), int(query["limit"])
+        objects, after, limit = self.reference.listings[name], query.get("after"), int(query["limit"])
         self.limits.append(limit)
         if limit > self.heavy.get(name[0], limit):
             return error(504, "Gateway timeout")
@@ -234,14 +234,14 @@ def envelope(texts: list[bytes], last_id: str | None, has_more: bool | None) -> 
     )
 
 
-# --- the archive beside the truth -----------------------------------------------------------------------------------
+# --- comparison with an archive ------------------------------------------------------------------------------------
 
 KEYS = {"evals": ("id",), "runs": ("eval_id", "id"), "output_items": ("eval_id", "run_id", "id"), "files": ("id",)}
 
 
 @attrs.frozen
 class Difference:
-    """What the archive lacks, has otherwise, and has too much; all empty when it is the truth, byte for byte."""
+    """What the archive lacks, has otherwise, and has too much; all empty when it is the same, byte for byte."""
 
     lost: tuple[str, ...] = ()
     wrong: tuple[str, ...] = ()
@@ -269,18 +269,18 @@ def stored(path: Path) -> tuple[dict[tuple[str, ...], bytes], dict[str, bytes], 
     return objects, contents, state
 
 
-def difference(path: Path, truth: Tree, *, deleted: Collection[tuple[str, ...]] = ()) -> Difference:
-    """How the archive differs from the truth: bytes and sha256 of every object, count per parent, every content.
+def difference(path: Path, reference: Tree, *, deleted: Collection[tuple[str, ...]] = ()) -> Difference:
+    """How the archive differs from the server: bytes and sha256 of every object, count per parent, every content.
 
     Objects that were `deleted` on the way may be there or not.
     """
     objects, contents, state = stored(path)
-    wanted = truth.objects
+    wanted = reference.objects
     lost = [key for key in wanted if key not in objects]
     wrong = [key for key in wanted if key in objects and digest(objects[key]) != digest(wanted[key])]
     extra = [key for key in objects if key not in wanted and key not in deleted]
-    lost += [("content", each) for each in truth.contents if each not in contents]
-    wrong += [("content", each) for each, data in truth.contents.items() if contents.get(each, data) != data]
+    lost += [("content", each) for each in reference.contents if each not in contents]
+    wrong += [("content", each) for each, data in reference.contents.items() if contents.get(each, data) != data]
     return Difference(joined(lost), joined(wrong), joined(extra), state)
 
 
@@ -295,6 +295,6 @@ def digest(text: bytes) -> tuple[str, str]:
     return hashlib.sha256(text).hexdigest(), hashlib.sha256(whole).hexdigest()
 
 
-async def settle() -> None:
+async def run_pending() -> None:
     """Let connections that were closed be noticed."""
     await asyncio.sleep(0)

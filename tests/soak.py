@@ -1,4 +1,4 @@
-"""A long bad night: every fault at random, from a raw server, while 64 workers read and some change things.
+"""Soak: every fault at random, from a raw server, while 64 workers read and some change things.
 
     python tests/soak.py [--seconds 600] [--seed 0]
 
@@ -6,7 +6,7 @@ Checked the whole time: every answer is the one asked for, every listing is whol
 and what a create, cancel or delete says of itself is what happened: once, or not at all, or "maybe". At the end: memory
 is as flat as it was, and no task, connection or turn is left. Prints a summary, and exits with 1 if anything was wrong.
 
-The server knows the truth; it shares no code with the client.
+The server records what really happened. It shares no code with the client.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from transport.faultserver import FaultServer, Peer, message
 from evals_async import EvalsClient, EvalsError, NotFound, RequestError, Statistics, Timeouts
 
 
-KEY = "sk-of-the-night"
+KEY = "sk-of-the-soak-test"
 RUNS = 2000
 EVALS = 4
 PAGED = 230  # runs of the eval that is listed
@@ -72,7 +72,7 @@ def run_body(run_id: str, eval_id: str, status: str = "completed") -> dict[str, 
 
 
 @attrs.define
-class Truth:
+class ServerState:
     """What is so, on the server: names of evals and how often each was created, and the runs that may change."""
 
     created: Counter[str] = attrs.field(factory=Counter[str])
@@ -123,16 +123,16 @@ class Truth:
 class Storm:
     """The server's side: carries requests out, and lets things happen to the answers."""
 
-    def __init__(self, truth: Truth, dice: random.Random) -> None:
-        self.truth = truth
+    def __init__(self, state: ServerState, dice: random.Random) -> None:
+        self.state = state
         self.dice = dice
         self.happened: Counter[str] = Counter()
         self.server = FaultServer(self.play)
 
     async def play(self, peer: Peer) -> bool:
-        self.server.seen.clear()  # or a night's requests would be the memory that is measured
+        self.server.seen.clear()  # or the requests of the whole soak would be the memory that is measured
         method = peer.seen.line.split(" ")[0]
-        deed = self.truth.deed(method, peer.seen.target, peer.seen.body)
+        deed = self.state.deed(method, peer.seen.target, peer.seen.body)
         fault = self.well if self.dice.random() < GOOD else self.dice.choice(self.faults())
         self.happened[fault.__name__] += 1
         return await fault(peer, deed)
@@ -257,11 +257,11 @@ class Storm:
 
 
 class Soak:
-    """The client's side: workers that ask, and compare with the truth."""
+    """The client's side: workers that ask, and compare with the state."""
 
-    def __init__(self, client: EvalsClient, truth: Truth, dice: random.Random, seconds: float) -> None:
+    def __init__(self, client: EvalsClient, state: ServerState, dice: random.Random, seconds: float) -> None:
         self.client = client
-        self.truth = truth
+        self.state = state
         self.dice = dice
         self.end = time.monotonic() + seconds
         self.outcomes: Counter[str] = Counter()
@@ -283,19 +283,19 @@ class Soak:
     async def work(self, task: Callable[[], Awaitable[None]]) -> None:
         while time.monotonic() < self.end and len(self.wrong) < 20:
             await task()
-            await asyncio.sleep(0)  # a call that is refused at the gate awaits nothing
+            await asyncio.sleep(0)  # a call that the limiter refuses awaits nothing
 
     async def read(self) -> None:
         number = self.dice.randrange(RUNS)
         run_id, eval_id = f"evalrun_{number}", eval_of(number)
-        patience = self.dice.random() * 0.02 if self.dice.random() < CANCELLED else None
+        seconds = self.dice.random() * 0.02 if self.dice.random() < CANCELLED else None
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(seconds):
                 run = await self.client.evals.runs.retrieve(run_id, eval_id=eval_id)
         except EvalsError as error:
             self.failed("read", error)
         except TimeoutError as error:
-            self.check(patience is not None, f"read raised {error!r}")
+            self.check(seconds is not None, f"read raised {error!r}")
             self.outcomes["read: given up"] += 1
         else:
             self.outcomes["read: ok"] += 1
@@ -341,39 +341,39 @@ class Soak:
             self.outcomes["create: ok"] += 1
             self.check(made.name == name, f"created {name}, got {made.name}")
             least = 1
-        times = self.truth.created.pop(name, 0)
+        times = self.state.created.pop(name, 0)
         if doubt and not times:
             self.doubtful.add(name)
         self.check(least <= times <= (1 if least or doubt else 0), f"{name} exists {times} times; {least}, {doubt}")
 
     async def cancel(self) -> None:
         run_id = f"evalrun_c{next(self.numbers)}"
-        self.truth.runs[run_id] = "in_progress"
+        self.state.runs[run_id] = "in_progress"
         try:
             run = await self.client.evals.runs.cancel(run_id, eval_id="eval_0")
         except RequestError as error:
             self.failed("cancel", error)
             sure = not error.maybe_executed
-            self.check(not sure or self.truth.runs[run_id] == "in_progress", f"{run_id} is canceled: {error!r}")
+            self.check(not sure or self.state.runs[run_id] == "in_progress", f"{run_id} is canceled: {error!r}")
         else:
             self.outcomes["cancel: ok"] += 1
-            told = (run.id, run.status, self.truth.runs[run_id])
+            told = (run.id, run.status, self.state.runs[run_id])
             self.check(told == (run_id, "canceled", "canceled"), f"cancelled {run_id}, got {told}")
-        del self.truth.runs[run_id]
+        del self.state.runs[run_id]
 
     async def delete(self) -> None:
         run_id = f"evalrun_d{next(self.numbers)}"
-        self.truth.runs[run_id] = "completed"
+        self.state.runs[run_id] = "completed"
         try:
             gone = await self.client.evals.runs.delete(run_id, eval_id="eval_0")
         except RequestError as error:
             self.failed("delete", error)
             self.check(not isinstance(error, NotFound), f"{run_id} was there, and {error!r}")
-            self.check(error.maybe_executed or run_id in self.truth.runs, f"{run_id} is gone: {error!r}")
+            self.check(error.maybe_executed or run_id in self.state.runs, f"{run_id} is gone: {error!r}")
         else:
             self.outcomes["delete: assumed" if gone.assumed else "delete: ok"] += 1
-            self.check(gone.run_id == run_id and run_id not in self.truth.runs, f"deleted {run_id}, got {gone!r}")
-        self.truth.runs.pop(run_id, None)
+            self.check(gone.run_id == run_id and run_id not in self.state.runs, f"deleted {run_id}, got {gone!r}")
+        self.state.runs.pop(run_id, None)
 
     async def change(self) -> None:
         await self.dice.choice((self.create, self.cancel, self.delete))()
@@ -391,7 +391,7 @@ def memory() -> float:
 
 @attrs.frozen(kw_only=True)
 class Report:
-    """What came of a night."""
+    """The result of one soak."""
 
     outcomes: Counter[str]
     happened: Counter[str]
@@ -410,10 +410,10 @@ class Report:
 
 
 async def soak(seconds: float, seed: int) -> Report:
-    """One night of so many seconds."""
+    """One soak of so many seconds."""
     dice = random.Random(seed)
-    truth = Truth()
-    storm = Storm(truth, dice)
+    state = ServerState()
+    storm = Storm(state, dice)
     noise: list[str] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: noise.append(f"the loop says {context}"))
@@ -422,36 +422,36 @@ async def soak(seconds: float, seed: int) -> Report:
         client = EvalsClient(
             base_url=server.url, api_key=KEY, clock=ScaledClock(SPEED), timeout=TIMES, max_body=MAX_BODY
         )
-        night = Soak(client, truth, dice, seconds)
-        work = [night.read] * READERS + [night.read_many] * 2 + [night.list_all] * 2 + [night.change] * CHANGERS
+        soak = Soak(client, state, dice, seconds)
+        work = [soak.read] * READERS + [soak.read_many] * 2 + [soak.list_all] * 2 + [soak.change] * CHANGERS
         async with asyncio.TaskGroup() as group:
             for task in work:
-                group.create_task(night.work(task))
+                group.create_task(soak.work(task))
             await asyncio.sleep(seconds / 5)
             usual = memory()
         statistics = client.statistics()
-        night.check((statistics.in_flight, statistics.waiting) == (0, 0), f"turns are left: {statistics}")
+        soak.check((statistics.in_flight, statistics.waiting) == (0, 0), f"turns are left: {statistics}")
         grown = memory() - usual
         await client.close()
-        night.check(await server.all_closed(), f"{server.open} connections are open after close()")
+        soak.check(await server.all_closed(), f"{server.open} connections are open after close()")
         left = asyncio.all_tasks() - before - server.handlers
-        night.check(not left, f"tasks are left: {left}")
-    night.check(grown < FLAT, f"memory grew by {grown:.1f} MB")
-    late = {name: times for name, times in truth.created.items() if times > 1 or name not in night.doubtful}
-    night.check(not late and not truth.runs, f"something happened later: {late}, {truth.runs}")
+        soak.check(not left, f"tasks are left: {left}")
+    soak.check(grown < FLAT, f"memory grew by {grown:.1f} MB")
+    late = {name: times for name, times in state.created.items() if times > 1 or name not in soak.doubtful}
+    soak.check(not late and not state.runs, f"something happened later: {late}, {state.runs}")
     gc.collect()
     loop.set_exception_handler(None)
     return Report(
-        outcomes=night.outcomes,
+        outcomes=soak.outcomes,
         happened=storm.happened,
         statistics=statistics,
         grown=grown,
-        wrong=[*night.wrong, *noise],
+        wrong=[*soak.wrong, *noise],
     )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="A long bad night.")
+    parser = argparse.ArgumentParser(description="Every fault at random, for minutes.")
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     chosen = parser.parse_args()

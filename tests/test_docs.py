@@ -1,4 +1,4 @@
-"""The documentation tells the truth: its programs run, its command lines parse, its lists are complete.
+"""The documentation is correct: its programs run, its command lines parse, its lists are complete.
 
 A block of Python runs with the environment of a reader who has set a key and a base URL: both lead to a local server
 with a sample tree. `eval_id`, `run_id` and `run_ids` are the reader's own ids. Blocks of one page share their names and

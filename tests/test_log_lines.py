@@ -22,7 +22,7 @@ RUN_ID = "evalrun_" + "0123456789abcdef" * 2
 
 
 @pytest.fixture
-def seam() -> Iterator[SessionDouble]:
+def session() -> Iterator[SessionDouble]:
     with aioresponses() as mocked:
         yield SessionDouble(mocked)
 
@@ -45,10 +45,10 @@ def busy() -> Answer:
     return Answer({"error": {"message": "busy"}}, status=500)
 
 
-async def test_a_retry_is_info_giving_up_a_warning(seam: SessionDouble, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_retry_is_info_giving_up_a_warning(session: SessionDouble, caplog: pytest.LogCaptureFixture) -> None:
     """One line for each retry, and one when the call gives up; with route and numbers, without ids."""
     caplog.set_level(logging.INFO, "evals_async")
-    seam.gives(busy())
+    session.gives(busy())
     async with client_of() as client:
         with pytest.raises(ServerError):
             await client.evals.retrieve("eval_1")
@@ -59,14 +59,14 @@ async def test_a_retry_is_info_giving_up_a_warning(seam: SessionDouble, caplog: 
     assert "eval_1" not in caplog.text
 
 
-async def test_an_answer_is_no_warning(seam: SessionDouble, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_answer_is_no_warning(session: SessionDouble, caplog: pytest.LogCaptureFixture) -> None:
     """A 404 is an answer, and a call that succeeds after a retry has not given up."""
     caplog.set_level(logging.WARNING, "evals_async")
     async with client_of() as client:
-        seam.gives(Answer({"error": {"message": "gone"}}, status=404))
+        session.gives(Answer({"error": {"message": "gone"}}, status=404))
         with pytest.raises(NotFound):
             await client.evals.retrieve("eval_1")
-        seam.gives(busy(), {"id": "eval_1"})
+        session.gives(busy(), {"id": "eval_1"})
         await client.evals.retrieve("eval_1")
     assert [] == caplog.records
 
@@ -92,13 +92,13 @@ def test_a_variable_that_is_misspelt(monkeypatch: pytest.MonkeyPatch) -> None:
         EvalsClient(api_key=KEY)
 
 
-async def test_requests_say_which_version_they_are_from(seam: SessionDouble) -> None:
+async def test_requests_say_which_version_they_are_from(session: SessionDouble) -> None:
     """`User-Agent: evals-async/0.1.0`, the version of the package."""
     version = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]["version"]
-    seam.gives({"id": "eval_1"})
+    session.gives({"id": "eval_1"})
     async with client_of() as client:
         await client.evals.retrieve("eval_1")
-    assert f"evals-async/{version}" == seam.sent[0].headers["User-Agent"]
+    assert f"evals-async/{version}" == session.sent[0].headers["User-Agent"]
 
 
 async def test_ids_in_errors_are_whole() -> None:
@@ -110,7 +110,7 @@ async def test_ids_in_errors_are_whole() -> None:
             await client.evals.runs.retrieve((f"eval_{'a' * 60}", RUN_ID), eval_id="eval_b")
 
 
-async def test_a_retry_without_file_descriptors(seam: SessionDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_retry_without_file_descriptors(session: SessionDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     """When tenacity cannot be imported because no more files can be opened, the failure itself is what is raised."""
     imported = builtins.__import__
 
@@ -119,7 +119,7 @@ async def test_a_retry_without_file_descriptors(seam: SessionDouble, monkeypatch
             raise OSError(errno.EMFILE, "Too many open files")
         return imported(name, *args)
 
-    seam.gives(busy())
+    session.gives(busy())
     async with client_of() as client:
         monkeypatch.setattr(builtins, "__import__", refuse)
         with pytest.raises(ServerError, match=r"busy.*no more files can be opened"):

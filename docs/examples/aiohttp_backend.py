@@ -16,7 +16,7 @@ from aiohttp.typedefs import Handler
 from evals_async import EvalRun, EvalsClient, EvalsError, LRUCache, NotFound, Outcome, Progress
 
 
-PATIENCE = 10.0  # seconds that a browser is kept waiting for one run
+LONGEST_WAIT = 10.0  # seconds that a browser is kept waiting for one run
 PATIENCE_FOR_MANY = 60.0
 
 EVALS = web.AppKey("EVALS", EvalsClient)
@@ -48,7 +48,7 @@ def card_of(outcome: Outcome[str, EvalRun]) -> dict[str, object]:
 
 async def show_run(request: web.Request) -> web.Response:
     runs, ids = request.app[EVALS].evals.runs, request.match_info
-    async with asyncio.timeout(PATIENCE):  # ends this request alone: others who wait for the same run get it
+    async with asyncio.timeout(LONGEST_WAIT):  # ends this request alone: others who wait for the same run get it
         return web.json_response(card(await runs.retrieve(ids["run_id"], eval_id=ids["eval_id"])))
 
 

@@ -20,7 +20,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from evals_async import EvalRun, EvalsClient, EvalsError, LRUCache, NotFound, Outcome, Progress
 
 
-PATIENCE = 10.0  # seconds that a browser is kept waiting for one run
+LONGEST_WAIT = 10.0  # seconds that a browser is kept waiting for one run
 
 
 @asynccontextmanager
@@ -58,7 +58,7 @@ def card_of(outcome: Outcome[str, EvalRun]) -> dict[str, object]:
 
 @app.get("/evals/{eval_id}/runs/{run_id}")
 async def show_run(eval_id: str, run_id: str, client: Evals) -> dict[str, object]:
-    async with asyncio.timeout(PATIENCE):  # ends this request alone: others who wait for the same run get it
+    async with asyncio.timeout(LONGEST_WAIT):  # ends this request alone: others who wait for the same run get it
         return card(await client.evals.runs.retrieve(run_id, eval_id=eval_id))
 
 

@@ -15,7 +15,7 @@ import attrs
 from msgspec import UNSET, to_builtins
 
 from evals_async._codec.conversion import converter
-from evals_async._codec.shapes import Table, shared_names, shared_strings, unfrozen
+from evals_async._codec.shapes import Memo, shared_names, shared_strings, unfrozen
 from evals_async.models.base import NO_NULLS, NOTHING_EXTRA, Model
 
 
@@ -26,7 +26,7 @@ LONGEST_SHARED = 2  # fields of a class whose empty object is shared
 
 
 @attrs.frozen
-class Column:
+class StructField:
     """A field of a struct, and how the model's field is filled from it."""
 
     name: str
@@ -105,7 +105,7 @@ class OneClass:
     """Fills one model, by the function that is written for it, or by the same lines inside another function."""
 
     model: type[Model]
-    columns: list[Column]
+    columns: list[StructField]
     tag: str | None
     fill: Fill
 
@@ -142,7 +142,7 @@ def source_of(model: type[Model]) -> str:
     return "".join(linecache.getlines(f"<codec: fill_{model.__name__}>"))
 
 
-def fill_of_class(model: type[Model], columns: list[Column], tag: str | None = None) -> Fill:
+def fill_of_class(model: type[Model], columns: list[StructField], tag: str | None = None) -> Fill:
     """The function that fills a model from its struct; with a `tag`, from a struct that has it as its type."""
     source = Source(f"fill_{'tagged_' if tag else ''}{model.__name__}")
     if len(columns) <= LONGEST_SHARED and all(column.optional and column.filling is None for column in columns):
@@ -153,7 +153,7 @@ def fill_of_class(model: type[Model], columns: list[Column], tag: str | None = N
     return source.compile()
 
 
-def fill_of_variant(model: type[Model], columns: list[Column], merged: set[str], union: Any) -> Fill:
+def fill_of_variant(model: type[Model], columns: list[StructField], merged: set[str], union: Any) -> Fill:
     """The function that fills a model from a struct that has the fields of all members of `union`.
 
     Where the object lacks something, or has fields of another member, the hooks say what it is.
@@ -174,10 +174,10 @@ def fill_of_variant(model: type[Model], columns: list[Column], merged: set[str],
 
 
 def body(
-    source: Source, model: type[Model], columns: list[Column], tag: str | None = None, path: str = ""
+    source: Source, model: type[Model], columns: list[StructField], tag: str | None = None, path: str = ""
 ) -> list[str]:
     """The lines that fill `model` from `struct`; of a model inside another one both names end in its `path`."""
-    nulls_of: Table[int, frozenset[str]] = Table(lambda bits: names_of(bits, columns))
+    nulls_of: Memo[int, frozenset[str]] = Memo(lambda bits: names_of(bits, columns))
     source.names |= {f"Unfrozen{path}": unfrozen(model), f"Frozen{path}": model, f"nulls_of{path}": nulls_of}
     lines = [f"model{path} = Unfrozen{path}()", f"nulls{path} = 0"]
     for position, column in enumerate(columns):
@@ -193,11 +193,11 @@ def body(
     return [*lines, f"model{path}.__class__ = Frozen{path}"]
 
 
-def names_of(bits: int, columns: list[Column]) -> frozenset[str]:
+def names_of(bits: int, columns: list[StructField]) -> frozenset[str]:
     return shared_names[frozenset(column.wire for position, column in enumerate(columns) if bits >> position & 1)]
 
 
-def move(source: Source, column: Column, bit: int, path: str) -> list[str]:
+def move(source: Source, column: StructField, bit: int, path: str) -> list[str]:
     """The lines that move one field, and set its bit if it is null."""
     field = f"model{path}.{column.name}"
     lines = making(source, column, path)
@@ -214,7 +214,7 @@ def indented(lines: list[str]) -> list[str]:
     return ["    " + line for line in lines]
 
 
-def making(source: Source, column: Column, path: str) -> list[str]:
+def making(source: Source, column: StructField, path: str) -> list[str]:
     """The lines that make the model's value of the struct's value `v`, with as few calls as there can be."""
     filling = column.filling
     name = f"{path}_{column.name}"

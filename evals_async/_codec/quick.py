@@ -19,7 +19,6 @@ import attrs
 import msgspec
 
 from evals_async._codec.fill import (
-    Column,
     Each,
     EachValue,
     Fill,
@@ -27,6 +26,7 @@ from evals_async._codec.fill import (
     OneClass,
     OneOf,
     OneOfTags,
+    StructField,
     Words,
     fill_of_class,
     fill_of_variant,
@@ -201,16 +201,16 @@ def place(shape: Any) -> Read:
     raise NoStructError(shape)
 
 
-def columns_of(model: type[Model]) -> list[Column]:
-    columns: list[Column] = []
+def columns_of(model: type[Model]) -> list[StructField]:
+    columns: list[StructField] = []
     for field in wire_fields(model):
         kind, filling = place(without_none(field.type))
         repeats = bool(field.metadata.get("repeats"))
-        columns.append(Column(field.name, wire_name(field), kind, filling, is_optional(field.type), repeats))
+        columns.append(StructField(field.name, wire_name(field), kind, filling, is_optional(field.type), repeats))
     return columns
 
 
-def struct_of(name: str, columns: list[Column], tag: str | None = None) -> Any:
+def struct_of(name: str, columns: list[StructField], tag: str | None = None) -> Any:
     """The struct class with these fields. What may be missing is UNSET then, and `None` if it is null."""
     fields: list[Any] = [
         (column.name, Any if column.kind is Any else column.kind | None | msgspec.UnsetType, msgspec.UNSET)
@@ -284,13 +284,13 @@ def variants(models: list[Any], *, is_open: bool) -> list[Read]:
 
 def of_merged(models: list[type[Model]], union: Any) -> Read:
     """One struct for all members of a union, one of which may come without its tag: it has the fields of all."""
-    merged: dict[str, Column] = {}
+    merged: dict[str, StructField] = {}
     for model in models:
         for column in columns_of(model):
             if column.name != "type" and merged.setdefault(column.name, column).kind != column.kind:
                 raise NoStructError(union)
     tags = [tag for model in models for tag in tags_of(model) or ()]
-    names = Column("type", "type", Literal[*[tag for tag in tags if tag]], None, optional=True)
+    names = StructField("type", "type", Literal[*[tag for tag in tags if tag]], None, optional=True)
     columns = [names, *[attrs.evolve(column, optional=True) for column in merged.values()]]
     fills = {
         tag: fill_of_variant(model, columns_of(model), set(merged), union)

@@ -24,7 +24,7 @@ PRIMITIVES: dict[Any, tuple[type, ...]] = {str: (str,), bool: (bool,), int: (int
 
 UNIONS = (Union, types.UnionType)
 
-MOST_KEPT = 1024  # entries of a `Table`
+MOST_KEPT = 1024  # entries of a `Memo`
 LONGEST_SHARED = 128  # characters of a string that is shared
 
 
@@ -127,7 +127,7 @@ def unfrozen(model: type[Model]) -> type:
     return type(model.__name__, model.__bases__, {"__slots__": slots, **plain})
 
 
-class Table(dict[K, V]):
+class Memo(dict[K, V]):
     """Values that are made when they are first asked for. When it is full, it is emptied: it never grows for ever."""
 
     def __init__(self, make: Callable[[K], V]) -> None:
@@ -152,5 +152,5 @@ class Strings(dict[str, str]):
 
 
 shared_strings = Strings()
-shared_names: Table[frozenset[str], frozenset[str]] = Table(lambda names: names or NO_NULLS)
+shared_names: Memo[frozenset[str], frozenset[str]] = Memo(lambda names: names or NO_NULLS)
 """The names of fields that are null: a hundred thousand runs have the same handful of sets."""

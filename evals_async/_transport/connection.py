@@ -247,7 +247,7 @@ def failure_for(error: BaseException) -> RequestError:
         case aiohttp.ClientConnectionError() | OSError():
             return ConnectionDropped(f"the connection broke: {words(error)}")
         case _:
-            return ProtocolError(f"the exchange failed: {type(error).__name__}")
+            return ProtocolError(f"the request failed: {type(error).__name__}")
 
 
 def connect_failure(error: aiohttp.ClientConnectorError) -> RequestError:

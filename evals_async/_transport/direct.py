@@ -1,4 +1,4 @@
-"""The direct exchange: a request and its response over a connection of aiohttp's pool, without `ClientSession`.
+"""The direct path: a request and its response over a connection of aiohttp's pool, without `ClientSession`.
 
 The connections, their TLS and the parser of responses are aiohttp's own, as ever. Left out is what a request of this
 package does not need of the session: a request object, cookies, redirects, timers, middlewares. That is half of the
@@ -130,13 +130,13 @@ class DirectExchange:
             failure = ConnectFailed("no connection in time")
         else:
             try:
-                return await self.exchange(connection, request, target, headers)
+                return await self.send_on(connection, request, target, headers)
             except BaseException:
                 connection.close()
                 raise
         raise failure
 
-    async def exchange(
+    async def send_on(
         self, connection: Connection, request: Request, target: str, headers: Mapping[str, str]
     ) -> "DirectResponse":
         protocol = connection.protocol

@@ -132,7 +132,7 @@ class Observation:
             control.granted(now, self.sent_at, self.among)
 
 
-class Waiting:
+class QueuedCall:
     """One call in the queue of a limiter."""
 
     __slots__ = ("end", "woken")
@@ -173,8 +173,8 @@ class AdaptiveLimiter:
                 raise ConfigurationError(f"{name} must be a number above 0, not {value!r:.80}")
         self._clock = clock
         self._control = RateControl(max_in_flight, clock.monotonic(), start_rate=start_rate, max_rate=max_rate)
-        self._queue: deque[Waiting] = deque()
-        self._paused: set[Waiting] = set()
+        self._queue: deque[QueuedCall] = deque()
+        self._paused: set[QueuedCall] = set()
         self._limits: Headers | None = None  # of the last answer that told limits
 
     def try_acquire(self, now: float, /) -> int:
@@ -189,7 +189,7 @@ class AdaptiveLimiter:
         Raises `DeadlineExceeded`, at once, when a hold that the server asked for lasts until `end` or longer, and when
         `end` comes before the turn.
         """
-        waiting = Waiting(end)
+        waiting = QueuedCall(end)
         self._queue.append(waiting)
         try:
             while True:
@@ -254,7 +254,7 @@ class AdaptiveLimiter:
     async def pause(self, seconds: float, /) -> None:
         """Wait before a refused call asks again: so long, or until the rate is known that is allowed."""
         end = self._clock.monotonic() + seconds
-        waiting = Waiting(end)
+        waiting = QueuedCall(end)
         self._paused.add(waiting)
         try:
             while not self._control.known and (now := self._clock.monotonic()) < end:

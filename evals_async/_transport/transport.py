@@ -138,7 +138,7 @@ class Transport:
         return session
 
     def open_directly(self, session: "aiohttp.ClientSession") -> str | None:
-        """Set the direct exchange up, where requests can go over it; or else, say why they cannot."""
+        """Set the direct path up, where requests can go over it; or else, say why they cannot."""
         from evals_async._transport import direct
 
         if "proxy" in self.base_options:

@@ -85,7 +85,7 @@ class RegradeReport:
 
 
 @attrs.frozen
-class Work:
+class GradingTask:
     """One criterion of one eval, and the digest of its definition: another definition is graded anew."""
 
     eval_id: str
@@ -100,9 +100,9 @@ class Work:
 # --- what there is to do ----------------------------------------------------------------------------------------------
 
 
-def criteria_of(connection: Connection, options: RegradeOptions) -> list[Work]:
+def criteria_of(connection: Connection, options: RegradeOptions) -> list[GradingTask]:
     """The criteria to grade by, of all chosen evals. Raises `InvalidArgument` when a name fits none."""
-    found: list[Work] = []
+    found: list[GradingTask] = []
     names: set[str] = set()
     sql = "SELECT id, body FROM evals ORDER BY created_at, id"
     for eval_id, body in connection.execute(sql).fetchall():
@@ -116,7 +116,7 @@ def criteria_of(connection: Connection, options: RegradeOptions) -> list[Work]:
             own = {name_of(criterion), str(criterion.get("name"))}
             names |= own
             if not options.criteria or own & set(options.criteria):
-                found.append(Work(eval_id, criterion, digest_of(criterion)))
+                found.append(GradingTask(eval_id, criterion, digest_of(criterion)))
     if missing := [name for name in options.criteria if name not in names]:
         raise InvalidArgument(f"there is no criterion {missing[0]!r}; there are: {', '.join(sorted(names))}")
     return found
@@ -126,7 +126,7 @@ def digest_of(criterion: JSONObject) -> str:
     return hashlib.sha256(_json.canonical(criterion)).hexdigest()[:16]
 
 
-def left_out(work: Work, options: RegradeOptions) -> str | None:
+def left_out(work: GradingTask, options: RegradeOptions) -> str | None:
     """Why the criterion is not graded: some are only when told, and some cannot be here. `None` for one that is."""
     kind = work.criterion.get("type")
     if kind not in GRADED:
@@ -142,7 +142,7 @@ Place: TypeAlias = tuple[str, str]
 """The ids of a run and of an item: where a regrade stands."""
 
 
-def ungraded(connection: Connection, work: Work, after: Place = ("", "")) -> Iterator[tuple[str, str, str]]:
+def ungraded(connection: Connection, work: GradingTask, after: Place = ("", "")) -> Iterator[tuple[str, str, str]]:
     """The items (run, id, body) that have no grade by this definition of the criterion, in the order of their ids. What
     an earlier regrade failed to grade is among them.
     """
@@ -223,7 +223,7 @@ class Regrade:
             tokens=None if None in tokens else sum(count or 0 for count in tokens),
         )
 
-    async def _criterion(self, work: Work) -> None:
+    async def _criterion(self, work: GradingTask) -> None:
         judged = needs_model(work.criterion)
         place: Place = ("", "")
         with Stream({work.eval_id: [work.criterion]}, self.options) as stream:
@@ -294,13 +294,13 @@ class Stream:
         return await asyncio.wrap_future(self._thread.submit(self._next, rows))
 
 
-def next_rows(connection: Connection, work: Work, size: int, after: Place) -> list[RowToGrade]:
+def next_rows(connection: Connection, work: GradingTask, size: int, after: Place) -> list[RowToGrade]:
     """The next rows to grade."""
     found = (row_of(work.eval_id, *each) for each in ungraded(connection, work, after))
     return list(islice((row for row in found if row is not None), size))
 
 
-def keep(connection: Connection, work: Work, grades: Sequence[Mapping[str, Any]], now: float) -> None:
+def keep(connection: Connection, work: GradingTask, grades: Sequence[Mapping[str, Any]], now: float) -> None:
     """Write grades; one by an older definition, or one that failed, is replaced."""
     names = ("run_id", "item_id", "score", "passed", "label", "error", "cause", "usage", "notes")
     marks = ", ".join("?" * (len(names) + 4))
@@ -336,7 +336,7 @@ def word(passed: bool | None) -> str:
     return "none" if passed is None else "pass" if passed else "fail"
 
 
-def agreement_of(connection: Connection, work: Work) -> Agreement:
+def agreement_of(connection: Connection, work: GradingTask) -> Agreement:
     """How far our grades of one criterion agree with the service's."""
     sql = (
         "SELECT i.run_id, i.id, i.body, r.score, r.passed, r.error FROM regrades r JOIN output_items i "
@@ -376,7 +376,7 @@ def compared(row: RowToGrade | None, criterion: JSONObject, score: float) -> lis
         return []
 
 
-def cost_of(connection: Connection, work: Work) -> tuple[int, int, int | None]:
+def cost_of(connection: Connection, work: GradingTask) -> tuple[int, int, int | None]:
     """Rows to grade, calls of a judge, and the tokens that the service's judge used for as many rows."""
     rows, told, tokens = 0, 0, 0
     for run_id, item_id, body in ungraded(connection, work):

@@ -32,7 +32,7 @@ COMMANDS: Mapping[str, str] = {
     "push": "converting:push",
     "regrade": "regrading:regrade",
 }
-"""Every command, and where it is: a module of this room, and the name in it."""
+"""Every command, and where it is: a module of this package, and the name in it."""
 
 
 @attrs.define
@@ -91,7 +91,7 @@ class Command(click.Command):
                     formatter.write_dl(records)
 
 
-class Group(click.Group):
+class CommandGroup(click.Group):
     """A group of such commands, which has the options of every command itself."""
 
     command_class = Command

@@ -10,7 +10,7 @@ import click
 
 import evals_async
 from evals_async.cli import failed, output
-from evals_async.cli.groups import ConnectionOptions, Group, examples, global_options, json_options, pass_terms
+from evals_async.cli.groups import CommandGroup, ConnectionOptions, examples, global_options, json_options, pass_terms
 from evals_async.cli.hints import command
 from evals_async.cli.service import run_key, run_with_client
 from evals_async.cli.views import EVALS, ITEMS, ITEMS_OF_RUNS, RUNS, View
@@ -40,7 +40,7 @@ def list_options(command: C) -> C:
     return limit(order(after(command)))
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 @global_options
 def evals() -> None:
     """Evals: what is tested, and by which criteria."""
@@ -84,7 +84,7 @@ def get_evals(terms: ConnectionOptions, names: tuple[str, ...], form: Form) -> i
     return code
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 @global_options
 def runs() -> None:
     """Runs: evals carried out, with their counts."""
@@ -192,7 +192,7 @@ def wait_for_runs(
     return run_with_client(terms, work)
 
 
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 @global_options
 def items() -> None:
     """Output items: what became of each row of a run."""

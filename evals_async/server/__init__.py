@@ -1,6 +1,7 @@
 """The local server: the whole Evals API over a store, for tests, for demonstrations, and for archives.
 
-It shares no code with the client beyond the ground floor, so that it cannot agree with the client's mistakes.
+It shares no code with the client except errors, the clock and the JSON parser: it must not agree with the client's
+mistakes.
 """
 
 from evals_async.server.faults import Fault, FaultPlan

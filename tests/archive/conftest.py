@@ -1,4 +1,4 @@
-"""What the tests of the archive share: an export from a truth server, in scaled time."""
+"""What the tests of the archive share: an export from the reference server, in scaled time."""
 
 from pathlib import Path
 from typing import Any

@@ -90,9 +90,9 @@ def test_conversions_report_and_strict_fails_on_a_loss(
 
 
 async def test_ctrl_c_leaves_a_consistent_store_and_says_how_to_go_on(tmp_path: Path) -> None:
-    """Interrupted in the middle: exit code 130, the command that goes on, and with it the truth."""
-    file, truth = tmp_path / "evals.db", tree(evals=3, runs=10, items=60)
-    async with ReferenceServer(truth, page=2) as server:
+    """Interrupted in the middle: exit code 130, the command that goes on, and then everything is there."""
+    file, reference = tmp_path / "evals.db", tree(evals=3, runs=10, items=60)
+    async with ReferenceServer(reference, page=2) as server:
         interrupted = asyncio.Event()
 
         def notice(listing: tuple[str, ...], ids: list[str]) -> None:
@@ -104,14 +104,14 @@ async def test_ctrl_c_leaves_a_consistent_store_and_says_how_to_go_on(tmp_path: 
         await asyncio.wait_for(interrupted.wait(), 30)
         process.send_signal(signal.SIGINT)
         first = await ended(process)
-        found = difference(file, truth)
+        found = difference(file, reference)
         assert (130, (), (), "ok") == (first.code, found.wrong, found.extra, found.integrity)
         assert found.lost
         again = f"{sys.executable} -m evals_async export --to {file} --base-url {server.base_url}"
         assert f"stopped; what was copied is kept\nnext: {again}\n" in first.err
         process = await start("export", "--to", str(file), "--base-url", server.base_url, OPENAI_API_KEY="k")
         second = await ended(process)
-    assert (0, SAME) == (second.code, difference(file, truth))
+    assert (0, SAME) == (second.code, difference(file, reference))
     assert "once more brings what is newer" in second.err
 
 
@@ -130,23 +130,23 @@ async def test_what_is_incomplete_is_named(tmp_path: Path) -> None:
 
 async def test_what_is_too_large_is_named_with_the_option_that_gets_it(tmp_path: Path) -> None:
     """An item above the limit: exit code 3 and words that name --max-body; with more of it, a verified archive."""
-    file, truth = tmp_path / "evals.db", tree(evals=1, runs=2, items=5)
-    items = truth.listings["output_items", "eval_0", "run_0_0"]
+    file, reference = tmp_path / "evals.db", tree(evals=1, runs=2, items=5)
+    items = reference.listings["output_items", "eval_0", "run_0_0"]
     items["item_0003"] = b'{"id":"item_0003","text":"%s"}' % (b"x" * 2**21)
-    async with ReferenceServer(truth) as server:
+    async with ReferenceServer(reference) as server:
 
         async def command(*arguments: str, max_body: str) -> Ended:
             limited = (*arguments, "--base-url", server.base_url, "--max-body", max_body)
             return await ended(await start(*limited, OPENAI_API_KEY="k"))
 
         first = await command("export", "--to", str(file), max_body="1M")
-        found = difference(file, truth)
+        found = difference(file, reference)
         assert (3, (), ()) == (first.code, found.wrong, found.extra)
         assert 2 == len(found.lost)  # it, and what comes after it
         assert "incomplete: output items of eval_0/run_0_0: failed: BodyTooLarge on GET " in first.err
         assert "the body is larger than 1048576 bytes; to accept more: --max-body SIZE" in first.err
         second = await command("export", "--to", str(file), max_body="4M")
-        assert (0, SAME) == (second.code, difference(file, truth))
+        assert (0, SAME) == (second.code, difference(file, reference))
         without = await command("verify", str(file), "--all", max_body="1M")
         assert 3 == without.code
         assert "could not be compared: BodyTooLarge on GET " in without.err
@@ -157,7 +157,7 @@ async def test_what_is_too_large_is_named_with_the_option_that_gets_it(tmp_path:
 
 async def test_the_official_client_reads_the_whole_tree_back(demo: Path) -> None:
     """`serve` on an archive is read-only, and the official client gets every object as the first server had it."""
-    truth = sample_tree(300)
+    reference = sample_tree(300)
     process = await start("serve", str(demo), "--port", "0")
     assert process.stdout is not None
     base_url = (await process.stdout.readline()).decode().strip()
@@ -171,15 +171,15 @@ async def test_the_official_client_reads_the_whole_tree_back(demo: Path) -> None
                     found["output_items"].append(item.to_dict(warnings=False))
         async for file in client.files.list(purpose="evals"):
             found["files"].append(file.to_dict(warnings=False))
-            assert truth["contents"][file.id] == (await client.files.content(file.id)).content
+            assert reference["contents"][file.id] == (await client.files.content(file.id)).content
         with pytest.raises(openai.PermissionDeniedError):
             await client.evals.delete("eval_x")
     process.send_signal(signal.SIGINT)
     await ended(process)
-    assert by_id(truth["evals"]) == by_id(found["evals"])  # the client makes 0.0 and 1.0 of a range's 0 and 1
-    assert by_id(truth["runs"]) == by_id(found["runs"])
-    assert by_id(truth["output_items"]) == by_id(found["output_items"])
-    assert by_id(truth["files"]) == by_id(found["files"])
+    assert by_id(reference["evals"]) == by_id(found["evals"])  # the client makes 0.0 and 1.0 of a range's 0 and 1
+    assert by_id(reference["runs"]) == by_id(found["runs"])
+    assert by_id(reference["output_items"]) == by_id(found["output_items"])
+    assert by_id(reference["files"]) == by_id(found["files"])
 
 
 def by_id(objects: Sequence[Mapping[str, object]]) -> dict[object, Mapping[str, object]]:

@@ -35,12 +35,12 @@ async def sweep(
     plans: Sequence[dict[str, Any]],
     *,
     exporter: str = "right",
-    truth: Tree | None = None,
+    reference: Tree | None = None,
     **behaviour: Any,
 ) -> Sweep:
-    """Export the tree once for each plan, dying as it says, and compare each end with the truth."""
-    truth = truth or tree(evals=2, runs=3, items=16)
-    async with ReferenceServer(truth, **behaviour) as server:
+    """Export the tree once for each plan, dying as it says, and compare each end with the reference."""
+    reference = reference or tree(evals=2, runs=3, items=16)
+    async with ReferenceServer(reference, **behaviour) as server:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, str(CRASHER), server.base_url, exporter),
             stdin=asyncio.subprocess.PIPE,
@@ -59,7 +59,7 @@ async def sweep(
             await process.stdin.drain()
             result = json.loads(await process.stdout.readline())
             kills += result["kills"]
-            found = difference(path, truth)
+            found = difference(path, reference)
             if (result["code"], result["integrity"], found) != (0, ["ok"], SAME):
                 problems.append(f"{plan}: {result}, {found}"[:300])
             needed = server.requests - before
@@ -76,8 +76,8 @@ WHOLE: dict[str, Any] = {}
 
 
 async def test_dies_at_every_point(tmp_path: Path) -> None:
-    """X01: an export that dies at any of its first 60 crash points is gone on with, and ends as the truth, with no more
-    requests than pages and crashes.
+    """X01: an export that dies at any of its first 60 crash points is continued, and ends with what the server
+    has, with no more requests than pages and crashes.
     """
     result = await sweep(tmp_path, [WHOLE, *({"crashes": [n], "concurrency": 1} for n in range(1, 61))])
     assert () == result.problems
@@ -97,10 +97,10 @@ async def test_dies_three_times_anywhere(tmp_path: Path) -> None:
 
 
 async def test_killed_from_outside_twenty_times(tmp_path: Path) -> None:
-    """X03: one export killed from outside at twenty random moments: still the truth, byte for byte."""
+    """X03: one export killed from outside at twenty random moments: still the same as the server, byte for byte."""
     dice = random.Random(2)
     deaths = {"after": [dice.uniform(0.01, 0.06) for _ in range(20)]}
-    result = await sweep(tmp_path, [WHOLE, deaths], truth=tree(evals=3, runs=10, items=60), page=2)
+    result = await sweep(tmp_path, [WHOLE, deaths], reference=tree(evals=3, runs=10, items=60), page=2)
     assert () == result.problems
     assert result.kills == 20
 

@@ -28,8 +28,8 @@ from evals_async.server import LocalServer
 @pytest.mark.parametrize("pages", [40, 45, 60, 80])
 async def test_a_full_disk_keeps_what_was_committed(export: Export, file: Path, pages: int) -> None:
     """X04: when SQLite finds no more room the export ends, nothing is half written, and the next one goes on."""
-    truth = tree(evals=2, runs=4, items=90)
-    async with ReferenceServer(truth) as server:
+    reference = tree(evals=2, runs=4, items=90)
+    async with ReferenceServer(reference) as server:
         clock = ScaledClock(100)
         async with (
             EvalsClient(base_url=server.base_url, api_key="k", clock=clock) as client,
@@ -40,12 +40,12 @@ async def test_a_full_disk_keeps_what_was_committed(export: Export, file: Path, 
             with pytest.raises(ArchiveError, match="SQLITE_FULL") as caught:
                 await archive.export(client)
         assert disk_is_full(caught.value)
-        found = difference(file, truth)
+        found = difference(file, reference)
         assert ((), (), "ok") == (found.wrong, found.extra, found.integrity)
         assert found.lost
         report = await export(server)
         assert report.resumed
-    assert (0, SAME) == (report.exit_code, difference(file, truth))
+    assert (0, SAME) == (report.exit_code, difference(file, reference))
 
 
 LIMITED = """
@@ -59,8 +59,8 @@ LIMITED = """
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
 async def test_the_command_says_that_the_disk_is_full(export: Export, file: Path) -> None:
     """X04: exit code 74, with the command that goes on; and that command then completes the archive."""
-    truth = tree(evals=2, runs=4, items=60)
-    async with ReferenceServer(truth) as server:
+    reference = tree(evals=2, runs=4, items=60)
+    async with ReferenceServer(reference) as server:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", textwrap.dedent(LIMITED), str(300_000), str(file), server.base_url),
             env={**os.environ, "OPENAI_API_KEY": "k"},
@@ -69,9 +69,9 @@ async def test_the_command_says_that_the_disk_is_full(export: Export, file: Path
         )
         _, told = await process.communicate()
         assert (74, True) == (process.returncode, b"make room, then: evals-async export --to" in told)
-        assert "ok" == difference(file, truth).integrity
+        assert "ok" == difference(file, reference).integrity
         await export(server)
-    assert SAME == difference(file, truth)
+    assert SAME == difference(file, reference)
 
 
 # --- X05: the n-th SQLite call fails ----------------------------------------------------------------------------------
@@ -123,9 +123,9 @@ async def test_a_failing_sqlite_call_is_never_taken_for_success(
     export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     """X05: whichever call fails, the export raises or is complete, and the next one is complete."""
-    truth = tree(evals=1, runs=2, items=9, files=1)
+    reference = tree(evals=1, runs=2, items=9, files=1)
     raised = 0
-    async with ReferenceServer(truth) as server:
+    async with ReferenceServer(reference) as server:
         for number in [*range(1, 30), *range(30, 120, 9)]:
             path = tmp_path / f"{code}-{number}.db"
             with failing(monkeypatch, number, code):
@@ -134,9 +134,9 @@ async def test_a_failing_sqlite_call_is_never_taken_for_success(
                 except ArchiveError:
                     raised += 1
                 else:
-                    assert (0, SAME) == (report.exit_code, difference(path, truth))
+                    assert (0, SAME) == (report.exit_code, difference(path, reference))
             report = await export(server, path=path)
-            assert (0, SAME) == (report.exit_code, difference(path, truth)), number
+            assert (0, SAME) == (report.exit_code, difference(path, reference)), number
     assert raised > 30
 
 
@@ -145,8 +145,8 @@ async def test_a_failing_sqlite_call_is_never_taken_for_success(
 
 async def test_a_second_exporter_is_refused(export: Export, file: Path) -> None:
     """X12: while one export writes, another one into the same file is refused at once, and does no harm."""
-    truth = tree()
-    async with ReferenceServer(truth) as server:
+    reference = tree()
+    async with ReferenceServer(reference) as server:
         clock = ScaledClock(100)
         refused: list[str] = []
         async with (
@@ -167,12 +167,12 @@ async def test_a_second_exporter_is_refused(export: Export, file: Path) -> None:
             )
             await tasks[0]
         assert "another export" in refused[0]
-        assert (0, SAME) == (report.exit_code, difference(file, truth))
+        assert (0, SAME) == (report.exit_code, difference(file, reference))
 
 
 async def test_readers_see_whole_pages_only(file: Path) -> None:
     """X12: a local server reads the archive while it grows: every listing is whole pages, and never an error."""
-    truth = tree(evals=1, runs=2, items=49)
+    reference = tree(evals=1, runs=2, items=49)
     seen: list[int] = []
 
     async def look(client: EvalsClient) -> None:
@@ -184,7 +184,7 @@ async def test_readers_see_whole_pages_only(file: Path) -> None:
 
     clock = ScaledClock(100)
     async with (
-        ReferenceServer(truth) as server,
+        ReferenceServer(reference) as server,
         Archive.open(file) as archive,
         LocalServer(file, read_only=True) as reader,
         EvalsClient(base_url=server.base_url, api_key="k", clock=clock) as client,
@@ -206,11 +206,11 @@ async def test_an_archive_of_the_first_schema_is_taken_over(export: Export, file
     schema.migrate(connection, schema.MIGRATIONS[:1])
     connection.execute("INSERT INTO evals VALUES ('eval_old', '', 1, 1, '{\"id\": \"eval_old\"}')")
     connection.close()
-    truth = tree(evals=1, runs=1, items=2)
-    async with ReferenceServer(truth) as server:
+    reference = tree(evals=1, runs=1, items=2)
+    async with ReferenceServer(reference) as server:
         report = await export(server)
     assert (0, 1) == (report.exit_code, report.missing["evals"])
-    assert ("evals/eval_old",) == difference(file, truth).extra
+    assert ("evals/eval_old",) == difference(file, reference).extra
 
 
 @pytest.mark.parametrize("kind", ["foreign", "corrupt", "newer", "text"])
@@ -249,10 +249,10 @@ def names_in(directory: Path) -> set[str]:
 @pytest.mark.parametrize("name", ["a?b.db", "a%20b.db", "a#b.db", "ä b'.db"])
 async def test_any_file_name_will_do(export: Export, tmp_path: Path, name: str) -> None:
     """X15: `?`, `%`, `#` and quotes in a path are letters like others."""
-    truth = tree(evals=1, runs=1, items=1)
-    async with ReferenceServer(truth) as server:
+    reference = tree(evals=1, runs=1, items=1)
+    async with ReferenceServer(reference) as server:
         await export(server, path=tmp_path / name)
-    assert SAME == difference(tmp_path / name, truth)
+    assert SAME == difference(tmp_path / name, reference)
     assert {name, name + ".lock"} == names_in(tmp_path)
 
 

@@ -38,13 +38,13 @@ ITEMS = ("output_items", "eval_0", "run_0_0")
 @pytest.mark.parametrize("text", FINE.values(), ids=FINE)
 async def test_strange_json_is_kept_byte_for_byte(export: Export, file: Path, text: bytes) -> None:
     """X11: what is JSON is stored exactly as it came: numbers, key order, spaces, escapes, duplicates."""
-    truth = tree(evals=1, runs=1, items=9)
-    truth.listings[ITEMS]["odd"] = text
-    async with ReferenceServer(truth, page=4) as server:
+    reference = tree(evals=1, runs=1, items=9)
+    reference.listings[ITEMS]["odd"] = text
+    async with ReferenceServer(reference, page=4) as server:
         report = await export(server)
     assert ["short"] == [each.state for each in report.unfinished]  # the run does not count the odd one
     assert text == stored(file)[0][*ITEMS, "odd"]
-    assert Difference() == difference(file, truth)
+    assert Difference() == difference(file, reference)
 
 
 @pytest.mark.parametrize(("text", "why"), BROKEN.values(), ids=BROKEN)
@@ -52,16 +52,16 @@ async def test_what_is_no_object_is_reported_and_the_rest_is_kept(
     export: Export, file: Path, text: bytes, why: str
 ) -> None:
     """X11: what is no JSON object is kept as bytes and named; the other items of its page are stored as always."""
-    truth = tree(evals=1, runs=1, items=9)
-    objects = truth.listings[ITEMS]
+    reference = tree(evals=1, runs=1, items=9)
+    objects = reference.listings[ITEMS]
     items = list(objects.items())
     objects.clear()
     objects.update([*items[:5], ("odd", text), *items[5:]])
-    async with ReferenceServer(truth, page=4) as server:
+    async with ReferenceServer(reference, page=4) as server:
         report = await export(server)
         again = await export(server)
     del objects["odd"]
-    assert Difference() == difference(file, truth)
+    assert Difference() == difference(file, reference)
     for each in (report, again):
         assert 3 == each.exit_code
         (damaged,) = [one for one in each.unfinished if one.state == "damaged"]
@@ -75,10 +75,10 @@ async def test_what_is_no_object_is_reported_and_the_rest_is_kept(
 
 async def test_a_hostile_id_reaches_no_other_path(export: Export) -> None:
     """Ids that are paths, or cannot stand in one, are encoded or reported; the others are copied."""
-    truth = tree(evals=1, runs=1, items=3)
+    reference = tree(evals=1, runs=1, items=3)
     for number, odd in enumerate(["../../files", "a/b", "a b", "?after=x", "'; DROP TABLE evals; --"]):
-        truth.listings["evals",][odd] = json.dumps({"id": odd, "created_at": number}).encode()
-    async with ReferenceServer(truth) as server:
+        reference.listings["evals",][odd] = json.dumps({"id": odd, "created_at": number}).encode()
+    async with ReferenceServer(reference) as server:
         report = await export(server)
     assert (6, 1, 3) == (report.counts["evals"], report.counts["runs"], report.counts["output_items"])
     assert 3 == report.exit_code

@@ -99,15 +99,15 @@ async def test_python_is_told_too(export: Export, file: Path, tmp_path: Path) ->
 async def test_a_whole_archive_has_no_gaps(export: Export, file: Path) -> None:
     """After the export has been gone on with, nothing is said any more; a store of the local server lacks nothing."""
     await interrupted(export)
-    truth = tree(evals=3, runs=4, items=30)
-    async with ReferenceServer(truth) as server:
+    reference = tree(evals=3, runs=4, items=30)
+    async with ReferenceServer(reference) as server:
         assert 0 == (await export(server)).exit_code
     async with Archive.open(file, read_only=True) as archive:
         assert Gaps() == await archive.gaps()
     async with LocalServer(file) as served, EvalsClient(base_url=served.base_url, api_key=KEY) as client:
         page = await client.evals.with_raw_response.list()
         assert "x-archive-incomplete" not in page.headers
-    assert SAME == difference(file, truth)
+    assert SAME == difference(file, reference)
 
 
 async def test_the_served_api_tells_it(export: Export, file: Path) -> None:

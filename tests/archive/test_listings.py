@@ -13,11 +13,11 @@ from evals_async.archive import Selection
 @pytest.mark.parametrize("mode", ["plain", "overlap", "empty", "empty_null", "null_last_id", "no_has_more"])
 async def test_every_kind_of_paging_is_copied_whole(export: Export, file: Path, mode: Mode) -> None:
     """X06, X10: pages that overlap, that are empty, without last_id or has_more: each object once, as it is."""
-    truth = tree()
-    async with ReferenceServer(truth, mode=mode) as server:
+    reference = tree()
+    async with ReferenceServer(reference, mode=mode) as server:
         report = await export(server)
     assert (0, ()) == (report.exit_code, report.unfinished)
-    assert SAME == difference(file, truth)
+    assert SAME == difference(file, reference)
     assert {"evals": 3, "runs": 12, "output_items": 276, "files": 3} == report.counts
 
 
@@ -26,8 +26,8 @@ async def test_a_listing_that_goes_round_is_named_and_the_rest_is_copied(
     export: Export, file: Path, mode: Mode
 ) -> None:
     """X10: a server that ignores cursors ends in exit code 3 after few requests, with the listings named."""
-    truth = tree(evals=2, runs=2, items=30)
-    async with ReferenceServer(truth, mode=mode) as server:
+    reference = tree(evals=2, runs=2, items=30)
+    async with ReferenceServer(reference, mode=mode) as server:
         report = await export(server)
         requests = server.requests
     assert 3 == report.exit_code
@@ -36,22 +36,22 @@ async def test_a_listing_that_goes_round_is_named_and_the_rest_is_copied(
     }
     assert {"broken"} == {each.state for each in report.unfinished}
     assert requests < 200
-    found = difference(file, truth)
+    found = difference(file, reference)
     assert ((), (), "ok") == (found.wrong, found.extra, found.integrity)
 
 
 class Reaper:
     """Deletes objects between pages: any of the listing, and of some pages the last, which is the cursor."""
 
-    def __init__(self, truth: Tree, seed: int, cursors: float) -> None:
-        self.truth = truth
+    def __init__(self, reference: Tree, seed: int, cursors: float) -> None:
+        self.reference = reference
         self.dice = random.Random(seed)
         self.cursors = cursors
         self.deleted: set[tuple[str, ...]] = set()
         self.gone_cursors = 0
 
     def __call__(self, listing: tuple[str, ...], ids: list[str]) -> None:
-        objects = self.truth.listings[listing]
+        objects = self.reference.listings[listing]
         if listing[0] == "files" or not ids:
             return
         if self.dice.random() < self.cursors and len(objects) > 1:
@@ -61,13 +61,13 @@ class Reaper:
             self.delete(listing, self.dice.choice(list(objects)))
 
     def delete(self, listing: tuple[str, ...], id: str) -> None:
-        if self.truth.listings[listing].pop(id, None) is None:
+        if self.reference.listings[listing].pop(id, None) is None:
             return
         self.deleted.add((*listing, id))
         below = ("runs", id) if listing[0] == "evals" else ("output_items", *listing[1:], id)
-        for child in list(self.truth.listings.get(below, ())):
+        for child in list(self.reference.listings.get(below, ())):
             self.delete(below, child)
-        self.truth.listings.pop(below, None)
+        self.reference.listings.pop(below, None)
 
 
 @pytest.mark.parametrize("gone", ["404", "400", "restart"])
@@ -77,107 +77,107 @@ async def test_deletions_never_stop_it(export: Export, file: Path, gone: Gone, s
 
     Where items vanish the runs' counts no longer fit, and that is said; nothing else is.
     """
-    truth = tree(evals=4, runs=5, items=40)
-    reaper = Reaper(truth, seed, cursors=0.25)
-    async with ReferenceServer(truth, gone=gone, after_page=reaper) as server:
+    reference = tree(evals=4, runs=5, items=40)
+    reaper = Reaper(reference, seed, cursors=0.25)
+    async with ReferenceServer(reference, gone=gone, after_page=reaper) as server:
         report = await export(server)
     assert reaper.gone_cursors > 15
-    assert Difference() == difference(file, truth, deleted=reaper.deleted)
+    assert Difference() == difference(file, reference, deleted=reaper.deleted)
     assert {each.state for each in report.unfinished} <= {"short"}
 
 
 async def test_what_is_added_is_found_by_the_next_export(export: Export, file: Path) -> None:
     """X08: runs that appear while the export is at work are there after it, or after the next one."""
-    truth = tree(evals=2, runs=3, items=10)
+    reference = tree(evals=2, runs=3, items=10)
     added: list[str] = []
 
     def add(listing: tuple[str, ...], ids: list[str]) -> None:
         if listing[0] == "output_items" and len(added) < 6:
             added.append(f"new_{len(added)}")
-            add_run(truth, "eval_0", added[-1], 5, "file-0")
+            add_run(reference, "eval_0", added[-1], 5, "file-0")
 
-    async with ReferenceServer(truth, after_page=add) as server:
+    async with ReferenceServer(reference, after_page=add) as server:
         await export(server)
         report = await export(server)
     assert 0 == report.exit_code
     assert 6 == len(added)
-    assert SAME == difference(file, truth)
+    assert SAME == difference(file, reference)
 
 
 async def test_a_run_in_progress_is_read_again(export: Export, file: Path) -> None:
     """X09: the items of a run that had not ended are read again by the next export, and then never more."""
-    truth = tree(evals=1, runs=2, items=5)
-    add_run(truth, "eval_0", "late", 3, None, status="in_progress")
-    async with ReferenceServer(truth) as server:
+    reference = tree(evals=1, runs=2, items=5)
+    add_run(reference, "eval_0", "late", 3, None, status="in_progress")
+    async with ReferenceServer(reference) as server:
         await export(server)
-        items = dict(truth.listings["output_items", "eval_0", "late"])
-        del truth.listings["runs", "eval_0"]["late"]
-        add_run(truth, "eval_0", "late", 12, None)
-        assert items.keys() < truth.listings["output_items", "eval_0", "late"].keys()
+        items = dict(reference.listings["output_items", "eval_0", "late"])
+        del reference.listings["runs", "eval_0"]["late"]
+        add_run(reference, "eval_0", "late", 12, None)
+        assert items.keys() < reference.listings["output_items", "eval_0", "late"].keys()
         report = await export(server)
-        assert (0, SAME) == (report.exit_code, difference(file, truth))
+        assert (0, SAME) == (report.exit_code, difference(file, reference))
         before = server.requests
         third = await export(server)
         # One page of evals, one of runs, one of files: nothing that is over is read again.
         assert 3 == server.requests - before
-    assert (0, 12) == (third.exit_code, len(truth.listings["output_items", "eval_0", "late"]))
+    assert (0, 12) == (third.exit_code, len(reference.listings["output_items", "eval_0", "late"]))
 
 
 async def test_a_run_that_ends_while_its_items_are_read_is_read_again(export: Export, file: Path) -> None:
     """X09: a run is final only if it was over before its listing began."""
-    truth = tree(evals=1, runs=0, items=0, files=0)
-    add_run(truth, "eval_0", "run", 10, None, status="in_progress")
+    reference = tree(evals=1, runs=0, items=0, files=0)
+    add_run(reference, "eval_0", "run", 10, None, status="in_progress")
 
     def finish(listing: tuple[str, ...], ids: list[str]) -> None:
-        if listing[0] == "output_items" and len(truth.listings[listing]) == 10:
-            del truth.listings["runs", "eval_0"]["run"]
-            add_run(truth, "eval_0", "run", 25, None)
+        if listing[0] == "output_items" and len(reference.listings[listing]) == 10:
+            del reference.listings["runs", "eval_0"]["run"]
+            add_run(reference, "eval_0", "run", 25, None)
 
-    async with ReferenceServer(truth, after_page=finish) as server:
+    async with ReferenceServer(reference, after_page=finish) as server:
         await export(server)
         server.after_page = None
         report = await export(server)
-    assert (0, SAME) == (report.exit_code, difference(file, truth))
+    assert (0, SAME) == (report.exit_code, difference(file, reference))
 
 
 async def test_what_vanished_is_marked_and_kept(export: Export, file: Path) -> None:
     """An object that the server has no more stays, marked; one that comes back loses the mark."""
-    truth = tree(evals=2, runs=2, items=3)
-    async with ReferenceServer(truth) as server:
+    reference = tree(evals=2, runs=2, items=3)
+    async with ReferenceServer(reference) as server:
         await export(server)
-        whole = truth.listings["runs", "eval_1"].pop("run_1_1")
+        whole = reference.listings["runs", "eval_1"].pop("run_1_1")
         gone = await export(server)
         assert (0, 1) == (gone.exit_code, gone.missing["runs"])
         assert ("runs/eval_1/run_1_1",) == difference(
-            file, truth, deleted={("output_items", "eval_1", "run_1_1")}
+            file, reference, deleted={("output_items", "eval_1", "run_1_1")}
         ).extra
-        truth.listings["runs", "eval_1"]["run_1_1"] = whole
+        reference.listings["runs", "eval_1"]["run_1_1"] = whole
         back = await export(server)
-    assert (0, SAME) == (back.missing["runs"], difference(file, truth))
+    assert (0, SAME) == (back.missing["runs"], difference(file, reference))
 
 
 async def test_heavy_pages_become_smaller(export: Export, file: Path) -> None:
     """Pages of items that time out are asked for again at half the size, and nothing is lost."""
-    truth = tree(evals=1, runs=2, items=30)
-    async with ReferenceServer(truth, page=100) as server:
+    reference = tree(evals=1, runs=2, items=30)
+    async with ReferenceServer(reference, page=100) as server:
         server.heavy = {"output_items": 13}
         report = await export(server)
         sizes = set(server.limits)
-    assert (0, SAME) == (report.exit_code, difference(file, truth))
+    assert (0, SAME) == (report.exit_code, difference(file, reference))
     assert {100, 50, 25, 12} <= sizes
 
 
 async def test_large_pages_become_smaller(export: Export, file: Path) -> None:
     """After a page of more than 8 MiB the next ones are half as long, so that memory stays bounded."""
-    truth = tree(evals=1, runs=1, items=0, files=0)
-    add_run(truth, "eval_0", "large", 180, None)
-    items = truth.listings["output_items", "eval_0", "large"]
+    reference = tree(evals=1, runs=1, items=0, files=0)
+    add_run(reference, "eval_0", "large", 180, None)
+    items = reference.listings["output_items", "eval_0", "large"]
     for id in items:
         items[id] = b'{"id":"%s","text":"%s"}' % (id.encode(), b"x" * 90_000)
-    async with ReferenceServer(truth, page=100) as server:
+    async with ReferenceServer(reference, page=100) as server:
         report = await export(server)
         assert [100, 50, 50] == server.limits[-3:]
-    assert (0, SAME) == (report.exit_code, difference(file, truth))
+    assert (0, SAME) == (report.exit_code, difference(file, reference))
 
 
 @pytest.mark.parametrize(
@@ -207,14 +207,14 @@ async def test_an_eval_that_is_not_there_is_named(export: Export) -> None:
 
 async def test_a_parent_that_is_deleted_while_it_is_read(export: Export, file: Path) -> None:
     """A run that is deleted between two pages of its items is gone with them, and not a listing that is broken."""
-    truth = tree(evals=1, runs=2, items=20)
+    reference = tree(evals=1, runs=2, items=20)
 
     def delete(listing: tuple[str, ...], ids: list[str]) -> None:
         if listing == ("output_items", "eval_0", "run_0_1") and len(ids) == 4:
-            truth.listings["runs", "eval_0"].pop("run_0_1", None)
-            truth.listings.pop(listing, None)
+            reference.listings["runs", "eval_0"].pop("run_0_1", None)
+            reference.listings.pop(listing, None)
 
-    async with ReferenceServer(truth, page=4, after_page=delete) as server:
+    async with ReferenceServer(reference, page=4, after_page=delete) as server:
         report = await export(server)
     assert (0, ()) == (report.exit_code, report.unfinished)
     assert 1 == report.missing["runs"]

@@ -95,8 +95,8 @@ async def test_more_evals_and_fewer_are_the_same_project(file: Path) -> None:
 
 async def test_a_changed_key_in_the_middle_loses_nothing(export: Export, file: Path) -> None:
     """An export that goes on with a key of another project stops, and does not mark what it cannot see as gone."""
-    truth = tree(evals=3, runs=4, items=30)
-    async with ReferenceServer(truth, page=5) as server:
+    reference = tree(evals=3, runs=4, items=30)
+    async with ReferenceServer(reference, page=5) as server:
 
         def fall(listing: tuple[str, ...], ids: list[str]) -> None:
             server.down = server.pages >= 12
@@ -108,9 +108,9 @@ async def test_a_changed_key_in_the_middle_loses_nothing(export: Export, file: P
         async with EvalsClient(base_url=other.base_url, api_key="k") as client, Archive.open(file) as archive:
             with pytest.raises(ArchiveError, match="key is of another project"):
                 await archive.export(client)
-    async with ReferenceServer(truth) as server:
+    async with ReferenceServer(reference) as server:
         assert 0 == (await export(server)).exit_code
-    assert SAME == difference(file, truth)
+    assert SAME == difference(file, reference)
 
 
 def test_projects_are_read_from_urls() -> None:
@@ -163,7 +163,7 @@ async def test_what_is_waited_for_is_told(export: Export, file: Path) -> None:
     seen: list[ExportProgress] = []
     async with ReferenceServer(tree()) as server:
 
-        class Watch(ScaledClock):
+        class ObservedClock(ScaledClock):
             async def sleep(self, seconds: float) -> None:
                 await super().sleep(seconds)
                 if server.down and self.monotonic() > 60:
@@ -173,7 +173,7 @@ async def test_what_is_waited_for_is_told(export: Export, file: Path) -> None:
             server.down = server.pages == 20
 
         server.after_page = fall
-        clock = Watch(50)
+        clock = ObservedClock(50)
         client = EvalsClient(base_url=server.base_url, api_key="k", clock=clock)
         async with client, Archive.open(file, clock=clock) as archive:
             assert 0 == (await archive.export(client, on_progress=seen.append, max_outage=100)).exit_code

@@ -16,25 +16,25 @@ from evals_async.server import Fault, FaultPlan, LocalServer, sample_tree
 @pytest.mark.parametrize("seed", range(3))
 async def test_one_fault_in_twelve_is_no_matter(export: Export, file: Path, seed: int) -> None:
     """X13: 429, 5xx and dropped connections at 8 % change nothing but the time."""
-    truth = tree()
-    async with ReferenceServer(truth, faults=0.08, seed=seed) as server:
+    reference = tree()
+    async with ReferenceServer(reference, faults=0.08, seed=seed) as server:
         report = await export(server)
         assert server.requests > report.requests
-    assert (0, SAME) == (report.exit_code, difference(file, truth))
+    assert (0, SAME) == (report.exit_code, difference(file, reference))
 
 
 async def test_an_outage_is_sat_out(export: Export, file: Path) -> None:
     """X13: a server that drops everything for a minute in the middle is waited for, and the export completes."""
-    truth = tree()
+    reference = tree()
     down_at = 20
 
-    async with ReferenceServer(truth) as server:
+    async with ReferenceServer(reference) as server:
 
         def fall(listing: tuple[str, ...], ids: list[str]) -> None:
             if server.pages == down_at:
                 server.down = True
 
-        class Watch(ScaledClock):
+        class ObservedClock(ScaledClock):
             async def sleep(self, seconds: float) -> None:
                 await super().sleep(seconds)
                 if server.down and self.monotonic() > self.up_at:
@@ -43,18 +43,18 @@ async def test_an_outage_is_sat_out(export: Export, file: Path) -> None:
             up_at = 60.0
 
         server.after_page = fall
-        clock = Watch(100)
+        clock = ObservedClock(100)
         client = EvalsClient(base_url=server.base_url, api_key="k", clock=clock)
         async with client, Archive.open(file, clock=clock) as archive:
             report = await archive.export(client)
     assert clock.monotonic() > 60
-    assert (0, SAME) == (report.exit_code, difference(file, truth))
+    assert (0, SAME) == (report.exit_code, difference(file, reference))
 
 
 async def test_a_server_that_stays_away_ends_in_try_again(export: Export, file: Path) -> None:
     """X13: after the longest outage is over the report says that it stopped, with exit code 75; later it goes on."""
-    truth = tree()
-    async with ReferenceServer(truth) as server:
+    reference = tree()
+    async with ReferenceServer(reference) as server:
 
         def fall(listing: tuple[str, ...], ids: list[str]) -> None:
             server.down = server.pages >= 20
@@ -66,13 +66,13 @@ async def test_a_server_that_stays_away_ends_in_try_again(export: Export, file: 
         assert {"open"} == {each.state for each in report.unfinished}
         server.down, server.after_page = False, None
         report = await export(server)
-    assert (True, 0, SAME) == (report.resumed, report.exit_code, difference(file, truth))
+    assert (True, 0, SAME) == (report.resumed, report.exit_code, difference(file, reference))
 
 
 async def test_a_key_that_is_revoked_stops_it_at_once(export: Export, file: Path) -> None:
     """X13: a 401 half way is raised as it is; with a good key the export goes on where it was."""
-    truth = tree()
-    async with ReferenceServer(truth, key="k") as server:
+    reference = tree()
+    async with ReferenceServer(reference, key="k") as server:
 
         def revoke(listing: tuple[str, ...], ids: list[str]) -> None:
             if server.pages == 20:
@@ -85,18 +85,18 @@ async def test_a_key_that_is_revoked_stops_it_at_once(export: Export, file: Path
         assert before < 40
         report = await export(server, key="new")
         assert server.requests - before < 75
-    assert (True, 0, SAME) == (report.resumed, report.exit_code, difference(file, truth))
+    assert (True, 0, SAME) == (report.resumed, report.exit_code, difference(file, reference))
 
 
 async def test_a_refused_download_is_recorded_and_not_fatal(export: Export, file: Path) -> None:
     """A file whose content the server does not give is named with the server's words; the export is complete."""
-    truth = tree(evals=1, runs=2, items=2)
-    async with ReferenceServer(truth) as server:
+    reference = tree(evals=1, runs=2, items=2)
+    async with ReferenceServer(reference) as server:
         server.refused = {"file-1"}
         report = await export(server)
     assert (0, ["file-1"]) == (report.exit_code, list(report.refused))
     assert "Not allowed to download" in report.refused["file-1"]
-    assert ("content/file-1",) == difference(file, truth).lost
+    assert ("content/file-1",) == difference(file, reference).lost
 
 
 async def test_a_listing_that_is_refused_is_given_up_alone(file: Path) -> None:

@@ -16,7 +16,7 @@ from evals_async.archive import Archive, VerifyReport
 
 @pytest_asyncio.fixture
 async def server(export: Export) -> AsyncIterator[ReferenceServer]:
-    """A server whose whole truth was exported."""
+    """A server of which everything was exported."""
     async with ReferenceServer(tree(evals=2, runs=3, items=12)) as server:
         assert 0 == (await export(server)).exit_code
         yield server
@@ -106,10 +106,10 @@ async def test_what_the_server_has_otherwise_is_found(file: Path, server: Refere
     """An object that is new on the server, one that changed, and another content are findings; one that is gone is a
     note.
     """
-    listings = server.truth.listings
+    listings = server.reference.listings
     listings["evals",]["eval_new"] = b'{"id": "eval_new"}'
     listings["output_items", "eval_0", "run_0_0"]["item_0002"] = b'{"id": "item_0002", "changed": true}'
-    server.truth.contents["file-2"] = b"other bytes\n"
+    server.reference.contents["file-2"] = b"other bytes\n"
     del listings["output_items", "eval_1", "run_1_2"]["item_0005"]
     report = await online(file, server)
     assert 3 == report.exit_code
@@ -148,4 +148,4 @@ async def test_what_was_lost_here_is_read_again_when_asked(export: Export, file:
     await export(server)
     assert 3 == (await offline(file)).exit_code
     assert 0 == (await export(server, reread=True)).exit_code
-    assert (0, SAME) == ((await offline(file)).exit_code, difference(file, server.truth))
+    assert (0, SAME) == ((await offline(file)).exit_code, difference(file, server.reference))

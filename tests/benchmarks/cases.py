@@ -90,7 +90,7 @@ def fan_out(server: Server, count: int, concurrency: int, rounds: int) -> Table:
         async with PEERS[name](server.url()) as peer:
             # Opens the connections, by ids that differ: reads of one run would share a request, and so a connection.
             await crowd(peer.run, list(map(canned.run_id, range(2 * concurrency))), concurrency)
-            return await server.watch(crowd(peer.run, list(map(canned.run_id, range(count))), concurrency), count)
+            return await server.measure(crowd(peer.run, list(map(canned.run_id, range(count))), concurrency), count)
 
     title = f"{rounds * count:,} runs, {concurrency} at a time, in turns of {count:,}"
     return costs(f"fan-out {concurrency}", title, "request", in_rounds(ALL, work, rounds))
@@ -106,7 +106,7 @@ def fan_out_live(server: Server, kind: str, count: int, rounds: int) -> Table:
     async def work(name: str) -> Measured:
         async with PEERS[name](server.url()) as peer:
             await crowd(peer.run, ids[:100], 50)
-            return await server.watch(crowd(peer.run, ids, 50), count)
+            return await server.measure(crowd(peer.run, ids, 50), count)
 
     measured = in_rounds((OURS, HAND, UNTYPED, OPENAI), work, rounds)
     return costs(f"fan-out {LIVE[kind]}", f"{rounds * count:,} runs of {LIVE[kind]}, 50 at a time", "request", measured)
@@ -123,7 +123,7 @@ def pages_live(server: Server, kind: str, count: int, rounds: int) -> Table:
 
         async with PEERS[name](server.url()) as peer:
             await anext(aiter(peer.pages(f"{canned.run_id(0)}-{kind}")))
-            return await server.watch(go(), count)
+            return await server.measure(go(), count)
 
     measured = in_rounds((OURS, HAND, UNTYPED, OPENAI), work, rounds)
     title = f"{rounds * count:,} pages of 100 output items of Foundry ({kind}), one after the other"
@@ -136,7 +136,7 @@ def with_uvloop(server: Server, count: int, rounds: int) -> Table:
     async def work(name: str) -> Measured:
         async with PEERS[name](server.url()) as peer:
             await crowd(peer.run, list(map(canned.run_id, range(100))), 50)
-            return await server.watch(crowd(peer.run, list(map(canned.run_id, range(count))), 50), count)
+            return await server.measure(crowd(peer.run, list(map(canned.run_id, range(count))), 50), count)
 
     def cpu_in(client: tuple[str, Callable[[], asyncio.AbstractEventLoop]]) -> float:
         name, new_loop = client
@@ -167,7 +167,7 @@ def walk(server: Server, pages: int, latency: int, rounds: int) -> Table:
                     break
 
         async with PEERS[name](server.url(latency)) as peer:
-            return await server.watch(go(), pages)
+            return await server.measure(go(), pages)
 
     names = (OURS, ONE_BY_ONE, OPENAI, HAND, HAND_MSGSPEC)
     measured = in_rounds(names, work, rounds)
@@ -185,7 +185,7 @@ def tree(server: Server, runs: int, rounds: int) -> Table:
 
         async with PEERS[name](server.url()) as peer:
             await one(canned.run_id(0))
-            return await server.watch(crowd(one, list(map(canned.run_id, range(runs))), 50), runs * 5)
+            return await server.measure(crowd(one, list(map(canned.run_id, range(runs))), 50), runs * 5)
 
     names = (OURS, OPENAI, HAND, HAND_MSGSPEC)
     title = f"{rounds * runs} runs x 5 pages of 100 output items, 50 at a time, in turns of {runs}"

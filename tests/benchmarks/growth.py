@@ -22,7 +22,7 @@ def runs_and_concurrency(server: Server, most: int) -> list[Plot]:
     async def fan(name: str, count: int, concurrency: int) -> tuple[float, float]:
         async with PEERS[name](server.url()) as peer:
             await crowd(peer.run, list(map(canned.run_id, range(concurrency))), concurrency)
-            measured = await server.watch(crowd(peer.run, list(map(canned.run_id, range(count))), concurrency), 1)
+            measured = await server.measure(crowd(peer.run, list(map(canned.run_id, range(count))), concurrency), 1)
             return measured.cpu, count / measured.wall
 
     for name in NAMES:
@@ -51,7 +51,7 @@ def pages(server: Server, most: int) -> Plot:
                     break
 
         async with PEERS[name](server.url()) as peer:
-            return (await server.watch(walk(), 1)).cpu
+            return (await server.measure(walk(), 1)).cpu
 
     for name in NAMES:
         for count in (1, 3, 10, 30, 100):

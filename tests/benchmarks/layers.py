@@ -85,7 +85,7 @@ def layers(server: Server, count: int, rounds: int) -> Table:
     async def work(name: str) -> Measured:
         async with peers[name](server.url()) as peer:
             await crowd(peer.run, list(map(canned.run_id, range(100))), 50)
-            return await server.watch(crowd(peer.run, list(map(canned.run_id, range(count))), 50), count)
+            return await server.measure(crowd(peer.run, list(map(canned.run_id, range(count))), 50), count)
 
     measured = in_rounds(LAYERS, work, rounds)
     names = {OURS: "+ checked ids, shared reads: the client"}

@@ -2,7 +2,7 @@
 
 CPU time is what counts: other work on the machine stretches the wall time of whoever is measured at that moment, and
 the CPU time less. Of several rounds the median is shown, and a ratio is the median of the ratios within the rounds:
-clients that take their turns one right after the other meet the same weather.
+clients that take their turns one right after the other meet the same conditions.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ class Server:
         fields = status.read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
 
-    async def watch(self, work: Awaitable[object], units: int) -> Measured:
+    async def measure(self, work: Awaitable[object], units: int) -> Measured:
         """What the work took, per unit."""
         gc.collect()
         busy, cpu, wall = self.cpu(), time.process_time(), time.perf_counter()

@@ -15,7 +15,7 @@ import pytest
 from bodies import CLASSES, payload, smallest
 
 from evals_async._codec import decode, decode_page, encode, quick, source_of, structure
-from evals_async._codec.shapes import LONGEST_SHARED, MOST_KEPT, Strings, Table, unfrozen
+from evals_async._codec.shapes import LONGEST_SHARED, MOST_KEPT, Memo, Strings, unfrozen
 from evals_async._json import dump
 from evals_async.errors import DecodeError
 from evals_async.models import EvalRun, MultiGrader, OutputItem
@@ -126,7 +126,7 @@ def test_what_objects_share() -> None:
 
 def test_what_is_shared_is_bounded() -> None:
     """Tables of shared values are emptied when they are full, and long strings stay out of them."""
-    strings, names = Strings(), Table[int, int](lambda number: number + 1)
+    strings, names = Strings(), Memo[int, int](lambda number: number + 1)
     for number in range(3 * MOST_KEPT):
         assert f"s{number}" == strings[f"s{number}"]
         assert number + 1 == names[number]

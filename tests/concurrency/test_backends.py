@@ -129,9 +129,9 @@ async def test_a_hundred_browsers_are_one_request(
 async def test_the_time_of_a_request_ends(
     crowd: LargeServer, backend: Backend, browser: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A service that does not answer is a 504 when the backend's patience ends, and is asked no longer."""
+    """A service that does not answer is a 504 when the backend's time limit is over, and is asked no longer."""
     crowd.plan(Fault(delay=60))
-    monkeypatch.setattr(backend.module, "PATIENCE", 0.1)
+    monkeypatch.setattr(backend.module, "LONGEST_WAIT", 0.1)
     async with browser.get(f"{backend.url}/evals/eval_0/runs/evalrun_00000") as answer:
         assert (504, "the service did not answer in time") == (answer.status, (await answer.json())["error"])
     await until(lambda: crowd.seen().under_way == 0, SOON)

@@ -1,4 +1,4 @@
-"""How the tests of this room put a whole `EvalsClient` before a server that misbehaves, and what they check every time.
+"""How the tests of this folder run a whole `EvalsClient` against a faulty server, and what they check every time.
 
 Which row of the fault matrix is shown where is told in `docs/guides/reliability.md`; `test_matrix.py` holds that table
 to the tests. What the wire shows without a client is in `tests/transport`.

@@ -1,4 +1,4 @@
-"""The guide on reliability tells the truth: every row of its fault matrix names tests that there are, and its table of
+"""The guide on reliability is correct: every row of its fault matrix names tests that there are, and its table of
 what is sent again is the one in the code.
 """
 

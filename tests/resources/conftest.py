@@ -1,4 +1,4 @@
-"""A client whose requests end at the seam of the session."""
+"""A client whose session is replaced by a double."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -11,12 +11,12 @@ from evals_async import EvalsClient
 
 
 @pytest.fixture
-def seam() -> Iterator[SessionDouble]:
+def session() -> Iterator[SessionDouble]:
     with aioresponses() as mocked:
         yield SessionDouble(mocked)
 
 
 @pytest.fixture
-async def client(seam: SessionDouble) -> AsyncIterator[EvalsClient]:
+async def client(session: SessionDouble) -> AsyncIterator[EvalsClient]:
     async with EvalsClient(base_url=BASE, api_key=KEY, clock=FakeClock()) as made:
         yield made

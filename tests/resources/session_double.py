@@ -1,4 +1,4 @@
-"""What the tests of the resources have in common: answers at the seam of aiohttp's session, and what was sent to it.
+"""What the tests of the resources have in common: responses in place of aiohttp's session, and what was sent to it.
 
 Nothing goes over a socket: `aioresponses` takes the place of `ClientSession._request`.
 """

@@ -116,19 +116,19 @@ async def test_failures_are_not_remembered() -> None:
     assert 2 == len(wire.asked)
 
 
-async def test_single_flight_of_a_client(seam: SessionDouble) -> None:
+async def test_single_flight_of_a_client(session: SessionDouble) -> None:
     """A client shares by default, apart from its copies on other terms, and not at all with `single_flight=False`."""
-    seam.gives({"id": "e1"})
+    session.gives({"id": "e1"})
     async with EvalsClient(api_key="sk-shared-12") as client:
         await asyncio.gather(client.evals.retrieve("e1"), client.evals.retrieve("e1"))
-        assert 1 == len(seam.sent)
+        assert 1 == len(session.sent)
         other = client.with_options(headers={"X-Tenant": "other"})
         await asyncio.gather(client.evals.retrieve("e1"), other.evals.retrieve("e1"))
-        assert [None, None, "other"] == [sent.headers.get("X-Tenant") for sent in seam.sent]
+        assert [None, None, "other"] == [sent.headers.get("X-Tenant") for sent in session.sent]
     async with EvalsClient(api_key="sk-shared-12", single_flight=False) as client:
         await asyncio.gather(client.evals.retrieve("e1"), client.evals.retrieve("e1"))
         await asyncio.gather(*[client.with_options(timeout=9).evals.retrieve("e1") for _ in range(2)])
-    assert 7 == len(seam.sent)
+    assert 7 == len(session.sent)
 
 
 # --- the cache --------------------------------------------------------------------------------------------------------
@@ -183,20 +183,20 @@ async def test_options_pass_the_cache_by() -> None:
     assert 2 == len(wire.asked)
 
 
-async def test_cache_of_a_client(seam: SessionDouble) -> None:
+async def test_cache_of_a_client(session: SessionDouble) -> None:
     """A client keeps nothing by default; with a cache, it and its copies keep runs, and nothing but runs."""
-    seam.gives({"id": "r1", "status": "completed"})
+    session.gives({"id": "r1", "status": "completed"})
     for cache, expected in ((None, 3), (LRUCache(), 1)):
-        seam.sent.clear()
+        session.sent.clear()
         options: Any = {} if cache is None else {"cache": cache}
         async with EvalsClient(api_key="sk-cache-123", **options) as client:
             for _ in range(2):
                 await client.evals.runs.retrieve("r1", eval_id="e1")
             await client.with_options(timeout=9).evals.runs.retrieve("r1", eval_id="e1")
-            assert expected == len(seam.sent)
+            assert expected == len(session.sent)
             for _ in range(2):
                 await client.evals.retrieve("r1")
-            assert expected + 2 == len(seam.sent)
+            assert expected + 2 == len(session.sent)
 
 
 # --- answers of others ------------------------------------------------------------------------------------------------
@@ -223,24 +223,24 @@ OTHERS: dict[str, tuple[str, tuple[str, ...], dict[str, str], dict[str, Any]]] =
 @pytest.mark.parametrize(("name", "arguments", "options", "body"), OTHERS.values(), ids=OTHERS.keys())
 async def test_answers_that_belong_to_others(
     client: EvalsClient,
-    seam: SessionDouble,
+    session: SessionDouble,
     name: str,
     arguments: tuple[str, ...],
     options: dict[str, str],
     body: object,
 ) -> None:
     """An object that was not asked for is never returned: the error has both ids, and is about the request."""
-    seam.gives(body)
+    session.gives(body)
     with pytest.raises(ResponseMismatch) as caught:
         await attrgetter(name)(client)(*arguments, **options)
     error = caught.value
     assert ({"1"}, {"2"}) == ({error.asked[-1]}, {error.got[-1]})
-    assert (seam.sent[0].method, seam.sent[0].path) == (error.method, error.path)
+    assert (session.sent[0].method, session.sent[0].path) == (error.method, error.path)
 
 
-async def test_ids_that_are_left_out(client: EvalsClient, seam: SessionDouble) -> None:
+async def test_ids_that_are_left_out(client: EvalsClient, session: SessionDouble) -> None:
     """A server that leaves an id out is believed: Azure and proxies do."""
-    seam.gives({"id": "r1", "object": "eval.run", "status": "cancelled"})
+    session.gives({"id": "r1", "object": "eval.run", "status": "cancelled"})
     assert (await client.evals.runs.cancel("r1", eval_id="e1")).is_terminal
 
 
@@ -248,41 +248,41 @@ async def test_ids_that_are_left_out(client: EvalsClient, seam: SessionDouble) -
 
 
 @pytest.mark.parametrize("after", ["", "a b", "\n", "..", "x" * 257])
-async def test_cursors_that_are_none(client: EvalsClient, seam: SessionDouble, after: str) -> None:
+async def test_cursors_that_are_none(client: EvalsClient, session: SessionDouble, after: str) -> None:
     """A cursor is an id: what is none is refused before anything is sent."""
     with pytest.raises(EvalsError, match=r"^after "):
         await client.evals.list(after=after)
-    assert [] == seam.sent
+    assert [] == session.sent
 
 
-async def test_bodies_of_runs_may_be_too_large(seam: SessionDouble) -> None:
+async def test_bodies_of_runs_may_be_too_large(session: SessionDouble) -> None:
     """Runs carry their rows: a page that is more than is read at once is asked for again at half its size."""
     rows = [{"id": f"r{n}", "status": "queued", "metadata": {"a": "x" * 300}} for n in range(4)]
-    seam.gives(
+    session.gives(
         {"data": rows, "has_more": False}, {"data": rows[:2], "has_more": True}, {"data": rows[2:], "has_more": False}
     )
     async with EvalsClient(api_key="sk-large-123", max_body=1000, clock=FakeClock()) as client:
         found = [run.id async for run in client.evals.runs.list("e1", limit=4)]
     assert ["r0", "r1", "r2", "r3"] == found
-    assert [("4", None), ("2", None), ("2", "r1")] == [(s.query["limit"], s.query.get("after")) for s in seam.sent]
+    assert [("4", None), ("2", None), ("2", "r1")] == [(s.query["limit"], s.query.get("after")) for s in session.sent]
 
 
 @pytest.mark.parametrize("status", [408, 500, 502, 504])
-async def test_pages_of_items_may_be_too_heavy(seam: SessionDouble, status: int) -> None:
+async def test_pages_of_items_may_be_too_heavy(session: SessionDouble, status: int) -> None:
     """A page of output items that the server cannot make in time is asked for again at half its size."""
     heavy = Answer({"error": {"message": "timeout"}}, status=status)
-    seam.gives(
+    session.gives(
         heavy, heavy, {"data": [{"id": "1", "status": "pass"}, {"id": "2", "status": "pass"}], "has_more": False}
     )
     async with EvalsClient(api_key="sk-heavy-123", max_retries=0, clock=FakeClock()) as client:
         items = await client.evals.runs.output_items.list("r1", eval_id="e1").collect()
-    assert (["1", "2"], ["100", "50", "25"]) == ([item.id for item in items], [s.query["limit"] for s in seam.sent])
+    assert (["1", "2"], ["100", "50", "25"]) == ([item.id for item in items], [s.query["limit"] for s in session.sent])
 
 
-async def test_iterating_asks_for_the_largest_pages(client: EvalsClient, seam: SessionDouble) -> None:
+async def test_iterating_asks_for_the_largest_pages(client: EvalsClient, session: SessionDouble) -> None:
     """Whoever iterates gets pages of the API's largest size; whoever awaits gets the server's own."""
-    seam.gives({"data": [], "has_more": False})
+    session.gives({"data": [], "has_more": False})
     await client.evals.list()
     await client.evals.list().collect()
     await client.files.list().collect()
-    assert [{}, {"limit": "100"}, {"limit": "10000"}] == [sent.query for sent in seam.sent]
+    assert [{}, {"limit": "100"}, {"limit": "10000"}] == [sent.query for sent in session.sent]

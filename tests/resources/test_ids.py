@@ -120,33 +120,33 @@ METHODS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("value", BAD_IDS, ids=lambda value: ascii(value)[:20])
-async def test_what_is_no_id(client: EvalsClient, seam: SessionDouble, name: str, value: Any) -> None:
+async def test_what_is_no_id(client: EvalsClient, session: SessionDouble, name: str, value: Any) -> None:
     """What is no id is refused by every method, with the argument's name and a little of the text, and not sent."""
     method: Any = attrgetter(name)(client)
     with pytest.raises(InvalidArgument, match=r"^\w+_id (is|has|contains|must be)") as caught:
         await method(value, **METHODS[name])
     assert isinstance(caught.value, ValueError)
     assert "x" * 41 not in str(caught.value)
-    assert [] == seam.sent
+    assert [] == session.sent
 
 
 @pytest.mark.parametrize("value", [value for value in BAD_IDS if value is not None])
-async def test_what_is_no_eval_id(client: EvalsClient, seam: SessionDouble, value: Any) -> None:
+async def test_what_is_no_eval_id(client: EvalsClient, session: SessionDouble, value: Any) -> None:
     """The eval's id is checked as the run's is."""
     with pytest.raises(InvalidArgument, match=r"^eval_id "):
         await client.evals.runs.retrieve("r1", eval_id=value)
-    assert [] == seam.sent
+    assert [] == session.sent
 
 
-async def test_no_file_is_made_for_a_bad_id(client: EvalsClient, seam: SessionDouble, tmp_path: Any) -> None:
+async def test_no_file_is_made_for_a_bad_id(client: EvalsClient, session: SessionDouble, tmp_path: Any) -> None:
     """A download that is refused leaves nothing on the disk."""
     with pytest.raises(InvalidArgument):
         await client.files.content("..", to=tmp_path / "a")
-    assert ([], []) == (list(tmp_path.iterdir()), seam.sent)
+    assert ([], []) == (list(tmp_path.iterdir()), session.sent)
 
 
 @pytest.mark.parametrize("path", ["", "evals", "/a b", "/a\r\nX: y", "/a?b=c", "/a#b", "/é", "/a\x7f", "/<a>"])
-async def test_paths_that_would_be_something_else(client: EvalsClient, seam: SessionDouble, path: str) -> None:
+async def test_paths_that_would_be_something_else(client: EvalsClient, session: SessionDouble, path: str) -> None:
     """Also the path of a request that no resource made is refused at once, unless it is percent-encoded."""
 
     async def read(reply: Response) -> bytes:
@@ -154,4 +154,4 @@ async def test_paths_that_would_be_something_else(client: EvalsClient, seam: Ses
 
     with pytest.raises(InvalidArgument, match="percent-encoded"):
         await client.send(Request("GET", "/evals", path, "read"), read)
-    assert [] == seam.sent
+    assert [] == session.sent

@@ -15,10 +15,10 @@ from evals_async.errors import DecodeError, NotFound, ResponseMismatch
 from evals_async.resources._raw import ResponseHeaders
 
 
-async def test_raw_response(client: EvalsClient, seam: SessionDouble) -> None:
+async def test_raw_response(client: EvalsClient, session: SessionDouble) -> None:
     """The raw answer has status, headers and exact bytes; `parse()` gives what the method would have."""
     body = b'{ "id": "e1",  "name": "n" }'
-    seam.gives(Answer(body, status=201, headers={"X-Request-Id": "req_1", "X-Odd": "Yes"}))
+    session.gives(Answer(body, status=201, headers={"X-Request-Id": "req_1", "X-Odd": "Yes"}))
     raw = await client.with_raw_response.evals.retrieve("e1")
     assert (201, "req_1", body, "Yes") == (raw.status, raw.request_id, raw.content, raw.headers["x-odd"])
     assert await client.evals.retrieve("e1") == raw.parse()
@@ -26,18 +26,18 @@ async def test_raw_response(client: EvalsClient, seam: SessionDouble) -> None:
     assert "RawResponse(status=201, request_id='req_1')" == repr(raw)
 
 
-async def test_names_of_the_official_client(client: EvalsClient, seam: SessionDouble) -> None:
+async def test_names_of_the_official_client(client: EvalsClient, session: SessionDouble) -> None:
     """`status_code`, `text`, `method`, `url`, `elapsed` and `retries_taken` tell what they tell there."""
-    seam.gives(Answer('{"id": "e1", "name": "Prüfung"}'.encode()))
+    session.gives(Answer('{"id": "e1", "name": "Prüfung"}'.encode()))
     raw = await client.evals.with_raw_response.retrieve("e1")
     assert (200, '{"id": "e1", "name": "Prüfung"}') == (raw.status_code, raw.text)
     assert ("GET", f"{BASE}/evals/e1") == (raw.method, raw.url)
     assert (timedelta(0), 0) == (raw.elapsed, raw.retries_taken)
 
 
-async def test_headers_are_asked_for_in_any_case(client: EvalsClient, seam: SessionDouble) -> None:
+async def test_headers_are_asked_for_in_any_case(client: EvalsClient, session: SessionDouble) -> None:
     """`headers["X-Request-Id"]` and `headers["x-request-id"]` are one header; iteration gives names in lower case."""
-    seam.gives(Answer({"id": "e1"}, headers={"X-Request-Id": "req_1"}))
+    session.gives(Answer({"id": "e1"}, headers={"X-Request-Id": "req_1"}))
     headers = (await client.evals.with_raw_response.retrieve("e1")).headers
     assert ["req_1"] * 3 == [headers["X-Request-Id"], headers["x-request-id"], headers["X-REQUEST-ID"]]
     assert "X-request-ID" in headers
@@ -56,11 +56,11 @@ def test_a_header_that_came_twice() -> None:
     assert headers == pickle.loads(pickle.dumps(headers))
 
 
-async def test_retries_and_time_of_a_raw_call(seam: SessionDouble) -> None:
+async def test_retries_and_time_of_a_raw_call(session: SessionDouble) -> None:
     """`retries_taken` counts the attempts that failed before; `elapsed` is the time of the last one, without pauses."""
     clock = FakeClock(draws=(1.0,))
     refused = Answer({"error": {"message": "busy"}}, status=500)
-    seam.gives(refused, refused, {"id": "e1"})
+    session.gives(refused, refused, {"id": "e1"})
 
     def take_time(*_: object) -> None:
         clock.now += 1.5
@@ -71,9 +71,9 @@ async def test_retries_and_time_of_a_raw_call(seam: SessionDouble) -> None:
     assert 2 == len(clock.slept)
 
 
-async def test_url_without_secrets(seam: SessionDouble) -> None:
+async def test_url_without_secrets(session: SessionDouble) -> None:
     """`url` has the parameters of the API, and shows the values of no others: they may be signatures or keys."""
-    seam.gives({"data": [], "has_more": False})
+    session.gives({"data": [], "has_more": False})
     async with EvalsClient(
         base_url="https://api.example/openai/?api-version=v1&sig=s3cret",
         api_key=KEY,
@@ -85,9 +85,9 @@ async def test_url_without_secrets(seam: SessionDouble) -> None:
     assert "s3cret" not in repr(raw)
 
 
-async def test_raw_content_of_a_file(client: EvalsClient, seam: SessionDouble) -> None:
+async def test_raw_content_of_a_file(client: EvalsClient, session: SessionDouble) -> None:
     """A file's bytes come with status and headers; `parse()` gives what `content` gives."""
-    seam.gives(Answer(b'{"item": 1}\n', headers={"Content-Type": "application/jsonl"}))
+    session.gives(Answer(b'{"item": 1}\n', headers={"Content-Type": "application/jsonl"}))
     raw = await client.files.with_raw_response.content("f1")
     assert (b'{"item": 1}\n', '{"item": 1}\n', "application/jsonl") == (
         raw.content,
@@ -98,21 +98,21 @@ async def test_raw_content_of_a_file(client: EvalsClient, seam: SessionDouble) -
     assert f"{BASE}/files/f1/content" == raw.url
 
 
-async def test_raw_answers_are_not_shared(client: EvalsClient, seam: SessionDouble) -> None:
+async def test_raw_answers_are_not_shared(client: EvalsClient, session: SessionDouble) -> None:
     """Each raw call has requests of its own, and a body that stays unreadable is told by `parse()`."""
-    seam.gives(Answer(b"<html>", headers={"Content-Type": "text/html"}))
+    session.gives(Answer(b"<html>", headers={"Content-Type": "text/html"}))
     first, _ = await asyncio.gather(*[client.evals.with_raw_response.retrieve("e1") for _ in range(2)])
-    assert (4, b"<html>") == (len(seam.sent), first.content)
+    assert (4, b"<html>") == (len(session.sent), first.content)
     with pytest.raises(DecodeError, match="HTML"):
         first.parse()
-    seam.gives({"id": "e2"})
+    session.gives({"id": "e2"})
     with pytest.raises(ResponseMismatch):
         (await client.evals.with_raw_response.retrieve("e1")).parse()
 
 
-async def test_raw_page(client: EvalsClient, seam: SessionDouble) -> None:
+async def test_raw_page(client: EvalsClient, session: SessionDouble) -> None:
     """A raw listing is its first page's bytes; `parse()` gives the page, which goes on to the next."""
-    seam.gives(
+    session.gives(
         {"data": [{"id": "r1", "status": "queued"}], "has_more": True, "last_id": "r1"},
         {"data": [{"id": "r2", "status": "queued"}], "has_more": False},
     )
@@ -120,12 +120,12 @@ async def test_raw_page(client: EvalsClient, seam: SessionDouble) -> None:
     assert {"data": [{"id": "r1", "status": "queued"}], "has_more": True, "last_id": "r1"} == json.loads(raw.content)
     page = raw.parse()
     assert ["r1", "r2"] == [run.id async for run in page]
-    assert [{"limit": "1"}, {"limit": "1", "after": "r1"}] == [sent.query for sent in seam.sent]
+    assert [{"limit": "1"}, {"limit": "1", "after": "r1"}] == [sent.query for sent in session.sent]
 
 
-async def test_raw_errors_are_errors(client: EvalsClient, seam: SessionDouble) -> None:
+async def test_raw_errors_are_errors(client: EvalsClient, session: SessionDouble) -> None:
     """An error status is raised by a raw call as by any other."""
-    seam.gives(Answer({"error": {"message": "gone"}}, status=404))
+    session.gives(Answer({"error": {"message": "gone"}}, status=404))
     with pytest.raises(NotFound, match="gone"):
         await client.with_raw_response.files.retrieve("f1")
 

@@ -153,12 +153,12 @@ def answer_for(method: str, path: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("do", "method", "path", "query", "body"), CALLS.values(), ids=CALLS.keys())
 async def test_what_is_sent(
-    client: EvalsClient, seam: SessionDouble, do: Do, method: str, path: str, query: dict[str, str], body: object
+    client: EvalsClient, session: SessionDouble, do: Do, method: str, path: str, query: dict[str, str], body: object
 ) -> None:
     """Each method sends one request, as the API's reference has it, with the key and what is accepted."""
-    seam.gives(Answer(answer_for(method, path), status=201 if method == "POST" else 200))
+    session.gives(Answer(answer_for(method, path), status=201 if method == "POST" else 200))
     await do(client)
-    [sent] = seam.sent
+    [sent] = session.sent
     assert (method, path, query, body) == (sent.method, sent.path, sent.query, sent.body)
     assert f"Bearer {KEY}" == sent.headers["Authorization"]
     assert "application/json" == sent.headers["Accept"]
@@ -167,12 +167,12 @@ async def test_what_is_sent(
 
 @pytest.mark.parametrize(("do", "method", "path", "query", "body"), CALLS.values(), ids=CALLS.keys())
 async def test_options_of_one_call(
-    seam: SessionDouble, client: EvalsClient, do: Do, method: str, path: str, query: dict[str, str], body: object
+    session: SessionDouble, client: EvalsClient, do: Do, method: str, path: str, query: dict[str, str], body: object
 ) -> None:
     """Every method takes the headers and the query that `with_options` gives, without losing its own."""
-    seam.gives(answer_for(method, path))
+    session.gives(answer_for(method, path))
     await do(client.with_options(headers={"X-Tenant": "t"}, query={"api-version": "v1"}))
-    [sent] = seam.sent
+    [sent] = session.sent
     assert ("t", query | {"api-version": "v1"}, body) == (sent.headers["X-Tenant"], sent.query, sent.body)
 
 
@@ -201,27 +201,27 @@ READS = {name for name in METHODS if name.rpartition(".")[2] in ("retrieve", "li
 EACH_METHOD = pytest.mark.parametrize("name", METHODS)
 
 
-async def called(client: EvalsClient, seam: SessionDouble, name: str, **options: object) -> None:
+async def called(client: EvalsClient, session: SessionDouble, name: str, **options: object) -> None:
     """Caller the method of that name with ordinary arguments, and with these options."""
     arguments, keywords, answer = METHODS[name]
-    seam.gives(answer)
+    session.gives(answer)
     await attrgetter(name)(client)(*arguments, **keywords, **options)
 
 
 @EACH_METHOD
-async def test_extra_headers_query_and_body(client: EvalsClient, seam: SessionDouble, name: str) -> None:
+async def test_extra_headers_query_and_body(client: EvalsClient, session: SessionDouble, name: str) -> None:
     """Every method takes extra headers, query parameters and fields of its body, which win over its own."""
     extra: dict[str, object] = {} if name in READS else {"extra_body": {"name": "call", "new": [1]}}
     await called(
         client.with_options(headers={"x-a": "client", "x-b": "client"}, query={"a": 1, "b": 1}),
-        seam,
+        session,
         name,
         timeout=5,
         extra_headers={"X-A": "call"},
         extra_query={"a": 2, "order": "desc", "flag": True, "none": None},
         **extra,
     )
-    [sent] = seam.sent
+    [sent] = session.sent
     headers = {name.lower(): value for name, value in sent.headers.items()}
     assert ("call", "client") == (headers["x-a"], headers["x-b"])
     assert {"a": "2", "b": "1", "order": "desc", "flag": "true"} == sent.query
@@ -234,19 +234,19 @@ async def test_extra_headers_query_and_body(client: EvalsClient, seam: SessionDo
 
 
 @pytest.mark.parametrize("name", sorted(READS))
-async def test_a_get_refuses_extra_body(client: EvalsClient, seam: SessionDouble, name: str) -> None:
+async def test_a_get_refuses_extra_body(client: EvalsClient, session: SessionDouble, name: str) -> None:
     """`extra_body` is never dropped: what has no body refuses it before anything is sent."""
     with pytest.raises(InvalidArgument, match=r"^extra_body: a GET has no body"):
-        await called(client, seam, name, extra_body={"a": 1})
-    assert [] == seam.sent
+        await called(client, session, name, extra_body={"a": 1})
+    assert [] == session.sent
 
 
 @EACH_METHOD
-async def test_unknown_options(client: EvalsClient, seam: SessionDouble, name: str) -> None:
+async def test_unknown_options(client: EvalsClient, session: SessionDouble, name: str) -> None:
     """A misspelt option is refused by every method, as Python does for any function, before anything is sent."""
     with pytest.raises(TypeError, match="unexpected keyword argument: tiemout"):
-        await called(client, seam, name, tiemout=5)
-    assert [] == seam.sent
+        await called(client, session, name, tiemout=5)
+    assert [] == session.sent
 
 
 BAD_OPTIONS: list[dict[str, Any]] = [
@@ -261,12 +261,12 @@ BAD_OPTIONS: list[dict[str, Any]] = [
 @EACH_METHOD
 @pytest.mark.parametrize("options", BAD_OPTIONS)
 async def test_options_that_cannot_be_sent(
-    client: EvalsClient, seam: SessionDouble, name: str, options: dict[str, Any]
+    client: EvalsClient, session: SessionDouble, name: str, options: dict[str, Any]
 ) -> None:
     """Headers that would break out of their line, and parameters without a text, are refused before they are sent."""
     with pytest.raises(InvalidArgument, match=r"^(the header|a must be)"):
-        await called(client, seam, name, **options)
-    assert [] == seam.sent
+        await called(client, session, name, **options)
+    assert [] == session.sent
 
 
 BAD_BODIES: list[tuple[Do, str]] = [
@@ -281,11 +281,11 @@ BAD_BODIES: list[tuple[Do, str]] = [
 
 
 @pytest.mark.parametrize(("do", "text"), BAD_BODIES)
-async def test_bodies_that_are_no_json(client: EvalsClient, seam: SessionDouble, do: Do, text: str) -> None:
+async def test_bodies_that_are_no_json(client: EvalsClient, session: SessionDouble, do: Do, text: str) -> None:
     """What JSON has no form for is refused by the name of the argument, before anything is sent."""
     with pytest.raises(InvalidArgument, match=f"^{text}"):
         await do(client)
-    assert [] == seam.sent
+    assert [] == session.sent
 
 
 RUN = EvalRun(id="r1", eval_id="e1", status="queued")
@@ -332,15 +332,15 @@ async def by_run(client: EvalsClient, name: str, key: object, options: dict[str,
 @pytest.mark.parametrize("name", BY_RUN)
 @pytest.mark.parametrize(("key", "options"), NAMINGS.values(), ids=NAMINGS.keys())
 async def test_how_a_run_may_be_named(
-    client: EvalsClient, seam: SessionDouble, name: str, key: Any, options: Any
+    client: EvalsClient, session: SessionDouble, name: str, key: Any, options: Any
 ) -> None:
     """Wherever a run is named, its id with its eval's, a pair of both, or the run itself does."""
     item = {"id": "o1", "run_id": "r1", "eval_id": "e1", "status": "pass"}
     run = {"id": "r1", "eval_id": "e1", "status": "completed"}
     gone = {"run_id": "r1", "deleted": True}
-    seam.gives(gone if name == "delete" else PAGE if "list" in name else item if "items" in name else run)
+    session.gives(gone if name == "delete" else PAGE if "list" in name else item if "items" in name else run)
     await by_run(client, name, key, options)
-    assert {"/evals/e1/runs/r1"} == {"/".join(sent.path.split("/")[:5]) for sent in seam.sent}
+    assert {"/evals/e1/runs/r1"} == {"/".join(sent.path.split("/")[:5]) for sent in session.sent}
 
 
 @pytest.mark.parametrize("name", BY_RUN)
@@ -360,7 +360,7 @@ async def test_how_a_run_may_be_named(
     ],
 )
 async def test_runs_that_are_not_named(
-    client: EvalsClient, seam: SessionDouble, name: str, key: Any, options: dict[str, Any], text: str
+    client: EvalsClient, session: SessionDouble, name: str, key: Any, options: dict[str, Any], text: str
 ) -> None:
     """A run whose eval is unknown or contradicted is refused in a short sentence, before anything is sent."""
     with pytest.raises(EvalsError) as caught:
@@ -369,4 +369,4 @@ async def test_runs_that_are_not_named(
     assert isinstance(error, InvalidArgument)
     assert text in str(error)
     assert len(str(error)) < 200
-    assert [] == seam.sent
+    assert [] == session.sent

@@ -204,7 +204,7 @@ async def test_closing_does_not_wait_for_slow_answers() -> None:
 
 
 def test_importing_it_imports_no_client_and_no_grading_library() -> None:
-    """The server shares nothing with the client above the ground floor, and pays for no library before it is needed."""
+    """The server shares only errors, clock and JSON with the client, and pays for no library before it is needed."""
     unwanted = ("nltk", "rapidfuzz", "rouge_score", "numpy", "tenacity", "cattrs")
     ours = tuple(f"evals_async.{name}" for name in ("client", "_codec", "models", "_transport", "resources"))
     found = f"[name for name in sys.modules if name.startswith({ours!r}) or name in {unwanted!r}]"

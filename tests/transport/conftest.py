@@ -14,12 +14,12 @@ def a_test() -> str:
 
 @pytest.fixture
 def over_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests go over aiohttp's session, as they do where the direct exchange is not possible."""
+    """Requests go over aiohttp's session, as they do where the direct path is not possible."""
     monkeypatch.setattr(direct, "unfit", a_test)
 
 
 @pytest.fixture(params=["direct", "session"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once over the direct exchange, and once over the session: what is promised holds for both."""
+    """Once over the direct path, and once over the session: what is promised holds for both."""
     if request.param == "session":
         monkeypatch.setattr(direct, "unfit", a_test)

@@ -81,13 +81,13 @@ class Provider:
         self.clock = clock
         self.lasts = lasts
         self.asked = 0
-        self.gate = asyncio.Event()
-        self.gate.set()
+        self.open = asyncio.Event()
+        self.open.set()
         self.failing: Exception | None = None
 
     async def __call__(self) -> str | Expiring:
         self.asked += 1
-        await self.gate.wait()
+        await self.open.wait()
         if self.failing is not None:
             raise self.failing
         token = f"token-{self.asked}"
@@ -132,13 +132,13 @@ async def test_a_provider_may_be_a_plain_function() -> None:
 async def test_many_who_need_a_token_ask_once_and_a_cancelled_one_hurts_nobody() -> None:
     """Single flight."""
     provider = Provider(FakeClock())
-    provider.gate.clear()
+    provider.open.clear()
     auth = BearerTokens(provider, clock=provider.clock)
     waiters = [asyncio.create_task(sent(auth)) for _ in range(10)]
     await asyncio.sleep(0)
     waiters[0].cancel()
     await asyncio.sleep(0)
-    provider.gate.set()
+    provider.open.set()
     ended = await asyncio.gather(*waiters, return_exceptions=True)
     assert isinstance(ended[0], asyncio.CancelledError)
     assert ["Bearer token-1"] * 9 == ended[1:]

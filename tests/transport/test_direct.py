@@ -1,4 +1,4 @@
-"""The direct exchange: when requests go over it, when they go over the session, and that nobody sees a difference."""
+"""The direct path: when requests go over it, when they go over the session, and that nobody sees a difference."""
 
 import socket
 import threading
@@ -29,7 +29,7 @@ FILE = b'{"id": "file-1", "object": "file", "bytes": 3, "filename": "a.jsonl", "
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The methods of the requests that went over the direct exchange."""
+    """The methods of the requests that went over the direct path."""
     found: list[str] = []
     send = DirectExchange.send
 
@@ -49,7 +49,7 @@ async def retrieve(url: str, **options: Any) -> str | None:
 
 
 async def test_reads_and_small_writes_go_directly(sent: list[str]) -> None:
-    """Reads, creates with small bodies and deletes go over the direct exchange, with their bodies and lengths."""
+    """Reads, creates with small bodies and deletes go over the direct path, with their bodies and lengths."""
     deleted = b'{"object": "eval.deleted", "deleted": true, "eval_id": "eval_1"}'
     async with FaultServer(answer(200, RUN), answer(201, RUN), answer(200, RUN), answer(200, deleted)) as server:
         async with EvalsClient(base_url=server.url, api_key=KEY) as client:
@@ -197,7 +197,7 @@ def test_a_replacement_that_was_there_first(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_the_key_is_in_no_traceback() -> None:
-    """A traceback with local variables, of an error in the middle of the exchange, does not show the key."""
+    """A traceback with local variables, of an error in the middle of a request, does not show the key."""
     broken = raw(b"", then="rst")
     async with FaultServer(broken) as server, EvalsClient(base_url=server.url, api_key=KEY, max_retries=0) as client:
         with pytest.raises(ConnectionDropped) as dropped:

@@ -11,7 +11,7 @@ is.
     G6  a connection that delivered another's answer is dropped      C11 in flight
     G7  errors hold nothing of aiohttp                               C04, S12
 
-G2 and G5 are about the session alone: over the direct exchange there is nobody to send again, or to follow.
+G2 and G5 are about the session alone: over the direct path there is nobody to send again, or to follow.
 G8, workers instead of a task for each id, belongs to the fan-out.
 """
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from evals_async._transport import (
         NO_KEY as NO_KEY,
         AdaptiveLimiter as AdaptiveLimiter,
+        CachedTokens as CachedTokens,
         Limiter as Limiter,
         NoKey as NoKey,
         Request as Request,
@@ -112,7 +113,9 @@ HOMES = {
     "_concurrency.fanout": "FanOut OnProgress Outcome Progress fan_out gather_many merge",
     "_concurrency.polling": "Pace poll_many poll_until",
     "_options": "ClientOptions",
-    "_transport": "NO_KEY AdaptiveLimiter Limiter NoKey Request Response RetryPolicy Statistics Timeouts TokenProvider",
+    "_transport": """
+        NO_KEY AdaptiveLimiter CachedTokens Limiter NoKey Request Response RetryPolicy Statistics Timeouts TokenProvider
+    """,
     "client": "EvalsClient",
     "comparison": "compare",
     "errors": """

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import attrs
@@ -27,12 +27,18 @@ VARIABLES: Mapping[str, str] = {
     "OPENAI_PROJECT_ID": "Sent as OpenAI-Project.",
     "OPENAI_WEBHOOK_SECRET": "What webhooks are signed with (whsec_...).",
     "EVALS_LOG": "`debug` or `info`: log lines of this package on standard error.",
+    "OPENAI_CUSTOM_HEADERS": "Headers for every request, one `Name: value` a line.",
+    "AZURE_OPENAI_AD_TOKEN": "A Microsoft Entra token, for EvalsClient.azure(); it goes before the key.",
     "AZURE_OPENAI_API_KEY": "The key of an Azure OpenAI resource, for EvalsClient.azure().",
     "AZURE_OPENAI_ENDPOINT": "Its endpoint, https://NAME.openai.azure.com, for EvalsClient.azure().",
     "EVALS_MODEL_API_KEY": "The key of the model endpoint that evals are run on; a model map may name other variables.",
     "EVALS_SERVER_API_KEY": "The key that requests to `evals-async serve` must carry.",
 }
 """Every environment variable that is read, and what it says."""
+
+V = TypeVar("V")
+
+DEPLOYMENT = re.compile(r"/openai/deployments/([^/]*)")  # in the path of an Azure URL for chat and the like
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 
@@ -62,10 +68,17 @@ class Secret:
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """Whom a client talks to, and as whom. Times and retries are in `RetryPolicy` and `Timeouts`."""
+    """Whom a client talks to, and as whom. Times and retries are in `RetryPolicy` and `Timeouts`.
+
+    `token` is Azure's other credential, which goes before the key; `headers` are those of the environment.
+    """
 
     base_url: str
+    allow_http: bool = False
+    azure: bool = False
     api_key: Secret | None = None
+    token: Secret | None = None
+    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     organization: str | None = None
     project: str | None = None
     webhook_secret: Secret | None = None
@@ -90,13 +103,12 @@ def from_environment(
     if url is None:
         url = OPENAI_BASE_URL
     organization, project = given(organization, environ, "OPENAI_ORG_ID"), given(project, environ, "OPENAI_PROJECT_ID")
-    named = ((organization, "organization (OPENAI_ORG_ID)"), (project, "project (OPENAI_PROJECT_ID)"))
-    for value, shown in named:
-        if value and (fault := value_fault(value, shown)) is not None:
-            raise ConfigurationError(fault)
+    check_names(organization, project)
     return Settings(
         base_url=checked_url(url, "base_url (OPENAI_BASE_URL)", allow_http=allow_http),
+        allow_http=allow_http,
         api_key=secret_or_none(given(api_key, environ, "OPENAI_API_KEY")),
+        headers=custom_headers(environ),
         organization=organization or None,
         project=project or None,
         webhook_secret=secret_or_none(given(webhook_secret, environ, "OPENAI_WEBHOOK_SECRET")),
@@ -107,6 +119,7 @@ def azure_from_environment(
     *,
     endpoint: str | None = None,
     api_key: str | None = None,
+    token: str | None = None,
     api_version: str | None = None,
     allow_http: bool = False,
     environment: Mapping[str, str] | None = None,
@@ -129,11 +142,66 @@ def azure_from_environment(
         others = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name != "api-version"]
         query = urlencode([*others, ("api-version", api_version)])
     url = urlunsplit((parts.scheme, parts.netloc, path, query, ""))
+    if api_key is None:  # an argument goes before both variables
+        token = given(token, environ, "AZURE_OPENAI_AD_TOKEN")
     return Settings(
         base_url=url,
+        allow_http=allow_http,
+        azure=True,
         api_key=secret_or_none(given(api_key, environ, "AZURE_OPENAI_API_KEY")),
+        token=secret_or_none(token),
+        headers=custom_headers(environ),
         webhook_secret=secret_or_none(given(None, environ, "OPENAI_WEBHOOK_SECRET")),
     )
+
+
+def check_names(organization: str | None, project: str | None) -> None:
+    """Raise `ConfigurationError` for names that cannot be sent."""
+    named = ((organization, "organization (OPENAI_ORG_ID)"), (project, "project (OPENAI_PROJECT_ID)"))
+    for value, shown in named:
+        if value and (fault := value_fault(value, shown)) is not None:
+            raise ConfigurationError(fault)
+
+
+def changed_settings(
+    settings: Settings,
+    *,
+    api_key: str | None = None,
+    base_url: str | None = None,
+    organization: str | None = None,
+    project: str | None = None,
+    webhook_secret: str | None = None,
+) -> Settings:
+    """The settings with those that are given, and without what belongs to another key. Raises `ConfigurationError`."""
+    check_names(organization, project)
+    changes: dict[str, Any] = {}
+    if api_key is not None:
+        changes |= {"api_key": Secret(api_key), "token": None}
+    if base_url is not None:
+        changes["base_url"] = checked_url(base_url, "base_url", allow_http=settings.allow_http)
+    if organization is not None:
+        changes["organization"] = organization or None
+    if project is not None:
+        changes["project"] = project or None
+    if webhook_secret is not None:
+        changes["webhook_secret"] = Secret(webhook_secret)
+    return attrs.evolve(settings, **changes)
+
+
+def custom_headers(environ: Mapping[str, str]) -> dict[str, str]:
+    """The headers in OPENAI_CUSTOM_HEADERS, one `Name: value` a line.
+
+    Raises `ConfigurationError`, which shows no value, for a line that is no header.
+    """
+    found: dict[str, str] = {}
+    for line in environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines():
+        name, colon, value = line.partition(":")
+        if not line.strip():
+            continue
+        if not colon:
+            raise ConfigurationError("OPENAI_CUSTOM_HEADERS has a line without a colon: write one `Name: value` a line")
+        found[name.strip()] = value.strip()
+    return checked_headers(found)
 
 
 def given(argument: str | None, environ: Mapping[str, str], variable: str) -> str | None:
@@ -162,10 +230,10 @@ def header_fault(name: str, value: object) -> str | None:
     return value_fault(value, f"the header {name:.60}")
 
 
-def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Headers that can be sent. Raises `ConfigurationError`, naming the one that cannot."""
+def checked_headers(headers: Mapping[str, V]) -> dict[str, V]:
+    """Headers that can be sent; `None` takes one away. Raises `ConfigurationError`, naming the one that cannot."""
     for name, value in headers.items():
-        if (fault := header_fault(name, value)) is not None:
+        if value is not None and (fault := header_fault(name, value)) is not None:
             raise ConfigurationError(fault)
     return dict(headers)
 
@@ -191,6 +259,13 @@ def checked_url(url: object, shown: str, *, allow_http: bool) -> str:
         raise ConfigurationError(f"{shown} names no host that can be; write international names in their xn-- form")
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError(f"{shown} must not contain a user or a password; pass the key as api_key")
+    if (deployment := DEPLOYMENT.search(parts.path)) is not None:
+        azure = shown.startswith("endpoint")
+        instead = f"{parts.scheme}://{parts.netloc}" + ("" if azure else "/openai/v1")
+        raise ConfigurationError(
+            f"{shown} is the URL of a deployment. Evals belong to the resource: write {instead}, and name the "
+            f"deployment {deployment[1]!r:.80} as `model` where an eval or a run wants one"
+        )
     if parts.fragment:
         raise ConfigurationError(f"{shown} must not contain a fragment (#...)")
     if parts.scheme == "http" and host not in LOOPBACK_HOSTS and not allow_http:

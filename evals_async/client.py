@@ -4,35 +4,28 @@ Nothing here knows an endpoint.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from hashlib import sha256
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack, overload
+from typing import Any, NoReturn, Self, TypeAlias, TypeVar, Unpack, overload
 
-import attrs
-
+from evals_async._callers import Callers, auth_of
 from evals_async._clock import SYSTEM_CLOCK, Clock
-from evals_async._concurrency.cache import Cache
-from evals_async._concurrency.single_flight import SingleFlight
-from evals_async._options import ClientOptions, defaults_of, given_options, given_timeout, retries, whole
+from evals_async._omit import OMIT, Omit, given
+from evals_async._options import ClientOptions, changed_options, first_options, given_timeout
 from evals_async._settings import (
     Settings,
     azure_from_environment,
-    checked_headers,
+    changed_settings,
     follow_log_variable,
     from_environment,
 )
 from evals_async._transport import (
     NO_KEY,
-    AdaptiveLimiter,
-    Anonymous,
     Auth,
-    AzureKey,
-    BearerTokens,
+    CachedTokens,
     Kind,
     Method,
     MissingKey,
     NoKey,
-    Pipeline,
     Request,
     Response,
     RetryPolicy,
@@ -41,18 +34,15 @@ from evals_async._transport import (
     Statistics,
     Timeouts,
     TokenProvider,
-    Transport,
 )
-from evals_async._transport.transport import MAX_BODY
-from evals_async.resources import OMIT, CallDefaults, Caller, Evals, Files, Graders, Omit
-from evals_async.resources._requests import checked_path, json_body, merged, parameters, request as build_request
+from evals_async.resources import Caller, Evals, Files, Graders
+from evals_async.resources._requests import checked_path, json_body, parameters, request as build_request
 from evals_async.webhooks import Webhooks
 
 
-if TYPE_CHECKING:
-    pass
-
 T = TypeVar("T")
+
+Key: TypeAlias = str | NoKey | TokenProvider | CachedTokens
 
 SETTINGS = frozenset(
     {"api_key", "base_url", "organization", "project", "webhook_secret", *ClientOptions.__annotations__}
@@ -66,15 +56,16 @@ KINDS: Mapping[Method, Kind] = {"GET": "read", "POST": "create", "DELETE": "dele
 class EvalsClient:
     """The Evals API, awaited: `client.evals`, `client.files`, `client.graders`, `client.webhooks`.
 
-    A client is cheap to make and touches neither loop nor network until the first call; from then on it belongs to that
-    call's event loop. Make one per process, share it between all tasks, and close it: `async with`, or `await
-    client.close()`.
+    A client is cheap to make and touches neither loop nor network until it is entered or used; from then on it belongs
+    to the event loop that runs then, until that is closed. Make one per process, share it between all tasks, and close
+    it: `async with`, or `await client.close()`. For other keys, projects or base URLs make copies of it by
+    `with_options`, which share its connections.
     """
 
     def __init__(
         self,
         *,
-        api_key: str | NoKey | TokenProvider | None = None,
+        api_key: Key | None = None,
         base_url: str | None = None,
         organization: str | None = None,
         project: str | None = None,
@@ -85,28 +76,31 @@ class EvalsClient:
         """A client of OpenAI's service, or of any server that speaks its API.
 
         Each argument has an environment variable: OPENAI_API_KEY, OPENAI_BASE_URL, OPENAI_ORG_ID, OPENAI_PROJECT_ID,
-        OPENAI_WEBHOOK_SECRET. `api_key` may be a function that returns a token or an awaitable of one; it is asked
-        again as tokens expire. `NO_KEY` sends no credentials, whatever the environment says. A path and a query in the
-        base URL are kept; plain http is for loopback, unless `allow_http`. Raises `ConfigurationError` for settings
-        that cannot be right; that a key is missing is told at the first call.
+        OPENAI_WEBHOOK_SECRET. `api_key` may be a function that returns a token or an awaitable of one; it is asked for
+        each attempt, so that each request may have another key, and reads are then not shared or cached. Where all
+        tokens are of one identity, wrap it in `CachedTokens`. `NO_KEY` sends no credentials, whatever the environment
+        says. A path and a query in the base URL are kept; plain http is for loopback, unless `allow_http`. Raises
+        `ConfigurationError` for settings that cannot be right; that a key is missing is told at the first call.
         """
+        key: Any = given(api_key)
         settings = from_environment(
-            api_key=None if api_key is NO_KEY or callable(api_key) else api_key,
-            base_url=base_url,
-            organization=organization,
-            project=project,
-            webhook_secret=webhook_secret,
+            api_key=text_of(key),
+            base_url=given(base_url),
+            organization=given(organization),
+            project=given(project),
+            webhook_secret=given(webhook_secret),
             allow_http=allow_http,
         )
-        self._set_up(settings, auth_of(settings, StaticKey, api_key, options), options)
+        self._set_up(settings, key, options)
 
     @classmethod
     def azure(
         cls,
         *,
         endpoint: str | None = None,
-        api_key: str | NoKey | None = None,
-        token_provider: TokenProvider | None = None,
+        api_key: Key | None = None,
+        token_provider: TokenProvider | CachedTokens | None = None,
+        azure_ad_token: str | None = None,
         api_version: str | None = None,
         allow_http: bool = False,
         **options: Unpack[ClientOptions],
@@ -116,68 +110,44 @@ class EvalsClient:
         `endpoint` (AZURE_OPENAI_ENDPOINT) is `https://NAME.openai.azure.com`, or a project's
         `https://NAME.services.ai.azure.com/api/projects/PROJECT`; `/openai/v1` is added. `api_key`
         (AZURE_OPENAI_API_KEY) goes out as `api-key`; projects take tokens only:
-        `azure.identity.aio.get_bearer_token_provider(credential, "https://ai.azure.com/.default")`. `api_version` is
-        needed by the older `/openai/evals?api-version=...` alone. Raises `ConfigurationError`.
+        `azure.identity.aio.get_bearer_token_provider(credential, "https://ai.azure.com/.default")` as `token_provider`,
+        whose tokens are kept while they last, or one token as `azure_ad_token` (AZURE_OPENAI_AD_TOKEN), which goes
+        before a key of the environment. `api_version` is needed by the older `/openai/evals?api-version=...` alone.
+        Raises `ConfigurationError`.
         """
         settings = azure_from_environment(
             endpoint=endpoint,
-            api_key=None if api_key is NO_KEY else api_key,
+            api_key=text_of(api_key),
+            token=azure_ad_token,
             api_version=api_version,
             allow_http=allow_http,
         )
         client = cls.__new__(cls)
-        auth = auth_of(settings, AzureKey, token_provider or api_key, options)
-        client._set_up(settings, auth, options)  # noqa: SLF001  # its own class
+        if token_provider is not None and not isinstance(token_provider, CachedTokens):
+            token_provider = CachedTokens(token_provider)
+        client._set_up(settings, token_provider or api_key, options)  # noqa: SLF001  # its own class
         return client
 
-    def _set_up(self, settings: Settings, auth: Auth, options: ClientOptions) -> None:
-        """Build what all copies of the client share. Raises `TypeError` for an option that there is not."""
-        options = given_options(options)
+    def _set_up(self, settings: Settings, key: Key | None, options: ClientOptions) -> None:
+        """Make the parts of a client. Raises `TypeError` for an option that there is not."""
         follow_log_variable()
-        clock = options.get("clock", SYSTEM_CLOCK)
-        transport = Transport(
-            settings.base_url,
-            session=options.get("session"),
-            trace_configs=options.get("trace_configs", ()),
-            proxy=options.get("proxy"),
-            trust_env=options.get("trust_env", False),
-            connections=whole(options.get("max_connections", 100), "max_connections", least=1),
-            max_body=whole(options.get("max_body", MAX_BODY), "max_body", least=1),
-            ssl=options.get("ssl", True),
-            clock=clock,
-            owner=type(self).__name__,
-        )
-        pipeline = Pipeline(
-            transport,
-            auth,
-            clock=clock,
-            limiter=options["limiter"]
-            if "limiter" in options
-            else AdaptiveLimiter(max_in_flight=transport.connections, clock=clock),
-            on_request=options.get("on_request"),
-            on_response=options.get("on_response"),
-            on_retry=options.get("on_retry"),
-        )
-        defaults = defaults_of(settings, options)
-        flight = SingleFlight() if options.get("single_flight", True) else None
-        self._open_namespaces(settings, pipeline, defaults, flight, options.get("cache"))
+        options = first_options(settings, options)
+        auth = auth_of(settings, key, options.get("clock", SYSTEM_CLOCK))
+        callers = Callers(settings, options, type(self).__name__)
+        self._open_namespaces(callers, settings, auth, options, callers.first(settings, auth, options))
 
     def _open_namespaces(
-        self,
-        settings: Settings,
-        pipeline: Pipeline,
-        defaults: CallDefaults,
-        flight: SingleFlight | None,
-        cache: Cache | None,
+        self, callers: Callers, settings: Settings, auth: Auth, options: ClientOptions, caller: Caller
     ) -> None:
-        """Make the resources, which send through `pipeline` with these defaults."""
-        scope = scope_of(settings, defaults)
+        self._callers = callers
         self._settings = settings
-        self._caller = Caller(pipeline, defaults, flight=flight, cache=cache, scope=scope)
-        self.evals: Evals = Evals(self._caller)
-        self.files: Files = Files(self._caller)
-        self.graders: Graders = Graders(self._caller)
-        self.webhooks: Webhooks = Webhooks(settings.webhook_secret, pipeline.clock)
+        self._auth = auth
+        self._options = options
+        self._caller = caller
+        self.evals: Evals = Evals(caller)
+        self.files: Files = Files(caller)
+        self.graders: Graders = Graders(caller)
+        self.webhooks: Webhooks = Webhooks(settings.webhook_secret, caller.clock)
 
     @property
     def base_url(self) -> str:
@@ -187,8 +157,9 @@ class EvalsClient:
     @property
     def api_key(self) -> str | None:
         """The key that was given, or found in the environment; `None` for a function, `NO_KEY` and a missing key."""
-        key = self._settings.api_key
-        return None if key is None or not isinstance(self._caller.pipeline.auth, StaticKey) else key.reveal()
+        settings = self._settings
+        key = settings.api_key if settings.token is None and isinstance(self._auth, StaticKey) else None
+        return None if key is None else key.reveal()
 
     @property
     def timeout(self) -> float | Timeouts | None:
@@ -212,8 +183,8 @@ class EvalsClient:
 
     @property
     def has_credentials(self) -> bool:
-        """Whether requests can be sent: there is a key, a token provider, or `NO_KEY`."""
-        return not isinstance(self._caller.pipeline.auth, MissingKey)
+        """Whether requests can be sent: there is a key, a token provider, a header with credentials, or `NO_KEY`."""
+        return bool(self._caller.defaults.all_headers.decided) or not isinstance(self._auth, MissingKey)
 
     @property
     def clock(self) -> Clock:
@@ -282,35 +253,57 @@ class EvalsClient:
     def with_options(
         self,
         *,
+        api_key: Key | None = None,
+        organization: str | None = None,
+        project: str | None = None,
+        base_url: str | None = None,
+        webhook_secret: str | None = None,
         timeout: float | Timeouts | Omit | None = OMIT,
         max_retries: int | None = None,
         retry: RetryPolicy | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str | Omit] | None = None,
         query: Mapping[str, object] | None = None,
-        default_headers: Mapping[str, str] | None = None,
+        default_headers: Mapping[str, str | Omit] | None = None,
         default_query: Mapping[str, object] | None = None,
+        set_default_headers: Mapping[str, str | Omit] | None = None,
+        set_default_query: Mapping[str, object] | None = None,
     ) -> Self:
-        """A client with other defaults that shares everything else: connections, limits, key. Closing one closes both.
+        """A client that differs in what is given, and shares the connections; closing one closes all.
+
+        A copy with other credentials, another organization, project or base URL has a rate limiter and a retry budget
+        of its own, and neither shares reads with the others nor finds what they have cached. Two copies with the same
+        key are alike: both have the limiter of that key. The limits of the thousand keys used last are remembered, and
+        those of all keys that have calls under way. `None` means: as it is.
 
         `headers` and `query` are added to the ones that this client sends; `default_headers` and `default_query` are
-        the official client's names for them.
+        the official client's names for them. `set_default_headers` and `set_default_query` replace them. A header or
+        parameter that is `OMIT` is taken away. Raises `ConfigurationError`.
         """
-        defaults = self._caller.defaults
-        headers = {**(default_headers or {}), **(headers or {})}
-        query = {**(default_query or {}), **(query or {})}
-        if max_retries is not None:
-            retry = retry or attrs.evolve(defaults.retry, attempts=retries(max_retries) + 1)
-        changed = CallDefaults(
-            timeouts=defaults.timeouts if timeout is OMIT else Timeouts.of(timeout),
-            retry=retry or defaults.retry,
-            headers={**defaults.headers, **checked_headers(headers)},
-            query=merged(defaults.query, parameters(**query)),
+        key: Any = given(api_key)
+        settings = changed_settings(
+            self._settings,
+            api_key=text_of(key),
+            base_url=given(base_url),
+            organization=given(organization),
+            project=given(project),
+            webhook_secret=given(webhook_secret),
         )
+        options = changed_options(
+            self._options,
+            timeout=timeout,
+            max_retries=given(max_retries),
+            retry=given(retry),
+            headers=headers,
+            query=query,
+            default_headers=default_headers,
+            default_query=default_query,
+            set_default_headers=set_default_headers,
+            set_default_query=set_default_query,
+        )
+        auth = self._auth if key is None else auth_of(settings, key, self.clock)
         twin = type(self).__new__(type(self))
-        # Other headers may mean another response: reads are shared among calls with the same defaults only.
-        flight = None if self._caller.flight is None else SingleFlight()
-        pipeline, cache = self._caller.pipeline, self._caller.cache
-        twin._open_namespaces(self._settings, pipeline, changed, flight, cache)  # noqa: SLF001  # its own class
+        caller = self._callers.next(self._caller, settings, auth, options)
+        twin._open_namespaces(self._callers, settings, auth, options, caller)  # noqa: SLF001  # its own class
         return twin
 
     copy = with_options
@@ -325,12 +318,15 @@ class EvalsClient:
         return self._caller.pipeline.statistics()
 
     async def close(self) -> None:
-        """End the calls under way with `ClientClosed` and close the connections. A second time does nothing."""
+        """End the calls under way with `ClientClosed` and close the connections, of all copies too.
+
+        A second time does nothing.
+        """
         await self._caller.pipeline.close()
 
     def is_closed(self) -> bool:
         """Whether `close` was called, on this client or on one that shares its connections."""
-        return self._caller.pipeline.transport.closed
+        return self._caller.pipeline.transport.pool.closed
 
     async def __aenter__(self) -> Self:
         return self
@@ -367,25 +363,7 @@ async def whole_response(response: Response) -> Response:
     return response
 
 
-def auth_of(
-    settings: Settings,
-    key_kind: type[StaticKey],
-    given: str | NoKey | TokenProvider | None,
-    options: ClientOptions,
-) -> Auth:
-    """How a client proves who it is: not at all, by tokens, or by the key in its settings, if there is one."""
-    if given is NO_KEY:
-        return Anonymous()
-    if callable(given):
-        return BearerTokens(given, clock=options.get("clock", SYSTEM_CLOCK))
-    return MissingKey() if settings.api_key is None else key_kind(settings.api_key.reveal())
-
-
-def scope_of(settings: Settings, defaults: CallDefaults) -> str:
-    """What the keys of a cache begin with: the base URL, and a digest of the headers and the query that are sent
-    everywhere, since others may mean another response. A digest, because a header may be secret.
-    """
-    if not defaults.headers and not defaults.query:
-        return settings.base_url
-    sent = repr((sorted(defaults.headers.items()), defaults.query)).encode()
-    return f"{settings.base_url}#{sha256(sent).hexdigest()[:16]}"
+def text_of(key: Key | None) -> str | None:
+    """The key where it is a text; or whatever stands in its place, for the check that refuses it."""
+    text: Any = key
+    return None if key is NO_KEY or isinstance(key, CachedTokens) or callable(key) else text

@@ -16,7 +16,14 @@ from typing import Any, cast
 from evals_async._clock import SYSTEM_CLOCK, Clock
 from evals_async._codec import parse, structure
 from evals_async._settings import Secret
-from evals_async.errors import BadSignature, ConfigurationError, DecodeError, TimestampOutOfRange, WebhookError
+from evals_async.errors import (
+    BadSignature,
+    ConfigurationError,
+    DecodeError,
+    InvalidArgument,
+    TimestampOutOfRange,
+    WebhookError,
+)
 from evals_async.models.events import WebhookEvent
 
 
@@ -30,8 +37,12 @@ SECONDS = re.compile(r"[0-9]{1,12}")  # more digits than any date needs, and few
 def key_of(secret: str) -> bytes:
     """The signing key in a secret: what follows `whsec_` in base64, or the secret itself as UTF-8.
 
-    Raises `ConfigurationError` for an empty one, with which anyone could sign.
+    Raises `ConfigurationError` for an empty one, with which anyone could sign, and for one with white space around it.
     """
+    if secret != secret.strip():
+        raise ConfigurationError(
+            "the webhook secret has white space around it; was it read from a file with its newline? Strip it"
+        )
     try:
         key = base64.b64decode(secret[len(PREFIX) :], validate=True) if secret.startswith(PREFIX) else secret.encode()
     except ValueError:
@@ -44,6 +55,18 @@ def key_of(secret: str) -> bytes:
 def bytes_of(text: str | bytes) -> bytes:
     """Text as UTF-8. Strangers send headers: lone surrogates in them fit no signature, and raise nothing."""
     return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+
+
+def checked_payload(payload: object) -> bytes:
+    """The body of a webhook. Raises `InvalidArgument` for one that was parsed already."""
+    if isinstance(payload, str):
+        return bytes_of(payload)
+    if isinstance(payload, bytes | bytearray | memoryview):
+        return bytes(payload)
+    raise InvalidArgument(
+        f"payload must be the exact bytes (or the text) of the body as it was received, not {type(payload).__name__}: "
+        "a signature fits no other. Read the raw body of the request, before any parsing"
+    )
 
 
 def signature(payload: bytes, webhook_id: str, timestamp: str, secret: str) -> bytes:
@@ -73,11 +96,12 @@ def verify(
     tolerance: float = TOLERANCE,
 ) -> None:
     """Refuse a webhook that is not genuine, or not recent. `payload` is the body exactly as received, before any
-    parsing.
+    parsing; anything else than bytes or text raises `InvalidArgument`.
 
     Header names may be in any case; of several signatures one must fit. Raises `BadSignature`, and
     `TimestampOutOfRange` when the time stamp is more than `tolerance` seconds before or after `now`.
     """
+    body = checked_payload(payload)
     lower = {name.lower(): value for name, value in headers.items()}
     webhook_id, timestamp, signatures = (header(lower, f"webhook-{name}") for name in ("id", "timestamp", "signature"))
     if not SECONDS.fullmatch(timestamp):
@@ -88,7 +112,7 @@ def verify(
         raise TimestampOutOfRange(
             f"signed {abs(now - sent):.0f} s {when}, more than {tolerance:g} s: an old delivery, or a wrong clock"
         )
-    expected = signature(bytes_of(payload), webhook_id, timestamp, secret)
+    expected = signature(body, webhook_id, timestamp, secret)
     offered = [part.removeprefix("v1,") for part in signatures.split()]
     # A list, so that every one is compared, in constant time: timing tells nothing.
     if not any([hmac.compare_digest(expected, bytes_of(candidate)) for candidate in offered]):  # noqa: C419
@@ -106,7 +130,7 @@ def event_of(payload: str | bytes) -> WebhookEvent:
 
     Raises `WebhookError` when the body is no event.
     """
-    body = bytes_of(payload)
+    body = checked_payload(payload)
     try:
         # A union is no class, which is all that `structure` can say in types.
         return cast("WebhookEvent", structure(parse(body), cast("type[Any]", WebhookEvent), body))
@@ -119,6 +143,8 @@ class Webhooks:
     """`client.webhooks`: `verify` and `event_of` with the client's secret (OPENAI_WEBHOOK_SECRET) and clock."""
 
     def __init__(self, secret: Secret | None, clock: Clock = SYSTEM_CLOCK) -> None:
+        if secret is not None:
+            key_of(secret.reveal())  # refused now, and not at each delivery
         self._secret = secret
         self._clock = clock
 

@@ -27,6 +27,8 @@ FULL = {
     "OPENAI_ORG_ID": "org-environment",
     "OPENAI_PROJECT_ID": "proj-environment",
     "OPENAI_WEBHOOK_SECRET": "whsec_environment",
+    "OPENAI_CUSTOM_HEADERS": "X-Team: blue\n\nX-Note: a: b\n",
+    "AZURE_OPENAI_AD_TOKEN": "token-environment",
     "AZURE_OPENAI_API_KEY": "azure-environment",
     "AZURE_OPENAI_ENDPOINT": "https://environment.openai.azure.com",
 }
@@ -263,3 +265,24 @@ def test_secrets_show_themselves_to_nobody() -> None:
         copy.deepcopy(found)
     with pytest.raises(TypeError, match="neither pickled nor copied"):
         copy.copy(found.api_key)
+
+
+def test_headers_of_the_environment() -> None:
+    """OPENAI_CUSTOM_HEADERS has one header a line; a line that is none is refused without showing its value."""
+    assert {"X-Team": "blue", "X-Note": "a: b"} == from_environment(environment=FULL).headers
+    for lines in ("sk-without-a-colon", "X-Team: blue\nbad name: sk-1", "X-Team: é"):
+        with pytest.raises(ConfigurationError) as caught:
+            from_environment(environment={"OPENAI_CUSTOM_HEADERS": lines})
+        assert "sk-" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["/openai/deployments/gpt-4o/chat/completions", "/openai/deployments/gpt-4o"])
+def test_the_url_of_a_deployment_is_told_from_the_endpoint(path: str) -> None:
+    """A pasted deployment URL gives an error that says what to write instead."""
+    url = f"https://a.openai.azure.com{path}?api-version=2024-10-21"
+    with pytest.raises(
+        ConfigurationError, match=r"write https://a\.openai\.azure\.com, and name .*'gpt-4o' as `model`"
+    ):
+        azure_from_environment(endpoint=url, environment={})
+    with pytest.raises(ConfigurationError, match=r"write https://a\.openai\.azure\.com/openai/v1, and name"):
+        from_environment(base_url=url, environment={})

@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 
 from evals_async import EvalsClient
 from evals_async._settings import Secret
-from evals_async.errors import BadSignature, ConfigurationError, TimestampOutOfRange, WebhookError
+from evals_async.errors import BadSignature, ConfigurationError, InvalidArgument, TimestampOutOfRange, WebhookError
 from evals_async.models import RunCanceledEvent, RunFailedEvent, RunSucceededEvent, Unknown
 from evals_async.webhooks import Webhooks, event_of, sign, verify
 
@@ -164,10 +164,31 @@ def test_another_secret() -> None:
 @pytest.mark.parametrize("secret", ["whsec_not base64!", "whsec_é", "whsec_abc", "whsec_", ""])
 def test_secrets_that_are_none(secret: str) -> None:
     """A secret that is not base64 is a wrong setting, and so is an empty one, with which anyone could sign."""
-    for webhooks, given_secret in ((client(secret=secret), None), (client(), secret)):
+    for act in (lambda: client(secret=secret), lambda: client().unwrap(BODY, signed(), secret=secret)):
         with pytest.raises(ConfigurationError, match="the webhook secret") as caught:
-            webhooks.unwrap(BODY, signed(), secret=given_secret)
+            act()
         assert "not base64!" not in str(caught.value)
+
+
+@pytest.mark.parametrize("secret", [f"{SECRET}\n", f" {SECRET}", "plain\r\n"])
+def test_a_secret_with_a_newline_is_refused_when_the_client_is_made(
+    secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is given or found in the environment, and not only at the first delivery."""
+    with pytest.raises(ConfigurationError, match="newline"):
+        EvalsClient(webhook_secret=secret)
+    monkeypatch.setenv("OPENAI_WEBHOOK_SECRET", secret)
+    with pytest.raises(ConfigurationError, match="newline"):
+        EvalsClient()
+
+
+@pytest.mark.parametrize("payload", [{"type": "eval.run.succeeded"}, ["x"], None, 7])
+def test_a_body_that_was_parsed_is_refused_in_clear_words(payload: Any) -> None:
+    """A signature fits the exact bytes only, and the error says so. Every kind of bytes will do."""
+    for act in (client().verify_signature, client().unwrap):
+        with pytest.raises(InvalidArgument, match=r"the exact bytes .* not (dict|list|NoneType|int)"):
+            act(payload, signed())
+    assert client().unwrap(bytearray(BODY), signed()) == client().unwrap(BODY, signed())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 # --- events -----------------------------------------------------------------------------------------------------------

@@ -43,7 +43,12 @@ class SingleFlight:
         assert task is not None  # noqa: S101  # whatever awaits a call runs in a task
         leader = self.leaders.get(key)
         if leader is not None and leader.get_loop() is not task.get_loop():
-            return await call
+            if not leader.get_loop().is_closed():
+                return await call
+            # Its loop was closed while the call ran: nobody will ever finish it.
+            leader = None
+            self.leaders.pop(key, None)
+            self.waiters.pop(key, None)
         if leader is not None and not leader.cancelling():  # one that was told to end is followed no more
             outcome = await self.follow(key, task, call)
             if outcome is not TAKE_OVER:

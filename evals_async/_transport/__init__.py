@@ -11,18 +11,23 @@ A module imports from those above it:
     rate_control what responses say about a limit, and when the next request may go
     limiter      the rate limiter that all calls share
     state        what is known of one call, and of one attempt
+    proxies      which proxy requests go through
     connection   what is built on aiohttp's classes; imported when the first session is opened
     direct       one attempt over a connection of the pool, without the session: the usual way
-    transport    one attempt, by one of the two ways, and the session's life
+    pool         the session that all copies of a client share, and its life
+    transport    one attempt to one base URL, by one of the two ways
     pipeline     one call: limiter, credentials, transport, judgement, retries
+    pipelines    one pipeline for each set of credentials
 """
 
 from evals_async._transport.auth import (
     NO_KEY,
     Anonymous,
+    AskedTokens,
     Auth,
     AzureKey,
     BearerTokens,
+    CachedTokens,
     ExpiringToken,
     MissingKey,
     NoKey,
@@ -34,6 +39,9 @@ from evals_async._transport.failures import error_for
 from evals_async._transport.limiter import AdaptiveLimiter, Limiter, Statistics
 from evals_async._transport.messages import Kind, Method, Request, Response, Sink, Upload
 from evals_async._transport.pipeline import Pipeline, Resolve
+from evals_async._transport.pipelines import Pipelines
+from evals_async._transport.pool import ConnectionPool
+from evals_async._transport.proxies import checked_proxy
 from evals_async._transport.retry import Budget, RetryPolicy, Timeouts
 from evals_async._transport.state import Read
 from evals_async._transport.transport import Transport
@@ -44,10 +52,13 @@ __all__ = [
     "AdaptiveLimiter",
     "Allowance",
     "Anonymous",
+    "AskedTokens",
     "Auth",
     "AzureKey",
     "BearerTokens",
     "Budget",
+    "CachedTokens",
+    "ConnectionPool",
     "ExpiringToken",
     "Kind",
     "Limiter",
@@ -55,6 +66,7 @@ __all__ = [
     "MissingKey",
     "NoKey",
     "Pipeline",
+    "Pipelines",
     "RateLimits",
     "Read",
     "Request",
@@ -68,6 +80,7 @@ __all__ = [
     "TokenProvider",
     "Transport",
     "Upload",
+    "checked_proxy",
     "error_for",
     "server_delay",
 ]

@@ -6,8 +6,11 @@ here performs I/O of its own, and nothing here reads the environment.
 
 import asyncio
 import inspect
+import re
+import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from enum import Enum
+from hashlib import sha256
 from typing import Final, NoReturn, Protocol, TypeAlias
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
@@ -32,8 +35,23 @@ SHORTEST_SECRET = 8  # characters
 TOKEN_MARGIN = 30.0  # seconds before its end that a token is no longer used: the server's clock is not ours
 
 
+CREDENTIALS = frozenset({"authorization", "api-key"})
+"""The headers, in lower case, that prove who sends a request."""
+
+SECRET_NAME = re.compile(
+    r"auth|cookie|api-?key|access-key|subscription-key|token|secret|passw|credential", re.IGNORECASE
+)
+
+NOTHING: frozenset[str] = frozenset()
+
+
 class SecretHeaders(dict[str, str]):
-    """Headers whose values are in no repr, so in no traceback that shows local variables, and in no pickle."""
+    """Headers whose values are in no repr, so in no traceback that shows local variables, and in no pickle.
+
+    `decided` are the names of credentials that whoever calls gave or took away; see `Auth.replaced_by`.
+    """
+
+    decided: frozenset[str] = NOTHING
 
     def __repr__(self) -> str:
         return f"<headers {', '.join(self)}>"
@@ -44,14 +62,29 @@ class SecretHeaders(dict[str, str]):
         raise TypeError("headers that hold a key are neither pickled nor copied")
 
 
-def merged_headers(*groups: Mapping[str, str]) -> SecretHeaders:
-    """All headers of those groups; of a name in several, in whatever case, the last one."""
+def merged_headers(*groups: Mapping[str, str | None]) -> SecretHeaders:
+    """All headers of those groups; of a name in several, in whatever case, the last one. `None` takes one away."""
     found = {name.lower(): (name, value) for group in groups for name, value in group.items()}
-    return SecretHeaders(found.values())
+    merged = SecretHeaders((name, value) for name, value in found.values() if value is not None)
+    decided = CREDENTIALS & found.keys()
+    for group in groups:
+        if isinstance(group, SecretHeaders):
+            decided |= group.decided
+    if decided:
+        merged.decided = decided
+    return merged
 
 
 class Auth(Protocol):
-    """Gives the headers that prove who sends a request."""
+    """Gives the headers that prove who sends a request.
+
+    `replaced_by` are the headers, in lower case, in whose place none of these are sent: a caller who gives one of them
+    says who he is. `identity` is the same for the same credentials, and shows nothing of them; `None` where they may be
+    others for each request, so that nothing may be shared among requests.
+    """
+
+    replaced_by: frozenset[str] = CREDENTIALS
+    identity: str | None = None
 
     async def headers(self) -> Mapping[str, str]:
         """The headers for one attempt; asked anew for each."""
@@ -78,12 +111,16 @@ NO_CREDENTIALS = SecretHeaders()
 class Anonymous(Auth):
     """Sends no credentials."""
 
+    identity = "anonymous"
+
     async def headers(self) -> Mapping[str, str]:
         return NO_CREDENTIALS
 
 
 class MissingKey(Auth):
     """Stands for a key that was not given. A client without one can still verify webhooks."""
+
+    identity = "missing"
 
     async def headers(self) -> NoReturn:
         raise ConfigurationError(
@@ -95,11 +132,16 @@ class MissingKey(Auth):
 class StaticKey(Auth):
     """An API key, sent as `Authorization: Bearer …`. Raises `ConfigurationError` for a key that cannot be one."""
 
-    def __init__(self, key: str) -> None:
-        if (fault := fault_of(key, "api_key")) is not None:
+    replaced_by = frozenset({"authorization"})
+
+    def __init__(self, key: str, name: str = "api_key", *, replaced_by: frozenset[str] | None = None) -> None:
+        if replaced_by is not None:
+            self.replaced_by = replaced_by
+        if (fault := fault_of(key, name)) is not None:
             del key  # a traceback may show local variables
             raise ConfigurationError(fault)
         self.given = self.headers_with(key)
+        self.identity = digest_of(key)
 
     def headers_with(self, key: str) -> SecretHeaders:
         return SecretHeaders({"Authorization": f"Bearer {key}"})
@@ -117,50 +159,98 @@ class StaticKey(Auth):
 class AzureKey(StaticKey):
     """A key of an Azure resource, sent as `api-key: …`. Raises `ConfigurationError` for a key that cannot be one."""
 
+    replaced_by = CREDENTIALS
+
     def headers_with(self, key: str) -> SecretHeaders:
         return SecretHeaders({"api-key": key})
 
 
-class BearerTokens(Auth):
-    """Tokens from a provider, such as azure-identity's `get_bearer_token_provider`, sent as `Authorization: Bearer …`.
+class CachedTokens:
+    """A token provider whose tokens may be kept: give it as `api_key` where all requests are of one identity.
 
-    The provider takes no arguments and returns a token, or an awaitable of one; a token is a string, or has `.token`
-    and `.expires_on`. A provider that is no coroutine function runs in a thread, because those of azure-identity do
-    network I/O. A token is used for two minutes at most, for shorter where it ends earlier, and no longer after a 401.
-    Requests that need a token at the same time wait for one call of the provider, and one of them that is cancelled
-    does not disturb the others. What the provider raises comes through as it is.
+    A token is used for two minutes at most, for shorter where it ends earlier, and no longer after a 401. Requests that
+    need a token at the same time wait for one call of the provider. `scope` names whose tokens they are: clients and
+    processes that give the same one find each other's runs in a shared cache. Without it, what is cached is this
+    client's own.
     """
 
-    def __init__(self, provider: TokenProvider, *, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, provider: TokenProvider, *, scope: str | None = None) -> None:
+        if not callable(provider):
+            raise ConfigurationError("the token provider must be callable without arguments")
+        self._provider = provider
+        self._scope = scope
+
+
+class AskedTokens(Auth):
+    """Tokens from a function that is asked for each attempt, so that each request may have another; sent as
+    `Authorization: Bearer …`.
+
+    A function that is no coroutine function runs in a thread, because it may read a file or the network; it sees the
+    context variables of the call. What it raises comes through as it is.
+    """
+
+    def __init__(self, provider: TokenProvider, *, replaced_by: frozenset[str] = CREDENTIALS) -> None:
         if not callable(provider):
             raise ConfigurationError("the token provider must be callable without arguments")
         self.provider = provider
-        self.clock = clock
+        self.replaced_by = replaced_by
         self.given = SecretHeaders()
+
+    async def headers(self) -> Mapping[str, str]:
+        headers, _ = await asked(self.provider)
+        if headers != self.given:  # the same object for the same token: then what is made of it is not made anew
+            self.given = headers
+            return headers
+        return self.given
+
+    def refused(self, headers: Mapping[str, str]) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(<hidden>)"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} holds a token and is neither pickled nor copied")
+
+
+class BearerTokens(AskedTokens):
+    """Tokens from a provider, such as azure-identity's `get_bearer_token_provider`, that are kept; see `CachedTokens`.
+
+    One of the requests that wait for a token together may be cancelled without disturbing the others.
+    """
+
+    def __init__(
+        self,
+        provider: TokenProvider,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        scope: str | None = None,
+        replaced_by: frozenset[str] = CREDENTIALS,
+    ) -> None:
+        super().__init__(provider, replaced_by=replaced_by)
+        self.clock = clock
+        self.identity = secrets.token_hex(16) if scope is None else f"scope {scope}"
         self.good_until = -1.0
         self.asking: asyncio.Task[None] | None = None
 
+    @classmethod
+    def of(cls, tokens: CachedTokens, *, clock: Clock, replaced_by: frozenset[str]) -> "BearerTokens":
+        provider, scope = tokens._provider, tokens._scope  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # above
+        return cls(provider, clock=clock, scope=scope, replaced_by=replaced_by)
+
     async def headers(self) -> Mapping[str, str]:
         while self.clock.monotonic() >= self.good_until:
-            if self.asking is None or self.asking.done():
-                self.asking = asyncio.create_task(self.ask())
-                self.asking.add_done_callback(heard)
+            asking = self.asking
+            if asking is None or asking.done() or asking.get_loop() is not asyncio.get_running_loop():
+                asking = self.asking = asyncio.create_task(self.ask())
+                asking.add_done_callback(heard)
             # Shielded: the task belongs to everyone who waits for it, so nobody's cancellation may end it.
-            await asyncio.shield(self.asking)
+            await asyncio.shield(asking)
         return self.given
 
     async def ask(self) -> None:
-        provider = self.provider
-        answer = provider() if inspect.iscoroutinefunction(provider) else await asyncio.to_thread(provider)
-        token = await answer if inspect.isawaitable(answer) else answer
-        kept = TOKEN_KEPT
-        if not isinstance(token, str):
-            kept = min(kept, token.expires_on - TOKEN_MARGIN - self.clock.time())
-            token = token.token
-        if (fault := fault_of(token, "the token")) is not None:
-            del answer, token  # a traceback may show local variables
-            raise ConfigurationError(fault)
-        self.given = SecretHeaders({"Authorization": f"Bearer {token}"})
+        self.given, ends = await asked(self.provider)
+        kept = TOKEN_KEPT if ends is None else min(TOKEN_KEPT, ends - TOKEN_MARGIN - self.clock.time())
         # A token that is about to end is still given to those who wait for it now.
         self.good_until = self.clock.monotonic() + max(kept, 1.0)
 
@@ -169,11 +259,36 @@ class BearerTokens(Auth):
             self.good_until = -1.0
         return True
 
-    def __repr__(self) -> str:
-        return "BearerTokens(<hidden>)"
 
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("BearerTokens holds a token and is neither pickled nor copied")
+async def asked(provider: TokenProvider) -> tuple[SecretHeaders, float | None]:
+    """The headers with the token that `provider` gives now, and when it ends, if the token says so."""
+    answer = provider() if is_coroutine_function(provider) else await asyncio.to_thread(provider)
+    token: object = await answer if inspect.isawaitable(answer) else answer
+    ends: float | None = None
+    if not isinstance(token, str) and isinstance(text := getattr(token, "token", None), str):
+        ends, token = getattr(token, "expires_on", None), text
+    if (fault := fault_of(token, "the token")) is not None or not isinstance(token, str):
+        del answer, token  # a traceback may show local variables
+        raise ConfigurationError(fault)
+    return SecretHeaders({"Authorization": f"Bearer {token}"}), ends
+
+
+def is_coroutine_function(provider: TokenProvider) -> bool:
+    """Whether calling it runs nothing yet: an `async def`, as a function or as an object's `__call__`."""
+    return inspect.iscoroutinefunction(provider) or inspect.iscoroutinefunction(getattr(provider, "__call__", None))  # noqa: B004
+
+
+def digest_of(secret: str) -> str:
+    """What stands for a secret where it must be told from others and must not be shown."""
+    return sha256(secret.encode()).hexdigest()[:32]
+
+
+def identity_of(auth: Auth, headers: SecretHeaders) -> str | None:
+    """As whom requests with these headers go out: as the caller says in them, or by `auth`; `None` if that varies."""
+    if headers.decided.isdisjoint(auth.replaced_by):
+        return auth.identity
+    given = sorted((name.lower(), value) for name, value in headers.items() if name.lower() in CREDENTIALS)
+    return digest_of(repr(given))
 
 
 def fault_of(value: object, name: str) -> str | None:
@@ -196,12 +311,17 @@ def heard(task: asyncio.Task[None]) -> None:
 
 
 def secrets_in(headers: Mapping[str, str]) -> tuple[str, ...]:
-    """The values in authentication headers that must not be shown, without the word `Bearer`.
+    """The values in authentication headers that must not be shown, without words like `Bearer` before them.
 
     Those of a few characters are none, and would be found in every text.
     """
-    values = (value.removeprefix("Bearer ") for value in headers.values())
-    return tuple(value for value in values if len(value) >= SHORTEST_SECRET)
+    pieces = (piece for value in headers.values() for piece in re.split(r"[\s;,]+", value))
+    return tuple(piece for piece in pieces if len(piece) >= SHORTEST_SECRET)
+
+
+def secret_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those of a caller's headers whose names say that they are secret."""
+    return SecretHeaders((name, value) for name, value in headers.items() if SECRET_NAME.search(name))
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.connector import Connection
@@ -99,6 +98,10 @@ class GuardedConnector(aiohttp.TCPConnector):
 
     def abandon(self) -> None:
         """Close without a running loop, and without aiohttp's own complaint about it."""
+        if self._loop.is_closed():
+            pooled = [protocol for idle in self._conns.values() for protocol, _ in idle]
+            for protocol in (*pooled, *self._acquired):
+                close_socket(protocol.transport)
         self._close()
 
 
@@ -149,6 +152,28 @@ def options_over(session: aiohttp.ClientSession) -> dict[str, Any]:
     # Middlewares of a request replace the session's, which have no public name.
     theirs: Sequence[aiohttp.ClientMiddlewareType] = getattr(session, "_middlewares", ())
     return {"auto_decompress": True, "raise_for_status": False, "middlewares": (no_hidden_resend, *theirs)}
+
+
+def abandon(session: aiohttp.ClientSession) -> None:
+    """Close a session of our own without its loop: at once, and without asyncio's and aiohttp's complaints."""
+    connector: Any = session.connector
+    session.detach()
+    connector.abandon()
+
+
+def close_socket(transport: Any) -> None:
+    """Close the socket under a transport whose loop is closed.
+
+    The transport cannot do it without the loop. It would leave the socket to the collector, and asyncio warns of that.
+    """
+    encrypted = getattr(transport, "_ssl_protocol", None)
+    if encrypted is not None:
+        transport._closed = True  # noqa: SLF001  # what its `close` does first
+        transport = getattr(encrypted, "_transport", None)
+    raw = getattr(transport, "_sock", None)
+    if raw is not None:
+        raw.close()
+        transport._sock = None  # noqa: SLF001  # as after its own `close`
 
 
 def timeout_of(connect: float | None, silence: float | None) -> aiohttp.ClientTimeout:
@@ -264,12 +289,3 @@ def words(error: BaseException) -> str:
         return error.strerror
     first = error.args[0] if error.args else None
     return first[:REASON_SHOWN] if isinstance(first, str) and first else type(error).__name__
-
-
-def environment_proxy(base_url: str) -> str | None:
-    """The proxy that the environment names for that URL, as the standard library understands it."""
-    parts = urlsplit(base_url)
-    if parts.hostname is None or proxy_bypass(parts.hostname):
-        return None
-    proxies = getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all")

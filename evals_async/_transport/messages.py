@@ -70,8 +70,8 @@ class Request:
     """One request, before a base URL, a key and a deadline are given to it.
 
     `path` is percent-encoded, begins with a slash and is relative to the base URL. `route` is its template
-    (`/evals/{eval_id}`), the only form that is logged. `sink`, where given, takes the body of a successful answer, and
-    the reply's own body is empty.
+    (`/evals/{eval_id}`), the only form that is logged. A header that is `None` takes away the client's own. `sink`,
+    where given, takes the body of a successful answer, and the reply's own body is empty.
     """
 
     method: Method
@@ -79,7 +79,7 @@ class Request:
     path: str
     kind: Kind
     query: tuple[tuple[str, str], ...] = ()
-    headers: Mapping[str, str] = NO_HEADERS
+    headers: Mapping[str, str | None] = attrs.field(default=NO_HEADERS, repr=False)
     body: bytes | Upload | None = attrs.field(default=None, repr=False)
     sink: Sink | None = attrs.field(default=None, repr=False)
 

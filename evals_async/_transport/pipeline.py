@@ -11,7 +11,7 @@ from typing import TypeAlias, TypeVar
 import attrs
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
-from evals_async._transport.auth import Auth, SecretHeaders, merged_headers
+from evals_async._transport.auth import NO_CREDENTIALS, Auth, SecretHeaders, merged_headers
 from evals_async._transport.failures import SUCCESS, error_for, scrubbed
 from evals_async._transport.limiter import Limiter, Statistics, Unlimited
 from evals_async._transport.messages import Request, Response
@@ -70,6 +70,8 @@ class Pipeline:
         *,
         clock: Clock = SYSTEM_CLOCK,
         limiter: Limiter | None = None,
+        new_limiter: Callable[[], Limiter] | None = None,
+        identity: str = "",
         budget: Budget | None = None,
         on_request: Callable[[Request], None] | None = None,
         on_response: Callable[[Request, Response, float], None] | None = None,
@@ -78,8 +80,13 @@ class Pipeline:
         self.transport = transport
         self.auth = auth
         self.clock = clock
+        self.new_limiter = new_limiter
+        if limiter is None and new_limiter is not None:
+            limiter = new_limiter()
         self.limiter: Limiter = Unlimited(clock) if limiter is None else limiter
         self.limited = limiter is not None
+        self.identity = identity  # of whom it sends for, for who makes pipelines
+        self.session: object = None
         self.budget = budget or Budget()
         self.on_request = on_request
         self.on_response = on_response
@@ -110,16 +117,19 @@ class Pipeline:
         of `RequestError`, told which request, how often, how long and why no longer, and `LifecycleError`s.
         """
         transport = self.transport
-        transport.check()
+        session = transport.check()
+        if session is not self.session:
+            self.begin(session)
+        pool = transport.pool
         own = call_headers(request, headers)
         asked = merged_query(query, request.query) if query else request.query
         call = CallState(request, read, timeouts, policy, own, asked, self.clock.monotonic())
         if watch is not None:
             watch(call)
-        task = asyncio.current_task(transport.loop)
+        task = asyncio.current_task(pool.loop)
         assert task is not None  # noqa: S101  # whatever awaits a socket runs in a task
         cancelling = task.cancelling()
-        transport.calls.add(task)
+        pool.calls.add(task)
         try:
             try:
                 value = await self.attempt(call)
@@ -133,21 +143,32 @@ class Pipeline:
             return await self.retry(call, failed.pop(), resolve)
         except asyncio.CancelledError:
             # close() cancels the calls under way; anyone else's cancellation goes on.
-            if not transport.closed or task.uncancel() > cancelling:
+            if not pool.closed or task.uncancel() > cancelling:
                 raise
         finally:
-            transport.calls.discard(task)
+            pool.calls.discard(task)
             del task  # or the error that ends it, whose traceback holds this frame, would wait for a collection
         raise ClientClosed("this client was closed during the call")
+
+    def begin(self, session: object) -> None:
+        """Use a session that was opened. Where it is the second one, whatever belonged to the first one's loop is made
+        anew; a limiter that was given stays.
+        """
+        if self.session is not None:
+            self.budget = Budget()
+            if self.new_limiter is not None:
+                self.limiter = self.new_limiter()
+        self.session = session
 
     async def attempt(self, call: CallState[T]) -> T:
         """One attempt: limiter, deadline, credentials, transport, judgement, and the value of a good response."""
         limiter, clock, request = self.limiter, self.clock, call.request
+        slots = self.transport.pool.slots
         call.attempt = call.response = None
         now = clock.monotonic()
         # How many are under way, as the limiter counts them: it is told so again with the response.
         among = limiter.try_acquire(now)
-        if not among or not self.transport.slots.try_acquire():
+        if not among or not slots.try_acquire():
             among = await self.acquire(among, call.end)
             now = clock.monotonic()
         self.requests += 1
@@ -160,7 +181,11 @@ class Pipeline:
         response = None
         try:
             with attempt:
-                call.credentials = await self.auth.headers()
+                decided = call.headers.decided
+                if not decided or decided.isdisjoint(self.auth.replaced_by):
+                    call.credentials = await self.auth.headers()
+                else:
+                    call.credentials = NO_CREDENTIALS  # the caller says who he is
                 headers = self.complete_headers(call)
                 if self.on_request is not None:
                     self.on_request(request)
@@ -176,7 +201,7 @@ class Pipeline:
             if not attempt.passed:
                 raise  # not ours: a token provider's, a hook's
         finally:
-            self.transport.slots.release()
+            slots.release()
             limiter.release()
             self.bytes_received += attempt.received
         if response is None:
@@ -193,10 +218,10 @@ class Pipeline:
         """Wait for what is missing: the limiter's permission, if `among` is 0, and a connection."""
         if not among:
             among = await self.limiter.acquire(end)
-            if self.transport.slots.try_acquire():
+            if self.transport.pool.slots.try_acquire():
                 return among
         try:
-            await self.transport.slots.acquire(end)
+            await self.transport.pool.slots.acquire(end)
         except BaseException:
             self.limiter.release()
             raise
@@ -266,7 +291,9 @@ class Pipeline:
             error,
             sent=attempt is not None and attempt.sent,
             stale=isinstance(error, ConnectionDropped) and attempt is not None and attempt.reused and response is None,
-            renewed=isinstance(error, Unauthenticated) and self.auth.refused(call.credentials),
+            renewed=isinstance(error, Unauthenticated)
+            and call.credentials is not NO_CREDENTIALS
+            and self.auth.refused(call.credentials),
             should_retry=response.header("x-should-retry") if response is not None else None,
         )
 
@@ -324,7 +351,7 @@ class Pipeline:
 
     def statistics(self) -> Statistics:
         """What was done so far, and how the limiter stands."""
-        slots = self.transport.slots
+        slots = self.transport.pool.slots
         standing = self.limiter.statistics(
             requests=self.requests,
             retries=self.retries,

@@ -5,6 +5,7 @@ Nothing here sends, and nothing here holds other calls back: that a 429 makes ev
 """
 
 import math
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from tenacity import AsyncRetrying, RetryCallState
 
 SHORTEST_ATTEMPT = 0.2  # seconds: an attempt that would have less is not begun
+MOST_DOUBLINGS = 60  # of a pause: `cap` is reached long before
 MOST_ADDED = 0.25  # seconds at most that are added to the delay a server asks for
 
 
@@ -42,9 +44,9 @@ def not_negative(instance: object, attribute: "attrs.Attribute[Any]", value: flo
         raise ConfigurationError(f"{attribute.name} must be a number from 0, not {value!r}")
 
 
-def few(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> None:
-    if not 1 <= value <= 11:
-        raise ConfigurationError(f"attempts must be 1 to 11 (max_retries 0 to 10), not {value!r}")
+def one_or_more(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> None:
+    if not value >= 1:
+        raise ConfigurationError(f"attempts must be 1 or more (max_retries 0 or more), not {value!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -97,7 +99,7 @@ class RetryPolicy:
     nothing, the limiter slows them down.
     """
 
-    attempts: int = attrs.field(default=3, validator=few)
+    attempts: int = attrs.field(default=3, validator=one_or_more)
     base: float = attrs.field(default=0.25, validator=not_negative)
     cap: float = attrs.field(default=8.0, validator=not_negative)
     throttled_base: float = attrs.field(default=1.0, validator=not_negative)
@@ -122,7 +124,7 @@ AMBIGUOUS: frozenset[Failure] = frozenset({"unavailable", "lost", "timed_out", "
 
 NOT_DONE = frozenset({501, 505})  # the 5xx that say that nothing was done
 
-MANY = 100  # as often as the policy's attempts allow
+MANY = sys.maxsize  # as often as the policy's attempts allow
 
 RETRIES: Mapping[Failure, Mapping[Kind, int]] = {
     "unsent": {"read": MANY, "create": MANY, "update": MANY, "cancel": MANY, "delete": MANY},
@@ -274,7 +276,7 @@ class RetryState:
         policy = self.policy
         base, cap = (policy.throttled_base, policy.throttled_cap) if throttled else (policy.base, policy.cap)
         count = self.rounds if self.refused else self.attempts
-        return self.clock.random() * min(cap, base * 2.0 ** (count - 1))
+        return self.clock.random() * min(cap, base * 2.0 ** min(count - 1, MOST_DOUBLINGS))
 
     def exhausted(self) -> bool:
         """Whether the policy's longest delay, the call's time or the client's budget forbid the retry; else it is paid

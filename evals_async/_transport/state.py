@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from evals_async._clock import Deadline
 from evals_async._settings import header_fault
-from evals_async._transport.auth import SecretHeaders, merged_headers, redacted, secrets_in
+from evals_async._transport.auth import SecretHeaders, merged_headers, redacted, secret_headers, secrets_in
 from evals_async._transport.messages import NO_HEADERS, USUAL, Request, Response, Upload
 from evals_async._transport.retry import RetryPolicy, Timeouts
 from evals_async.errors import Attempt, ConnectFailed, DeadlineExceeded, InvalidArgument, RequestError
@@ -121,8 +121,8 @@ class CallState(Generic[T]):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must appear in no error and in no log line."""
-        return secrets_in(self.credentials)
+        """What must appear in no error and no log line: the client's credentials, and those in a caller's headers."""
+        return (*secrets_in(self.credentials), *secrets_in(secret_headers(self.headers)))
 
     def out_of_time(self, attempt: AttemptState) -> RequestError:
         """The error of an attempt that the clock ended."""
@@ -149,19 +149,19 @@ class CallState(Generic[T]):
         logger.log(level, "%s %s %s %s", method, route, event, shown, extra=extra)
 
 
-def usual_headers(headers: Mapping[str, str]) -> SecretHeaders:
+def usual_headers(headers: Mapping[str, str | None]) -> SecretHeaders:
     """What calls send that have no headers of their own: made once for all of them."""
     return merged_headers(USUAL, headers)
 
 
 def call_headers(request: Request, usual: SecretHeaders) -> SecretHeaders:
-    """The headers of all attempts of a call, without credentials; later ones win, whatever their case.
+    """The headers of all attempts of a call, without the client's credentials; later ones win, whatever their case.
 
     Raises `InvalidArgument`, which does not repeat the value, for a header that cannot be sent.
     """
     if not request.headers and request.body is None and request.sink is None and request.kind != "create":
         return usual
-    own: dict[str, str] = {}
+    own = SecretHeaders()
     if isinstance(request.body, bytes):
         own["Content-Type"] = "application/json"
     if request.sink is not None:
@@ -171,7 +171,7 @@ def call_headers(request: Request, usual: SecretHeaders) -> SecretHeaders:
         # Not from the clock's random numbers: a fork copies those, and two processes must never share a key.
         own["Idempotency-Key"] = uuid.uuid4().hex
     for name, value in request.headers.items():
-        if (fault := header_fault(name, value)) is not None:
+        if value is not None and (fault := header_fault(name, value)) is not None:
             raise InvalidArgument(fault)
     return merged_headers(usual, own, request.headers)
 

@@ -1,27 +1,25 @@
-"""One attempt of a request over a real connection: `Transport`, which holds the session. Nothing here judges a status,
-retries, or waits for the limiter.
+"""One attempt of a request over a real connection: `Transport`. Nothing here judges a status, retries, or waits for the
+limiter.
 
-aiohttp is imported when the session is opened, because that takes longer than to import the rest of the package. What
-is built on its classes is in `connection`. No object of aiohttp leaves: its errors hold the headers, and so the key.
+The session is held by `pool`. What is built on aiohttp's classes is in `connection`, which imports it. No object of
+aiohttp leaves: its errors hold the headers, and so the key.
 """
 
 import asyncio
 import io
 import os
-import warnings
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
-from evals_async._transport.limiter import Slots
 from evals_async._transport.messages import Headers, Request, Response, Upload
+from evals_async._transport.pool import ConnectionPool, PoolOptions
+from evals_async._transport.proxies import environment_proxy
 from evals_async._transport.state import CURRENT_ATTEMPT, AttemptState, Query
-from evals_async.errors import BodyTooLarge, ClientClosed, ConfigurationError, ForkedClient, WrongLoop
+from evals_async.errors import BodyTooLarge, ClientClosed, ConfigurationError
 
 
 if TYPE_CHECKING:
-    import ssl as tls
-
     import aiohttp
     import yarl
 
@@ -35,120 +33,91 @@ SLICE = 1024 * 1024  # bytes of a body after which other tasks run
 
 UNTYPED = ("Content-Type",)  # aiohttp would say application/octet-stream of a POST without a body
 
-KEPT: set[object] = set()
-"""Our open sessions, kept from the collector until their transport lets go of them.
-
-It would finalize a forgotten client in any order, and aiohttp's complaint could come before ours. After a fork the
-child's copies stay here for good, because to close them would end the parent's connections.
-"""
-
 
 class Transport:
     """Sends requests to one base URL over a pool of connections, and bounds what comes back.
 
-    The session is opened by the first request, in the loop that runs then, and belongs to it. `session` is the caller's
-    own: it is never closed here, and its connector, cookies and settings are its owner's business. What lives in our
-    connector is then missing: the guard against responses that nobody asked for, and the knowledge that a request
-    surely did not leave. `connections` is how many there are at once; the caller's session may allow fewer. `proxy` is
-    a proxy's URL; `trust_env` takes it from the environment, and never reads netrc. `max_body` bounds decoded bytes.
-    `owner` is the name of what a user would have to close, for the warning when nobody did. `calls` are the tasks of
-    all calls under way, which `close` ends.
+    Without a `pool` it makes one of its own with these options. Where the pool's session is the caller's, what lives in
+    our connector is missing: the guard against responses that nobody asked for, and the knowledge that a request surely
+    did not leave. `max_body` bounds decoded bytes. `owner` is the name of what a user would have to close.
     """
 
     def __init__(
         self,
         base_url: str,
+        pool: ConnectionPool | None = None,
         *,
-        session: "aiohttp.ClientSession | None" = None,
-        trace_configs: "Sequence[aiohttp.TraceConfig]" = (),
-        proxy: str | None = None,
-        trust_env: bool = False,
-        connections: int = 100,
         max_body: int = MAX_BODY,
-        ssl: "tls.SSLContext | bool" = True,
         clock: Clock = SYSTEM_CLOCK,
         owner: str = "Transport",
+        **options: Unpack[PoolOptions],
     ) -> None:
-        if connections < 1 or max_body < 1:
-            raise ConfigurationError("connections and max_body must be 1 at least")
-        if session is not None and session.connector is not None and session.connector.limit:
-            connections = min(connections, session.connector.limit)
+        if max_body < 1:
+            raise ConfigurationError("max_body must be 1 at least")
         self.base_url = base_url
-        self.callers_session = session
-        self.trace_configs = trace_configs
-        self.proxy = proxy
-        self.trust_env = trust_env
-        self.connections = connections
-        self.slots = Slots(connections, clock)
+        self.pool = pool or ConnectionPool(clock=clock, name=f"{owner}(base_url={base_url!r})", **options)
+        self.proxy = self.pool.proxy
+        if self.proxy is None and self.pool.trust_env:
+            self.proxy = environment_proxy(base_url, os.environ)
         self.max_body = max_body
-        self.ssl = ssl
         self.clock = clock
-        self.owner = owner
-        self.owned = session is None
-        self.closed = False
-        self.calls: set[asyncio.Task[object]] = set()
         self.session: aiohttp.ClientSession | None = None
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.pid = 0
-        self.base: yarl.URL  # made when the session is opened
+        self.base: yarl.URL  # made when the session is known
         self.prefix = ""
         self.base_options: dict[str, Any] = {}
         self.direct: DirectExchange | None = None
         self.over_session: str | None = "no request was sent yet"
 
+    @property
+    def connections(self) -> int:
+        """How many requests there are at once."""
+        return self.pool.connections
+
+    def at(self, base_url: str) -> "Transport":
+        """One for another base URL, over the same connections."""
+        return Transport(base_url, self.pool, max_body=self.max_body, clock=self.clock)
+
     def check(self) -> "aiohttp.ClientSession":
         """The open session. Raises `ClientClosed`, `ForkedClient` or `WrongLoop` where it cannot be used."""
-        if self.closed:
-            raise ClientClosed("this client is closed; make a new one")
-        session = self.session
-        if session is None:
-            return self.open()
-        if os.getpid() != self.pid:
-            raise ForkedClient("the process was forked after this client was used; make a client in the child")
-        if asyncio.get_running_loop() is not self.loop:
-            raise WrongLoop("this client was first used in another event loop; make one client per loop, inside it")
+        session = self.pool.check()
+        if session is not self.session:
+            self.attach(session)
         return session
 
-    def open(self) -> "aiohttp.ClientSession":
+    def usable(self) -> "aiohttp.ClientSession":
+        """The session that `check` found, if it is still there."""
+        session = self.session
+        if session is None or session is not self.pool.session:
+            session = self.check()
+        if not self.pool.owned and session.closed:
+            raise ClientClosed("the session of this client is closed")
+        return session
+
+    def attach(self, session: "aiohttp.ClientSession") -> None:
+        """Get ready to send over a session that was opened."""
         import yarl
 
-        from evals_async._transport import connection  # here, because it imports aiohttp
+        from evals_async._transport import connection, direct  # here, because they import aiohttp
 
-        self.loop = asyncio.get_running_loop()
-        self.pid = os.getpid()
         self.base = yarl.URL(self.base_url)
         self.prefix = self.base.raw_path.rstrip("/")
         self.base_options = {"allow_redirects": False}
-        proxy = self.proxy
-        if proxy is None and self.trust_env:
-            proxy = connection.environment_proxy(self.base_url)
-        if proxy is not None:
-            self.base_options["proxy"] = proxy
-        session = self.callers_session
-        if session is None:
-            session = connection.open_session(
-                connections=self.connections, ssl=self.ssl, trace_configs=self.trace_configs
-            )
-            KEPT.add(session)
-            self.over_session = self.open_directly(session)
-        else:
+        self.direct = None
+        if self.proxy is not None:
+            self.base_options["proxy"] = self.proxy
+        if not self.pool.owned:
             self.over_session = "the session is the caller's"
             self.base_options |= connection.options_over(session)
+        elif self.proxy is not None:
+            self.over_session = "there is a proxy"
+        elif self.pool.trace_configs:
+            self.over_session = "there are trace configurations"
+        else:
+            self.over_session = direct.unfit()
+            if self.over_session is None:
+                connector: Any = session.connector  # ours
+                self.direct = direct.DirectExchange(connector, self.base)
         self.session = session
-        return session
-
-    def open_directly(self, session: "aiohttp.ClientSession") -> str | None:
-        """Set the direct path up, where requests can go over it; or else, say why they cannot."""
-        from evals_async._transport import direct
-
-        if "proxy" in self.base_options:
-            return "there is a proxy"
-        if self.trace_configs:
-            return "there are trace configurations"
-        connector: Any = session.connector  # ours
-        if (reason := direct.unfit()) is None:
-            self.direct = direct.DirectExchange(connector, self.base)
-        return reason
 
     async def send(
         self,
@@ -166,9 +135,7 @@ class Transport:
         `silence` the time between two reads, in seconds; the whole is bounded by who calls. Raises `TransportError`s
         and `ResponseError`s, the errors of `check`, and what a sink or the opening of an upload's file raises.
         """
-        session = self.session or self.check()
-        if not self.owned and session.closed:
-            raise ClientClosed("the session of this client is closed")
+        session = self.usable()
         attempt.sent = True  # to be assumed, until our connector knows better
         direct = self.direct
         if direct is not None and direct.takes(request):
@@ -312,27 +279,8 @@ class Transport:
         return {**self.base_options, "timeout": connection.timeout_of(connect, silence)}
 
     async def close(self) -> None:
-        """End the calls under way, and close the session, unless it is the caller's. A second time does nothing."""
-        self.closed = True
-        for task in self.calls - {asyncio.current_task()}:
-            task.cancel()
-        session, self.session = self.session, None
-        self.direct = None
-        if session is not None and self.owned and os.getpid() == self.pid:
-            KEPT.discard(session)
-            await session.close()
-
-    def __del__(self) -> None:
-        session: aiohttp.ClientSession | None = vars(self).get("session")  # missing where the constructor refused
-        if session is None or not self.owned or os.getpid() != self.pid:
-            return
-        KEPT.discard(session)
-        # Closed without a running loop, and without aiohttp's own complaint.
-        connector: Any = session.connector
-        session.detach()
-        connector.abandon()
-        unclosed = f"unclosed {self.owner}(base_url={self.base_url!r}): use `async with`, or await close()"
-        warnings.warn(unclosed, ResourceWarning, 2, source=self)
+        """End the calls under way and close the connections, for every transport that shares them."""
+        await self.pool.close()
 
     def __repr__(self) -> str:
         return f"Transport({self.base_url!r})"

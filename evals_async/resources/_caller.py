@@ -4,6 +4,7 @@ Every resource of a client holds the same `Caller`. Nothing here knows an endpoi
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -14,7 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 import attrs
 
 from evals_async._codec import copied, decode, decode_large_page, decode_page
-from evals_async._concurrency.cache import Cache
+from evals_async._concurrency.cache import Cache, CacheGuard
 from evals_async._concurrency.single_flight import SingleFlight
 from evals_async._omit import OMIT, Omit, given, is_omitted
 from evals_async._paging.listing import Fetch, PageBody
@@ -37,6 +38,7 @@ T = TypeVar("T")
 
 Ids: TypeAlias = tuple[str, ...]
 
+NOTICED = 0.01  # seconds of a call that a cache may take without the server's share being counted anew
 LARGE_PAGE = 512 * 1024  # bytes from which a page is decoded in slices, so that other tasks run in between
 
 
@@ -46,7 +48,7 @@ class CallDefaults:
 
     timeouts: Timeouts
     retry: RetryPolicy
-    headers: Mapping[str, str] = attrs.field(repr=False)
+    headers: Mapping[str, str | None] = attrs.field(repr=False)
     query: tuple[tuple[str, str], ...]
     all_headers: SecretHeaders = attrs.field(
         init=False, repr=False, default=attrs.Factory(lambda self: usual_headers(self.headers), takes_self=True)
@@ -118,8 +120,12 @@ class YieldingLock:
 
     def __init__(self) -> None:
         self.lock: asyncio.Lock = asyncio.Lock()
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     async def __aenter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop is not self.loop:  # the one before is closed
+            self.loop, self.lock = loop, asyncio.Lock()
         await self.lock.acquire()
 
     async def __aexit__(
@@ -149,7 +155,7 @@ class Caller:
         self.defaults = defaults
         self.clock = pipeline.clock
         self.flight = flight
-        self.cache = cache
+        self.cache = cache if cache is None or isinstance(cache, CacheGuard) else CacheGuard(cache, self.clock)
         self.scope = scope
         self.page_lock: YieldingLock = YieldingLock()
 
@@ -202,25 +208,33 @@ class Caller:
         return self.flight.run(request.path, fetched, copy_of=copy_of)
 
     async def cached(
-        self, request: Request, shape: type[T], expected: Expected | None, cache: Cache, final: Callable[[T], bool]
+        self, request: Request, shape: type[T], expected: Expected | None, cache: CacheGuard, final: Callable[[T], bool]
     ) -> Fetched[T]:
         """The object from the cache, or from the server and then, if it is `final`, into the cache, byte for byte.
 
-        A cache entry is checked as a response is; a damaged one counts as missing.
+        A cache entry is checked as a response is; a damaged one counts as missing. The time of the cache is part of the
+        call's, and so is what is left of that for the server.
         """
-        key = self.scope + request.path
-        if (kept := await self.kept(key, shape, expected, cache)) is not None:
+        key, start = self.scope + request.path, self.clock.monotonic()
+        timeouts = self.defaults.timeouts
+        total = math.inf if timeouts.total is None else timeouts.total
+        if (kept := await self.kept(key, shape, expected, cache, total)) is not None:
             return Fetched(kept)
-        fetched = await self.send(request, partial(read_object, shape, expected))
+        spent = self.clock.monotonic() - start
+        if spent >= NOTICED and total < math.inf:
+            timeouts = attrs.evolve(timeouts, total=max(total - spent, NOTICED))
+        fetched = await self.send(request, partial(read_object, shape, expected), timeout=timeouts)
         if fetched.response is not None and final(fetched.value):
-            await cache.put(key, fetched.response.body)
+            await cache.put(key, fetched.response.body, start + total - self.clock.monotonic())
         return fetched
 
-    async def kept(self, key: str, shape: type[T], expected: Expected | None, cache: Cache) -> T | None:
-        """What the cache has under `key`, if it can be used."""
-        if (kept := await cache.get(key)) is not None:
+    async def kept(
+        self, key: str, shape: type[T], expected: Expected | None, cache: CacheGuard, seconds: float = math.inf
+    ) -> T | None:
+        """What the cache has under `key`, if it comes in time and can be used."""
+        if (found := await cache.get(key, seconds)) is not None:
             with suppress(ResponseError):
-                return decode_expected(kept, shape, expected)
+                return decode_expected(found, shape, expected)
         return None
 
     def pages(

@@ -13,7 +13,8 @@ from urllib.parse import quote
 from evals_async import _json
 from evals_async._codec import encode
 from evals_async._json import JSONValue
-from evals_async._omit import given, is_omitted
+from evals_async._omit import Omit, given, is_official, is_omitted
+from evals_async._transport.auth import SecretHeaders
 from evals_async._transport.messages import NO_HEADERS, Kind, Method, Request, Sink, Upload
 from evals_async.errors import InvalidArgument, shown
 
@@ -31,8 +32,8 @@ class CallOptions(TypedDict):
 
     timeout: NotRequired[float | None]
     """Seconds for the whole call: attempts, pauses and body. `None` is without end."""
-    extra_headers: NotRequired[Mapping[str, str] | None]
-    """Headers to add; they win over the client's own, its key aside."""
+    extra_headers: NotRequired[Mapping[str, str | Omit] | None]
+    """Headers to add; they win over the client's own, also over its key. `OMIT` as a value takes the client's away."""
     extra_query: NotRequired[Mapping[str, object] | None]
     """Query parameters to add; they win over the call's own."""
     extra_body: NotRequired[Mapping[str, object] | None]
@@ -142,11 +143,21 @@ def checked_path(path: str, name: str) -> str:
     return path
 
 
-def extra_headers(options: CallOptions) -> Mapping[str, str]:
+def extra_headers(options: CallOptions) -> Mapping[str, str | None]:
     """The headers in a call's options; and here it is told if there are options that there are not."""
     if unknown := options.keys() - CallOptions.__annotations__.keys():
         raise TypeError(f"unexpected keyword argument: {', '.join(sorted(unknown))}")
-    return options.get("extra_headers") or NO_HEADERS
+    headers = given(options.get("extra_headers"))
+    return SecretHeaders(taken_away(headers)) if headers else NO_HEADERS
+
+
+def taken_away(headers: Mapping[str, str | Omit]) -> dict[str, Any]:
+    """Headers that are `OMIT`, or the official client's `omit`, as `None`: they take one away. `NOT_GIVEN` is none."""
+    return {
+        name: None if is_omitted(value) else value
+        for name, value in headers.items()
+        if not is_official(value, {"NotGiven"})
+    }
 
 
 def merged(query: Query, later: Query) -> Query:

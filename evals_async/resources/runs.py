@@ -10,7 +10,7 @@ from typing import Literal, Unpack, overload
 
 from evals_async import _json
 from evals_async._codec import encode
-from evals_async._concurrency.cache import Cache
+from evals_async._concurrency.cache import CacheGuard
 from evals_async._concurrency.channel import Items
 from evals_async._concurrency.fanout import FanOut, OnProgress, fan_out, gather_many, merge
 from evals_async._concurrency.polling import POLL_CONCURRENCY, STEADY, Pace, PollDeadline, Rules, poll_until
@@ -323,11 +323,11 @@ class Runs(Resource):
             ids = ids_of(run, eval_id)
             return request("GET", RUN, "read", NO_OPTIONS, ids), ids
 
-        async def kept(run: RunKey, cache: Cache) -> EvalRun | None:
+        async def kept(run: RunKey, cache: CacheGuard) -> EvalRun | None:
             single, ids = wanted(run)
             return await caller.kept(caller.scope + single.path, EvalRun, (RUN_IDS, ids), cache)
 
-        async def keep(run: RunKey, found: EvalRun, cache: Cache) -> None:
+        async def keep(run: RunKey, found: EvalRun, cache: CacheGuard) -> None:
             if found.is_terminal:
                 await cache.put(caller.scope + wanted(run)[0].path, _json.dump(encode(found)))
 

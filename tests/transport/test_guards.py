@@ -125,14 +125,13 @@ async def test_g4_bounded_bodies(monkeypatch: pytest.MonkeyPatch, row: str) -> N
 @pytest.mark.usefixtures("over_session")
 async def test_g5_no_redirects(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the option, the request and its secrets go where the server says."""
-    opened = Transport.open
+    attached = Transport.attach
 
-    def follow(self: Transport) -> aiohttp.ClientSession:
-        session = opened(self)
+    def follow(self: Transport, session: aiohttp.ClientSession) -> None:
+        attached(self, session)
         self.base_options["allow_redirects"] = True
-        return session
 
-    monkeypatch.setattr(Transport, "open", follow)
+    monkeypatch.setattr(Transport, "attach", follow)
     await fails(CONNECTIONS.test_a_redirect_reaches_nobody())
 
 

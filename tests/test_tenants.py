@@ -1,0 +1,377 @@
+"""Many keys in one process: whose key goes out, what copies share, and what they never share."""
+
+import asyncio
+import gc
+import logging
+import traceback
+from collections.abc import AsyncGenerator
+from contextvars import ContextVar
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import pytest
+from doubles import FakeClock, caller_of
+
+from evals_async import (
+    NO_KEY,
+    OMIT,
+    AdaptiveLimiter,
+    CachedTokens,
+    ConfigurationError,
+    EvalsClient,
+    LRUCache,
+    Omit,
+    Unauthenticated,
+)
+from evals_async._transport import Pipeline
+from evals_async._transport.pipelines import Pipelines
+from evals_async.server import Fault, LocalServer
+
+
+KEY = "sk-process-4e8d-recognisable"
+A, B = "sk-tenant-a-recognisable", "sk-tenant-b-recognisable"
+
+
+@pytest.fixture
+async def server() -> AsyncGenerator[LocalServer]:
+    async with LocalServer() as server:
+        yield server
+
+
+def client_of(server: LocalServer, **options: Any) -> EvalsClient:
+    return EvalsClient(**{"base_url": server.base_url, "api_key": KEY, "clock": FakeClock(), **options})
+
+
+def sent(server: LocalServer, name: str = "authorization") -> list[str]:
+    """That header of the last request, as often as it came."""
+    return [value for each, value in server.requests[-1].headers.items() if each.lower() == name]
+
+
+async def run_of(server: LocalServer) -> tuple[str, str]:
+    """The ids of an eval and of a run of it that is over."""
+    async with EvalsClient(base_url=server.base_url, api_key=KEY) as client:
+        evaluation = await client.evals.create(
+            data_source_config={"type": "custom", "item_schema": {"type": "object"}},
+            testing_criteria=[
+                {"type": "string_check", "name": "same", "input": "a", "reference": "a", "operation": "eq"}
+            ],
+        )
+        run = await client.evals.runs.create_and_wait(
+            evaluation.id,
+            data_source={"type": "jsonl", "source": {"type": "file_content", "content": [{"item": {}}]}},
+        )
+    return evaluation.id, run.id
+
+
+# --- a caller's own credentials ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["Authorization", "authorization", "AUTHORIZATION"])
+async def test_a_callers_authorization_goes_out_instead_of_the_clients_key(server: LocalServer, name: str) -> None:
+    """Once, whatever its case; of several the most specific: the call's, then the copy's, then the client's."""
+    async with client_of(server, default_headers={name: f"Bearer {A}"}) as client:
+        await client.evals.list()
+        assert [f"Bearer {A}"] == sent(server)
+        copied = client.with_options(headers={name.swapcase(): f"Bearer {B}"})
+        await copied.evals.list()
+        assert [f"Bearer {B}"] == sent(server)
+        await copied.evals.list(extra_headers={"authorization": "Basic dXNlcjp3b3Jk"})
+        assert ["Basic dXNlcjp3b3Jk"] == sent(server)
+        await client.evals.list()
+        assert [f"Bearer {A}"] == sent(server)
+
+
+async def test_a_callers_api_key_goes_out_instead_of_azures(server: LocalServer) -> None:
+    """And where he gives an `Authorization`, the process's `api-key` does not go along."""
+    endpoint = server.base_url.removesuffix("/v1") + "/openai/v1"
+    async with EvalsClient.azure(endpoint=endpoint, api_key=KEY) as client:
+        for headers, expected in (
+            ({"API-Key": A}, ([A], [])),
+            ({"Authorization": f"Bearer {A}"}, ([], [f"Bearer {A}"])),
+            ({}, ([KEY], [])),
+        ):
+            await client.evals.list(extra_headers=headers)
+            assert expected == (sent(server, "api-key"), sent(server))
+    async with client_of(server) as client:
+        await client.evals.list(extra_headers={"api-key": A})  # a gateway's: not what this client proves itself by
+        assert ([A], [f"Bearer {KEY}"]) == (sent(server, "api-key"), sent(server))
+
+
+async def test_omit_takes_a_header_away(server: LocalServer) -> None:
+    """Ours and the official client's, of a call and of a copy; `NOT_GIVEN` changes nothing."""
+    official = pytest.importorskip("openai")
+    async with client_of(server, default_headers={"X-Team": "blue"}) as client:
+        for omit in (OMIT, Omit.OMIT, Omit(), official.omit, official.Omit()):  # type: ignore[call-arg]  # as it is written
+            await client.evals.list(extra_headers={"x-team": omit})
+            assert [] == sent(server, "x-team")
+            await client.with_options(headers={"x-team": omit, "authorization": omit}).evals.list()
+            assert [] == sent(server, "x-team") + sent(server)
+        nothing: Any = official.NOT_GIVEN
+        copied = client.with_options(api_key=nothing, timeout=nothing, max_retries=nothing, base_url=nothing)
+        await copied.evals.list(extra_headers={"x-team": nothing}, extra_query={"a": nothing}, timeout=nothing)
+        assert (["blue"], [f"Bearer {KEY}"], {}) == (sent(server, "x-team"), sent(server), server.requests[-1].query)
+        assert (KEY, 60) == (copied.api_key, copied.timeout)
+
+
+async def test_a_key_in_a_header_is_a_key(server: LocalServer) -> None:
+    """A client without a key of its own can send with it, and says so."""
+    client = EvalsClient(base_url=server.base_url, default_headers={"authorization": f"Bearer {A}"})
+    async with client:
+        assert client.has_credentials
+        await client.evals.list()
+        assert [f"Bearer {A}"] == sent(server)
+    assert not EvalsClient(base_url=server.base_url).has_credentials
+
+
+async def test_a_callers_secret_is_shown_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither a header of a call, nor that of a copy, is in an error, in a log line or in the repr of a request."""
+    caplog.set_level(logging.DEBUG)
+    texts: list[str] = []
+    async with LocalServer(api_key="another") as server:
+        fault = Fault(status=401, body=f'{{"error": {{"message": "Incorrect key: {A}, {B}"}}}}'.encode(), times=None)
+        server.faults.add(fault)
+        seen: list[Any] = []
+        async with client_of(server, on_request=seen.append) as client:
+            calls = (
+                client.evals.retrieve("e1", extra_headers={"Authorization": f"Bearer {A}", "X-Api-Key": B}),
+                client.with_options(headers={"api-key": A, "Cookie": f"session; {B}"}).evals.retrieve("e1"),
+            )
+            for call in calls:
+                with pytest.raises(Unauthenticated, match="redacted") as caught:
+                    await call
+                texts += [*traceback.format_exception(caught.value)[-1:], repr(vars(caught.value)), str(caught.value)]
+            texts += [repr(request) for request in seen]
+    texts += [f"{record.getMessage()} {vars(record)!r}" for record in caplog.records]
+    assert [] == [text for text in texts if A in text or B in text]
+
+
+async def test_a_refused_header_is_not_sent_twice(server: LocalServer) -> None:
+    """The client's own provider is not asked for another token when the caller's is refused."""
+    server.faults.add(Fault(status=401, times=None))
+    async with client_of(server, api_key=lambda: KEY) as client:
+        with pytest.raises(Unauthenticated):
+            await client.evals.list(extra_headers={"Authorization": f"Bearer {A}"})
+    assert 1 == server.request_count
+
+
+# --- a key for each request -------------------------------------------------------------------------------------------
+
+tenant: ContextVar[str] = ContextVar("tenant")
+
+
+@pytest.mark.parametrize("kind", ["function", "coroutine"])
+async def test_a_key_that_is_a_function_is_asked_for_each_attempt(server: LocalServer, kind: str) -> None:
+    """So a context variable may hold the key of the request at hand, and two at once never get each other's answer."""
+    eval_id, run_id = await run_of(server)
+    asked = 0
+
+    def key() -> str:
+        nonlocal asked
+        asked += 1
+        return tenant.get()
+
+    async def key_later() -> str:
+        return key()
+
+    async with client_of(server, api_key=key if kind == "function" else key_later, cache=LRUCache()) as client:
+
+        async def request(of: str) -> None:
+            tenant.set(of)
+            await client.evals.runs.retrieve(run_id, eval_id=eval_id)
+
+        begin = len(server.requests)
+        server.faults.add(Fault(status=500))
+        await asyncio.gather(*[asyncio.create_task(request(of)) for of in (A, B, A, B)])
+        keys = sorted(str(seen.headers.get("Authorization")) for seen in [*server.requests][begin:])
+        # One of them was sent again, and no answer was shared or kept.
+        assert {f"Bearer {A}", f"Bearer {B}"} == set(keys)
+        assert (5, 5) == (len(keys), asked)
+
+
+@pytest.mark.parametrize("answer", [None, 7, "", b"sk-bytes", object()])
+async def test_a_function_that_returns_no_key(server: LocalServer, answer: object) -> None:
+    """Gives our own error, before anything is sent."""
+
+    async def key() -> Any:
+        return answer
+
+    async with client_of(server, api_key=key) as client:
+        with pytest.raises(ConfigurationError, match=r"^the token (must be a str, not|is empty)"):
+            await client.evals.list()
+    assert 0 == server.request_count
+
+
+async def test_cached_tokens_are_asked_for_once(server: LocalServer) -> None:
+    """`CachedTokens` says that all tokens are of one identity: they are kept, and reads are shared and cached."""
+    eval_id, run_id = await run_of(server)
+    asked = 0
+
+    async def token() -> str:
+        nonlocal asked
+        asked += 1
+        return A
+
+    begin = server.request_count
+    async with client_of(server, api_key=CachedTokens(token), cache=LRUCache()) as client:
+        for _ in range(3):
+            await asyncio.gather(*[client.evals.runs.retrieve(run_id, eval_id=eval_id) for _ in range(4)])
+    assert (1, 1) == (asked, server.request_count - begin)
+    with pytest.raises(ConfigurationError, match="callable"):
+        CachedTokens(A)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # what is tested
+
+
+# --- copies with another key ------------------------------------------------------------------------------------------
+
+
+async def test_a_copy_with_another_key(server: LocalServer) -> None:
+    """Sends that key, organization and project over the same connections, and leaves the client as it was."""
+    async with client_of(server, organization="org-1", default_headers={"X-A": "1"}) as client:
+        copied = client.with_options(api_key=A, organization="org-2", project="proj-2", webhook_secret="other")
+        await copied.evals.list()
+        assert ([f"Bearer {A}"], ["org-2"], ["proj-2"], ["1"]) == tuple(
+            sent(server, name) for name in ("authorization", "openai-organization", "openai-project", "x-a")
+        )
+        assert (A, "org-2", "proj-2") == (copied.api_key, copied.organization, copied.project)
+        assert (KEY, "org-1", None) == (client.api_key, client.organization, client.project)
+        await client.copy(set_default_headers={"X-B": "2"}, set_default_query={"limit": 1}).evals.list()
+        assert ([], ["2"], {"limit": "1"}) == (sent(server, "x-a"), sent(server, "x-b"), server.requests[-1].query)
+        assert ([f"Bearer {KEY}"], ["org-1"]) == (sent(server), sent(server, "openai-organization"))
+        pools = {id(caller_of(each).pipeline.transport.pool) for each in (client, copied)}
+        assert 1 == len(pools)
+
+
+async def test_a_copy_for_another_base_url() -> None:
+    """Goes to that server, over the client's own pool, and is closed with it."""
+    async with LocalServer() as one, LocalServer() as other:
+        client = client_of(one)
+        copied = client.with_options(base_url=other.base_url)
+        await asyncio.gather(client.evals.list().first(), copied.evals.list().first())
+        assert (1, 1) == (one.request_count, other.request_count)
+        assert (other.base_url, one.base_url) == (copied.base_url, client.base_url)
+        assert caller_of(client).pipeline.transport.pool is caller_of(copied).pipeline.transport.pool
+        with pytest.raises(ConfigurationError, match="plain http"):
+            client.with_options(base_url="http://evals.example/v1")
+        await copied.close()
+        assert client.is_closed()
+
+
+@pytest.mark.parametrize("how", ["key", "header", "organization"])
+async def test_two_tenants_share_no_limit_no_read_and_no_cached_run(server: LocalServer, how: str) -> None:
+    """Each has a limiter, a budget and a scope in the cache of its own, and two copies of one tenant have the same."""
+    eval_id, run_id = await run_of(server)
+    begin = server.request_count
+    async with client_of(server, cache=LRUCache()) as client:
+
+        def copied(of: str) -> EvalsClient:
+            if how == "key":
+                return client.with_options(api_key=of)
+            if how == "header":
+                return client.with_options(headers={"Authorization": f"Bearer {of}"})
+            return client.with_options(organization=of)
+
+        def read(of: str) -> Any:
+            return copied(of).evals.runs.retrieve(run_id, eval_id=eval_id)
+
+        await asyncio.gather(read(A), read(A), read(B))
+        assert 2 == server.request_count - begin
+        await asyncio.gather(read(A), read(B))
+        assert 2 == server.request_count - begin
+        await client.evals.runs.retrieve(run_id, eval_id=eval_id)
+        assert 3 == server.request_count - begin
+        lines = [caller_of(each).pipeline for each in (client, copied(A), copied(B))]
+        assert 3 == len({id(line.limiter) for line in lines}) == len({id(line.budget) for line in lines})
+        assert caller_of(copied(A)).pipeline is lines[1]
+        assert caller_of(copied(A).with_options(timeout=3)).pipeline is lines[1]
+
+
+async def test_a_limiter_that_was_given_is_the_one_of_its_key(server: LocalServer) -> None:
+    """A copy with another key has a limiter of its own; where there is none, there is none for others either."""
+    given = AdaptiveLimiter(max_rate=5)
+    client = client_of(server, limiter=given)
+    assert caller_of(client).pipeline.limiter is given
+    assert caller_of(client.with_options(api_key=KEY, timeout=1)).pipeline.limiter is given
+    assert isinstance(caller_of(client.with_options(api_key=A)).pipeline.limiter, AdaptiveLimiter)
+    assert caller_of(client.with_options(api_key=A)).pipeline.limiter is not given
+    assert not caller_of(client_of(server, limiter=None).with_options(api_key=A)).pipeline.limited
+    await client.close()
+
+
+async def test_a_throttled_tenant_slows_no_other(server: LocalServer) -> None:
+    """One that is told to wait half a minute waits alone."""
+    async with EvalsClient(base_url=server.base_url, api_key=KEY) as client:
+        server.faults.add(Fault(status=429, headers={"Retry-After": "30"}, times=20))
+        held = [asyncio.create_task(client.with_options(api_key=A).evals.list().first()) for _ in range(20)]
+        async with asyncio.timeout(5):
+            while client.with_options(api_key=A).statistics().throttles < 20:
+                await asyncio.sleep(0.001)
+        async with asyncio.timeout(5):
+            for _ in range(20):
+                await client.with_options(api_key=B).evals.list()
+        assert not any(task.done() for task in held)
+        for task in held:
+            task.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+
+
+async def test_what_is_kept_of_many_tenants_is_bounded(server: LocalServer) -> None:
+    """The limits of the tenants that were used last are remembered, and those of any that has calls under way."""
+    async with client_of(server, clock=FakeClock()) as client:
+        bounded = Pipelines(most=10)
+        client._callers.pipelines = bounded  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # fewer than there are
+        server.faults.add(Fault(delay=60))
+        busy = asyncio.create_task(client.with_options(api_key="sk-busy-tenant-1").evals.list().first())
+        while not server.request_count:
+            await asyncio.sleep(0.001)
+        seen: WeakKeyDictionary[Pipeline, None] = WeakKeyDictionary()
+        for number in range(50):
+            copied = client.with_options(api_key=f"sk-tenant-number-{number}")
+            seen[caller_of(copied).pipeline] = None
+        del copied
+        gc.collect()
+        assert (10, 10) == (len(bounded.recent), len(seen))
+        again = client.with_options(api_key="sk-busy-tenant-1")
+        assert 1 == again.statistics().requests
+        busy.cancel()
+        await asyncio.gather(busy, return_exceptions=True)
+
+
+async def test_keys_of_copies_that_cannot_be(server: LocalServer) -> None:
+    """A copy is refused what a client is refused."""
+    client = client_of(server)
+    wrong: list[dict[str, Any]] = [
+        {"api_key": "Bearer x"},
+        {"api_key": 7},
+        {"organization": "é"},
+        {"base_url": "ftp://a"},
+        {"webhook_secret": "secret\n"},
+        {"set_default_headers": {"a": "b"}, "headers": {"c": "d"}},
+        {"set_default_query": {"a": "b"}, "query": {"c": "d"}},
+    ]
+    for options in wrong:
+        with pytest.raises(ConfigurationError):
+            client.with_options(**options)
+    assert client.with_options(api_key=NO_KEY).api_key is None
+    await client.close()
+
+
+async def test_azures_token_of_the_environment(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AZURE_OPENAI_AD_TOKEN goes out as a bearer token, before a key of the environment, and after an argument."""
+    monkeypatch.setenv("AZURE_OPENAI_AD_TOKEN", A)
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", server.base_url.removesuffix("/v1") + "/openai/v1")
+    for arguments, expected in (
+        ({}, ([], [f"Bearer {A}"])),
+        ({"azure_ad_token": B}, ([], [f"Bearer {B}"])),
+        ({"api_key": B}, ([B], [])),
+    ):
+        async with EvalsClient.azure(**arguments) as client:
+            await client.evals.list()
+        assert expected == (sent(server, "api-key"), sent(server))
+
+
+async def test_headers_of_the_environment_are_sent(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OPENAI_CUSTOM_HEADERS goes with every request; a header that is given wins."""
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Team: blue\nX-Other: 1")
+    async with client_of(server, default_headers={"x-other": "2"}) as client:
+        await client.evals.list()
+        assert (["blue"], ["2"]) == (sent(server, "x-team"), sent(server, "x-other"))

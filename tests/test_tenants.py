@@ -359,11 +359,12 @@ async def test_azures_token_of_the_environment(server: LocalServer, monkeypatch:
     monkeypatch.setenv("AZURE_OPENAI_AD_TOKEN", A)
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", KEY)
     monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", server.base_url.removesuffix("/v1") + "/openai/v1")
-    for arguments, expected in (
+    cases: list[tuple[dict[str, Any], tuple[list[str], list[str]]]] = [
         ({}, ([], [f"Bearer {A}"])),
         ({"azure_ad_token": B}, ([], [f"Bearer {B}"])),
         ({"api_key": B}, ([B], [])),
-    ):
+    ]
+    for arguments, expected in cases:
         async with EvalsClient.azure(**arguments) as client:
             await client.evals.list()
         assert expected == (sent(server, "api-key"), sent(server))

@@ -188,7 +188,7 @@ def test_a_body_that_was_parsed_is_refused_in_clear_words(payload: Any) -> None:
     for act in (client().verify_signature, client().unwrap):
         with pytest.raises(InvalidArgument, match=r"the exact bytes .* not (dict|list|NoneType|int)"):
             act(payload, signed())
-    assert client().unwrap(bytearray(BODY), signed()) == client().unwrap(BODY, signed())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert client().unwrap(bytearray(BODY.encode()), signed()) == client().unwrap(BODY, signed())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 # --- events -----------------------------------------------------------------------------------------------------------

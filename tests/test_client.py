@@ -14,7 +14,7 @@ import attrs
 import pytest
 from doubles import FakeClock, caller_of
 
-from evals_async import NO_KEY, EvalsClient, InvalidArgument, Response, RetryPolicy, Timeouts
+from evals_async import NO_KEY, CachedTokens, EvalsClient, InvalidArgument, Response, RetryPolicy, Timeouts
 from evals_async.errors import (
     BadRequest,
     ClientClosed,
@@ -148,7 +148,7 @@ class Token:
 @pytest.mark.parametrize("azure", [False, True])
 @pytest.mark.parametrize("kind", ["function", "coroutine", "object"])
 async def test_keys_that_are_functions(azure: bool, kind: str) -> None:
-    """A function may stand for the key: it is asked for a token when one is needed, and again after a 401."""
+    """Tokens that may be kept are asked for when one is needed, and again after a 401."""
     given: list[str] = []
 
     def token() -> Any:
@@ -164,7 +164,7 @@ async def test_keys_that_are_functions(azure: bool, kind: str) -> None:
         if azure:
             client = EvalsClient.azure(endpoint=server.base_url.removesuffix("/v1"), token_provider=provider, **options)
         else:
-            client = EvalsClient(base_url=server.base_url, api_key=provider, **options)
+            client = EvalsClient(base_url=server.base_url, api_key=CachedTokens(provider), **options)
         async with client:
             await asyncio.gather(*[client.evals.list().first() for _ in range(5)])
             assert (1, "Bearer token-1-secret") == (len(given), headers_of(server)["authorization"])

@@ -33,7 +33,7 @@ NAMES: dict[str, str] = {
     "client.files.with_raw_response": "content create delete list retrieve",
     "pager": "collect first pages",
     "run": """
-        completed_at created created_at created_by data_source duration error estimated_cost eval_id extra
+        completed_at created created_at created_by data_source duration error estimated_cost eval_id execution extra
         failure id is_known_status is_terminal latency metadata model modified_at name nulls object
         output_dataset_id pass_rate per_model_usage per_testing_criteria_results properties report_url
         result_counts shared_with_openai started_at status total_tokens

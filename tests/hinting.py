@@ -10,7 +10,7 @@ from evals_async.cli import hints, output
 from evals_async.cli.groups import Command, root
 
 
-PLACEHOLDERS = {"EVAL_ID": "eval_a", "URL": "http://127.0.0.1:1/v1", "FILE.db": "made.db", "OTHER.db": "made.db"}
+PLACEHOLDERS = {"EVAL_ID": "eval_a", "URL": "http://127.0.0.1:1/v1", "FILE.db": __file__, "OTHER.db": __file__}
 
 
 def commands_in(hint: str) -> list[list[str]]:

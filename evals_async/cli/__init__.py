@@ -33,6 +33,7 @@ class KeyMissing(errors.ConfigurationError):
     """There is no key for the service, or none that can be sent."""
 
 
+WRONG_ADDRESS = "check --base-url and OPENAI_BASE_URL: nothing of the Evals API is there; it mostly ends in /v1"
 READ_ONLY = "that server takes no writes; one that does: {program} serve FILE.db --writable"
 WRITING = "use a key that may write evals in this project (OPENAI_PROJECT_ID)"
 
@@ -53,6 +54,16 @@ HINTS: tuple[tuple[type[errors.EvalsError], str], ...] = (
 )
 """What helps against an error: the first class that fits. `{program}` is this program, as it was invoked."""
 
+NO_ARCHIVE = "name an archive; one is made by: {program} export --to FILE.db"
+ARCHIVE_HINTS = (
+    ("SQLITE_NOTADB", NO_ARCHIVE),
+    ("database of another program", NO_ARCHIVE),
+    ("of an older version", "open it for writing once, without a server: {program} regrade FILE.db --estimate"),
+    ("SQLITE_CANTOPEN", "the directory must be there, with the right to read and write in it"),
+    ("being written by another", "wait until the other one has ended"),
+)
+"""What helps against an archive that cannot be used: the first whose words stand in the error."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command, and return its exit code:
@@ -64,11 +75,9 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):  # names that the terminal's encoding lacks are escaped
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = run(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has gone. What is still in the buffer must not raise again when Python exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return flushed(run(arguments))
+    except BrokenPipeError:  # the reader has gone
+        forget_stdout()
         return ERROR
     except KeyboardInterrupt:
         return interrupted()
@@ -77,7 +86,23 @@ def main(arguments: list[str] | None = None) -> int:
             return failed(error)
         output.error(extra_missing("the command line needs", "cli"))
         return ERROR
+
+
+def flushed(code: int) -> int:
+    """Write what is left in the buffer of stdout; returns the exit code of the command, or that of the failure."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a full disk, mostly; it may have been told already
+        forget_stdout()
+        return code or failed(error)
     return code
+
+
+def forget_stdout() -> None:
+    """See to it that what is still in the buffer of stdout does not raise again when Python exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(arguments: list[str] | None) -> int:
@@ -179,11 +204,15 @@ def hint_for(error: Exception, terms: "ConnectionOptions | None" = None) -> str 
     """What to do about an error; the ids of the request are filled in."""
     if no_room(error):
         return "make room on the disk, then give the same command again"
+    if isinstance(error, errors.ArchiveError):
+        return next((hints.filled(hint) for words, hint in ARCHIVE_HINTS if words in str(error)), None)
     if isinstance(error, OSError) and error.filename is not None:
         return "choose another path, or see to the rights of this one"
     if isinstance(error, errors.PermissionDenied) and error.method != "GET":
         return hints.filled(READ_ONLY if error.code == "read_only" else WRITING)
     if isinstance(error, errors.NotFound):
+        if error.path in ("/evals", "/files"):  # a listing that every server of the API has
+            return WRONG_ADDRESS
         _, _, below = error.path.partition("/evals/")
         eval_id, _, rest = below.partition("/")
         found = ("runs", "list", unquote(eval_id)) if rest.startswith("runs/") else ("evals", "list")

@@ -1,4 +1,4 @@
-"""What `export`, `verify`, `info` and `show` do once their options are read, and how they tell it.
+"""What `export` and `verify` do once their options are read, and how they tell it.
 
 Imported by a command when it runs: it brings the whole SDK along, which `--help` need not wait for.
 """
@@ -16,19 +16,18 @@ import click
 import evals_async
 from evals_async.archive import (
     Archive,
-    ArchiveSummary,
     ExportProgress,
     ExportReport,
     Selection,
     VerifyReport,
+    disk_is_full,
 )
 from evals_async.archive.export.estimate import estimate
-from evals_async.cli import output
+from evals_async.cli import WRONG_ADDRESS, output
 from evals_async.cli.groups import ConnectionOptions
-from evals_async.cli.hints import command, server_words
-from evals_async.cli.service import connect
-from evals_async.cli.text import STATUS_STYLES, Column, human_bytes, human_seconds, percent, plural
-from evals_async.cli.views import RUNS
+from evals_async.cli.hints import command, filled, server_words
+from evals_async.cli.service import connect, talking
+from evals_async.cli.text import Column, human_bytes, human_seconds, plural
 from evals_async.server import LocalServer, sample_tree
 
 
@@ -40,7 +39,7 @@ MOST_NAMED = 20  # things that are named one by one before they are only counted
 async def server_of(terms: ConnectionOptions, demo: bool) -> AsyncGenerator[evals_async.EvalsClient, None]:
     """A client of the service that the options and the environment name, or of a local server with the sample."""
     if not demo:
-        async with connect(terms) as client:
+        async with talking(terms) as client:
             yield client
         return
     async with LocalServer(remembered=0, read_only=False) as server:
@@ -115,8 +114,13 @@ class ExportTeller:
         elif self.waiting is None or waiting.until > self.waiting + 1:
             self.waiting = waiting.until
             since, until = time_of_day(waiting.since), time_of_day(waiting.until)
-            output.note(f"waiting for the server since {since}, until {until} at most: {waiting.why}")
+            output.note(f"waiting for the server since {since}, until {until} at most: {in_short(waiting.why)}")
         tell(progress, self.update)
+
+
+def in_short(why: str) -> str:
+    """Why something failed, without the client's own word on retries: the archive has rules of its own for them."""
+    return why.removesuffix(" [retries are off]").removesuffix(" [tried often enough]")
 
 
 def time_of_day(seconds: float) -> str:
@@ -171,8 +175,11 @@ def show_export(report: ExportReport, file: Path, go_on: str, demo: bool, terms:
         began = datetime.fromtimestamp(report.began, UTC)
         output.note(f"this went on with the export of {began:%Y-%m-%d %H:%M} UTC; once more brings what is newer")
     if report.stopped is not None:
-        output.error(f"stopped: {report.stopped}")
+        output.error(f"stopped: {in_short(report.stopped)}")
         output.hint(go_on)
+    elif not report.complete:
+        missing = [each for each in report.unfinished if each.what == "evals" and "404" in each.why]
+        output.hint(filled(WRONG_ADDRESS) if missing else go_on)
     else:
         flag = ["--demo"] if demo else server_words(terms)
         output.hint(command("verify", str(file), *flag))
@@ -219,7 +226,10 @@ async def verify_file(
         again = await archive_again(archive, file, terms, demo=demo)
     write_manifest(report, file, manifest)
     show_verification(report, file)
-    output.hint(command("serve", str(file)) if report.complete else again)
+    if report.stopped is not None:
+        output.hint(f"without the server: {command('verify', str(file), '--offline')}")
+    else:
+        output.hint(command("serve", str(file)) if report.complete else again)
     return report.exit_code
 
 
@@ -229,6 +239,8 @@ def write_manifest(report: VerifyReport, file: Path, chosen: Path | None) -> Non
     try:
         place.write_text(json.dumps(report.manifest, indent=2) + "\n")
     except OSError as error:
+        if disk_is_full(error):
+            raise
         if chosen is not None:
             raise click.ClickException(f"the manifest cannot be written to {place}: {error.strerror}") from error
         output.note(f"the manifest is not written, because {place.parent} cannot be written to: --manifest PATH")
@@ -248,114 +260,5 @@ def show_verification(report: VerifyReport, file: Path) -> None:
     name_some([f"{each.what}: {each.problem}" for each in report.notes], "note: ")
     name_some([f"{each.what}: {each.problem}" for each in report.findings], "incomplete: ")
     if report.stopped is not None:
-        output.error(f"the comparison stopped: {report.stopped}")
+        output.error(f"the comparison stopped: {in_short(report.stopped)}")
     output.note("complete" if report.complete else "not complete")
-
-
-# --- info and show ----------------------------------------------------------------------------------------------------
-
-
-async def info_of(terms: ConnectionOptions, file: Path) -> None:
-    """What is inside, as a record and a table."""
-    async with Archive.open(file, read_only=True) as archive:
-        await tell_gaps(archive, file, terms)
-        show_summary(await archive.summary(), file)
-
-
-def day(moment: datetime | None) -> str:
-    return "-" if moment is None else f"{moment:%Y-%m-%d}"
-
-
-def show_summary(found: ArchiveSummary, file: Path) -> None:
-    last = found.last
-    moment = None if last is None else datetime.fromtimestamp(last.ended or last.began, UTC)
-    state = "never filled" if last is None else last.outcome or "interrupted: export again"
-    output.record(
-        [
-            (Column("Server"), None if last is None else last.server),
-            (Column("Last export"), moment),
-            (Column("State"), state),
-            *((Column(kind.replace("_", " ").capitalize()), number) for kind, number in found.counts.items()),
-            (Column("Contents"), found.contents),
-            (Column("Bytes of contents", show=human_bytes), found.content_bytes),
-            (Column("Unfinished"), found.unfinished),
-            (Column("Damaged"), found.damaged),
-            (Column("No longer on the server"), sum(found.missing.values())),
-            (Column("Being written by"), None if found.writer is None else f"process {found.writer[0]}"),
-        ],
-        title=str(file),
-    )
-    output.say()
-    output.table(
-        [
-            Column("Eval", keep=True),
-            Column("Name", wrap=True),
-            Column("Runs", right=True),
-            Column("Items", right=True),
-            Column("Newest run", show=day),
-            Column("On the server", where="file"),
-        ],
-        [
-            (
-                each.eval.id,
-                each.eval.name,
-                each.runs,
-                each.items,
-                None if each.newest_run is None else datetime.fromtimestamp(each.newest_run, UTC),
-                "no" if each.missing else "yes",
-            )
-            for each in found.evals
-        ],
-    )
-    output.hint(command("show", str(file)))
-
-
-async def show_file(terms: ConnectionOptions, file: Path, run: str | None, rows: int) -> None:
-    """One run of an archive, or all its runs."""
-    async with Archive.open(file, read_only=True) as archive:
-        await tell_gaps(archive, file, terms)
-        if run is None:
-            await RUNS.show_many(archive.runs(), None)
-        else:
-            await show_run(archive, run, rows)
-
-
-async def show_run(archive: Archive, name: str, rows: int) -> None:
-    """One run, as it is on the service's dashboard: its numbers, its criteria, its failures."""
-    eval_id, _, run_id = name.rpartition("/")
-    found = await archive.run(run_id, eval_id=eval_id or None)
-    RUNS.show_one(found, None)
-    failures: list[Sequence[object]] = []
-    number = 0
-    async for item in archive.items(found):
-        if item.passed and not item.is_error:
-            continue
-        number += 1
-        if len(failures) >= rows:
-            continue
-        sample = item.sample
-        said = None if sample is None else sample.output_text
-        if item.is_error:
-            failure = None if sample is None else sample.failure
-            why = None if failure is None else f"{failure.code}: {failure.message}"
-            failures.append((item.datasource_item_id, item.status, None, None, why, said))
-        for result in item.results or ():
-            if result.passed is False and not item.is_error:
-                why = result.explanation
-                failures.append((item.datasource_item_id, item.status, result.plain_name, result.score, why, said))
-    if failures:
-        output.say()
-        output.table(
-            [
-                Column("Row", right=True),
-                Column("Status", keep=True, styles=STATUS_STYLES),
-                Column("Criterion", wrap=True),
-                Column("Score", right=True),
-                Column("Why", wrap=True),
-                Column("Output"),
-            ],
-            failures,
-            title=f"Failures ({plural(number, 'row')})",
-        )
-    if found.pass_rate is not None:
-        output.note(f"{percent(found.pass_rate)} passed")

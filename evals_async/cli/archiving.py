@@ -167,7 +167,7 @@ def verify(
 @pass_terms
 def info(terms: ConnectionOptions, file: Path) -> None:
     """Show what is inside an archive."""
-    from evals_async.cli.archived import info_of
+    from evals_async.cli.archive_views import info_of
 
     run(terms, info_of(terms, file))
 
@@ -185,6 +185,6 @@ def info(terms: ConnectionOptions, file: Path) -> None:
 @pass_terms
 def show(terms: ConnectionOptions, file: Path, name: str | None, rows: int) -> None:
     """Show a run of an archive with its results and failures; without RUN_ID, all runs."""
-    from evals_async.cli.archived import show_file
+    from evals_async.cli.archive_views import show_file
 
     run(terms, show_file(terms, file, name, rows))

@@ -8,7 +8,7 @@ import evals_async
 from evals_async.cli import failed, output
 from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
 from evals_async.cli.hints import command
-from evals_async.cli.service import connect, run
+from evals_async.cli.service import connect, run, talking
 from evals_async.cli.summary import RunsSummary
 from evals_async.cli.text import Column, bar, percent, plural
 
@@ -71,7 +71,7 @@ async def from_sample(terms: ConnectionOptions, wanted: int, top: int) -> int:
 
 
 async def from_service(terms: ConnectionOptions, wanted: int, top: int) -> int:
-    async with connect(terms) as client:
+    async with talking(terms) as client:
         output.note(f"reading from {client.base_url}")
         return await fetch_and_show(client, terms, wanted, top)
 

@@ -104,7 +104,10 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[object]], title: st
 
 
 async def stream_table(columns: Sequence[Column], rows: AsyncIterable[Sequence[object]], label: str) -> None:
-    """Rows as they arrive, on stdout. A terminal sees them counted, and gets its table when all are there."""
+    """Rows as they arrive, on stdout. A terminal sees them counted, and gets its table when all are there.
+
+    A listing that fails at once prints no header: nobody takes it for an empty one.
+    """
     if on_terminal():
         gathered: list[Sequence[object]] = []
         with progress(label, transient=True) as update:
@@ -114,9 +117,15 @@ async def stream_table(columns: Sequence[Column], rows: AsyncIterable[Sequence[o
         draw(columns, gathered, None)
         return
     kept = places(columns, "terminal")
-    line(columns[place].name for place in kept)
+    header = [columns[place].name for place in kept]
+    begun = False
     async for row in rows:
+        if not begun:
+            line(header)
+        begun = True
         line(row[place] for place in kept)
+    if not begun:
+        line(header)
 
 
 def places(columns: Sequence[Column], but: str) -> list[int]:

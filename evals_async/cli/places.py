@@ -17,9 +17,10 @@ import click
 import evals_async
 from evals_async.archive import Archive
 from evals_async.cli import hints
+from evals_async.cli.archive_views import run_of
 from evals_async.cli.archived import tell_gaps
 from evals_async.cli.groups import ConnectionOptions
-from evals_async.cli.service import connect, run_key
+from evals_async.cli.service import run_key, talking
 
 
 @attrs.frozen
@@ -38,6 +39,8 @@ class RunPlace:
 def place_of(name: str, eval_id: str | None, command: str) -> RunPlace:
     """The place that a name on the command line means. Raises `click.UsageError`."""
     file, colon, rest = name.rpartition(":")
+    if not colon and Path(name).is_file():
+        raise click.UsageError(f"{name} names an archive, and no run of it.\nnext: {hints.command('show', name)}")
     if not colon:
         return RunPlace(None, *run_key(name, eval_id, command))
     if not Path(file).is_file():
@@ -70,7 +73,7 @@ class RunReader:
     async def client(self) -> evals_async.EvalsClient:
         """The client of the service that the options and the environment name."""
         if self._client is None:
-            self._client = await self._stack.enter_async_context(connect(self.terms))
+            self._client = await self._stack.enter_async_context(talking(self.terms))
         return self._client
 
     async def archive(self, file: Path) -> Archive:
@@ -85,7 +88,7 @@ class RunReader:
     async def run(self, place: RunPlace) -> evals_async.EvalRun:
         """The run itself."""
         if place.file is not None:
-            return await (await self.archive(place.file)).run(place.run_id, eval_id=place.eval_id)
+            return await run_of(await self.archive(place.file), place.file, place.run_id, place.eval_id)
         client = await self.client()
         return await client.evals.runs.retrieve(place.run_id, eval_id=place.eval_id or "")
 

@@ -6,7 +6,8 @@ imported as late, so that help is quick.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import click
@@ -19,6 +20,7 @@ from evals_async.errors import ConfigurationError
 
 T = TypeVar("T")
 
+SILENCE = 5.0  # seconds after which it is said that no answer has come
 CONNECTIONS = 100  # at least; more where more requests at once are wanted
 
 
@@ -69,6 +71,27 @@ def in_words_of_options(text: str) -> str:
     return text
 
 
+@asynccontextmanager
+async def talking(terms: ConnectionOptions) -> AsyncGenerator[evals_async.EvalsClient]:
+    """The client of the service, with a word on stderr if the service says nothing for some seconds."""
+    import asyncio
+
+    async with connect(terms) as client:
+        watching = asyncio.create_task(tell_silence(client))
+        try:
+            yield client
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
+
+
+async def tell_silence(client: evals_async.EvalsClient) -> None:
+    """Say that nothing has come yet, when nothing has."""
+    await client.clock.sleep(SILENCE)
+    if not client.statistics().bytes_received:
+        output.note(f"no answer from {client.base_url} yet; Ctrl-C ends the waiting")
+
+
 def azure_instead(options: evals_async.ClientOptions, *, allow_http: bool) -> evals_async.EvalsClient | None:
     """The client of the environment's Azure endpoint, if it names one with a key."""
     try:
@@ -82,7 +105,7 @@ def run_with_client(terms: ConnectionOptions, work: Callable[[evals_async.EvalsC
     """What `work(client)` returns, in an event loop of its own, with the client closed in the end."""
 
     async def work_and_close() -> T:
-        async with connect(terms) as client:
+        async with talking(terms) as client:
             return await work(client)
 
     return run(terms, work_and_close())

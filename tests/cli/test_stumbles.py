@@ -1,0 +1,254 @@
+"""What people stumble over: wrong files, wrong addresses, silent servers, full disks. Each is told with the way on."""
+
+import errno
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commandline import KEY, Command
+from doubles import FakeClock
+
+from evals_async import EvalsClient
+from evals_async.cli import main, service
+from evals_async.server import Fault, LocalServer
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of the demo, made once."""
+    file = tmp_path_factory.mktemp("archive") / "d.db"
+    assert 0 == main(["export", "--to", str(file), "--demo"])
+    return file
+
+
+RUN = "evalrun_68141c4e000000100de5c91ae6aa3d9c"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["info"], ["show"], ["verify", "--offline"], ["convert", "--to", "csv", "--out", "o"], ["regrade"], ["serve"]],
+    ids=" ".join,
+)
+def test_another_kind_of_file(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is no archive is named, left as it is, and the way to an archive is told."""
+    notes = tmp_path / "notes.txt"
+    notes.write_text("notes")
+    assert 1 == main([words[0], str(notes), *words[1:]])
+    told = capsys.readouterr().err
+    assert f"error: {notes}: file is not a database" in told
+    assert "next: name an archive; one is made by: evals-async export --to FILE.db\n" in told
+    assert "notes" == notes.read_text()
+
+
+def test_a_database_of_another_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is left as it is, and said to be no archive."""
+    file = tmp_path / "other.db"
+    connection = sqlite3.connect(file)
+    connection.execute("CREATE TABLE mine (x)")
+    connection.execute("PRAGMA application_id = 7")
+    connection.commit()
+    connection.close()
+    assert 1 == main(["info", str(file)])
+    assert "next: name an archive; one is made by: evals-async export --to FILE.db\n" in capsys.readouterr().err
+
+
+def test_an_archive_of_an_older_version(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It cannot be read before it was opened for writing once; the hint does that, and then it can be read."""
+    file = tmp_path / "old.db"
+    file.touch()
+    assert 1 == main(["info", str(file)])
+    told = capsys.readouterr().err
+    assert "next: open it for writing once, without a server: evals-async regrade FILE.db --estimate\n" in told
+    assert 0 == main(["regrade", str(file), "--estimate"])
+    assert 0 == main(["info", str(file)])
+
+
+def test_an_archive_of_a_newer_version(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is refused with both numbers, and what to use."""
+    file = tmp_path / "new.db"
+    file.write_bytes(archive.read_bytes())
+    connection = sqlite3.connect(file)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    assert 1 == main(["show", str(file)])
+    assert "the file has schema 99, and this version of evals-async knows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["show", "FILE", "evalrun_none"], "error: there is no run evalrun_none in the archive\n"),
+        (["compare", "FILE:none", "FILE:none2"], "error: there is no run none in the archive\n"),
+        (["report", "FILE", "--to", "x.html"], "names an archive, and no run of it.\n"),
+        (["report", "FILE:", "--to", "x.html"], "names no run.\n"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_run_that_is_not_there(
+    words: list[str], told: str, archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that an archive does not have: the hint shows which runs it has."""
+    assert 2 == main([word.replace("FILE", str(archive)) for word in words])
+    said = capsys.readouterr().err
+    assert told in said
+    assert f"next: evals-async show {archive}\n" in said
+
+
+def test_a_directory_that_is_not_there(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An archive or a page is to be written where no directory is: what is wrong is said, and is no fault of ours."""
+    assert 1 == main(["export", "--demo", "--to", str(tmp_path / "none" / "x.db")])
+    assert "next: the directory must be there" in capsys.readouterr().err
+    page = tmp_path / "none" / "x.html"
+    assert 1 == main(["report", f"{archive}:{RUN}", "--to", str(page)])
+    told = capsys.readouterr().err
+    assert f"error: {page}: No such file or directory\n" in told
+    assert "fault of evals-async" not in told
+
+
+# --- a full disk ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["convert", "FILE", "--to", "csv", "--out", "OUT"],
+        ["convert", "FILE", "--to", "promptfooconfig", "--out", "OUT"],
+        ["report", "FILE:RUN", "--to", "OUT.html"],
+        ["compare", "FILE:RUN", "FILE:RUN", "--to", "OUT.html"],
+        ["verify", "FILE", "--offline", "--manifest", "OUT.json"],
+    ],
+    ids=" ".join,
+)
+def test_a_full_disk(
+    words: list[str],
+    archive: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A full disk has exit code 74 in every command that writes, says what to do, and is no fault of evals-async."""
+    open_file = Path.open
+
+    def full(path: Path, mode: str = "r", *how: Any, **more: Any) -> Any:
+        if "w" in mode and path.is_relative_to(tmp_path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return open_file(path, mode, *how, **more)
+
+    monkeypatch.setattr(Path, "open", full)
+    given = {"FILE": str(archive), "RUN": RUN, "OUT": str(tmp_path / "out")}
+    for name, value in given.items():
+        words = [word.replace(name, value) for word in words]
+    assert 74 == main(words)
+    told = capsys.readouterr().err
+    assert "error: the disk is full: " in told
+    assert "next: make room" in told
+    assert "fault of evals-async" not in told
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize("words", [["--version"], ["info", "FILE"], ["show", "FILE"]], ids=" ".join)
+def test_a_full_disk_behind_stdout(words: list[str], archive: Path) -> None:
+    """`evals-async show d.db > full-disk/x` ends with 74 as well, in two lines and without a traceback."""
+    given = [word.replace("FILE", str(archive)) for word in words]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "evals_async", *given], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert 74 == ended.returncode
+    assert "error: the disk is full: " in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "Exception ignored" not in ended.stderr
+
+
+# --- servers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A server that takes connections and never answers."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+
+
+@pytest.mark.parametrize(
+    "words", [["evals", "list"], ["demo", "--live"], ["items", "list", "--eval", "eval_a"]], ids=" ".join
+)
+def test_a_server_that_never_answers(
+    words: list[str], silent: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After some seconds the silence is told, whether or not a terminal is there; then the deadline ends it."""
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setattr(service, "SILENCE", 0.02)
+    assert 1 == main([*words, "--base-url", silent, "--timeout", "0.3", "--max-retries", "0"])
+    captured = capsys.readouterr()
+    assert f"no answer from {silent} yet; Ctrl-C ends the waiting\n" in captured.err
+    assert "next: give it more time: --timeout SECONDS\n" in captured.err
+    assert "" == captured.out
+
+
+async def test_a_server_that_answers_is_not_told_of(server: LocalServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once something has come, nothing is said of silence."""
+    clock = FakeClock()
+    async with EvalsClient(base_url=server.base_url, api_key=KEY, clock=clock) as client:
+        await client.evals.list()
+        await service.tell_silence(client)
+    assert "" == capsys.readouterr().err
+
+
+def test_nobody_listens(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closed port: the address is named at once, and a listing that failed prints no header."""
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
+        assert 1 == main(["evals", "list", "--base-url", url, "--max-retries", "0"])
+    captured = capsys.readouterr()
+    assert "" == captured.out
+    assert (
+        "next: check --base-url and OPENAI_BASE_URL; a server of your own: evals-async serve --sample" in captured.err
+    )
+
+
+async def test_an_address_without_the_api(command: Command, server: LocalServer, tmp_path: Path) -> None:
+    """A 404 for a listing that every server has: the base URL is wrong, and that is said; not `evals list` again."""
+    url = server.base_url.replace("/v1", "/v2")
+    words = "next: check --base-url and OPENAI_BASE_URL: nothing of the Evals API is there; it mostly ends in /v1\n"
+    listed = await command("evals", "list", "--base-url", url)
+    assert (1, True) == (listed.code, words in listed.err)
+    exported = await command("export", "--to", str(tmp_path / "e.db"), "--base-url", url)
+    assert (3, True) == (exported.code, words in exported.err)
+
+
+async def test_an_export_that_lacks_something_is_run_again(
+    command: Command, server: LocalServer, tmp_path: Path
+) -> None:
+    """Not `verify`, which could only say the same: the hint is the export, and followed it gets the rest."""
+    server.faults.add(Fault(route="/evals/{eval_id}/runs/{run_id}/output_items", status=400, times=1))
+    file = tmp_path / "e.db"
+    first = await command("export", "--to", str(file))
+    assert (3, f"next: evals-async export --to {file}") == (first.code, first.err.splitlines()[-1])
+    again = await command("export", "--to", str(file))
+    assert (0, f"next: evals-async verify {file}") == (again.code, again.err.splitlines()[-1])
+
+
+async def test_verify_without_the_server(
+    command: Command, server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A comparison that stopped hints at the check that needs no server, and says nothing of the client's retries."""
+    file = tmp_path / "e.db"
+    assert 0 == (await command("export", "--to", str(file))).code
+    monkeypatch.setattr("evals_async.archive.export.outages.FIRST_CONTACT", 0.0)
+    monkeypatch.setattr("evals_async.archive.export.outages.FIRST_TRIES", 1)
+    await server.close()
+    ended = await command("verify", str(file))
+    assert 75 == ended.code
+    assert f"next: without the server: evals-async verify {file} --offline\n" in ended.err
+    assert "retries are off" not in ended.err

@@ -46,7 +46,6 @@ async def regrade_file(
     # An archive has one writer: no export goes into it meanwhile.
     with WriterLock(file):
         async with Archive.open(file) as archive:
-            await tell_gaps(archive, file, ConnectionOptions())
             await tell_gaps(archive, file, terms)
             cost = await archive.estimate_regrade(options)
             tell_cost(cost)

@@ -7,7 +7,8 @@ A refusal is a 429, or a 503 with Retry-After. A grant is any other answer below
    after 50 ms, then further and further apart; later ones begin where the last hold ended. A grant to what was sent
    after the refused request ends the hold. Then half of what was under way may go at once, and more with each grant.
 3. A refusal of what was sent beside more requests than were ever granted at once is a limit of how many at once: one
-   fewer is the ceiling. A refusal below the ceiling says that it was none.
+   fewer is the ceiling; of those refused together, the one sent first tells it. A refusal below it says that it was
+   none.
 4. Any other refusal says that the server's bucket was empty. What is granted between two of them, divided by the time,
    is the rate at which it fills: of a bucket and of a window alike. From then on a copy of the bucket is kept here,
    empty at a refusal, and each request takes a token out. A refusal then holds nobody, if it is a single one. Fewer
@@ -36,6 +37,7 @@ MORE = 0.1  # of the rate is tried in addition in each round trip
 SURE = 0.95  # of the time that the last hold lasted, when a probe found its end: the next one is probed then
 FORGOTTEN = 8.0  # times the measured rate
 FEW = 2  # under way where the last window ended; more, the further from there
+FUZZY = 1.125  # times a ceiling may be granted: answers are on their way that make room at the server already
 CLEAR = 0.75  # of what was under way is a ceiling that need not be doubted
 SLACK = 0.002  # seconds of requests that may be made up for, when timers ring late
 SPACED = 0.8  # of the time that so many under way leave between two: bursts are no test of how many there may be
@@ -55,6 +57,7 @@ class RateControl:
         self.under_way = 0
         self.width = float(most)  # how many may be under way now
         self.ceiling = float(most)  # how many may ever be
+        self.met = float(most)  # where the ceiling was met last
         self.half = float(most)  # of what was under way at the last refusal
         self.measured = math.inf if start_rate is None else start_rate  # what was counted between two refusals
         self.tried = 1.0  # times what was measured
@@ -180,7 +183,7 @@ class RateControl:
                 self.counted += 1
                 self.measure(now)
         self.credit = min(SAVED, self.credit + EARNED)
-        if among > self.ceiling and self.seen_from(int(self.ceiling) + 1) >= ENOUGH:
+        if among > self.ceiling and self.seen_from(int(FUZZY * self.ceiling) + 2) >= ENOUGH:
             self.ceiling = float(self.most)
         if sent_at <= self.cut_at:
             return  # it says nothing of what is allowed now
@@ -244,14 +247,18 @@ class RateControl:
                 self.empty(now, sent_at, row)
                 if alone and not self.exact:
                     return  # the others go on, at the rate that is known
-        elif self.too_many and self.clear:
-            return
+        elif self.too_many:
+            if 1 < among <= self.ceiling:  # of those refused together, the first one sent tells how many
+                self.ceiling = self.met = among - 1.0
+                self.width = min(self.width, self.ceiling)
+            if self.clear:
+                return
         self.hold(now, sent_at, delay, probe=probe, news=news)
 
     def too_many_at_once(self, among: int) -> bool:
         """One fewer is the ceiling: was another one known?"""
         known = self.ceiling < self.most
-        self.ceiling = among - 1.0
+        self.ceiling = self.met = among - 1.0
         self.width = min(self.width, self.ceiling, math.inf if known else max(1.0, (self.under_way + 1) / 2))
         self.grants = [count / 2 for count in self.grants]
         return known
@@ -278,6 +285,8 @@ class RateControl:
     def crowded(self, among: int) -> bool:
         """Was it refused because so many were under way? Fewer never met a refusal, and no rate is at its end."""
         paced = self.begin < math.inf and self.counted >= ENOUGH and (self.rate == math.inf or self.tokens < 1)
+        if self.proven and among > self.met:
+            return True
         met = among <= self.ceiling < self.most and self.in_a_row < ENOUGH  # so many were few enough a moment ago
         return among > 1 and not paced and not met and self.seen_from(among) < ENOUGH
 

@@ -72,6 +72,22 @@ VARIANTS = [
     Scenario(name="8 at once, Retry-After", limit=lambda: Concurrency(8, ONE_SECOND), ideal=600 / 8 * LATENCY),
     Scenario(name="8 at once, refused late", limit=lambda: Concurrency(8), ideal=600 / 8 * LATENCY, refusal=LATENCY),
     Scenario(name="8 at once, latency varies", limit=lambda: Concurrency(8), ideal=600 / 8 * LATENCY, spread=0.5),
+    Scenario(name="4 at once", limit=lambda: Concurrency(4), ideal=600 / 4 * LATENCY),
+    Scenario(name="12 at once", limit=lambda: Concurrency(12), ideal=600 / 12 * LATENCY),
+    Scenario(name="20 at once", limit=lambda: Concurrency(20), ideal=600 / 20 * LATENCY),
+    Scenario(name="24 at once", limit=lambda: Concurrency(24), ideal=600 / 24 * LATENCY),
+    Scenario(name="28 at once", limit=lambda: Concurrency(28), ideal=600 / 28 * LATENCY),
+    *(
+        Scenario(
+            name=f"8 at once, refusals take {1000 * refusal:g} ms, +-{spread:.0%}",
+            limit=lambda: Concurrency(8),
+            ideal=600 / 8 * LATENCY,
+            refusal=refusal,
+            spread=spread,
+        )
+        for refusal in (0.002, 0.005, 0.01, LATENCY)
+        for spread in (0.2, 0.5, 0.9)
+    ),
     Scenario(name="8, then 24 at once", limit=lambda: Concurrency([(0, 8), (0.75, 24)]), ideal=0.75 + 0.25),
     Scenario(name="a wave", limit=lambda: Outage(0.1, 0.12, ONE_SECOND), ideal=1 + UNDISTURBED),
     Scenario(name="a wave without a delay", limit=lambda: Outage(0.1, 0.12), ideal=0.5 + UNDISTURBED),

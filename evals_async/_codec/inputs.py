@@ -28,7 +28,7 @@ NOT_ROWS = (bytes, bytearray, memoryview)
 
 def simpler(value: object) -> object:
     """`value` in the terms of JSON and of models; its members may need the same. Raises `InvalidArgument`."""
-    kind = type(value)
+    kind: type[object] = type(value)
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, datetime | date | time):
@@ -36,7 +36,7 @@ def simpler(value: object) -> object:
     if isinstance(value, UUID):
         return str(value)
     if isinstance(value, set | frozenset):
-        raise InvalidArgument(f"a {type(value).__name__} has no order, and so has no form in JSON: give a sorted list")
+        raise InvalidArgument(f"a {kind.__name__} has no order, and so has no form in JSON: give a sorted list")
     if isinstance(value, type):
         raise InvalidArgument(f"the class {value.__name__} was given, not an object of it")
     if dataclasses.is_dataclass(kind):
@@ -64,15 +64,16 @@ def dumped(model: Any) -> object:
 
 
 def number_or_array(value: object) -> object:
-    if hasattr(type(value), "__index__"):
+    kind: type[object] = type(value)
+    if hasattr(kind, "__index__"):
         with suppress(TypeError):  # an array of numpy is no number, although it has the method
             return operator.index(cast("Any", value))
     if isinstance(value, Real) and not isinstance(value, Rational):
         return float(value)
     if hasattr(value, "columns") or hasattr(value, "column_names"):
-        raise InvalidArgument(f"a {type(value).__name__} is a table: give its rows, each of them a mapping")
+        raise InvalidArgument(f"a {kind.__name__} is a table: give its rows, each of them a mapping")
     if inspect.isgenerator(value) and inspect.getgeneratorstate(value) == inspect.GEN_CLOSED:
         raise InvalidArgument("a generator that was gone through before has nothing left: make a new one, or a list")
     if isinstance(value, Iterable) and not isinstance(value, NOT_ROWS):
         return list(cast("Iterable[object]", value))
-    raise InvalidArgument(f"{type(value).__name__} has no form in JSON: {value!r:.80}")
+    raise InvalidArgument(f"{kind.__name__} has no form in JSON: {value!r:.80}")

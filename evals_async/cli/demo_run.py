@@ -131,7 +131,7 @@ async def watched(client: EvalsClient, run: EvalRun) -> EvalRun:
     with output.progress("rows sampled and graded", len(TICKETS)) as update:
         while run.status in ("queued", "in_progress"):
             await client.clock.sleep(SECONDS / 2)
-            run = await client.evals.runs.retrieve(run.id, eval_id=run.eval_id)
+            run = await client.evals.runs.retrieve(run)
             counts = run.result_counts
             update(0 if counts is None else (counts.passed or 0) + (counts.failed or 0) + (counts.errored or 0))
     return run

@@ -3,7 +3,7 @@
 Source: https://platform.openai.com/docs/api-reference/evals/getRunOutputItems
 """
 
-from typing import Literal, TypeAlias, TypeVar, Unpack, overload
+from typing import Literal, Protocol, TypeAlias, TypeVar, Unpack, overload
 
 from evals_async._concurrency.channel import Items
 from evals_async._concurrency.fanout import FanOut, fan_out, gather_many, merge
@@ -23,13 +23,29 @@ from evals_async.resources._requests import NO_OPTIONS, CallOptions, parameters,
 RunKey: TypeAlias = str | tuple[str, str] | EvalRun
 """How a run may be named: its id (with `eval_id=` beside it), a pair `(eval_id, run_id)`, or the run itself."""
 
+LocatedRun: TypeAlias = tuple[str, str] | EvalRun
+"""A run whose eval is known with it. A bare id needs `eval_id=` beside it."""
+
 R = TypeVar("R", bound=RunKey)
+T_co = TypeVar("T_co", covariant=True)
 
 ITEMS = "/evals/{eval_id}/runs/{run_id}/output_items"
 ITEM = ITEMS + "/{output_item_id}"
 
 ITEM_IDS = Identity("eval_id", "run_id", "id")
 RUN_OF_ITEM = Identity("eval_id", "run_id")
+
+
+class OfRun(Protocol[T_co]):
+    """A raw method that takes a run."""
+
+    @overload
+    async def __call__(self, run_id: RunKey, *, eval_id: str, **options: Unpack[CallOptions]) -> T_co: ...
+
+    @overload
+    async def __call__(
+        self, run_id: LocatedRun, *, eval_id: str | None = ..., **options: Unpack[CallOptions]
+    ) -> T_co: ...
 
 
 def ids_of(run: RunKey, eval_id: str | None) -> tuple[str, str]:
@@ -55,6 +71,15 @@ def ids_of(run: RunKey, eval_id: str | None) -> tuple[str, str]:
     return found, run_id
 
 
+class ItemListOptions(CallOptions, total=False):
+    """Which output items are listed; see `OutputItems.list`."""
+
+    after: str | None
+    limit: int | None
+    order: Order | None
+    status: ItemStatus | None
+
+
 class OutputItems(Resource):
     """The output items of runs."""
 
@@ -63,6 +88,16 @@ class OutputItems(Resource):
         """The same methods, answering with status, headers and exact bytes."""
         return OutputItemsWithRawResponse(self)
 
+    @overload
+    async def retrieve(
+        self, output_item_id: str, *, run_id: RunKey, eval_id: str, **options: Unpack[CallOptions]
+    ) -> OutputItem: ...
+
+    @overload
+    async def retrieve(
+        self, output_item_id: str, *, run_id: LocatedRun, eval_id: str | None = ..., **options: Unpack[CallOptions]
+    ) -> OutputItem: ...
+
     async def retrieve(
         self, output_item_id: str, *, run_id: RunKey, eval_id: str | None = None, **options: Unpack[CallOptions]
     ) -> OutputItem:
@@ -70,6 +105,14 @@ class OutputItems(Resource):
         ids = (*ids_of(run_id, eval_id), output_item_id)
         wanted = request("GET", ITEM, "read", options, ids)
         return (await self._caller.fetch(wanted, OutputItem, options, expected=(ITEM_IDS, ids), share=True)).value
+
+    @overload
+    def list(self, run_id: RunKey, *, eval_id: str, **options: Unpack[ItemListOptions]) -> Pager[OutputItem]: ...
+
+    @overload
+    def list(
+        self, run_id: LocatedRun, *, eval_id: str | None = ..., **options: Unpack[ItemListOptions]
+    ) -> Pager[OutputItem]: ...
 
     def list(
         self,
@@ -165,7 +208,7 @@ class OutputItems(Resource):
                 **many,
             )
         return fan_out(
-            lambda output_item_id: self.retrieve(output_item_id, run_id=run_id, eval_id=eval_id),
+            lambda output_item_id: self.retrieve(output_item_id, run_id=run),
             output_item_ids,
             **many,
         )
@@ -202,7 +245,7 @@ class OutputItems(Resource):
         error, after its items.
         """
         return merge(
-            lambda run: self.list(run, eval_id=eval_id, status=status),
+            lambda run: self.list(ids_of(run, eval_id), status=status),
             run_ids,
             **many,
         )

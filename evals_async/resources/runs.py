@@ -3,10 +3,9 @@
 Source: https://platform.openai.com/docs/api-reference/evals/run-object
 """
 
-import logging
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Literal, Unpack, overload
+from typing import Any, Literal, TypedDict, Unpack, cast, overload
 
 from evals_async import _json
 from evals_async._codec import encode
@@ -19,30 +18,48 @@ from evals_async._omit import OMIT
 from evals_async._paging.by_pages import Lookup, fan_out_by_pages, gather_by_pages
 from evals_async._paging.pages import Pager
 from evals_async._transport import Request
-from evals_async._transport.delays import poll_delay
-from evals_async.errors import ApiError, BodyTooLarge, RunFailed
+from evals_async.errors import ApiError
 from evals_async.models.params import Metadata, Order, RunDataSourceInput, RunStatus
 from evals_async.models.runs import EvalRun, RunDeleted
 from evals_async.resources._caller import Caller, Fetched, Identity, Resource
 from evals_async.resources._many import ManyOptions
-from evals_async.resources._raw import raw
+from evals_async.resources._raw import RawResponse, raw
 from evals_async.resources._requests import NO_OPTIONS, CallOptions, json_body, parameters, request
-from evals_async.resources.output_items import OutputItems, OutputItemsWithRawResponse, R, RunKey, ids_of
+from evals_async.resources._watching import (
+    EVAL_OF_RUN,
+    RUN,
+    RUN_IDS,
+    RUNS,
+    RunWatcher,
+    body_too_large,
+    is_terminal,
+    is_under_way,
+)
+from evals_async.resources.output_items import (
+    LocatedRun,
+    OfRun,
+    OutputItems,
+    OutputItemsWithRawResponse,
+    R,
+    RunKey,
+    ids_of,
+)
 
-
-logger = logging.getLogger("evals_async")
 
 AN_HOUR = 3600.0
 CANCELED = ("canceled", "cancelled")
-UNDER_WAY: tuple[RunStatus, ...] = ("queued", "in_progress")  # in the order in which a run goes through them
-MOST_PAGES = 4  # of both listings together, however few runs are waited for
 
-RUNS = "/evals/{eval_id}/runs"
-RUN = "/evals/{eval_id}/runs/{run_id}"
 
-RUN_IDS = Identity("eval_id", "id")
-EVAL_OF_RUN = Identity("eval_id")
 DELETED_ID = Identity("run_id")
+
+
+class WaitOptions(TypedDict, total=False):
+    """How `wait` waits; see there."""
+
+    timeout: float | None
+    pace: Pace
+    on_poll: Callable[[EvalRun], object] | None
+    raise_on_failure: bool
 
 
 class Runs(Resource):
@@ -78,6 +95,14 @@ class Runs(Resource):
         wanted = request("POST", RUNS, "create", options, (eval_id,), body=body)
         return (await self._caller.fetch(wanted, EvalRun, options, expected=(EVAL_OF_RUN, (eval_id,)))).value
 
+    @overload
+    async def retrieve(self, run_id: RunKey, *, eval_id: str, **options: Unpack[CallOptions]) -> EvalRun: ...
+
+    @overload
+    async def retrieve(
+        self, run_id: LocatedRun, *, eval_id: str | None = ..., **options: Unpack[CallOptions]
+    ) -> EvalRun: ...
+
     async def retrieve(self, run_id: RunKey, *, eval_id: str | None = None, **options: Unpack[CallOptions]) -> EvalRun:
         """A run as it is now: GET /evals/{eval_id}/runs/{run_id}. Raises `NotFound`."""
         ids = ids_of(run_id, eval_id)
@@ -112,6 +137,14 @@ class Runs(Resource):
             shrink=body_too_large,
         )
 
+    @overload
+    async def cancel(self, run_id: RunKey, *, eval_id: str, **options: Unpack[CallOptions]) -> EvalRun: ...
+
+    @overload
+    async def cancel(
+        self, run_id: LocatedRun, *, eval_id: str | None = ..., **options: Unpack[CallOptions]
+    ) -> EvalRun: ...
+
     async def cancel(self, run_id: RunKey, *, eval_id: str | None = None, **options: Unpack[CallOptions]) -> EvalRun:
         """Cancel a run that is not over: POST /evals/{eval_id}/runs/{run_id}/cancel, or without `/cancel`.
 
@@ -143,6 +176,14 @@ class Runs(Resource):
                 raise
         raise refusal  # the server knows neither path: its first answer says more
 
+    @overload
+    async def delete(self, run_id: RunKey, *, eval_id: str, **options: Unpack[CallOptions]) -> RunDeleted: ...
+
+    @overload
+    async def delete(
+        self, run_id: LocatedRun, *, eval_id: str | None = ..., **options: Unpack[CallOptions]
+    ) -> RunDeleted: ...
+
     async def delete(self, run_id: RunKey, *, eval_id: str | None = None, **options: Unpack[CallOptions]) -> RunDeleted:
         """Delete a run with its output items: DELETE /evals/{eval_id}/runs/{run_id}."""
         ids = ids_of(run_id, eval_id)
@@ -154,6 +195,12 @@ class Runs(Resource):
         return (
             await self._caller.fetch(wanted, RunDeleted, options, expected=(DELETED_ID, ids[1:]), resolve=gone)
         ).value
+
+    @overload
+    async def wait(self, run_id: RunKey, *, eval_id: str, **how: Unpack[WaitOptions]) -> EvalRun: ...
+
+    @overload
+    async def wait(self, run_id: LocatedRun, *, eval_id: str | None = ..., **how: Unpack[WaitOptions]) -> EvalRun: ...
 
     async def wait(
         self,
@@ -284,7 +331,7 @@ class Runs(Resource):
         if by_pages:
             return await gather_by_pages(self._lookup(eval_id), run_ids, on_error=on_error, **many)
         return await gather_many(
-            lambda run: self.retrieve(run, eval_id=eval_id),
+            lambda run: self.retrieve(ids_of(run, eval_id)),
             run_ids,
             on_error=on_error,
             **many,
@@ -310,7 +357,7 @@ class Runs(Resource):
                 **many,
             )
         return fan_out(
-            lambda run: self.retrieve(run, eval_id=eval_id),
+            lambda run: self.retrieve(ids_of(run, eval_id)),
             run_ids,
             **many,
         )
@@ -333,7 +380,7 @@ class Runs(Resource):
 
         return Lookup(
             locate=lambda run: wanted(run)[1],
-            fetch=lambda run: self.retrieve(run, eval_id=eval_id),
+            fetch=lambda run: self.retrieve(ids_of(run, eval_id)),
             pages=lambda parent: caller.pages(
                 request("GET", RUNS, "read", NO_OPTIONS, (parent,)), EvalRun, expected=(EVAL_OF_RUN, (str(parent),))
             ),
@@ -362,85 +409,13 @@ class Runs(Resource):
         )
 
 
-class RunWatcher:
-    """What `wait` and `wait_many` poll with: how to look at a run, whether it is over, when the server wants to be
-    asked again.
-
-    Says once, in the log, which status it does not know and keeps waiting for.
-    """
-
-    def __init__(self, caller: Caller, raise_on_failure: bool) -> None:
-        self.caller = caller
-        self.raise_on_failure = raise_on_failure
-        self.delays: dict[str, float | None] = {}
-        self.logged: set[str] = set()
-
-    async def look(self, run_id: RunKey, eval_id: str | None = None) -> EvalRun:
-        ids = ids_of(run_id, eval_id)
-        wanted = request("GET", RUN, "read", NO_OPTIONS, ids)
-        fetching = self.caller.fetch(wanted, EvalRun, expected=(RUN_IDS, ids), share=True, final=is_terminal)
-        run, response = await fetching
-        self.delays[run.id] = None if response is None else poll_delay(response, self.caller.clock.time())
-        return run
-
-    async def survey(self, eval_id: Hashable, count: int) -> Mapping[str, EvalRun] | None:
-        """The runs of an eval that are queued or in progress, by their ids.
-
-        A run that goes from one listing to the other in between is in both, never in none. `None` if the server ignores
-        `status`, or if the listings are so long that looks at each of `count` runs take fewer requests.
-        """
-        found: dict[str, EvalRun] = {}
-        pages = 0
-        for status in UNDER_WAY:
-            wanted = request("GET", RUNS, "read", NO_OPTIONS, (eval_id,), query=parameters(status=status))
-            fetch = self.caller.pages(wanted, EvalRun, expected=(EVAL_OF_RUN, (str(eval_id),)))
-            seen = others = 0
-            async for page in Pager(fetch, shrink=body_too_large).pages():
-                pages += 1
-                seen += len(page)
-                others += sum(run.status != status for run in page)
-                if 2 * others > seen or pages > max(MOST_PAGES, count // 2):
-                    return None
-                found |= {run.id: run for run in page if run.status == status}
-        return found
-
-    def delay(self, run: EvalRun) -> float | None:
-        return self.delays.get(run.id)
-
-    def is_over(self, run: EvalRun) -> bool:
-        if not run.is_known_status and (status := str(run.status)) not in self.logged:
-            self.logged.add(status)
-            logger.warning("a run has the status %.40r, which is not known here; still waiting", status)
-        if self.raise_on_failure and run.is_terminal and run.status != "completed":
-            raise run_failed(run)
-        return run.is_terminal
-
-
-def run_failed(run: EvalRun) -> RunFailed:
-    reason = run.failure.message if run.failure is not None else None
-    return RunFailed(f"the run {run.id} ended as {run.status}" + (f": {reason:.200}" if reason else ""), run=run)
-
-
-def is_terminal(run: EvalRun) -> bool:
-    return run.is_terminal
-
-
-def is_under_way(run: EvalRun) -> bool:
-    return run.status in UNDER_WAY
-
-
-def body_too_large(error: Exception) -> bool:
-    """Runs carry their inline rows: a page of a hundred may be more than is read at once, and one of fifty not."""
-    return isinstance(error, BodyTooLarge)
-
-
 class RunsWithRawResponse:
     """`Runs`, answering with `RawResponse`."""
 
     def __init__(self, runs: Runs) -> None:
         self.output_items: OutputItemsWithRawResponse = OutputItemsWithRawResponse(runs.output_items)
         self.create = raw(runs, Runs.create)
-        self.retrieve = raw(runs, Runs.retrieve)
+        self.retrieve: OfRun[RawResponse[EvalRun]] = cast("Any", raw(runs, Runs.retrieve))
         self.list = raw(runs, Runs.list)
-        self.cancel = raw(runs, Runs.cancel)
-        self.delete = raw(runs, Runs.delete)
+        self.cancel: OfRun[RawResponse[EvalRun]] = cast("Any", raw(runs, Runs.cancel))
+        self.delete: OfRun[RawResponse[RunDeleted]] = cast("Any", raw(runs, Runs.delete))

@@ -2,7 +2,7 @@
 
 import pickle
 from collections.abc import AsyncIterator
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -179,7 +179,7 @@ async def test_a_run_is_named_as_one_likes_everywhere(client: EvalsClient, tree:
     eval_id = str(tree["evals"][0]["id"])
     source: JsonlDataSourceParam = {"type": "jsonl", "source": {"type": "file_content", "content": [{"item": {}}]}}
     made = [await runs.create(eval_id, data_source=source) for _ in range(3)]
-    names: list[tuple[RunKey, str | None]] = [
+    names: list[tuple[RunKey, Any]] = [
         (made[0].id, eval_id),
         ((eval_id, made[1].id), None),
         (made[2], None),

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypedDict, assert_type
 
 import attrs
 
-from evals_async import EvalsClient, Page, to_arrow, to_rows
+from evals_async import EvalsClient, Page, RawResponse, to_arrow, to_rows
 from evals_async.archive import Archive
 from evals_async.models import (
     AzureResponsesDataSource,
@@ -44,6 +44,7 @@ from evals_async.models import (
     ResponsesSource,
     RunDataSource,
     RunDataSourceInput,
+    RunDeleted,
     RunSucceededEvent,
     SamplingParams,
     ScoreModelGrader,
@@ -291,6 +292,13 @@ async def calling(client: EvalsClient, some: tuple[StringCheckGrader, ...], mess
     async for item in client.evals.runs.output_items.list(run, status="fail"):
         assert_type(item, OutputItem)
     assert_type(await client.evals.runs.retrieve("r", eval_id="e"), EvalRun)
+    assert_type(await client.evals.runs.retrieve(("e", "r")), EvalRun)
+    assert_type(await client.evals.runs.retrieve(run, timeout=5), EvalRun)
+    assert_type(await client.evals.runs.cancel(run, eval_id=run.eval_id), EvalRun)
+    assert_type(await client.evals.runs.wait(("e", "r"), timeout=None, raise_on_failure=True), EvalRun)
+    assert_type(await client.evals.runs.output_items.retrieve("i", run_id=("e", "r")), OutputItem)
+    assert_type(await client.evals.runs.with_raw_response.retrieve("r", eval_id="e"), RawResponse[EvalRun])
+    assert_type((await client.evals.runs.with_raw_response.delete(run)).parse(), RunDeleted)
     assert_type(await client.graders.run(grader=MULTI, model_sample="x", item={"a": 1}), GraderRun)
 
 

@@ -1,0 +1,97 @@
+"""Runs that are waited for: how to look at them, and when they are over."""
+
+import logging
+from collections.abc import Hashable, Mapping
+
+from evals_async._paging.pages import Pager
+from evals_async._transport.delays import poll_delay
+from evals_async.errors import BodyTooLarge, RunFailed
+from evals_async.models.params import RunStatus
+from evals_async.models.runs import EvalRun
+from evals_async.resources._caller import Caller, Identity
+from evals_async.resources._requests import NO_OPTIONS, parameters, request
+from evals_async.resources.output_items import RunKey, ids_of
+
+
+logger = logging.getLogger("evals_async")
+
+UNDER_WAY: tuple[RunStatus, ...] = ("queued", "in_progress")  # in the order in which a run goes through them
+MOST_PAGES = 4  # of both listings together, however few runs are waited for
+
+RUNS = "/evals/{eval_id}/runs"
+RUN = "/evals/{eval_id}/runs/{run_id}"
+
+RUN_IDS = Identity("eval_id", "id")
+EVAL_OF_RUN = Identity("eval_id")
+
+
+class RunWatcher:
+    """What `wait` and `wait_many` poll with: how to look at a run, whether it is over, when the server wants to be
+    asked again.
+
+    Says once, in the log, which status it does not know and keeps waiting for.
+    """
+
+    def __init__(self, caller: Caller, raise_on_failure: bool) -> None:
+        self.caller = caller
+        self.raise_on_failure = raise_on_failure
+        self.delays: dict[str, float | None] = {}
+        self.logged: set[str] = set()
+
+    async def look(self, run_id: RunKey, eval_id: str | None = None) -> EvalRun:
+        ids = ids_of(run_id, eval_id)
+        wanted = request("GET", RUN, "read", NO_OPTIONS, ids)
+        fetching = self.caller.fetch(wanted, EvalRun, expected=(RUN_IDS, ids), share=True, final=is_terminal)
+        run, response = await fetching
+        self.delays[run.id] = None if response is None else poll_delay(response, self.caller.clock.time())
+        return run
+
+    async def survey(self, eval_id: Hashable, count: int) -> Mapping[str, EvalRun] | None:
+        """The runs of an eval that are queued or in progress, by their ids.
+
+        A run that goes from one listing to the other in between is in both, never in none. `None` if the server ignores
+        `status`, or if the listings are so long that looks at each of `count` runs take fewer requests.
+        """
+        found: dict[str, EvalRun] = {}
+        pages = 0
+        for status in UNDER_WAY:
+            wanted = request("GET", RUNS, "read", NO_OPTIONS, (eval_id,), query=parameters(status=status))
+            fetch = self.caller.pages(wanted, EvalRun, expected=(EVAL_OF_RUN, (str(eval_id),)))
+            seen = others = 0
+            async for page in Pager(fetch, shrink=body_too_large).pages():
+                pages += 1
+                seen += len(page)
+                others += sum(run.status != status for run in page)
+                if 2 * others > seen or pages > max(MOST_PAGES, count // 2):
+                    return None
+                found |= {run.id: run for run in page if run.status == status}
+        return found
+
+    def delay(self, run: EvalRun) -> float | None:
+        return self.delays.get(run.id)
+
+    def is_over(self, run: EvalRun) -> bool:
+        if not run.is_known_status and (status := str(run.status)) not in self.logged:
+            self.logged.add(status)
+            logger.warning("a run has the status %.40r, which is not known here; still waiting", status)
+        if self.raise_on_failure and run.is_terminal and run.status != "completed":
+            raise run_failed(run)
+        return run.is_terminal
+
+
+def run_failed(run: EvalRun) -> RunFailed:
+    reason = run.failure.message if run.failure is not None else None
+    return RunFailed(f"the run {run.id} ended as {run.status}" + (f": {reason:.200}" if reason else ""), run=run)
+
+
+def is_terminal(run: EvalRun) -> bool:
+    return run.is_terminal
+
+
+def is_under_way(run: EvalRun) -> bool:
+    return run.status in UNDER_WAY
+
+
+def body_too_large(error: Exception) -> bool:
+    """Runs carry their inline rows: a page of a hundred may be more than is read at once, and one of fifty not."""
+    return isinstance(error, BodyTooLarge)

@@ -23,6 +23,8 @@ def without_uuid(name: str) -> str:
     return UUID_SUFFIX.sub("", name)
 
 
+StringOperation: TypeAlias = Literal["eq", "ne", "like", "ilike"]
+
 SimilarityMetric: TypeAlias = Literal[
     "cosine",
     "fuzzy_match",
@@ -66,7 +68,7 @@ class StringCheckGrader(NamedGrader):
     type: Literal["string_check"] = "string_check"
     input: str
     reference: str
-    operation: Literal["eq", "ne", "like", "ilike"] | str
+    operation: StringOperation | str
 
 
 @attrs.frozen(kw_only=True, repr=False)

@@ -5,11 +5,11 @@ that has neither. Mappings may hold classes at any depth. Required is what the A
 nothing here checks at run time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NotRequired, TypeAlias, TypedDict
 
 from evals_async.models.base import Unknown
-from evals_async.models.graders import MultiGrader, SimilarityMetric, SingleGrader
+from evals_async.models.graders import MultiGrader, SimilarityMetric, SingleGrader, StringOperation
 from evals_async.models.messages import (
     ContentPart,
     InputAudioData,
@@ -116,7 +116,7 @@ class TemplateMessagesParam(TypedDict):
     """See `TemplateMessages`."""
 
     type: Literal["template"]
-    template: Sequence[MessageInput]
+    template: Iterable[MessageInput]
 
 
 class ItemReferenceParam(TypedDict):
@@ -143,7 +143,7 @@ class SamplingParamsParam(TypedDict, total=False):
     max_completions_tokens: int | None
     response_format: Json
     text: Json
-    tools: Sequence[Json]
+    tools: Iterable[Json]
 
 
 SamplingParamsInput: TypeAlias = SamplingParams | SamplingParamsParam
@@ -156,7 +156,7 @@ class StringCheckGraderParam(TypedDict):
     name: str
     input: str
     reference: str
-    operation: Literal["eq", "ne", "like", "ilike"]
+    operation: StringOperation
 
 
 class TextSimilarityGraderParam(TypedDict):
@@ -176,7 +176,7 @@ class LabelModelGraderParam(TypedDict):
     type: Literal["label_model"]
     name: str
     model: str
-    input: Sequence[MessageInput]
+    input: Iterable[MessageInput]
     labels: Strings
     passing_labels: Strings
 
@@ -187,7 +187,7 @@ class ScoreModelGraderParam(TypedDict):
     type: Literal["score_model"]
     name: str
     model: str
-    input: Sequence[MessageInput]
+    input: Iterable[MessageInput]
     range: NotRequired[Sequence[float]]
     pass_threshold: NotRequired[float]
     sampling_params: NotRequired[SamplingParamsInput]
@@ -292,7 +292,7 @@ class FileContentParam(TypedDict):
     """See `FileContent`."""
 
     type: Literal["file_content"]
-    content: Sequence[FileContentRow | FileContentRowParam]
+    content: Iterable[FileContentRow | FileContentRowParam]
 
 
 class FileIdParam(TypedDict):

@@ -144,6 +144,10 @@ configs: list[DataSourceConfigInput] = [
 ]
 
 rows: list[dict[str, Any]] = [{"item": {"question": "?", "answer": 1}}]
+generated: RunDataSourceInput = {
+    "type": "jsonl",
+    "source": {"type": "file_content", "content": (FileContentRow(item={"n": n}) for n in range(3))},
+}
 
 sources: list[RunDataSourceInput] = [
     {"type": "jsonl", "source": {"type": "file_id", "id": "file-1"}},

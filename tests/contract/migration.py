@@ -50,7 +50,6 @@ OTHER: Mapping[str, str] = {
     "raw.http_request": "not there: it holds the key; `raw.url`",
     "raw.http_version": "not there: HTTP/1.1, always",
     "raw.is_closed": "not there: a body has been read when you get it",
-    "raw.method": "not there: you made the call",
 }
 """What has another name here, or is not there and why."""
 

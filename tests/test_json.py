@@ -200,3 +200,12 @@ def test_broken_arrays(data: bytes) -> None:
     """What is no whole array cannot be cut into elements."""
     with pytest.raises(NotJSON):
         elements(data)
+
+
+def test_a_value_that_holds_itself_has_no_text() -> None:
+    """It is refused, like everything that is no JSON."""
+    value: list[object] = []
+    value.append({"again": value})
+    for write in (dump, canonical):
+        with pytest.raises(NotJSON):
+            write(value)

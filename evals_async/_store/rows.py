@@ -6,7 +6,6 @@ transaction.
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -15,12 +14,15 @@ from typing import Literal, Self, TypeAlias
 
 import attrs
 
+from evals_async._json import encoder
+
 
 Kind: TypeAlias = Literal["evals", "runs", "output_items", "files"]
 Order: TypeAlias = Literal["asc", "desc"]
 OrderBy: TypeAlias = Literal["created_at", "updated_at"]
 
 LARGEST_COLUMN = 2**63 - 1
+ascii_text = encoder(ascii_only=True)
 
 
 class UnknownCursor(LookupError):
@@ -50,7 +52,7 @@ TABLES: Mapping[Kind, Table] = {
 
 def json_text(value: object) -> str:
     """The compact ASCII text of a JSON value: integers of any size, NUL and lone surrogates are safe in it."""
-    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return ascii_text(value)
 
 
 def text_column(value: object) -> str:

@@ -34,8 +34,18 @@ async def grade(
     without it, a placeholder `{{ sample.… }}` is an error. `models` answer for judges and embeddings, `python` runs
     python graders. What cannot be graded is no exception: the grade's `error` says why.
     """
-    seen = None if sample is None else sample_namespace(sample)
-    namespaces: dict[str, object] = {"item": item} if seen is None else {"item": item, "sample": seen}
+    return await grade_seen(criterion, namespaces_of(item, sample), models, python)
+
+
+def namespaces_of(item: JSONObject, sample: JSONObject | None) -> JSONObject:
+    """What the templates of a row see: one value for all its criteria."""
+    return {"item": item} if sample is None else {"item": item, "sample": sample_namespace(sample)}
+
+
+async def grade_seen(
+    criterion: JSONObject, namespaces: JSONObject, models: Models | None, python: PythonGraders | None
+) -> Grade:
+    """`grade` of a row whose namespaces are made already."""
     try:
         return await graded(criterion, namespaces, models, python)
     except TemplateError as error:

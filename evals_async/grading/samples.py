@@ -13,6 +13,9 @@ from evals_async.grading.templates import are_parts, opened
 from evals_async.inference.completion import tool_call_of
 
 
+BEGINNINGS = ("{", "[", '"', "-", *"0123456789", "true", "false", "null")
+
+
 def sample_namespace(sample: JSONObject) -> JSONObject:
     """What `{{ sample.… }}` sees. Fields that the sample has stay, but for an `output` of the Responses API, which
     becomes one message.
@@ -32,11 +35,17 @@ def sample_namespace(sample: JSONObject) -> JSONObject:
         found["output"] = [message]
     if message and not found.get("choices"):
         found["choices"] = [{"index": 0, "message": message, "finish_reason": found.get("finish_reason") or "stop"}]
-    if "output_json" not in found and isinstance(text, str):
+    if "output_json" not in found and isinstance(text, str) and may_be_json(text):
         # Where the text is no JSON there is no output_json, and a placeholder that asks for it says so.
         with suppress(NotJSON):
             found["output_json"] = parse(text.encode("utf-8", "surrogatepass"))
     return found
+
+
+def may_be_json(text: str) -> bool:
+    """Can this be a JSON document, by how it begins? To say so of most texts here is quicker than to parse them."""
+    begun = text.lstrip("\ufeff \t\r\n")
+    return begun.startswith(BEGINNINGS)
 
 
 def has_response_items(output: object) -> bool:

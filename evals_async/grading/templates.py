@@ -7,11 +7,15 @@ them. A path may go on inside a string that holds JSON. Pure functions.
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import attrs
 
 from evals_async import EvalsError
 from evals_async._json import JSONObject, NotJSON, as_array, as_object, parse
 
 
+PARSED, SHORT = 1024, 10_000  # templates that are remembered, and characters of the longest
 PLACEHOLDER = re.compile(r"\{\{([^{}]*)\}\}")
 STEP = re.compile(r"""\.?([^.\[\]"']+)|\[(\d{1,9})\]|\["([^"]*)"\]|\['([^']*)'\]""")
 PART_TYPES = frozenset(
@@ -26,8 +30,13 @@ class TemplateError(EvalsError, ValueError):
     """A placeholder is malformed, or there is nothing where it points to. The text names the placeholder."""
 
 
-def steps(path: str) -> list[str | int]:
-    """`item.rows[0].x` taken apart."""
+def steps(path: str) -> tuple[str | int, ...]:
+    """`item.rows[0].x` taken apart; remembered as templates are."""
+    return steps_apart(path) if len(path) <= SHORT else steps_apart.__wrapped__(path)
+
+
+@lru_cache(maxsize=PARSED)
+def steps_apart(path: str) -> tuple[str | int, ...]:
     found: list[str | int] = []
     end = 0
     while end < len(path):
@@ -39,12 +48,36 @@ def steps(path: str) -> list[str | int]:
         end = match.end()
     if not found:
         raise TemplateError("a placeholder is empty")
-    return found
+    return tuple(found)
+
+
+@attrs.frozen
+class Template:
+    """A template taken apart: texts, and between them the paths of the placeholders."""
+
+    texts: tuple[str, ...]
+    paths: tuple[str, ...]
+
+    @property
+    def whole(self) -> str | None:
+        """The path of a template that is one placeholder and nothing else."""
+        return self.paths[0] if len(self.paths) == 1 and not "".join(self.texts).strip() else None
+
+
+def parsed(template: str) -> Template:
+    """A template taken apart; short ones are remembered, because the same few are filled for every row."""
+    return taken_apart(template) if len(template) <= SHORT else taken_apart.__wrapped__(template)
+
+
+@lru_cache(maxsize=PARSED)
+def taken_apart(template: str) -> Template:
+    pieces = PLACEHOLDER.split(template)
+    return Template(tuple(pieces[::2]), tuple(path.strip() for path in pieces[1::2]))
 
 
 def opened(value: object) -> object:
     """A string that holds an object or array of JSON as that; anything else as it is."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+    if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
         try:
             return parse(value.encode())
         except (NotJSON, UnicodeEncodeError):
@@ -57,10 +90,11 @@ def lookup(path: str, namespaces: Mapping[str, object]) -> object:
     value: object = namespaces
     for step in steps(path):
         value = opened(value)
-        fields, entries = as_object(value), as_array(value)
-        if isinstance(step, str) and fields is not None and step in fields:
+        if isinstance(step, str) and (fields := as_object(value)) is not None and step in fields:
             value = fields[step]
-        elif isinstance(step, int) and entries is not None and step < len(entries):
+            continue
+        entries = as_array(value)
+        if isinstance(step, int) and entries is not None and step < len(entries):
             value = entries[step]
         else:
             raise TemplateError(f"there is nothing at {{{{ {path} }}}}")
@@ -81,13 +115,19 @@ def json_text(value: object, *, ascii_only: bool = False) -> str:
 
 def render(template: str, namespaces: Mapping[str, object]) -> str:
     """The template with its placeholders filled; one that is not closed stays as it is. Raises `TemplateError`."""
-    return PLACEHOLDER.sub(lambda match: as_text(lookup(match.group(1).strip(), namespaces)), template)
+    found = parsed(template)
+    if not found.paths:
+        return template
+    pieces = [found.texts[0]]
+    for path, text in zip(found.paths, found.texts[1:], strict=True):
+        pieces += (as_text(lookup(path, namespaces)), text)
+    return "".join(pieces)
 
 
 def render_value(template: str, namespaces: Mapping[str, object]) -> object:
     """The value itself where the template is one placeholder and nothing else; otherwise as `render`."""
-    whole = PLACEHOLDER.fullmatch(template.strip())
-    return render(template, namespaces) if whole is None else lookup(whole.group(1).strip(), namespaces)
+    whole = parsed(template).whole
+    return render(template, namespaces) if whole is None else lookup(whole, namespaces)
 
 
 def render_messages(template: object, namespaces: Mapping[str, object]) -> list[JSONObject]:

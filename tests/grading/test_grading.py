@@ -5,7 +5,9 @@ import math
 from types import ModuleType
 
 import pytest
+from hypothesis import example, given, strategies as st
 
+from evals_async._json import NotJSON, parse
 from evals_async.grading import Grade, grade
 from evals_async.grading.samples import sample_namespace
 from evals_async.grading.similarity import METRICS, Unavailable
@@ -201,3 +203,19 @@ def test_a_text_that_is_no_json_has_no_output_json() -> None:
     """A placeholder that asks for it says so."""
     assert "output_json" not in sample_namespace({"output_text": "plain"})
     assert sample_namespace({"output_text": "1", "output_json": {"own": 2}})["output_json"] == {"own": 2}
+
+
+@given(st.text() | st.text('truefalsn[]{}"0- \n\ufeff,:', max_size=8))
+@example("\ufeff null ")
+@example("nullify")
+@example("-1")
+@example("5 o'clock")
+def test_any_text_is_read_as_json_or_not(text: str) -> None:
+    """The quick look at how a text begins changes nothing: there is an `output_json` where the parser reads one."""
+    found = sample_namespace({"output_text": text})
+    try:
+        value = parse(text.encode())
+    except NotJSON:
+        assert "output_json" not in found
+    else:
+        assert found["output_json"] == value

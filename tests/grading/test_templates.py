@@ -2,7 +2,7 @@
 
 import pytest
 
-from evals_async.grading.templates import TemplateError, render, render_messages
+from evals_async.grading.templates import SHORT, TemplateError, render, render_messages, steps_apart, taken_apart
 
 
 NAMESPACES: dict[str, object] = {
@@ -138,3 +138,15 @@ def test_what_is_no_list_of_messages_is_an_error(template: object) -> None:
 def test_rendering_takes_linear_time(hostile: str) -> None:
     """Text that only looks like placeholders is left as it is, quickly."""
     assert render(hostile, NAMESPACES) == hostile
+
+
+def test_short_templates_are_remembered_and_long_ones_are_filled() -> None:
+    """What is remembered has a bound, in number and in size; a long template or path gives what a short one gives."""
+    kept = taken_apart.cache_info().currsize, steps_apart.cache_info().currsize
+    long = "x" * SHORT
+    assert render(long + "{{ item.name }}", NAMESPACES) == long + "Ada"
+    assert render(f'{{{{ item["{long}y"] }}}}', {"item": {long + "y": 1}}) == "1"
+    with pytest.raises(TemplateError):
+        render(f"{{{{ item.{long} }}}}", NAMESPACES)
+    assert taken_apart.cache_info().currsize - kept[0] == 0
+    assert steps_apart.cache_info().currsize <= kept[1] + 1  # `item.name`

@@ -15,7 +15,7 @@ from evals_async._json import JSONObject, as_object
 from evals_async.server.execution.items import criterion_name, error_result, output_item, own_sample, problem
 from evals_async.server.execution.sampling import sampling_plan
 from evals_async.server.execution.source import FOUNDRY_SOURCES, SourceRow
-from evals_async.server.execution.sums import cost_sums, count, model_sums
+from evals_async.server.execution.sums import add, add_calls, add_cost, add_model, count
 
 
 if TYPE_CHECKING:
@@ -50,8 +50,9 @@ async def grade_row(
     criteria: Sequence[JSONObject], item: JSONObject, sample: JSONObject | None, tools: GradingTools
 ) -> GradedRow:
     """Grade one row by each criterion. A criterion that cannot be carried out does not keep the others from it."""
-    from evals_async.grading import grade
+    from evals_async.grading.grading import grade_seen, namespaces_of
 
+    namespaces = namespaces_of(item, sample)
     results: list[Mapping[str, object]] = []
     sums: Sums = Counter()
     for criterion in criteria:
@@ -59,35 +60,34 @@ async def grade_row(
             reason = f"{criterion.get('evaluator_name')} is carried out by Microsoft Foundry only"
             results.append(error_result(criterion, problem("grader_unavailable", reason)))
             continue
-        given = await grade(criterion, item=item, sample=sample, models=tools.models, python=tools.python)
+        given = await grade_seen(criterion, namespaces, tools.models, tools.python)
         results.append(graded_result(criterion, given))
-        sums.update(grade_sums(given))
+        add_grade(sums, given)
     return GradedRow(tuple(results), sums)
 
 
 def graded_result(criterion: JSONObject, given: Grade) -> dict[str, object]:
     """A grade as an entry of `results`. The sample of a judge that gave no structured output says so in `degraded`."""
+    result = given.result(criterion_name(criterion))
+    if not given.notes:
+        return result
     from evals_async.inference.structured import DEGRADED
 
-    result = given.result(criterion_name(criterion))
     degraded = next((note for note in given.notes if note in DEGRADED.values()), None)
     sample = as_object(result["sample"])
     return result if degraded is None or sample is None else {**result, "sample": {**sample, "degraded": degraded}}
 
 
-def grade_sums(given: Grade) -> Sums:
-    """What a grade's judge adds to the sums: calls, tokens, and what is to be known about it."""
-    found: Sums = Counter()
+def add_grade(sums: Sums, given: Grade) -> None:
+    """Add what a grade's judge used to the sums: calls, tokens, and what is to be known about it."""
     for model, usage in given.usage.items():
         calls = count(usage.get("invocation_count"))
-        found.update(model_sums(model, usage, calls))
-        found["run", "", "calls"] += calls
-        found["run", "", "tokens"] += count(usage.get("total_tokens"))
-    found["run", "", "billed_retries"] += given.billed_retries
-    found.update(cost_sums(given.cost))
+        add_model(sums, model, usage, calls)
+        add_calls(sums, calls, usage)
+    add(sums, "run", "", "billed_retries", given.billed_retries)
+    add_cost(sums, given.cost)
     for note in given.notes:
-        found["note", note, "rows"] += 1
-    return found
+        add(sums, "note", note, "rows", 1)
 
 
 def row_problem(row: SourceRow, data_source: JSONObject) -> dict[str, object] | None:

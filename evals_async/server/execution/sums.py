@@ -28,46 +28,57 @@ MOST_COST = 1000.0  # of a row
 NANO = 1_000_000_000  # costs are summed as whole numbers of a billionth: no rounding adds up, whatever the order
 
 
-def cost_sums(cost: float | None) -> Sums:
-    """What a cost adds to the sums; nothing where no price is known."""
-    return Counter() if cost is None else Counter({("run", "", "nano_cost"): round(min(cost, MOST_COST) * NANO)})
+def add(sums: Sums, kind: str, name: str, field: str, number: int) -> None:
+    """Add to one of the sums. (`Counter` itself takes a multiple of the time.)"""
+    key = (kind, name, field)
+    sums[key] = sums.get(key, 0) + number
 
 
-def item_sums(item: JSONObject) -> Sums:
-    """What one output item adds: its own outcome, and that of each criterion."""
-    found: Sums = Counter({("items", "", OUTCOMES[item["status"]]): 1})
+def add_cost(sums: Sums, cost: float | None) -> None:
+    """Add a cost to the sums, where a price is known."""
+    if cost is not None:
+        add(sums, "run", "", "nano_cost", round(min(cost, MOST_COST) * NANO))
+
+
+def add_item(sums: Sums, item: JSONObject) -> None:
+    """Add one output item: its own outcome, and that of each criterion."""
+    add(sums, "items", "", OUTCOMES[item["status"]], 1)
     for result in map(as_object, as_array(item["results"]) or ()):
         if result is not None:
             passed = result["passed"]
             field = "errored" if passed is None else "passed" if passed else "failed"
-            found["criterion", text_column(result["name"]), field] += 1
-    return found
+            add(sums, "criterion", text_column(result["name"]), field, 1)
 
 
-def model_sums(model: str, usage: JSONObject, invocations: int = 1) -> Sums:
-    """What calls of a model add, by the name that its answers say."""
+def add_model(sums: Sums, model: str, usage: JSONObject, invocations: int = 1) -> None:
+    """Add calls of a model, by the name that its answers say."""
     key = text_column(model)
-    found: Sums = Counter({("model", key, "invocation_count"): invocations})
+    add(sums, "model", key, "invocation_count", invocations)
     for name in USAGE:
-        found["model", key, name] += count(usage.get(name))
-    return found
+        add(sums, "model", key, name, count(usage.get(name)))
 
 
-def brought_usage(item: JSONObject) -> Sums:
-    """What the sample that a row brought says of its model and tokens."""
+def add_calls(sums: Sums, calls: int, usage: JSONObject) -> None:
+    """Add calls and their tokens to those of the run, which are limited."""
+    add(sums, "run", "", "calls", calls)
+    add(sums, "run", "", "tokens", count(usage.get("total_tokens")))
+
+
+def add_brought_usage(sums: Sums, item: JSONObject) -> None:
+    """Add what the sample that a row brought says of its model and tokens."""
     sample = as_object(item["sample"]) or {}
     model, usage = sample.get("model"), as_object(sample.get("usage"))
     if not isinstance(model, str) or not model or usage is None or item["status"] == "error":
-        return Counter()
-    return model_sums(model, usage)
+        return
+    add_model(sums, model, usage)
 
 
 def sums_of_items(items: Iterable[JSONObject]) -> Sums:
     """The sums over whole output items, with the usage that their samples tell."""
     found: Sums = Counter()
     for item in items:
-        found.update(item_sums(item))
-        found.update(brought_usage(item))
+        add_item(found, item)
+        add_brought_usage(found, item)
     return found
 
 

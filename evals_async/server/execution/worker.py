@@ -21,7 +21,7 @@ from evals_async.server.execution.preparing import put_down_rows
 from evals_async.server.execution.sampling import SampledRow, SamplingFailed, sample_row, sampling_plan
 from evals_async.server.execution.source import BadRows, SourceRow, source_row
 from evals_async.server.execution.state import RunRecord, write_state
-from evals_async.server.execution.sums import cost_sums, count, item_sums, model_sums
+from evals_async.server.execution.sums import add, add_calls, add_cost, add_item, add_model
 
 
 if TYPE_CHECKING:
@@ -150,15 +150,16 @@ class RunExecution:
 
     async def _next(self) -> tuple[int, str] | None:
         """The next row to work on; `None` when there is none, or when its calls would be too many."""
-        async with self._lock:
-            if not self._batch:
-                read = executions.next_rows
-                self._batch.extend(await self._tools.database.call(read, self.record.key, self._last, BATCH))
-            if not self._batch or not self._budget.reserve():
-                return None
-            row = self._batch.popleft()
-            self._last = row[0]
-            return row
+        if not self._batch:
+            async with self._lock:
+                if not self._batch:  # else another worker has read them meanwhile
+                    read = executions.next_rows
+                    self._batch.extend(await self._tools.database.call(read, self.record.key, self._last, BATCH))
+        if not self._batch or not self._budget.reserve():
+            return None
+        row = self._batch.popleft()
+        self._last = row[0]
+        return row
 
     async def _carry_out_row(self, number: int, text: str) -> tuple[ItemText, Sums]:
         row = source_row(parse(text.encode()), f"row {number}")
@@ -170,7 +171,7 @@ class RunExecution:
             cause = problem("internal_error", "the server had an error while it worked on this row; see its log")
             item, sums = self._errored_item(number, row, cause), Counter[tuple[str, str, str]]()
             written = ItemText.of(item)
-        sums.update(item_sums(item))
+        add_item(sums, item)
         return written, sums
 
     async def _graded_item(self, number: int, row: SourceRow) -> tuple[dict[str, object], Sums]:
@@ -183,7 +184,7 @@ class RunExecution:
             calls: Sums = Counter({("run", "", "calls"): int(error.called)})
             return self._errored_item(number, row, problem(error.code, str(error))), calls
         given = await grade_row(criteria, row.item, sampled.seen, self._tools.grading)
-        given.sums.update(sampling_sums(sampled))
+        add_sampling(given.sums, sampled)
         return output_item(run, number, row, given.results, sampled.shown), given.sums
 
     def _errored_item(self, number: int, row: SourceRow, cause: Mapping[str, object]) -> dict[str, object]:
@@ -191,13 +192,11 @@ class RunExecution:
         return output_item(self.record.body, number, row, results, None, cause)
 
 
-def sampling_sums(sampled: SampledRow) -> Sums:
-    """What the sampling of a row adds to the sums."""
-    found = model_sums(sampled.model, sampled.usage)
-    found["run", "", "calls"] += 1
-    found["run", "", "tokens"] += count(sampled.usage.get("total_tokens"))
-    found["run", "", "billed_retries"] += sampled.billed_retries
-    found.update(cost_sums(sampled.cost))
+def add_sampling(sums: Sums, sampled: SampledRow) -> None:
+    """Add the sampling of a row to the sums."""
+    add_model(sums, sampled.model, sampled.usage)
+    add_calls(sums, 1, sampled.usage)
+    add(sums, "run", "", "billed_retries", sampled.billed_retries)
+    add_cost(sums, sampled.cost)
     for note in sampled.notes:
-        found["note", note, "rows"] += 1
-    return found
+        add(sums, "note", note, "rows", 1)

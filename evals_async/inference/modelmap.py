@@ -34,6 +34,7 @@ T = TypeVar("T", Completion, Embeddings)
 
 PROBE_TIMEOUT = 60.0
 TIMEOUT = 600.0  # seconds for a call, all attempts together: a reasoning model takes minutes
+MOST_NAMES = 1000  # whose destinations are remembered
 NO_PARAMS: JSONObject = MappingProxyType({})
 NO_RESPONSES = "the endpoint has no /responses: the request was translated to /chat/completions"
 
@@ -46,6 +47,15 @@ class Learned:
     adaptations: list[Adaptation] = attrs.Factory(list[Adaptation])
     structured: int = 0
     structured_proven: bool = False
+
+
+@attrs.frozen
+class Destination:
+    """Where the calls for one name go."""
+
+    endpoint: Endpoint
+    traffic: Traffic
+    learned: Learned
 
 
 class Models:
@@ -74,6 +84,7 @@ class Models:
         self._endpoints = dict(endpoints)
         self._traffic: dict[tuple[object, ...], Traffic] = {}
         self._learned: dict[tuple[tuple[object, ...], str], Learned] = {}
+        self._destinations: dict[str, Destination] = {}
         environ = os.environ if environment is None else environment
         for name, endpoint in self._endpoints.items():
             if endpoint.connection not in self._traffic:
@@ -115,8 +126,19 @@ class Models:
 
     def learned(self, name: str) -> Learned:
         """What is known of a model at its endpoint."""
-        endpoint = self.endpoint(name)
-        return self._learned.setdefault((endpoint.connection, endpoint.model or name), Learned())
+        return self._destination(name).learned
+
+    def _destination(self, name: str) -> Destination:
+        found = self._destinations.get(name)
+        if found is None:
+            endpoint = self.endpoint(name)
+            connection = endpoint.connection
+            learned = self._learned.setdefault((connection, endpoint.model or name), Learned())
+            found = Destination(endpoint, self._traffic[connection], learned)
+            if len(self._destinations) >= MOST_NAMES:
+                self._destinations.clear()
+            self._destinations[name] = found
+        return found
 
     # --- calls --------------------------------------------------------------------------------------------------------
 
@@ -151,7 +173,7 @@ class Models:
                 tried.append(adaptation)
             else:
                 learned.adaptations += [each for each in tried if each not in learned.adaptations]
-                return attrs.evolve(completion, notes=tuple(notes))
+                return attrs.evolve(completion, notes=tuple(notes)) if notes else completion
 
     async def respond(
         self, name: str, input: object, *, params: JSONObject = NO_PARAMS, timeout: float | None = TIMEOUT
@@ -200,7 +222,8 @@ class Models:
         timeout: float | None,
     ) -> T:
         """One call; `read` makes its value of the answer, and an answer that it cannot read is asked for once more."""
-        endpoint = self.endpoint(name)
+        destination = self._destination(name)
+        endpoint = destination.endpoint
         model = endpoint.model or name
 
         async def value(reply: Response) -> T:
@@ -212,8 +235,9 @@ class Models:
                 raise missing("$", "an object", reply.body[:40].decode("utf-8", "replace"))
             return read(answer, model)
 
-        found, billed = await self._traffic[endpoint.connection].send(path, {"model": model, **body}, value, timeout)
-        return attrs.evolve(found, billed_retries=billed, cost=endpoint.cost(found.usage))
+        found, billed = await destination.traffic.send(path, {"model": model, **body}, value, timeout)
+        cost = endpoint.cost(found.usage)
+        return attrs.evolve(found, billed_retries=billed, cost=cost) if billed or cost is not None else found
 
     # --- abilities ----------------------------------------------------------------------------------------------------
 
@@ -233,7 +257,7 @@ class Models:
 
     async def listed(self, name: str, *, timeout: float | None = PROBE_TIMEOUT) -> tuple[str, ...]:
         """The names that the endpoint of a model lists: GET /models. Raises as `chat` does."""
-        return await self._traffic[self.endpoint(name).connection].names(timeout)
+        return await self._destination(name).traffic.names(timeout)
 
     # --- end ----------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@ been billed twice.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from typing import Self, TypeVar
 
 from evals_async import (
@@ -88,7 +89,7 @@ class Traffic:
         # An update may be sent again when its answer was lost: a completion changes nothing there, it is only billed.
         request = self._client.request("POST", route, kind="update", body=body)
         # An attempt may take all of the time: to cut off a slow answer would only have it billed twice.
-        timeouts = Timeouts(total=timeout, attempt=timeout)
+        timeouts = timeouts_of(timeout)
         try:
             value = await self._client.send(request, read, timeout=timeouts)
             return value, self._counted.get(id(request), 0)
@@ -108,6 +109,12 @@ class Traffic:
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
+
+
+@lru_cache(maxsize=64)
+def timeouts_of(seconds: float | None) -> Timeouts:
+    """The timeouts of a call that may take so long, with one attempt or several."""
+    return Timeouts(total=seconds, attempt=seconds)
 
 
 def may_be_billed(error: RequestError) -> bool:

@@ -14,7 +14,7 @@ from evals_async import (
     PermissionDenied,
     Unauthenticated,
 )
-from evals_async.inference import Endpoint, Models, Rule, ScriptedModels, ScriptedRequest
+from evals_async.inference import Endpoint, Models, Rule, ScriptedModels, ScriptedRequest, modelmap
 from evals_async.inference.completion import of_chat, of_response
 
 
@@ -281,3 +281,20 @@ async def test_a_request_without_a_rule() -> None:
     async with ScriptedModels() as scripted, Models.from_endpoint(scripted.base_url) as models:
         with pytest.raises(BadRequest, match="no rule of this scripted endpoint"):
             await models.chat("m", HELLO)
+
+
+async def test_what_was_learned_of_a_model_outlives_many_other_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the calls for a name go is remembered for a bounded number of names; what was found out is kept."""
+    monkeypatch.setattr(modelmap, "MOST_NAMES", 3)
+    async with (
+        ScriptedModels(Rule(text="ok"), responses=False) as scripted,
+        Models.from_endpoint(scripted.base_url) as models,
+    ):
+        await models.respond("first", "Hello")
+        learned = models.learned("first")
+        for number in range(10):
+            models.learned(f"other {number}")
+            assert len(vars(models)["_destinations"]) <= 3
+        assert learned.responses is False
+        assert models.learned("first") is learned
+        assert models.learned("other 1") is not learned

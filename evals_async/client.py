@@ -3,12 +3,14 @@
 Nothing here knows an endpoint.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeAlias, TypeVar, Unpack, overload
 
 from evals_async._callers import Callers, auth_of
 from evals_async._clock import SYSTEM_CLOCK, Clock
+from evals_async._codec import prepare
 from evals_async._omit import OMIT, Omit, given
 from evals_async._options import ClientOptions, changed_options, first_options, given_timeout
 from evals_async._settings import (
@@ -35,6 +37,8 @@ from evals_async._transport import (
     Timeouts,
     TokenProvider,
 )
+from evals_async._transport.transport import load
+from evals_async.models import Eval, EvalRun, File, OutputItem
 from evals_async.resources import Caller, Evals, Files, Graders
 from evals_async.resources._requests import checked_path, json_body, parameters, request as build_request
 from evals_async.webhooks import Webhooks
@@ -48,6 +52,9 @@ SETTINGS = frozenset(
     {"api_key", "base_url", "organization", "project", "webhook_secret", *ClientOptions.__annotations__}
 ) - {"clock"}
 """What a client is made with, and what cannot be assigned to it afterwards."""
+
+DECODED: Sequence[type] = (EvalRun, Eval, OutputItem, File)
+"""What answers are made of, whose decoders are made by `prepare`."""
 
 KINDS: Mapping[Method, Kind] = {"GET": "read", "POST": "create", "DELETE": "delete"}
 """What a request does, unless its caller says otherwise."""
@@ -328,7 +335,19 @@ class EvalsClient:
         """Whether `close` was called, on this client or on one that shares its connections."""
         return self._caller.pipeline.transport.pool.closed
 
+    async def prepare(self) -> None:
+        """Load what the first request of a process needs, before it is needed; entering the client does it too.
+
+        The network library is imported in a thread, so that other tasks run meanwhile, and what decodes is made in
+        steps. Nothing is sent. Programs that do not call it load all that with their first request.
+        """
+        await asyncio.to_thread(load)
+        for shape in DECODED:
+            prepare(shape)
+            await asyncio.sleep(0)
+
     async def __aenter__(self) -> Self:
+        await self.prepare()
         return self
 
     async def __aexit__(

@@ -54,11 +54,12 @@ import asyncio, sys
 from evals_async import ConnectFailed, EvalsClient
 
 async def main():
-    async with EvalsClient(api_key="sk-none", base_url="http://127.0.0.1:1", max_retries={retries}) as client:
-        try:
-            await client.evals.retrieve("e")
-        except ConnectFailed:
-            pass
+    client = EvalsClient(api_key="sk-none", base_url="http://127.0.0.1:1", max_retries={retries})
+    try:
+        await client.evals.retrieve("e")
+    except ConnectFailed:
+        pass
+    await client.close()
 
 asyncio.run(main())
 """
@@ -68,6 +69,34 @@ def test_the_first_request_loads_aiohttp() -> None:
     """aiohttp is loaded by the first request, and tenacity by the first that is sent again."""
     assert {"aiohttp"} == loaded_by(REQUEST.format(retries=0)) & {"aiohttp", "tenacity"}
     assert {"aiohttp", "tenacity"} == loaded_by(REQUEST.format(retries=1)) & {"aiohttp", "tenacity"}
+
+
+PREPARED = """
+import asyncio, sys
+from evals_async import EvalsClient
+from evals_async.server import Fault, LocalServer
+
+async def main():
+    async with LocalServer() as server:
+        client = EvalsClient(api_key="sk-none", base_url=server.base_url)
+        {prepare}
+        server.faults.add(Fault(status=503))
+        before = set(sys.modules)
+        await client.evals.list()
+        print(sorted(name for name in set(sys.modules) - before if not name.startswith("encodings")))
+        await client.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("prepare", ["await client.__aenter__()", "await client.prepare()"])
+def test_the_first_request_after_entering_imports_nothing(prepare: str) -> None:
+    """What it needs, and what its first retry needs, was loaded by entering the client, or by `prepare`."""
+    child = subprocess.run(
+        [sys.executable, "-c", PREPARED.format(prepare=prepare)], capture_output=True, text=True, check=True
+    )
+    assert "[]" == child.stdout.strip()
 
 
 def test_models_are_asked_without_a_server() -> None:

@@ -16,7 +16,7 @@ from evals_async.server import LocalServer
 NAMES: dict[str, str] = {
     "client": """
         api_key azure base_url clock close copy evals files graders has_credentials is_closed max_retries
-        organization project request send statistics timeout webhooks with_options with_raw_response
+        organization prepare project request send statistics timeout webhooks with_options with_raw_response
     """,
     "client.evals": "create delete list retrieve retrieve_many runs stream_many update with_raw_response",
     "client.evals.runs": """

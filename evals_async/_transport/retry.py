@@ -300,6 +300,13 @@ class RetryState:
         return None
 
 
+def load() -> None:
+    """Import what the first retry needs."""
+    import tenacity
+
+    assert tenacity.AsyncRetrying  # noqa: S101  # imported
+
+
 def retrying(
     state: RetryState,
     may_retry: Callable[[RequestError], bool],

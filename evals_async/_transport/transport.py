@@ -286,6 +286,15 @@ class Transport:
         return f"Transport({self.base_url!r})"
 
 
+def load() -> None:
+    """Import what requests and retries need. Takes a tenth of a second, once in a process; may run in a thread."""
+    from evals_async._transport import connection, direct, retry
+
+    direct.unfit()
+    retry.load()
+    assert connection.BROKEN  # noqa: S101  # imported
+
+
 def payload_of(request: Request) -> tuple[Any, BinaryIO | None]:
     """What aiohttp sends as the body of one attempt, and the file to close after it."""
     body = request.body

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import NoReturn
 
 import pytest
 
@@ -19,9 +20,12 @@ class Broken:
         self.asked = 0
 
     async def get(self, key: str) -> bytes | None:
-        return await self.put(key, b"")
+        return await self.fail()
 
     async def put(self, key: str, value: bytes) -> None:
+        await self.fail()
+
+    async def fail(self) -> NoReturn:
         self.asked += 1
         if self.stalls:
             await asyncio.Event().wait()

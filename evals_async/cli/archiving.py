@@ -11,8 +11,9 @@ from pathlib import Path
 import click
 
 from evals_async import errors
-from evals_async.cli import INTERRUPTED, failed, output
+from evals_async.cli import INTERRUPTED, KeyMissing, failed, output
 from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
+from evals_async.cli.hints import command
 from evals_async.cli.service import run
 
 
@@ -155,7 +156,13 @@ def verify(
     from evals_async.cli.archived import verify_file
 
     chosen = None if everything else sample
-    return run(terms, verify_file(terms, file, offline=offline, sample=chosen, manifest=manifest, demo=demo))
+    try:
+        return run(terms, verify_file(terms, file, offline=offline, sample=chosen, manifest=manifest, demo=demo))
+    except KeyMissing as error:
+        code = failed(error)
+        output.hint(f"without a key, the archive by itself: {command('verify', str(file), '--offline')}")
+        output.hint(f"an archive of the demo: {command('verify', str(file), '--demo')}")
+        return code
 
 
 # --- info and show ----------------------------------------------------------------------------------------------------
@@ -178,13 +185,23 @@ def info(terms: ConnectionOptions, file: Path) -> None:
         "evals-async show evals.db", "evals-async show evals.db evalrun_def", "evals-async show evals.db RUN --rows 50"
     ),
 )
-@click.argument("file", metavar="FILE.db", type=EXISTING)
+@click.argument("place", metavar="FILE.db")
 @click.argument("name", metavar="[RUN_ID]", required=False)
 @click.option("--rows", type=click.IntRange(min=0), default=10, show_default=True, help="Failures to show.")
 @global_options
 @pass_terms
-def show(terms: ConnectionOptions, file: Path, name: str | None, rows: int) -> None:
-    """Show a run of an archive with its results and failures; without RUN_ID, all runs."""
+def show(terms: ConnectionOptions, place: str, name: str | None, rows: int) -> None:
+    """Show a run of an archive with its results and failures; without RUN_ID, all runs.
+
+    FILE.db:RUN_ID, as `compare` and `report` have it, will do too.
+    """
+    file, colon, run_id = place.rpartition(":")
+    if name is None and colon and Path(file).is_file():
+        place, name = file, run_id
+    if not Path(place).is_file():
+        raise click.UsageError(
+            f"There is no file {place}.\nnext: an archive is made by: {command('export', '--to', place)}"
+        )
     from evals_async.cli.archive_views import show_file
 
-    run(terms, show_file(terms, file, name, rows))
+    run(terms, show_file(terms, Path(place), name, rows))

@@ -68,14 +68,16 @@ def compare(
 ) -> int:
     """Compare runs with the first of them, row by row.
 
-    A run is EVAL_ID/RUN_ID on the service, or FILE.db:RUN_ID in an archive. Rows are aligned first, and what does not
-    align is said. Then, per criterion: pass rates, flips both ways, and whether the difference is more than chance.
+    A run is EVAL_ID/RUN_ID on the service, or FILE.db:RUN_ID in an archive; of one archive FILE.db RUN_A RUN_B will do.
+    Rows are aligned first, and what does not align is said. Then, per criterion: pass rates, flips both ways, and
+    whether the difference is more than chance.
     Exit codes: 0 ok, 3 no row is in both runs, 5 what --fail-on names.
     """
     from evals_async.cli.compared import CompareOptions, compare_runs
-    from evals_async.cli.places import place_of
+    from evals_async.cli.places import of_an_archive, place_of
     from evals_async.comparison import TokenPrice
 
+    names = of_an_archive(names)
     if len(names) < 2:
         raise click.UsageError("Name at least two runs to compare.")
     if file is not None and len(names) > 2:
@@ -100,7 +102,7 @@ def compare(
         "evals-async report evals.db:evalrun_def --to run.html --items 5000",
     ),
 )
-@click.argument("name", metavar="RUN")
+@click.argument("names", metavar="RUN", nargs=-1, required=True)
 @eval_option
 @click.option("--to", "file", required=True, type=FILE, help="The HTML file to write.")
 @click.option(
@@ -108,13 +110,16 @@ def compare(
 )
 @global_options
 @pass_terms
-def report(terms: ConnectionOptions, name: str, eval_id: str | None, file: Path, items: int) -> None:
+def report(terms: ConnectionOptions, names: tuple[str, ...], eval_id: str | None, file: Path, items: int) -> None:
     """Write the page of a run as one HTML file that works offline.
 
-    A run is EVAL_ID/RUN_ID on the service, or FILE.db:RUN_ID in an archive. Numbers are over all items. The file
-    needs nothing else, loads nothing, and may be sent to others. Needs the extra "report".
+    A run is EVAL_ID/RUN_ID on the service, or FILE.db:RUN_ID (FILE.db RUN_ID) in an archive. Numbers are
+    over all items. The file needs nothing else, loads nothing, and may be sent to others. Needs the extra "report".
     """
     from evals_async.cli.compared import report_run
-    from evals_async.cli.places import place_of
+    from evals_async.cli.places import of_an_archive, place_of
 
-    run(terms, report_run(terms, place_of(name, eval_id, "report"), file, items))
+    names = of_an_archive(names)
+    if len(names) > 1:
+        raise click.UsageError("A report is about one run; name one.")
+    run(terms, report_run(terms, place_of(names[0], eval_id, "report"), file, items))

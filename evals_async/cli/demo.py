@@ -49,7 +49,7 @@ def demo(terms: ConnectionOptions, wanted: int, top: int, live: bool, carried_ou
         if live:
             raise click.UsageError("--run and --live exclude each other.")
         code = run(terms, run_eval(terms))
-        output.hint(f"with models of yours: {command('serve', 'evals.db', '--model-endpoint', 'URL')}")
+        output.hint(f"with models of yours, in a new file: {command('serve', 'evals.db', '--model-endpoint', 'URL')}")
         return code
     code = run(terms, from_service(terms, wanted, top) if live else from_sample(terms, wanted, top))
     if live:

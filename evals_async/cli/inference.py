@@ -55,6 +55,9 @@ def models(terms: ConnectionOptions, names: tuple[str, ...], file: Path | None, 
     for ability in found:
         if ability.error is not None:
             output.error(f"{ability.entry}: {ability.error}")
+    if not all(ability.answers for ability in found):
+        place = f"base_url in {file}" if file is not None else "--model-endpoint"
+        output.hint(f"check {place}, the key that it needs, and that the endpoint runs; it mostly ends in /v1")
     return 0 if all(ability.answers for ability in found) else 1
 
 

@@ -51,7 +51,7 @@ async def convert_file(
             output.say(str(path))
     number = plural(len(report.written), "file")
     output.note(f"{number} would be written" if dry else f"{number} written to {directory}")
-    return LOSSY if strict and not report.lossless else 0
+    return exit_code(report, strict)
 
 
 def not_written(error: OSError, directory: Path, again: str) -> int:
@@ -63,6 +63,15 @@ def not_written(error: OSError, directory: Path, again: str) -> int:
     output.error(f"cannot write to {directory}: {error.strerror or error}")
     output.hint("choose another directory: --out DIRECTORY")
     return 1
+
+
+def exit_code(report: ConversionReport, strict: bool) -> int:
+    """With --strict a loss is an error; it is said that this is why."""
+    if not strict or report.lossless:
+        return 0
+    lost = sum(number for fate, number in report.counts().items() if fate != "mapped")
+    output.error(f"{plural(lost, 'thing')} approximated or dropped, see above: an error because of --strict")
+    return LOSSY
 
 
 def show_conversion(report: ConversionReport) -> None:
@@ -110,4 +119,4 @@ async def push_file(
     output.say()
     show_conversion(push.report)
     output.hint(hints.command("evals", "list", *server))
-    return LOSSY if strict and not push.report.lossless else 0
+    return exit_code(push.report, strict)

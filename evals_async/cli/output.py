@@ -20,6 +20,7 @@ from evals_async.cli.text import (
     Column,
     fitting,
     human_seconds,
+    in_room,
     plain,
     printable,
     room_for,
@@ -27,6 +28,7 @@ from evals_async.cli.text import (
 )
 
 
+BAR, CLOCK = 24, 12  # columns of a bar, and of the time with the gaps
 SECONDS_PER_LINE = 5.0  # between two lines of progress where nothing can be drawn
 
 
@@ -308,12 +310,14 @@ def drawn_progress(label: str, total: int | None, transient: bool) -> Generator[
     texts = [
         TextColumn(f"{{task.{name}}}", markup=False) for name in ("description", "fields[count]", "fields[detail]")
     ]
-    columns = (texts[0], BarColumn(bar_width=24), texts[1], TimeElapsedColumn(), texts[2])
+    columns = (texts[0], BarColumn(bar_width=BAR), texts[1], TimeElapsedColumn(), texts[2])
     with Progress(*columns, console=console(sys.stderr), transient=transient) as drawn:
         task = drawn.add_task(printable(label), total=total, count="", detail="")
 
         def update(done: int, total: int | None = total, detail: str = "") -> None:
-            drawn.update(task, completed=done, total=total, count=counted(done, total), detail=printable(detail))
+            count = counted(done, total)
+            room = drawn.console.width - len(label) - BAR - len(count) - CLOCK
+            drawn.update(task, completed=done, total=total, count=count, detail=in_room(printable(detail), room))
 
         yield update
 

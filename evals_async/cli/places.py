@@ -36,11 +36,21 @@ class RunPlace:
         return name if self.file is None else f"{self.file}:{name}"
 
 
+def of_an_archive(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The runs of a command line: `FILE.db RUN_A RUN_B` means `FILE.db:RUN_A FILE.db:RUN_B`."""
+    first, *others = names
+    if not others or not Path(first).is_file():
+        return names
+    return tuple(name if ":" in name else f"{first}:{name}" for name in others)
+
+
 def place_of(name: str, eval_id: str | None, command: str) -> RunPlace:
     """The place that a name on the command line means. Raises `click.UsageError`."""
     file, colon, rest = name.rpartition(":")
     if not colon and Path(name).is_file():
         raise click.UsageError(f"{name} names an archive, and no run of it.\nnext: {hints.command('show', name)}")
+    if not colon and name.endswith(".db"):
+        raise click.UsageError(f"{name} seems to name an archive, and there is no such file.")
     if not colon:
         return RunPlace(None, *run_key(name, eval_id, command))
     if not Path(file).is_file():

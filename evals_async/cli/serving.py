@@ -40,6 +40,7 @@ Ctrl-C ends it."""
     epilog=examples(
         "evals-async serve --sample",
         "evals-async serve evals.db --port 9000",
+        "evals-async serve mine.db --new",
         "evals-async serve evals.db --models models.toml --max-calls 1000",
         "evals-async serve evals.db --model-endpoint http://127.0.0.1:11434/v1",
         "evals-async serve archive.db --read-only",
@@ -66,6 +67,7 @@ Ctrl-C ends it."""
 )
 @click.option("--read-only", is_flag=True, help="Refuse every write; the file is opened without the right to write.")
 @click.option("--writable", is_flag=True, help="Let an exported archive be written to; else it is served read-only.")
+@click.option("--new", is_flag=True, help="Make FILE.db if it is not there.")
 @click.option("--sample", is_flag=True, help=f"Put a sample of {SAMPLE_RUNS} runs into the store.")
 @execution_options
 @global_options
@@ -80,6 +82,7 @@ def serve(
     api_key: str | None,
     read_only: bool,
     writable: bool,
+    new: bool,
     sample: bool,
     **execution: Any,
 ) -> int:
@@ -101,7 +104,10 @@ def serve(
     if read_only and choice.executes:
         raise click.UsageError("A read-only server carries no runs out: leave --read-only or the models out.")
     if file is not None and not file.exists() and not read_only:
-        output.note(f"{file} is new: it is made now")
+        if not (new or sample or choice.has_models):
+            made = command(*terms.words, "--new")
+            raise click.UsageError(f"There is no file {file}.\nnext: make a new one, with nothing in it: {made}")
+        output.note(f"{file} is new: it is made now, with nothing in it")
     place = ServedPlace(file=file, host=host, port=port, allowed=allowed, api_key=api_key)
     keep = not writable and not sample  # what was exported
     try:

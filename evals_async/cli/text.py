@@ -41,6 +41,15 @@ def wrapped(text: str, width: int | None) -> list[str]:
     return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
+def in_room(text: str, room: int) -> str:
+    """As many of the parts of a text, between commas, as there is room for."""
+    while len(text) > room:
+        text, comma, _ = text.rpartition(", ")
+        if not comma:
+            return ""
+    return text
+
+
 def plain(value: object) -> str:
     """A value in a tab-separated file: nothing for `None`, ISO 8601 in UTC for a time, whole numbers and texts."""
     match value:

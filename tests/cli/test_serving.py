@@ -48,7 +48,7 @@ async def test_serve_a_sample_until_interrupted() -> None:
 async def test_serve_a_file_until_terminated(tmp_path: Path) -> None:
     """What is written is kept in the file; SIGTERM ends the server like Ctrl-C does."""
     file = tmp_path / "evals.db"
-    process, base_url = await serving(str(file))
+    process, base_url = await serving(str(file), "--new")
     async with EvalsClient(base_url=base_url, api_key="any") as client:
         made = await client.evals.create(
             name="kept", data_source_config={"type": "custom", "item_schema": {}}, testing_criteria=[]
@@ -59,7 +59,7 @@ async def test_serve_a_file_until_terminated(tmp_path: Path) -> None:
         assert made == await client.evals.retrieve(made.id)
     second = await stopped(process)
     assert (0, 0) == (first.code, second.code)
-    assert f"{file} is new: it is made now\n" in first.err
+    assert f"{file} is new: it is made now, with nothing in it\n" in first.err
     assert "is new" not in second.err
 
 

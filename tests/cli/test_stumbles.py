@@ -111,6 +111,71 @@ def test_a_directory_that_is_not_there(archive: Path, tmp_path: Path, capsys: py
     assert "fault of evals-async" not in told
 
 
+def test_a_file_that_is_not_there_is_not_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A mistyped name does not become an empty server: it is refused, with the way to a new one, and not made."""
+    file = tmp_path / "typo.db"
+    assert 2 == main(["serve", str(file), "--port", "0"])
+    told = capsys.readouterr().err
+    assert f"error: There is no file {file}.\n" in told
+    assert f"next: make a new one, with nothing in it: evals-async serve {file} --port 0 --new\n" in told
+    assert not file.exists()
+
+
+def test_runs_of_one_archive_in_either_form(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`FILE.db RUN` and `FILE.db:RUN` mean the same in show, compare and report."""
+    other = "evalrun_681ad299000000a867931432cda03fb5"
+    page = str(tmp_path / "page.html")
+    forms = [
+        (["show", f"{archive}:{RUN}"], ["show", str(archive), RUN]),
+        (["compare", f"{archive}:{RUN}", f"{archive}:{other}"], ["compare", str(archive), RUN, other]),
+        (["report", f"{archive}:{RUN}", "--to", page], ["report", str(archive), RUN, "--to", page]),
+    ]
+    for words in forms:
+        told: list[str] = []
+        for form in words:
+            assert 0 == main(form)
+            told.append(capsys.readouterr().out)
+        assert told[0] == told[1] != ""
+    assert 2 == main(["compare", "typo.db", RUN, other])
+    assert "error: typo.db seems to name an archive, and there is no such file.\n" in capsys.readouterr().err
+
+
+def test_verify_without_a_key(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a key, the hints name the check that needs none and that of the demo; each works."""
+    assert 4 == main(["verify", str(archive)])
+    told = capsys.readouterr().err.splitlines()
+    ways = [line.rpartition(": evals-async ")[2] for line in told if line.startswith("next: ")][1:]
+    assert [f"verify {archive} --offline", f"verify {archive} --demo"] == ways
+    assert [0, 0] == [main(way.split()) for way in ways]
+
+
+def test_strict_says_why_it_fails(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 3 of --strict has a line of its own; without --strict there is no error."""
+    words = ["convert", str(archive), "--to", "promptfooconfig", "--out", str(tmp_path / "out")]
+    assert 0 == main(words)
+    assert "--strict" not in capsys.readouterr().err
+    assert 3 == main([*words, "--strict"])
+    assert "approximated or dropped, see above: an error because of --strict\n" in capsys.readouterr().err
+
+
+def test_a_model_endpoint_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    """What to check is told after the reason."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
+        assert 1 == main(["models", "--model-endpoint", url, "any", "--timeout", "1"])
+    assert "next: check --model-endpoint, the key that it needs, and that the endpoint runs" in capsys.readouterr().err
+
+
+def test_all_files_are_counted(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`N files written` counts every file, those in directories too."""
+    for form in ("csv", "promptfoo", "promptfooconfig", "parquet"):
+        place = tmp_path / form
+        assert 0 == main(["convert", str(archive), "--to", form, "--out", str(place)])
+        number = sum(path.is_file() for path in place.rglob("*"))
+        assert f"{number} files written to {place}\n" in capsys.readouterr().err
+
+
 # --- a full disk ------------------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from evals_async.cli.text import (
     fitting,
     human_bytes,
     human_seconds,
+    in_room,
     percent,
     plain,
     plural,
@@ -48,6 +49,12 @@ def test_values(value: object, in_a_file: str, on_a_terminal: str) -> None:
 def test_printable(given: str, expected: str) -> None:
     """What would steer a terminal or break a line is escaped; every writing stays as it is."""
     assert expected == printable(given)
+
+
+def test_parts_that_have_room() -> None:
+    """Of what stands beside a bar, the last parts are left out where there is no room, and no word is cut."""
+    detail = "2,815 items/s, 3.3 MiB, 300 runs"
+    assert [detail, "2,815 items/s, 3.3 MiB", ""] == [in_room(detail, room) for room in (32, 31, 5)]
 
 
 def test_numbers_for_people() -> None:

@@ -61,7 +61,7 @@ KINDS: Mapping[Method, Kind] = {"GET": "read", "POST": "create", "DELETE": "dele
 
 
 class EvalsClient:
-    """The Evals API, awaited: `client.evals`, `client.files`, `client.graders`, `client.webhooks`.
+    """An asynchronous client of the Evals API: `client.evals`, `client.files`, `client.graders`, `client.webhooks`.
 
     A client is cheap to make and touches neither loop nor network until it is entered or used; from then on it belongs
     to the event loop that runs then, until that is closed. Make one per process, share it between all tasks, and close
@@ -83,11 +83,11 @@ class EvalsClient:
         """A client of OpenAI's service, or of any server that speaks its API.
 
         Each argument has an environment variable: OPENAI_API_KEY, OPENAI_BASE_URL, OPENAI_ORG_ID, OPENAI_PROJECT_ID,
-        OPENAI_WEBHOOK_SECRET. `api_key` may be a function that returns a token or an awaitable of one; it is asked for
-        each attempt, so that each request may have another key, and reads are then not shared or cached. Where all
-        tokens are of one identity, wrap it in `CachedTokens`. `NO_KEY` sends no credentials, whatever the environment
-        says. A path and a query in the base URL are kept; plain http is for loopback, unless `allow_http`. Raises
-        `ConfigurationError` for settings that cannot be right; that a key is missing is told at the first call.
+        OPENAI_WEBHOOK_SECRET. `api_key` may be a function that returns a token or an awaitable token. It is called for
+        each attempt, so each request may have another key; reads are then neither shared nor cached. If all tokens are
+        of one identity, wrap the function in `CachedTokens`. `NO_KEY` sends no credentials, whatever the environment
+        says. A path and a query in the base URL are kept. Plain http is accepted for loopback only, unless `allow_http`
+        is set. Raises `ConfigurationError` for wrong settings; only a missing key is reported later, at the first call.
         """
         key: Any = given(api_key)
         settings = from_environment(
@@ -170,7 +170,7 @@ class EvalsClient:
 
     @property
     def timeout(self) -> float | Timeouts | None:
-        """Seconds that a call may take; `None` is without end, and `Timeouts` says more."""
+        """Seconds that a call may take; `None` means no limit. See `Timeouts`."""
         return given_timeout(self._caller.defaults.timeouts)
 
     @property
@@ -180,12 +180,12 @@ class EvalsClient:
 
     @property
     def organization(self) -> str | None:
-        """The organization that requests name, if they name one (OPENAI_ORG_ID)."""
+        """The organization that is sent with requests (OPENAI_ORG_ID), or `None`."""
         return self._settings.organization
 
     @property
     def project(self) -> str | None:
-        """The project that requests name, if they name one (OPENAI_PROJECT_ID)."""
+        """The project that is sent with requests (OPENAI_PROJECT_ID), or `None`."""
         return self._settings.project
 
     @property
@@ -195,7 +195,7 @@ class EvalsClient:
 
     @property
     def clock(self) -> Clock:
-        """Where this client takes time and chance from; for code that waits or measures on its behalf."""
+        """The source of time and random numbers of this client; for code that waits or measures together with it."""
         return self._caller.clock
 
     def request(
@@ -275,12 +275,12 @@ class EvalsClient:
         set_default_headers: Mapping[str, str | Omit] | None = None,
         set_default_query: Mapping[str, object] | None = None,
     ) -> Self:
-        """A client that differs in what is given, and shares the connections; closing one closes all.
+        """A client with other settings that shares the connections. Closing one closes all.
 
-        A copy with other credentials, another organization, project or base URL has a rate limiter and a retry budget
-        of its own, and neither shares reads with the others nor finds what they have cached. Two copies with the same
-        key are alike: both have the limiter of that key. The limits of the thousand keys used last are remembered, and
-        those of all keys that have calls under way. `None` means: as it is.
+        A copy with other credentials, another organization, project or base URL has its own rate limiter and retry
+        budget. It shares no reads and no cached objects with the others. Two copies with the same key have the same
+        limiter. The limiters of the last thousand keys are remembered, and those of all keys with running calls. `None`
+        means: unchanged.
 
         `headers` and `query` are added to the ones that this client sends; `default_headers` and `default_query` are
         the official client's names for them. `set_default_headers` and `set_default_query` replace them. A header or
@@ -317,7 +317,7 @@ class EvalsClient:
 
     @property
     def with_raw_response(self) -> "ClientWithRawResponse":
-        """The same methods, answering with status, headers and exact bytes; `parse()` gives the object."""
+        """The same methods; they return status, headers and exact bytes, and `parse()` gives the object."""
         return ClientWithRawResponse(self)
 
     def statistics(self) -> Statistics:
@@ -325,9 +325,9 @@ class EvalsClient:
         return self._caller.pipeline.statistics()
 
     async def close(self) -> None:
-        """End the calls under way with `ClientClosed` and close the connections, of all copies too.
+        """End all running calls with `ClientClosed` and close the connections, of all copies too.
 
-        A second time does nothing.
+        Closing twice does no harm.
         """
         await self._caller.pipeline.close()
 
@@ -370,7 +370,7 @@ class EvalsClient:
 
 
 class ClientWithRawResponse:
-    """An `EvalsClient` whose methods answer with `RawResponse`."""
+    """An `EvalsClient` whose methods return a `RawResponse`."""
 
     def __init__(self, client: EvalsClient) -> None:
         self.evals = client.evals.with_raw_response

@@ -1,4 +1,4 @@
-"""Everything that this package raises. Catch `EvalsError` for all of it, or as narrowly as you like.
+"""The errors of this package. Catch `EvalsError` for all of them, or one of its subclasses.
 
     EvalsError
     ├─ ConfigurationError          a setting is missing or wrong; nothing was sent             (also a ValueError)
@@ -15,15 +15,15 @@
     │  │  ├─ BadRequest 400        ├─ Unauthenticated 401   ├─ PermissionDenied 403   ├─ NotFound 404
     │  │  ├─ Conflict 409          ├─ Unprocessable 422     ├─ ServerError 5xx, 408, 425
     │  │  └─ RateLimited 429
-    │  │     └─ QuotaExceeded      a 429 that waiting does not cure
-    │  ├─ TransportError           no whole answer came
+    │  │     └─ QuotaExceeded      a 429 that waiting does not help
+    │  ├─ TransportError           no complete response came
     │  │  ├─ ConnectFailed         no connection was made: the server saw nothing
     │  │  │  └─ TlsError           the certificate or the handshake was refused
     │  │  ├─ ConnectionDropped     the connection broke after sending began
     │  │  ├─ ResponseTruncated     the body ended early
-    │  │  ├─ ProtocolError         what came is not HTTP
+    │  │  ├─ ProtocolError         the response is not HTTP
     │  │  └─ DeadlineExceeded      the call's time was up: .last is the failure before it     (also a TimeoutError)
-    │  └─ ResponseError            a whole answer came that cannot be used
+    │  └─ ResponseError            a complete response came that cannot be used
     │     ├─ DecodeError           not the JSON that was expected: .at .expected .got .body
     │     ├─ ResponseMismatch      it belongs to another request: .asked .got
     │     ├─ BodyTooLarge          more bytes than the limit: .limit
@@ -64,7 +64,7 @@ def shown(value: object) -> str:
 
 @attrs.frozen
 class Attempt:
-    """What became of one attempt: its failure's class name or "ok", the HTTP status if one came, the time."""
+    """The result of one attempt: "ok" or the name of its error class, the HTTP status if there was one, the time."""
 
     outcome: str
     status: int | None
@@ -80,7 +80,7 @@ def restore(kind: type[EvalsError], args: tuple[object, ...], state: dict[str, o
 
 
 class EvalsError(Exception):
-    """The root of everything that this package raises on purpose."""
+    """The base class of every error that this package raises on purpose."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default calls the class with .args again, which classes with required keywords would refuse.
@@ -106,7 +106,7 @@ class MissingExtra(EvalsError, ImportError):
 
 
 class LifecycleError(EvalsError, RuntimeError):
-    """The client cannot be used here and now; the message says what to do instead."""
+    """The client cannot be used here. The message says what to do instead."""
 
 
 class ClientClosed(LifecycleError):
@@ -127,10 +127,11 @@ class ForkedClient(LifecycleError):
 class RequestError(EvalsError):
     """One request failed.
 
-    `method` and `path` say which; `request_id` is the server's name for it. `attempts` were made in `elapsed` seconds,
-    `history` lists them, `note` says why there was no further one. `maybe_executed` is true when a request that changes
-    something may have been carried out although no usable answer came: look before you send it again. `after` is set
-    when a later page of a listing failed: the cursor to go on with.
+    `method` and `path` say which request; `request_id` is the id that the server gave it. `attempts` is how many
+    attempts were made, `elapsed` how many seconds they took, `history` lists them, and `note` says why there was no
+    further attempt. `maybe_executed` is true when a request that changes something may have been carried out although
+    no usable response came: check this before you send it again. `after` is set when a later page of a listing failed.
+    It is the cursor to continue with.
     """
 
     method: str = ""
@@ -149,11 +150,11 @@ class RequestError(EvalsError):
 
     @property
     def transient(self) -> bool:
-        """Whether time may cure it: the same request may succeed later. Retries, waits and exports go by this."""
+        """Whether the same request may succeed later. Retries, waits and exports use this."""
         return False
 
     def about(self, method: str, path: str, request_id: str | None = None) -> Self:
-        """This error, told which request it is about; what is known already stays."""
+        """This error, with the request that it is about. Values that are already set stay."""
         self.method = self.method or method
         self.path = self.path or path
         self.request_id = self.request_id or request_id
@@ -161,7 +162,7 @@ class RequestError(EvalsError):
 
     @property
     def headline(self) -> str:
-        """What happened, in two or three words; subclasses say it better."""
+        """What happened, in two or three words."""
         return type(self).__name__
 
     def __str__(self) -> str:
@@ -183,7 +184,7 @@ class ApiError(RequestError):
     """The server answered with an error status.
 
     `status` is the HTTP status; `code`, `type` and `param` are the error object's fields, where the body had them;
-    `message` is the server's own sentence; `retry_after` is how many seconds it asks to wait; `body` is the start of
+    `message` is the server's message; `retry_after` is how many seconds it asks to wait; `body` is the start of
     the body as text (2 KiB at most).
     """
 
@@ -236,15 +237,15 @@ class Conflict(ApiError):
 
 
 class Unprocessable(ApiError):
-    """422: well-formed, and still refused."""
+    """422: the request is well-formed, but the server refuses its content."""
 
 
 class RateLimited(ApiError):
-    """429: too many requests; `retry_after` says how long to wait, where the server told."""
+    """429: too many requests. `retry_after` says how many seconds to wait, if the server said so."""
 
 
 class QuotaExceeded(RateLimited):
-    """429 of the kind that waiting does not cure (insufficient_quota, billing). Never sent again."""
+    """A 429 where waiting does not help (insufficient_quota, billing). The request is not sent again."""
 
     @property
     def transient(self) -> bool:
@@ -252,11 +253,11 @@ class QuotaExceeded(RateLimited):
 
 
 class ServerError(ApiError):
-    """5xx, or 408 and 425: the server's trouble."""
+    """5xx, 408 or 425: the server could not handle the request."""
 
 
 class TransportError(RequestError):
-    """No whole response came."""
+    """No complete response came."""
 
     @property
     def transient(self) -> bool:
@@ -264,9 +265,9 @@ class TransportError(RequestError):
 
 
 class ConnectFailed(TransportError):
-    """No connection was made, so the server saw nothing: refused, no such host, no route.
+    """No connection was made, so the server received nothing: refused, no such host, no route.
 
-    `unknown_host` tells that the name does not exist, which trying again seldom cures.
+    `unknown_host` says that the host name does not exist. Trying again seldom helps then.
     """
 
     def __init__(self, message: str, *, unknown_host: bool = False) -> None:
@@ -283,7 +284,7 @@ class TlsError(ConnectFailed):
 
 
 class ConnectionDropped(TransportError):
-    """The connection broke after the request was begun to be sent."""
+    """The connection broke after sending had begun."""
 
 
 class ResponseTruncated(TransportError):
@@ -291,11 +292,11 @@ class ResponseTruncated(TransportError):
 
 
 class ProtocolError(TransportError):
-    """What came back is not HTTP as the standard has it."""
+    """The response is not valid HTTP."""
 
 
 class DeadlineExceeded(TransportError, TimeoutError):
-    """The time of the call, or of its last attempt, was up. `last` is the failure before it, if there was one."""
+    """The time of the call, or of its last attempt, is over. `last` is the error before it, if there was one."""
 
     def __init__(self, message: str, *, last: RequestError | None = None) -> None:
         super().__init__(message)
@@ -303,7 +304,7 @@ class DeadlineExceeded(TransportError, TimeoutError):
 
 
 class ResponseError(RequestError):
-    """A whole answer came, with a status of success, and it cannot be used."""
+    """A complete response came with a success status, but it cannot be used."""
 
 
 class DecodeError(ResponseError):
@@ -326,7 +327,7 @@ class DecodeError(ResponseError):
 
 
 class ResponseMismatch(ResponseError):
-    """The answer belongs to another request: `asked` is the id asked for, `got` the id that came."""
+    """The response belongs to another request: `asked` is the requested id, `got` the id that came."""
 
     def __init__(self, message: str, *, asked: str = "", got: str = "") -> None:
         super().__init__(message)
@@ -347,7 +348,7 @@ class BodyTooLarge(ResponseError):
 
 
 class UnexpectedRedirect(ResponseError):
-    """The server points elsewhere, and the client does not follow: the key would go with it. Check the base URL."""
+    """The server redirects. The client does not follow, because the key would be sent along. Check the base URL."""
 
     def __init__(self, message: str, *, status: int = 0, location_host: str = "") -> None:
         super().__init__(message)
@@ -359,9 +360,9 @@ class UnexpectedRedirect(ResponseError):
 
 
 class PaginationError(EvalsError):
-    """A listing does not move on:
+    """A listing cannot continue: a cursor came twice, pages stay empty, or the cursor is missing.
 
-    a cursor came twice, pages stay empty, or the cursor is missing. `after` says where it stood.
+    `after` is its last cursor.
     """
 
     def __init__(self, message: str, *, after: str | None = None) -> None:
@@ -370,7 +371,7 @@ class PaginationError(EvalsError):
 
 
 class WaitTimeout(EvalsError, TimeoutError):
-    """The thing waited for did not happen in time. `last` is the last state seen, or `None` if there was none."""
+    """The awaited state was not reached in time. `last` is the last state seen, or `None` if there was none."""
 
     def __init__(self, message: str, *, last: Any = None) -> None:
         super().__init__(message)
@@ -386,10 +387,10 @@ class RunFailed(EvalsError):
 
 
 class PartialFailure(EvalsError, ExceptionGroup[Exception], Generic[K, V]):
-    """Some of many calls failed, and the others did not.
+    """Some of many calls failed.
 
-    `results` holds what did arrive, `errors` what did not, both by key, in the order asked. As an ExceptionGroup it can
-    be taken apart with `except*`.
+    `results` holds the results of the others, `errors` the errors; both by key, in the order of the calls. It is an
+    ExceptionGroup, so `except*` works.
     """
 
     results: Mapping[K, V]
@@ -428,7 +429,7 @@ class WebhookError(EvalsError):
 
 
 class BadSignature(WebhookError):
-    """No signature of the webhook fits its body, or a header is missing."""
+    """No signature of the webhook matches its body, or a header is missing."""
 
 
 class TimestampOutOfRange(WebhookError):
@@ -436,7 +437,7 @@ class TimestampOutOfRange(WebhookError):
 
 
 class ArchiveError(EvalsError):
-    """The archive file cannot be used:
+    """The archive file cannot be used.
 
-    another schema, another kind of file, another exporter at work, or no space left.
+    It has another schema, it is another kind of file, another export is running, or no disk space is left.
     """

@@ -1,8 +1,8 @@
-"""Webhooks: is it genuine, what does it say, and a signer for tests. Pure functions of bytes and headers.
+"""Verify and read webhooks, and sign them in tests. Pure functions of bytes and headers.
 
 The scheme is Standard Webhooks (https://www.standardwebhooks.com): the headers `webhook-id`, `webhook-timestamp` and
-`webhook-signature`, and an HMAC-SHA256 of `id.timestamp.body`. An event carries the run's id and not its eval's: a
-receiver keeps its own map from run to eval. `webhook-id` is the same for every delivery of one event: use it to drop
+`webhook-signature`, and an HMAC-SHA256 of `id.timestamp.body`. An event has the id of the run, but not of its eval: a
+receiver must remember the eval of each run. `webhook-id` is the same for every delivery of one event: use it to drop
 duplicates.
 """
 
@@ -75,7 +75,7 @@ def signature(payload: bytes, webhook_id: str, timestamp: str, secret: str) -> b
 
 
 def sign(payload: str | bytes, *, secret: str, webhook_id: str, timestamp: int) -> dict[str, str]:
-    """The headers that a genuine webhook with that body has.
+    """The headers of a valid webhook with that body.
 
     For tests of receivers, and for servers that send webhooks.
     """
@@ -95,10 +95,10 @@ def verify(
     now: float,
     tolerance: float = TOLERANCE,
 ) -> None:
-    """Refuse a webhook that is not genuine, or not recent. `payload` is the body exactly as received, before any
-    parsing; anything else than bytes or text raises `InvalidArgument`.
+    """Raise an error for a webhook that is not valid, or not recent. `payload` is the body exactly as received, before
+    any parsing; anything but bytes or text raises `InvalidArgument`.
 
-    Header names may be in any case; of several signatures one must fit. Raises `BadSignature`, and
+    Header names may be in any case; of several signatures one must match. Raises `BadSignature`, and
     `TimestampOutOfRange` when the time stamp is more than `tolerance` seconds before or after `now`.
     """
     body = checked_payload(payload)
@@ -156,7 +156,7 @@ class Webhooks:
         secret: str | None = None,
         tolerance: float = TOLERANCE,
     ) -> None:
-        """Refuse a webhook that is not genuine; see `verify`."""
+        """Raise an error for a webhook that is not valid; see `verify`."""
         if secret is None:
             if self._secret is None:
                 raise ConfigurationError(

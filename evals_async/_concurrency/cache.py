@@ -24,9 +24,7 @@ logger = logging.getLogger("evals_async")
 
 
 class Cache(Protocol):
-    """Where answers are kept that never change again. Bring your own (Redis, a file): two methods, bytes in and bytes
-    out.
-    """
+    """Keeps responses that never change. To write your own (Redis, a file), implement two methods with bytes."""
 
     async def get(self, key: str) -> bytes | None:
         """The bytes kept under `key`, or `None`."""
@@ -38,8 +36,8 @@ class Cache(Protocol):
 
 
 class LRUCache:
-    """A `Cache` in memory: at most `max_items` values, of at most `max_bytes` in total. The value unused for longest is
-    dropped first.
+    """A `Cache` in memory: at most `max_items` values, of at most `max_bytes` in total. The least
+    recently used value is dropped first.
 
     A value larger than `max_bytes` is not kept. Raises `InvalidArgument` for a bound below 1.
     """

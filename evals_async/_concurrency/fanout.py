@@ -40,7 +40,7 @@ ORDERED_CAPACITY_PER_WORKER = 4  # more, so that one slow call does not stop the
 
 @attrs.frozen
 class Outcome(Generic[K_co, V_co]):
-    """What became of one call: `key` is the item it was made for; either `error` is set, or `value` is the result."""
+    """The outcome of one call. `key` is the item of the call; either `error` is set, or `value` is the result."""
 
     key: K_co
     value: V_co | None = None
@@ -94,7 +94,7 @@ class ProgressCounter:
 class FanOut(AsyncIterator[Outcome[K, V]]):
     """The outcomes of many calls, as an async iterator and an async context manager. Made by `fan_out` and `merge`.
 
-    Nothing starts before the first outcome is asked for. Whatever ends the iteration early (leaving the loop,
+    Nothing starts before the first outcome is requested. Anything that ends the iteration early (leaving the loop,
     `aclose`, an error in the consumer or in the iterable, a cancellation) cancels every worker.
     """
 
@@ -140,7 +140,7 @@ class FanOut(AsyncIterator[Outcome[K, V]]):
                 raise failure
 
     async def aclose(self) -> None:
-        """Cancel every worker and wait until all are gone. Doing it twice is fine."""
+        """Cancel every worker and wait until all have ended. Calling it twice does no harm."""
         channel = self._channel
         channel.close()
         channel.ready.clear()
@@ -188,11 +188,11 @@ def fan_out(
 ) -> FanOut[K, V]:
     """Call `fn` for each of `items`, at most `concurrency` (1..256) at once, and yield one `Outcome` per item.
 
-    Outcomes come as the calls end, or with `ordered` in the order of the items. `items` may be endless: it is taken
-    from lazily, at most twice (ordered: four times) `concurrency` items ahead of the consumer; an async generator is
-    closed in the end. A call that fails gives an outcome with `error` and stops nothing; `CancelledError`,
-    `KeyboardInterrupt` and errors of the iterable itself are raised. `on_progress` is called after each call with a
-    `Progress`. Raises `InvalidArgument` for a `concurrency` out of range.
+    Outcomes come in the order in which the calls end, or with `ordered` in the order of the items. `items` may be
+    endless: it is read at most twice (ordered: four times) `concurrency` items ahead of the consumer. An async
+    generator is closed at the end. A failed call gives an outcome with `error`, and the other calls continue;
+    `CancelledError`, `KeyboardInterrupt` and errors of the iterable itself are raised. `on_progress` is called after
+    each call with a `Progress`. Raises `InvalidArgument` for a `concurrency` out of range.
     """
     source = ItemSource(items)
     workers = checked_concurrency(concurrency, source.total)
@@ -234,9 +234,9 @@ def merge(
 ) -> FanOut[K, V]:
     """Read the async iterables `fn(item)` of many items, at most `concurrency` (1..256) at once, item by item.
 
-    Each thing is an `Outcome` with the item as key; a stream that fails gives one with `error` after what it gave
-    before, and the others go on. The things of one stream keep their order. Streams are opened lazily, and closed when
-    they end or the iteration is left. `Progress` counts streams.
+    Each value is an `Outcome` with the item as key. A stream that fails gives an outcome with `error` after its values,
+    and the other streams continue. The values of one stream keep their order. A stream is opened when a worker starts
+    with it, and closed when it ends or the iteration is left. `Progress` counts streams.
     """
     source = ItemSource(items)
     workers = checked_concurrency(concurrency, source.total)
@@ -313,8 +313,8 @@ async def gather_many(
 
     One failure does not stop the others. When all are done, `on_error="raise"` raises `PartialFailure` with the
     results and the errors by key; `"return"` puts each error in its place among the results. To stop at the first
-    failure, iterate over `fan_out` and `unwrap()`. An item that comes twice is called twice; in a `PartialFailure` a
-    key stands for its last result and its last error.
+    failure, iterate over `fan_out` and `unwrap()`. For an item that comes twice, two calls are made; a
+    `PartialFailure` has its last result and its last error.
     """
     check_on_error(on_error)
     outcomes: list[Outcome[H, V]] = []

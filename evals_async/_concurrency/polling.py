@@ -45,11 +45,12 @@ LAST_LOOK = 1.0  # seconds before the deadline, or a tenth of the time given if 
 
 @attrs.frozen(kw_only=True)
 class Pace:
-    """How often to ask: after `start` seconds, each time `factor` times later, at most every `cap` seconds.
+    """How often to poll: first after `start` seconds. Each interval is `factor` times the one before, at most `cap`
+    seconds.
 
-    Each interval is longer or shorter by up to `jitter` of itself, so that many waits do not ask at the same moment.
-    `max_failures` is how many failures in a row a wait survives, of those that time may cure. Raises `InvalidArgument`
-    for numbers that make no sense.
+    Each interval is changed at random by up to the share `jitter`, so that many waits do not poll at the same moment.
+    A wait continues after at most `max_failures` temporary failures in a row. Raises `InvalidArgument` for numbers out
+    of range.
     """
 
     start: float = 1.0
@@ -197,10 +198,10 @@ async def poll_until(
 ) -> T:
     """Ask `fetch()` until `done(state)`, and return that state.
 
-    The first look is made at once, the others at the `pace`; a delay in seconds that the server asks for
-    (`delay_of(state)`, or an error's `retry_after`) goes before it. `timeout` seconds cover everything, a running
-    `fetch` too; the last look is made shortly before their end. `on_poll` is called with every state. Raises
-    `WaitTimeout` with the last state, and the errors of `fetch` that waiting does not cure.
+    The first call is made at once, the others at the `pace`. If the server asks for a delay in seconds
+    (`delay_of(state)`, or the `retry_after` of an error), this delay is used instead. `timeout` seconds cover
+    everything, also a running `fetch`; the last call is made shortly before their end. `on_poll` is called with every
+    state. Raises `WaitTimeout` with the last state, and errors of `fetch` where waiting does not help.
     """
     deadline = PollDeadline(timeout, clock)
     rules = Rules(done=done, clock=clock, deadline=deadline, pace=pace, on_poll=on_poll, delay_of=delay_of)

@@ -34,7 +34,7 @@ Answer: TypeAlias = tuple[PageBody[T], Cursor | None]
 class Page(Generic[T]):
     """One page. `data` are its items, without those that an earlier page of the listing had.
 
-    `len()`, `[...]` and `for` are about this page; `async for item in page` goes on through all later pages.
+    `len()`, `[...]` and `for` use this page only. `async for item in page` continues with all later pages.
     """
 
     _body: PageBody[T]
@@ -43,35 +43,35 @@ class Page(Generic[T]):
 
     @cached_property
     def data(self) -> tuple[T, ...]:
-        """The items. They are made when they are first asked for, and then kept."""
+        """The items. They are made when they are first read, and then kept."""
         return tuple(self._body)
 
     @property
     def first_id(self) -> str | None:
-        """The id of the first item, where the server tells it."""
+        """The id of the first item, if the server sends it."""
         return self._body.first_id
 
     @property
     def last_id(self) -> str | None:
-        """The id of the last item, where the server tells it: the cursor of the next page."""
+        """The id of the last item, if the server sends it. It is the cursor of the next page."""
         return self._body.last_id
 
     @property
     def has_more(self) -> bool | None:
-        """Whether the server says that there are more; `None` where it says nothing."""
+        """Whether the server says that there are more items; `None` if it does not say."""
         return self._body.has_more
 
     @property
     def extra(self) -> JSONObject:
-        """The fields of the answer that are unknown to us."""
+        """The fields of the response that this package does not know."""
         return self._body.extra
 
     def has_next_page(self) -> bool:
-        """Whether the listing goes on after this page. The page that follows may turn out to be empty."""
+        """Whether there is a next page. It may be empty."""
         return self._cursor is not None
 
     async def get_next_page(self) -> Page[T]:
-        """The page after this one. Raises `PaginationError` if this is the last, or if the listing does not move on."""
+        """The next page. Raises `PaginationError` if this is the last one, or if the listing cannot continue."""
         if self._cursor is None:
             raise PaginationError("this is the last page; ask has_next_page() first", after=self.last_id)
         body, cursor = await self._listing.page_at(self._cursor)
@@ -222,8 +222,9 @@ class Pager(Generic[T]):
     """What `list()` returns: `await` it for the first page, `async for` over it for all items, or over `.pages()` for
     all pages.
 
-    Nothing is sent before that, and each use begins anew. Raises, while iterating, what the request raises, after the
-    items before it and with `.after` set to where to go on; and `PaginationError` when the listing does not move on.
+    Nothing is sent before that, and each use starts from the beginning. If a page fails, the items before it come
+    first. Then the error of the request is raised, with `.after` set to the cursor to continue with. Raises
+    `PaginationError` if the listing cannot continue.
     """
 
     def __init__(

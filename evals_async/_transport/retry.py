@@ -51,12 +51,11 @@ def one_or_more(instance: object, attribute: "attrs.Attribute[Any]", value: int)
 
 @attrs.frozen(kw_only=True)
 class Timeouts:
-    """How long a call may take, in seconds; `None` is without end. Raises `ConfigurationError` for zero and less.
+    """How long a call may take, in seconds; `None` means no limit. Raises `ConfigurationError` for values of 0 or less.
 
-    `total` is one deadline for the whole call: the wait for the limiter, every attempt, the pauses and the bodies. 60
-    is what people wait for a page. `attempt` ends one attempt, so that a silent server costs a third of the call, not
-    all of it; uploads and downloads of files are not cut by it, and a download instead ends when no byte comes for so
-    long. `connect` is for name, socket and TLS together.
+    `total` is one deadline for the whole call: the wait for the limiter, every attempt, the pauses and the bodies.
+    `attempt` ends one attempt, so that a silent server does not use up the whole call. It does not end uploads and
+    downloads of files; a download ends if no byte comes for that time. `connect` is for DNS, TCP and TLS together.
     """
 
     total: float | None = attrs.field(default=60.0, validator=positive)
@@ -65,9 +64,9 @@ class Timeouts:
 
     @classmethod
     def of(cls, timeout: object) -> "Timeouts":
-        """The timeouts of a call that may take so many seconds; `None` is without any end.
+        """The timeouts of a call that may take that many seconds; `None` means no limit.
 
-        Where more than a minute is given, one attempt may take a third of it. Raises `ConfigurationError`.
+        If it is more than a minute, one attempt may take a third of it. Raises `ConfigurationError`.
         """
         if isinstance(timeout, Timeouts):
             return timeout
@@ -84,10 +83,10 @@ class Timeouts:
 class RetryPolicy:
     """How often and how soon a failed request is sent again; what is sent again at all is in `RETRIES`.
 
-    `attempts` counts the first one; 3 are what most clients of AWS, Stripe and OpenAI make. With 1 nothing is ever sent
-    again, not even after a 429. The pause before retry n is drawn from [0, min(`cap`, `base` * 2^(n-1))], full jitter:
-    callers that failed together do not come back together. After a 429 without a delay, `throttled_base` and
-    `throttled_cap` take their place; a call with a limiter waits for that instead.
+    `attempts` includes the first one. With 1 nothing is sent again, also after a 429. The pause before retry n is
+    random, from 0 to min(`cap`, `base` * 2^(n-1)) seconds (full jitter), so that callers that failed together do not
+    come back together. After a 429 without a delay, `throttled_base` and `throttled_cap` are used instead. A call with
+    a limiter does not use them: it waits for the limiter.
 
     A delay d that the server asks for is kept: the pause is d and up to min(0.25, d/4) more; it is shorter only where a
     limiter has found out meanwhile what the server allows. If d is above
@@ -253,7 +252,7 @@ class RetryState:
         """Why the table, or the count of attempts, allows no other; `None` if they do."""
         allowed = RETRIES[failure][self.kind]
         if allowed == 0:
-            return "what creates is not sent twice" if failure in AMBIGUOUS and self.kind == "create" else ""
+            return "a create request is not sent twice" if failure in AMBIGUOUS and self.kind == "create" else ""
         if self.policy.attempts == 1:
             return "retries are off"
         late = self.seen.get("timed_out", 0) > 0

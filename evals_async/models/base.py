@@ -82,11 +82,11 @@ def repeated() -> Any:
 
 @attrs.frozen(kw_only=True, repr=False)
 class Model:
-    """The base of every class that stands for a JSON object.
+    """The base class of all models.
 
-    `extra` holds the fields that the class does not know, as they came; they are written out again. `nulls` names the
-    fields (as on the wire) that came as an explicit `null`, and is not compared: `null` and a missing field mean the
-    same everywhere in this API.
+    `extra` holds the fields that the class does not know; they are written out again unchanged. `nulls` has the JSON
+    names of the fields that came as an explicit `null`. It is not compared, because `null` and a missing field mean
+    the same everywhere in this API.
     """
 
     extra: JSONObject = attrs.field(default=NOTHING_EXTRA, hash=False)
@@ -106,8 +106,8 @@ class Model:
 
 @attrs.frozen(kw_only=True)
 class Unknown:
-    """A variant of a union that no class stands for: a newer kind, another server's kind, or one that lacks what its
-    kind requires.
+    """A variant of a union without a class of its own: a newer type, a type of another server, or an object without its
+    required fields.
 
     `type` is its tag, where it has one; `raw` is the whole JSON object, and is written out again unchanged.
     """

@@ -63,9 +63,9 @@ class Eval(Model):
     def to_create(self) -> EvalDefinition:
         """The arguments that create this eval again, on this server or on another one.
 
-        A server does not answer with what it was given: it wraps the schema of the rows, gives ids to the criteria, and
-        fills in nulls and fields of its own. All of that is undone; fields that this package does not know are kept.
-        Raises `InvalidArgument` if the data source config or the criteria are not there.
+        A server changes what it was given: it wraps the schema of the rows, gives ids to the criteria, and adds nulls
+        and other fields. These changes are undone; fields that this package does not know are kept. Raises
+        `InvalidArgument` if the data source config or the criteria are missing.
         """
         if self.data_source_config is None or self.testing_criteria is None:
             raise InvalidArgument(f"the eval {self.id} came without its data_source_config or its testing_criteria")
@@ -121,9 +121,9 @@ def without(raw: JSONObject, *names: str) -> JSONObject:
 
 @attrs.frozen(kw_only=True, repr=False)
 class EvalDeleted(Model):
-    """The answer to deleting an eval. https://platform.openai.com/docs/api-reference/evals/delete
+    """The response to deleting an eval. https://platform.openai.com/docs/api-reference/evals/delete
 
-    One that does not say what was deleted is no such answer.
+    A response that does not say what was deleted raises `DecodeError`.
     """
 
     object: Literal["eval.deleted"] | None = None

@@ -39,9 +39,9 @@ class File(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class FileDeleted(Model):
-    """The answer to deleting a file. https://platform.openai.com/docs/api-reference/files/delete
+    """The response to deleting a file. https://platform.openai.com/docs/api-reference/files/delete
 
-    One that does not say what was deleted is no such answer.
+    A response that does not say what was deleted raises `DecodeError`.
     """
 
     object: Literal["file"] | None = None

@@ -13,7 +13,7 @@ from evals_async.models.output_items import TokenUsage
 
 @attrs.frozen(kw_only=True, repr=False)
 class GraderRunErrors(Model):
-    """All that can go wrong in a grader: each is false, or happened."""
+    """The errors of a grader: a field is true, or has a text, if this error happened."""
 
     formula_parse_error: bool | None = None
     sample_parse_error: bool | None = None
@@ -48,7 +48,7 @@ class GraderRunMetadata(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class GraderRun(Model):
-    """The answer to running a grader: its score is `reward`."""
+    """The response to running a grader. The score is `reward`."""
 
     reward: float | None = None
     metadata: GraderRunMetadata | None = None
@@ -59,6 +59,6 @@ class GraderRun(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class GraderValidation(Model):
-    """The answer to validating a grader: the grader as the server understood it."""
+    """The response to validating a grader: the grader as the server understood it."""
 
     grader: Grader | None = None

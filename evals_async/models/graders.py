@@ -60,7 +60,7 @@ class NamedGrader(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class StringCheckGrader(NamedGrader):
-    """Compares two strings: equal, not equal, contained, contained whatever the case.
+    """Compares two strings: equal, not equal, contained, contained in any letter case.
 
     https://platform.openai.com/docs/api-reference/graders/string-check
     """
@@ -88,7 +88,7 @@ class TextSimilarityGrader(NamedGrader):
 
 @attrs.frozen(kw_only=True, repr=False)
 class LabelModelGrader(NamedGrader):
-    """Lets a model choose a label, and passes those in `passing_labels`.
+    """Lets a model choose a label. Labels in `passing_labels` pass.
 
     https://platform.openai.com/docs/api-reference/graders/label-model
     """

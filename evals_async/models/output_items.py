@@ -1,6 +1,6 @@
-"""Output items: what became of each row of a run.
+"""Output items: the result of each row of a run.
 
-The model's answer is the item's `sample`; what a grader says of it is a `GraderResult`.
+The model's response is the item's `sample`; the result of a grader is a `GraderResult`.
 """
 
 from datetime import datetime
@@ -22,7 +22,7 @@ ItemStatus: TypeAlias = Literal["pass", "fail", "error", "completed"] | str
 
 @attrs.frozen(kw_only=True, repr=False)
 class TokenUsage(Model):
-    """The tokens of one answer of a model."""
+    """The tokens of one response of a model."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -105,7 +105,7 @@ class Sample(Model):
 
     @property
     def failure(self) -> ErrorInfo | None:
-        """The error, if there really is one."""
+        """The error, or `None` if there is none. An empty error object counts as none."""
         return real_error(self.error)
 
     @property
@@ -116,7 +116,7 @@ class Sample(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class GraderResult(Model):
-    """What one grader said about one row. Servers add fields of their own, which are kept in `extra`."""
+    """The result of one grader for one row. Other fields of a server are kept in `extra`."""
 
     #: The criterion's id: `<name>-<uuid4>` on OpenAI, the name on Azure.
     name: str | None = repeated()
@@ -138,7 +138,7 @@ class GraderResult(Model):
 
     @property
     def label(self) -> str | bool | None:
-        """The label: Foundry's, or the one that a label model chose, which stands in what it wrote."""
+        """The label: Foundry's label, or the label that a label model chose."""
         if self._label is not None or self.sample is None:
             return self._label
         answer = as_object(json_in(self.sample.output_text or ""))
@@ -152,12 +152,12 @@ class GraderResult(Model):
 
     @property
     def is_error(self) -> bool:
-        """Did the grader itself fail?"""
+        """Whether the grader itself failed."""
         return self.status == "error" or (self.sample is not None and self.sample.failure is not None)
 
     @property
     def explanation(self) -> str | None:
-        """Why: the reason that Foundry gives, or what the grader's model wrote; its steps, if it did, one to a line."""
+        """The reason: from Foundry, or the text of the grader's model; its steps, if there are any, one per line."""
         if self.reason:
             return self.reason
         text = None if self.sample is None else self.sample.output_text
@@ -178,7 +178,7 @@ def steps_of(text: str) -> str | None:
 
 @attrs.frozen(kw_only=True, repr=False)
 class OutputItem(Model):
-    """One row of a run: the row, the model's answer to it, and the verdict of every grader.
+    """One row of a run: the row, the response of the model, and the result of every grader.
 
     https://platform.openai.com/docs/api-reference/evals/run-output-item-object
     """
@@ -211,7 +211,7 @@ class OutputItem(Model):
 
     @property
     def is_error(self) -> bool:
-        """Did the row fail to be answered, or to be graded? A status of `pass` or `fail` says no."""
+        """Whether sampling or grading of the row failed. It is false if the status is `pass` or `fail`."""
         if self.status in ("pass", "fail", "error"):
             return self.status == "error"
         failed = self.sample is not None and self.sample.failure is not None
@@ -219,7 +219,7 @@ class OutputItem(Model):
 
     @property
     def passed(self) -> bool | None:
-        """The verdict: by the status, or where that says nothing, by all results together. `None` after an error."""
+        """Whether the row passed: by the status, or else by all results together. `None` after an error."""
         if self.status in ("pass", "fail"):
             return self.status == "pass"
         verdicts = [result.passed for result in self.results or () if result.passed is not None]

@@ -1,4 +1,4 @@
-"""Runs of evals: their status, their counts, their errors. What became of each row stands in `output_items`."""
+"""Runs of evals: their status, counts and errors. The result of each row is in `output_items`."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -38,7 +38,7 @@ def real_error(error: ErrorInfo | str | None) -> ErrorInfo | None:
 
 @attrs.frozen(kw_only=True, repr=False)
 class ResultCounts(Model):
-    """How many rows of a run came out how. All are zero while it is queued."""
+    """How many rows of a run passed, failed or had an error. All are zero while it is queued."""
 
     total: int | None = None
     passed: int | None = None
@@ -55,7 +55,7 @@ class ResultCounts(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class ModelUsage(Model):
-    """How often a model was asked during a run, and the tokens that took."""
+    """How often a model was called during a run, and how many tokens this took."""
 
     #: Foundry lists what its target used twice: as the model, and as `azure_ai_model_target`.
     model_name: str | None = repeated()
@@ -152,7 +152,7 @@ class Execution(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class EvalRun(Model):
-    """One run of an eval: what creating, retrieving, listing and cancelling runs all answer with.
+    """One run of an eval. `create`, `retrieve`, `list` and `cancel` all return this class.
 
     https://platform.openai.com/docs/api-reference/evals/run-object
     """
@@ -207,17 +207,17 @@ class EvalRun(Model):
 
     @property
     def is_terminal(self) -> bool:
-        """Will the status stay as it is? A status that this package does not know is not terminal."""
+        """Whether the status is final. A status that this package does not know is not final."""
         return self.status in TERMINAL_STATUSES
 
     @property
     def is_known_status(self) -> bool:
-        """Is the status one that this package knows? Of others it cannot be said whether they will change."""
+        """Whether this package knows the status. An unknown status may be final or not."""
         return self.status in KNOWN_STATUSES
 
     @property
     def failure(self) -> ErrorInfo | None:
-        """The error, if there really is one."""
+        """The error, or `None` if there is none. An empty error object counts as none."""
         return real_error(self.error)
 
     @property
@@ -229,7 +229,7 @@ class EvalRun(Model):
     def total_tokens(self) -> int | None:
         """The tokens of all models together; `None` if a part of them is not known.
 
-        What Foundry's target used is counted once, though it is listed twice.
+        Foundry lists the tokens of a target twice; they are counted once.
         """
         if self.per_model_usage is None:
             return None
@@ -270,9 +270,9 @@ class EvalRun(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class RunDeleted(Model):
-    """The answer to deleting a run. https://platform.openai.com/docs/api-reference/evals/deleteRun
+    """The response to deleting a run. https://platform.openai.com/docs/api-reference/evals/deleteRun
 
-    One that does not say what was deleted is no such answer.
+    A response that does not say what was deleted raises `DecodeError`.
     """
 
     #: Azure says `eval.deleted` for a run too.

@@ -20,10 +20,10 @@ ReasoningEffort: TypeAlias = Literal["none", "minimal", "low", "medium", "high",
 
 @attrs.frozen(kw_only=True, repr=False)
 class CustomDataSourceConfig(Model):
-    """Rows of the user's own making.
+    """Rows that the user provides.
 
-    An eval is created with `item_schema` (required then) and `include_sample_schema`; the answer has `schema` instead,
-    which wraps both.
+    An eval is created with `item_schema` (required then) and `include_sample_schema`. The response has `schema`
+    instead, which contains both.
     https://platform.openai.com/docs/api-reference/evals/create
     """
 
@@ -110,7 +110,7 @@ class FileId(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class StoredCompletionsSource(Model):
-    """Rows are the stored chat completions that fit all of these."""
+    """Rows are the stored chat completions that match all of these fields."""
 
     type: Literal["stored_completions"] = "stored_completions"
     metadata: JSONObject | None = attrs.field(default=None, hash=False)
@@ -124,7 +124,7 @@ class StoredCompletionsSource(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class ResponsesSource(Model):
-    """Rows are the stored responses that fit all of these."""
+    """Rows are the stored responses that match all of these fields."""
 
     type: Literal["responses"] = "responses"
     metadata: JSONObject | None = attrs.field(default=None, hash=False)
@@ -173,7 +173,7 @@ class SamplingParams(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class JsonlDataSource(Model):
-    """Rows are graded as they are; no model is asked."""
+    """Rows are graded as they are; no model is called."""
 
     type: Literal["jsonl"] = "jsonl"
     source: JsonlRows
@@ -181,7 +181,7 @@ class JsonlDataSource(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class CompletionsDataSource(Model):
-    """A model is asked through the chat completions API, once per row.
+    """A model is called through the chat completions API, once per row.
 
     https://platform.openai.com/docs/api-reference/evals/createRun
     """
@@ -195,7 +195,7 @@ class CompletionsDataSource(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class ResponsesDataSource(Model):
-    """A model is asked through the responses API, once per row.
+    """A model is called through the responses API, once per row.
 
     https://platform.openai.com/docs/api-reference/evals/createRun
     """
@@ -209,7 +209,7 @@ class ResponsesDataSource(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class AzureTargetCompletionsDataSource(Model):
-    """Microsoft Foundry: an agent or a deployed model is asked, once per row."""
+    """Microsoft Foundry: an agent or a deployed model is called, once per row."""
 
     type: Literal["azure_ai_target_completions"] = "azure_ai_target_completions"
     source: JsonlRows

@@ -30,7 +30,7 @@ class Evals(ById[Eval]):
 
     @property
     def with_raw_response(self) -> "EvalsWithRawResponse":
-        """The same methods, answering with status, headers and exact bytes."""
+        """The same methods; they return status, headers and exact bytes."""
         return EvalsWithRawResponse(self)
 
     async def create(
@@ -42,7 +42,10 @@ class Evals(ById[Eval]):
         metadata: Metadata | None = None,
         **options: Unpack[CallOptions],
     ) -> Eval:
-        """Create an eval: POST /evals. Never sent twice, unless the first was surely not carried out."""
+        """Create an eval: POST /evals.
+
+        Sent again only if the first request was certainly not carried out.
+        """
         body = json_body(
             data_source_config=data_source_config,
             testing_criteria=testing_criteria,
@@ -80,8 +83,8 @@ class Evals(ById[Eval]):
     ) -> Pager[Eval]:
         """The evals of the project, oldest first unless `order` says otherwise: GET /evals.
 
-        `after` is the id to go on from, `limit` the page size, 1 to 100. Await the result for one page, iterate over it
-        for all.
+        `after` is the id after which the listing starts, `limit` the page size, 1 to 100. Await the result for one
+        page, iterate over it for all items.
         """
         wanted = request("GET", "/evals", "read", options, query=parameters(order=order, order_by=order_by))
         return self._caller.listing(wanted, Eval, options, after=after, limit=limit)
@@ -99,7 +102,7 @@ class Evals(ById[Eval]):
 
 
 class EvalsWithRawResponse:
-    """`Evals`, answering with `RawResponse`."""
+    """`Evals` with methods that return a `RawResponse`."""
 
     def __init__(self, evals: Evals) -> None:
         self.runs: RunsWithRawResponse = RunsWithRawResponse(evals.runs)

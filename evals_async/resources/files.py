@@ -50,7 +50,7 @@ class Files(ById[File]):
 
     @property
     def with_raw_response(self) -> "FilesWithRawResponse":
-        """The same methods, answering with status, headers and exact bytes."""
+        """The same methods; they return status, headers and exact bytes."""
         return FilesWithRawResponse(self)
 
     async def create(
@@ -65,8 +65,8 @@ class Files(ById[File]):
         memory.
 
         An open file is sent from its beginning, wherever it was read to. `expires_after` is
-        `{"anchor": "created_at", "seconds": n}`. `extra_body` adds fields to the form. Never sent twice, unless the
-        first was surely not carried out. Raises `InvalidArgument` for what cannot be uploaded.
+        `{"anchor": "created_at", "seconds": n}`. `extra_body` adds fields to the form. Sent again only if the
+        first request was certainly not carried out. Raises `InvalidArgument` for what cannot be uploaded.
         """
         fields = (("purpose", given(purpose) or "evals"), *form_fields("expires_after", given(expires_after)))
         upload = uploadable(file, with_extra(fields, given(options.get("extra_body")) or {}))
@@ -75,7 +75,7 @@ class Files(ById[File]):
         ).value
 
     async def retrieve(self, file_id: str, **options: Unpack[CallOptions]) -> File:
-        """What is known of a file: GET /files/{file_id}. Raises `NotFound`."""
+        """The description of a file: GET /files/{file_id}. Raises `NotFound`."""
         wanted = request("GET", "/files/{file_id}", "read", options, (file_id,))
         return (await self._caller.fetch(wanted, File, options, expected=(FILE_ID, (file_id,)), share=True)).value
 
@@ -137,7 +137,7 @@ async def file_bytes(response: Response) -> FileBytes:
 
 
 class FilesWithRawResponse:
-    """`Files`, answering with `RawResponse`."""
+    """`Files` with methods that return a `RawResponse`."""
 
     def __init__(self, files: Files) -> None:
         self._files = files

@@ -18,11 +18,11 @@ GRADERS = "/fine_tuning/alpha/graders"
 
 
 class Graders(Resource):
-    """Graders by themselves."""
+    """Graders without an eval."""
 
     @property
     def with_raw_response(self) -> "GradersWithRawResponse":
-        """The same methods, answering with status, headers and exact bytes."""
+        """The same methods; they return status, headers and exact bytes."""
         return GradersWithRawResponse(self)
 
     async def run(
@@ -56,7 +56,7 @@ class Graders(Resource):
 
 
 class GradersWithRawResponse:
-    """`Graders`, answering with `RawResponse`."""
+    """`Graders` with methods that return a `RawResponse`."""
 
     def __init__(self, graders: Graders) -> None:
         self.run = raw(graders, Graders.run)

@@ -1,4 +1,4 @@
-"""`client.evals.runs.output_items`: what became of each row of a run.
+"""`client.evals.runs.output_items`: the result of each row of a run.
 
 Source: https://platform.openai.com/docs/api-reference/evals/getRunOutputItems
 """
@@ -85,7 +85,7 @@ class OutputItems(Resource):
 
     @property
     def with_raw_response(self) -> "OutputItemsWithRawResponse":
-        """The same methods, answering with status, headers and exact bytes."""
+        """The same methods; they return status, headers and exact bytes."""
         return OutputItemsWithRawResponse(self)
 
     @overload
@@ -127,9 +127,9 @@ class OutputItems(Resource):
     ) -> Pager[OutputItem]:
         """The output items of a run: GET /evals/{eval_id}/runs/{run_id}/output_items.
 
-        The API has no filter for errored items; list all and look at `item.is_error`. The order is not the data set's:
-        sort by `datasource_item_id` to align runs. `limit` is the page size, 1 to 100; a page that is too heavy for the
-        server is asked for again at half its size.
+        The API has no filter for errored items: list all and check `item.is_error`. The order is not that of the data
+        set: sort by `datasource_item_id` to align runs. `limit` is the page size, 1 to 100. If a page is too large for
+        the server, half as many items are requested.
         """
         ids = ids_of(run_id, eval_id)
         wanted = request("GET", ITEMS, "read", options, ids, query=parameters(order=order, status=status))
@@ -173,8 +173,8 @@ class OutputItems(Resource):
     ) -> tuple[OutputItem | Exception, ...]:
         """Those output items of one run, in their order, at most `concurrency` requests at once; see `gather_many`.
 
-        With `by_pages` most of them are read from pages of the run's listing: a tenth to a hundredth of the requests,
-        never more than 1.2 times those of single reads, with the same results and errors.
+        With `by_pages` most of them are read from pages of the run's listing. This takes a tenth to a hundredth of the
+        requests, and never more than 1.2 times those of single reads. Results and errors are the same.
         """
         run = ids_of(run_id, eval_id)
         if by_pages:
@@ -252,7 +252,7 @@ class OutputItems(Resource):
 
 
 class OutputItemsWithRawResponse:
-    """`OutputItems`, answering with `RawResponse`."""
+    """`OutputItems` with methods that return a `RawResponse`."""
 
     def __init__(self, output_items: OutputItems) -> None:
         self.retrieve = raw(output_items, OutputItems.retrieve)

@@ -1,4 +1,4 @@
-"""`client.evals.runs`: evals carried out. One method per endpoint, and what people do with many runs at once.
+"""`client.evals.runs`: the runs of evals. One method per endpoint, and methods for many runs at once.
 
 Source: https://platform.openai.com/docs/api-reference/evals/run-object
 """
@@ -65,7 +65,7 @@ class WaitOptions(TypedDict, total=False):
 class Runs(Resource):
     """The runs of evals.
 
-    Wherever a run is named, its id with `eval_id=` beside it, a pair `(eval_id, run_id)`, or an `EvalRun` will do.
+    To name a run, pass its id and `eval_id=`, a pair `(eval_id, run_id)`, or an `EvalRun`.
     """
 
     def __init__(self, caller: Caller) -> None:
@@ -74,7 +74,7 @@ class Runs(Resource):
 
     @property
     def with_raw_response(self) -> "RunsWithRawResponse":
-        """The same methods, answering with status, headers and exact bytes."""
+        """The same methods; they return status, headers and exact bytes."""
         return RunsWithRawResponse(self)
 
     async def create(
@@ -86,7 +86,10 @@ class Runs(Resource):
         metadata: Metadata | None = None,
         **options: Unpack[CallOptions],
     ) -> EvalRun:
-        """Start a run: POST /evals/{eval_id}/runs. Never sent twice, unless the first was surely not carried out."""
+        """Start a run: POST /evals/{eval_id}/runs.
+
+        Sent again only if the first request was certainly not carried out.
+        """
         body = json_body(
             data_source=data_source,
             name=OMIT if name is None else name,
@@ -123,8 +126,8 @@ class Runs(Resource):
     ) -> Pager[EvalRun]:
         """The runs of an eval, oldest first unless `order` says otherwise: GET /evals/{eval_id}/runs.
 
-        `after` is the id to go on from, `limit` the page size, 1 to 100. Await the result for one page, iterate over it
-        for all.
+        `after` is the id after which the listing starts, `limit` the page size, 1 to 100. Await the result for one
+        page, iterate over it for all runs.
         """
         wanted = request("GET", RUNS, "read", options, (eval_id,), query=parameters(order=order, status=status))
         return self._caller.listing(
@@ -146,11 +149,10 @@ class Runs(Resource):
     ) -> EvalRun: ...
 
     async def cancel(self, run_id: RunKey, *, eval_id: str | None = None, **options: Unpack[CallOptions]) -> EvalRun:
-        """Cancel a run that is not over: POST /evals/{eval_id}/runs/{run_id}/cancel, or without `/cancel`.
+        """Cancel a run that has not ended: POST /evals/{eval_id}/runs/{run_id}/cancel, or without `/cancel`.
 
-        Servers disagree about the path. The one that the reference's example has is tried first; a server that does not
-        know it answers 404 or 405, and is asked by the other one. When the answer is lost, or says that the run is
-        canceled already, a look at the run decides.
+        Servers have different paths for this. The path with `/cancel` is tried first; after a 404 or 405 the other path
+        is tried. When the response is lost, or says that the run is already canceled, the run is read to find out.
         """
         ids = ids_of(run_id, eval_id)
 
@@ -212,13 +214,13 @@ class Runs(Resource):
         on_poll: Callable[[EvalRun], object] | None = None,
         raise_on_failure: bool = False,
     ) -> EvalRun:
-        """The run, once it is over: completed, failed or canceled (in either spelling).
+        """Wait until the run has ended (completed, failed or canceled, in either spelling), and return it.
 
-        It is looked at at once, after 1 s, then at growing intervals up to 30 s (`pace`), or as the server asks.
-        `on_poll` is called with every state. `timeout` is in seconds, `None` is without end. A status that this package
-        does not know is waited out, and logged once.
-        Raises `WaitTimeout`, with the run as last seen in `.last`; and with `raise_on_failure` a `RunFailed` for any
-        end but `completed`.
+        The run is read at once, after 1 s, then at growing intervals up to 30 s (`pace`), or when the server asks for
+        it. `on_poll` is called with every state. `timeout` is in seconds; `None` means no limit. While a run has a
+        status that this package does not know, waiting continues; this is logged once. Raises `WaitTimeout`, with the
+        last state of the run in `.last`. With `raise_on_failure` it raises `RunFailed` for a run that ended in another
+        state than `completed`.
         """
         key = ids_of(run_id, eval_id)
         watcher = RunWatcher(self._caller, raise_on_failure)
@@ -247,9 +249,9 @@ class Runs(Resource):
         """Those runs as they end, each in an `Outcome`, with at most `concurrency` looks at once; see `wait` and
         `poll_many`.
 
-        Ten and more runs of one eval are looked at together, by listing what is queued and what is in progress; what is
-        in neither listing is fetched, so the run that is returned is fresh. What `wait` would raise is the outcome's
-        `error`.
+        Ten or more runs of one eval are polled together: by listing the runs that are queued and those in progress. A
+        run that is in neither listing is read by itself, so the returned run is up to date. An error that `wait` would
+        raise is the `error` of the outcome.
         """
         watcher = RunWatcher(self._caller, raise_on_failure)
         rules = Rules(
@@ -284,7 +286,7 @@ class Runs(Resource):
         on_poll: Callable[[EvalRun], object] | None = None,
         raise_on_failure: bool = False,
     ) -> EvalRun:
-        """Start a run, and return it once it is over; see `create` and `wait`."""
+        """Start a run, wait until it has ended, and return it; see `create` and `wait`."""
         run = await self.create(eval_id, data_source=data_source, name=name, metadata=metadata)
         return await self.wait(
             run, eval_id=eval_id, timeout=timeout, pace=pace, on_poll=on_poll, raise_on_failure=raise_on_failure
@@ -325,8 +327,8 @@ class Runs(Resource):
         `gather_many`.
 
         With `by_pages` most runs are read from pages of their evals' listings: 5,000 runs of one eval in about 60
-        requests, and never more than 1.2 times the requests of single reads. Results and errors are the same; but a
-        listing may be some seconds older than a single read, which is why it is not the default.
+        requests, and never more than 1.2 times the requests of single reads. Results and errors are the same. It is not
+        the default because a listing may be some seconds older than a single read.
         """
         if by_pages:
             return await gather_by_pages(self._lookup(eval_id), run_ids, on_error=on_error, **many)
@@ -410,7 +412,7 @@ class Runs(Resource):
 
 
 class RunsWithRawResponse:
-    """`Runs`, answering with `RawResponse`."""
+    """`Runs` with methods that return a `RawResponse`."""
 
     def __init__(self, runs: Runs) -> None:
         self.output_items: OutputItemsWithRawResponse = OutputItemsWithRawResponse(runs.output_items)

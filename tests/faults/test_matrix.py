@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from evals_async._transport.retry import RETRIES
+from evals_async._transport.retry import MANY, RETRIES
 
 
 TESTS = Path(__file__).parent.parent
@@ -18,7 +18,7 @@ GUIDE = (TESTS.parent / "docs" / "guides" / "reliability.md").read_text()
 ROWS: dict[str, str] = dict(re.findall(r"^\| ([A-Z][0-9]{2}) \|.*\| (.+) \|$", GUIDE, re.MULTILINE))
 NAMED = re.compile(r"`([\w/]+\.py)::(test_\w+)(?:\[(\w+)\])?`")
 COUNTS = {"S": 14, "R": 3, "C": 15, "B": 15, "P": 9, "I": 10, "W": 5, "L": 11, "V": 2}
-WORDS = {0: "no", 1: "once", 100: "yes"}
+WORDS = {0: "no", 1: "once", MANY: "yes"}
 
 
 @cache

@@ -16,6 +16,7 @@ Nothing here knows an endpoint, a client or a page.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from types import TracebackType
 from typing import Generic, Literal, Self, TypeAlias, TypeVar, cast, overload
@@ -23,6 +24,7 @@ from typing import Generic, Literal, Self, TypeAlias, TypeVar, cast, overload
 import attrs
 
 from evals_async._concurrency.channel import Channel, Items, ItemSource, Job, close
+from evals_async._numbers import whole_number
 from evals_async.errors import InvalidArgument, PartialFailure
 
 
@@ -166,6 +168,7 @@ class FanOut(AsyncIterator[Outcome[K, V]]):
 
 def checked_concurrency(concurrency: int, total: int | None) -> int:
     """The number of workers to start. Raises `InvalidArgument` outside of 1..256."""
+    concurrency = whole_number(concurrency, "concurrency", least=-sys.maxsize)
     if not 1 <= concurrency <= MOST_WORKERS:
         raise InvalidArgument(f"concurrency must be between 1 and {MOST_WORKERS}, got {concurrency!r}")
     return concurrency if total is None else max(1, min(concurrency, total))

@@ -284,7 +284,8 @@ class Pager(Generic[T]):
 
     async def collect(self, limit: int | None = None) -> list[T]:
         """All items, or the first `limit` of them; no page is requested that is not needed."""
-        if limit is not None and limit < 1:
+        limit = None if limit is None else whole_number(limit, "limit", least=0)
+        if limit == 0:
             return []
         found: list[T] = []
         reader = self._reader(limit)

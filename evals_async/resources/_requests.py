@@ -147,6 +147,10 @@ def extra_headers(options: CallOptions) -> Mapping[str, str | None]:
     """The headers in a call's options; and here it is told if there are options that there are not."""
     if unknown := options.keys() - CallOptions.__annotations__.keys():
         raise TypeError(f"unexpected keyword argument: {', '.join(sorted(unknown))}")
+    for name in ("extra_headers", "extra_query", "extra_body"):
+        found = given(options.get(name))
+        if found is not None and not isinstance(found, Mapping):
+            raise InvalidArgument(f"{name} must be a mapping, not {type(found).__name__}")
     headers = given(options.get("extra_headers"))
     return SecretHeaders(taken_away(headers)) if headers else NO_HEADERS
 

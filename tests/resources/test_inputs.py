@@ -224,6 +224,26 @@ def test_host_names_that_are_too_long(host: str) -> None:
         EvalsClient(base_url=f"https://{host}/v1", api_key="sk-long-1234")
 
 
+@pytest.mark.parametrize("option", ["extra_headers", "extra_query", "extra_body"])
+async def test_extras_that_are_no_mappings(client: EvalsClient, session: SessionDouble, option: str) -> None:
+    """A list of pairs, or text, is refused with the option's name."""
+    for value in ([("a", "1")], "a=1"):
+        options: Any = {option: value}
+        with pytest.raises(InvalidArgument, match=f"^{option} must be a mapping, not"):
+            await client.evals.update("eval_1", **options)
+    assert [] == session.sent
+
+
+async def test_how_many_at_once(client: EvalsClient, session: SessionDouble) -> None:
+    """`concurrency` and the `limit` of `collect` are whole numbers too."""
+    text: Any = "5"
+    with pytest.raises(InvalidArgument, match=r"^concurrency must be a whole number"):
+        await client.evals.retrieve_many(["eval_1"], concurrency=text)
+    with pytest.raises(InvalidArgument, match=r"^limit must be a whole number"):
+        await client.evals.list().collect(limit=text)
+    assert [] == session.sent
+
+
 async def test_extra_query_wins_over_paging(client: EvalsClient, session: SessionDouble) -> None:
     """`limit`, `after` and `order`; `after` is where the listing begins, and it goes on from there."""
     session.gives({"data": [{"id": "eval_2"}], "has_more": True, "last_id": "eval_2"}, PAGE)

@@ -11,7 +11,8 @@ class _Callable(EnumMeta):
     """Lets `Omit()` be written, as the official client has it."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        return super().__call__(*args, **kwargs) if args or kwargs else OMIT
+        made: Any = super().__call__
+        return made(*args, **kwargs) if args or kwargs else OMIT
 
 
 class Omit(Enum, metaclass=_Callable):

@@ -78,7 +78,7 @@ class Settings:
     azure: bool = False
     api_key: Secret | None = None
     token: Secret | None = None
-    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
     organization: str | None = None
     project: str | None = None
     webhook_secret: Secret | None = None

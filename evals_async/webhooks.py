@@ -61,7 +61,7 @@ def checked_payload(payload: object) -> bytes:
     """The body of a webhook. Raises `InvalidArgument` for one that was parsed already."""
     if isinstance(payload, str):
         return bytes_of(payload)
-    if isinstance(payload, bytes | bytearray | memoryview):
+    if isinstance(payload, bytes | bytearray):
         return bytes(payload)
     raise InvalidArgument(
         f"payload must be the exact bytes (or the text) of the body as it was received, not {type(payload).__name__}: "

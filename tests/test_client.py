@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import copy
+import gc
 import logging
 import pickle
 import socket
@@ -381,6 +382,22 @@ async def test_a_callers_session_is_never_closed() -> None:
         async with client_of(server, session=session) as client:
             await client.evals.list()
         assert 2 == server.request_count
+
+
+def test_a_client_of_a_module_in_a_second_asyncio_run(recwarn: pytest.WarningsRecorder) -> None:
+    """Where the first loop is closed, the second opens connections of its own, and nothing complains."""
+    with LocalServer.in_thread() as server:
+        client = EvalsClient(base_url=server.base_url, api_key=KEY)
+
+        async def calls() -> None:
+            await asyncio.gather(*[client.evals.list().first() for _ in range(5)])
+
+        for _ in range(3):
+            asyncio.run(calls())
+        asyncio.run(client.close())
+        assert 15 == server.request_count
+    gc.collect()
+    assert [] == [str(each.message) for each in recwarn if issubclass(each.category, ResourceWarning)]
 
 
 def test_second_loop() -> None:

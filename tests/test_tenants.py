@@ -39,7 +39,8 @@ async def server() -> AsyncGenerator[LocalServer]:
 
 
 def client_of(server: LocalServer, **options: Any) -> EvalsClient:
-    return EvalsClient(**{"base_url": server.base_url, "api_key": KEY, "clock": FakeClock(), **options})
+    given: dict[str, Any] = {"base_url": server.base_url, "api_key": KEY, "clock": FakeClock(), **options}
+    return EvalsClient(**given)
 
 
 def sent(server: LocalServer, name: str = "authorization") -> list[str]:

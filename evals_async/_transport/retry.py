@@ -7,6 +7,7 @@ Nothing here sends, and nothing here holds other calls back: that a 429 makes ev
 import math
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import attrs
@@ -301,7 +302,7 @@ class RetryState:
 
 def load() -> None:
     """Import what the first retry needs."""
-    import tenacity  # noqa: F401
+    import_module("tenacity")
 
 
 def retrying(

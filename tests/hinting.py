@@ -27,8 +27,11 @@ def commands_in(hint: str) -> list[list[str]]:
 def parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Read a command as the command line does, without carrying it out. Raises `click.UsageError` if there is none."""
     filled = [PLACEHOLDERS.get(word, word.replace("EVAL_ID", "eval_a")) for word in words]
+
+    def nothing(_: Command, __: click.Context) -> None: ...
+
     with monkeypatch.context() as patched:
-        patched.setattr(Command, "invoke", lambda self, ctx: None)
+        patched.setattr(Command, "invoke", nothing)
         root.main(filled, prog_name="evals-async", standalone_mode=False)
 
 

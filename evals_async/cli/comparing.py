@@ -119,7 +119,7 @@ def report(terms: ConnectionOptions, names: tuple[str, ...], eval_id: str | None
     from evals_async.cli.compared import report_run
     from evals_async.cli.places import of_an_archive, place_of
 
-    names = of_an_archive(names)
-    if len(names) > 1:
+    name, *others = of_an_archive(names)
+    if others:
         raise click.UsageError("A report is about one run; name one.")
-    run(terms, report_run(terms, place_of(names[0], eval_id, "report"), file, items))
+    run(terms, report_run(terms, place_of(name, eval_id, "report"), file, items))

@@ -192,13 +192,20 @@ ITEMS = View["evals_async.OutputItem"](
     parts=no_parts,
 )
 
-ITEMS_OF_RUNS = attrs.evolve(
-    ITEMS,
+
+def item_of_runs_row(item: evals_async.OutputItem) -> Sequence[object]:
+    return (item.run_id, *item_row(item)[:-1])
+
+
+ITEMS_OF_RUNS = View["evals_async.OutputItem"](
+    noun="item",
     columns=[
         Column("Run id", keep=True),
         *(ITEMS.columns[:4]),
         attrs.evolve(ITEMS.columns[4], spare=True),
         ITEMS.columns[5],
     ],
-    row=lambda item: (item.run_id, *item_row(item)[:-1]),
+    row=item_of_runs_row,
+    fields=item_fields,
+    parts=no_parts,
 )

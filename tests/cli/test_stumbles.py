@@ -88,7 +88,7 @@ def test_an_archive_of_a_newer_version(archive: Path, tmp_path: Path, capsys: py
         (["report", "FILE", "--to", "x.html"], "names an archive, and no run of it.\n"),
         (["report", "FILE:", "--to", "x.html"], "names no run.\n"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    ids=["show", "compare", "report of the archive", "report of no run"],
 )
 def test_a_run_that_is_not_there(
     words: list[str], told: str, archive: Path, capsys: pytest.CaptureFixture[str]

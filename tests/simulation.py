@@ -381,8 +381,8 @@ async def drive(
     policy = RetryPolicy()
     request = Request("GET", "/evals/e1", "/evals/{eval_id}", "read")
 
-    async def body(reply: Response) -> bytes:
-        return reply.body
+    async def body(response: Response) -> bytes:
+        return response.body
 
     async def work() -> None:
         for _ in turns:

@@ -459,7 +459,7 @@ async def test_statistics_and_hooks() -> None:
             api_key=KEY,
             clock=FakeClock(),
             on_request=lambda request: told.append(("request", request.route)),
-            on_response=lambda request, reply, seconds: told.append(("response", reply.status)),
+            on_response=lambda request, response, seconds: told.append(("response", response.status)),
             on_retry=lambda request, error, wait: told.append(("retry", type(error).__name__)),
         ) as client,
     ):

@@ -55,8 +55,8 @@ async def test_hooks_tell_the_story_of_a_call(server: LocalServer, tree: SampleT
     def on_request(request: Request) -> None:
         story.append(("request", request.method, request.route, request.kind))
 
-    def on_response(request: Request, reply: Response, seconds: float) -> None:
-        story.append(("response", reply.status, reply.request_id is not None, 0 < seconds < 20))
+    def on_response(request: Request, response: Response, seconds: float) -> None:
+        story.append(("response", response.status, response.request_id is not None, 0 < seconds < 20))
 
     def on_retry(request: Request, error: RequestError, wait: float) -> None:
         story.append(("retry", type(error), error.request_id is not None, wait >= 0.01))
@@ -86,7 +86,7 @@ async def test_a_lost_connection_has_no_response(server: LocalServer, tree: Samp
     async with client_of(
         server,
         on_request=lambda request: story.append("request"),
-        on_response=lambda request, reply, seconds: story.append(str(reply.status)),
+        on_response=lambda request, response, seconds: story.append(str(response.status)),
         on_retry=lambda request, error, wait: story.append(type(error).__name__),
     ) as client:
         await client.evals.list()

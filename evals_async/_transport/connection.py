@@ -262,11 +262,11 @@ def failure_for(error: BaseException) -> RequestError:
         case aiohttp.ClientConnectorError():
             return connect_failure(error)
         case aiohttp.ServerFingerprintMismatch():
-            return TlsError("the certificate has another fingerprint")
+            return TlsError("the certificate has an unexpected fingerprint")
         case aiohttp.ClientHttpProxyError():
             return ConnectFailed(f"the proxy answered {error.status}")
         case aiohttp.ClientResponseError() | HttpProcessingError():
-            return ProtocolError(f"what came is not HTTP: {error.message[:REASON_SHOWN]}")
+            return ProtocolError(f"the response is not HTTP: {error.message[:REASON_SHOWN]}")
         case aiohttp.ClientPayloadError():
             return ResponseTruncated(f"the body ended early: {words(error)}")
         case aiohttp.ClientConnectionError() | OSError():

@@ -101,35 +101,35 @@ def allowance(headers: Headers, what: str) -> Allowance:
     )
 
 
-def told_delays(reply: Response, now: float) -> Iterator[float]:
+def told_delays(response: Response, now: float) -> Iterator[float]:
     for name in ("retry-after-ms", "x-ms-retry-after-ms"):
-        for text in reply.all_headers(name):
+        for text in response.all_headers(name):
             if (milliseconds := decimal(text)) is not None:
                 yield milliseconds / 1000
-    for text in reply.all_headers("retry-after"):
+    for text in response.all_headers("retry-after"):
         if (seconds := decimal(text)) is not None:
             yield seconds
         elif (moment := http_date(text)) is not None:
-            sent = http_date(reply.header("date") or "")
+            sent = http_date(response.header("date") or "")
             yield moment - (now if sent is None else sent)  # by the server's own clock, where it shows it
-    if (limits := rate_limits(reply.headers)) is not None and limits.delay is not None:
+    if (limits := rate_limits(response.headers)) is not None and limits.delay is not None:
         yield limits.delay
 
 
-def server_delay(reply: Response, now: float) -> float | None:
+def server_delay(response: Response, now: float) -> float | None:
     """Seconds that the server asks to wait, or `None` if it asks for nothing that can be understood.
 
     The largest of `retry-after-ms`, `x-ms-retry-after-ms` (Azure), `Retry-After` in seconds or as a date, and
     `x-ratelimit-reset-*` where nothing remains. Zero, negative and unreadable values count as not given. `now` is
     seconds since the epoch.
     """
-    return max((delay for delay in told_delays(reply, now) if delay > 0 and math.isfinite(delay)), default=None)
+    return max((delay for delay in told_delays(response, now) if delay > 0 and math.isfinite(delay)), default=None)
 
 
-def poll_delay(reply: Response, now: float) -> float | None:
+def poll_delay(response: Response, now: float) -> float | None:
     """Seconds that the server asks to wait before something is looked at again: as `server_delay`, or
     `openai-poll-after-ms`, which the service sends with things that are under way.
     """
-    asked = (decimal(text) for text in reply.all_headers("openai-poll-after-ms"))
+    asked = (decimal(text) for text in response.all_headers("openai-poll-after-ms"))
     delays = [milliseconds / 1000 for milliseconds in asked if milliseconds is not None]
-    return max((*delays, server_delay(reply, now) or 0.0)) or None
+    return max((*delays, server_delay(response, now) or 0.0)) or None

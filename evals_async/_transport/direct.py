@@ -161,7 +161,7 @@ class DirectExchange:
             if status >= 200 or status == 101:
                 return DirectResponse(status, message.headers, content, connection)
             if status < 100:
-                raise ProtocolError(f"status {status} is not one that HTTP has for a response")
+                raise ProtocolError(f"status {status} is not a status of an HTTP response")
 
 
 class DirectResponse:

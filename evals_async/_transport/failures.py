@@ -1,4 +1,4 @@
-"""What a failed answer means: `error_for(reply)`, a table from statuses to errors, and a reader of error bodies that
+"""What a failed answer means: `error_for(response)`, a table from statuses to errors, and a reader of error bodies that
 expects anything.
 
 Only answers are judged here; broken connections are in `connection`. Whether to try again is in `retry`.
@@ -51,25 +51,25 @@ BY_STATUS: Mapping[int, type[ApiError]] = {
 QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "quota_exceeded"})
 
 
-def error_for(reply: Response, now: float) -> RequestError:
+def error_for(response: Response, now: float) -> RequestError:
     """The error that an answer without success stands for. `now` is seconds since the epoch, for `Retry-After` dates.
 
     An unknown 4xx is an `ApiError`, an unknown 5xx a `ServerError`; a success that is not 200 or 201 is a
     `DecodeError`.
     """
-    status = reply.status
+    status = response.status
     if 200 <= status < 300:
         return DecodeError(
-            f"status {status} is not one that this API answers",
+            f"status {status} is not a status that this API uses",
             at="$",
             expected="200 or 201",
             got=str(status),
-            body=reply.body,
+            body=response.body,
         )
     if not 400 <= status < 600:
-        return ProtocolError(f"status {status} is not one that HTTP has for an answer")
-    text = reply.body.decode("utf-8", "replace").lstrip("\ufeff")
-    told = error_object(reply.body)
+        return ProtocolError(f"status {status} is not a status of an HTTP response")
+    text = response.body.decode("utf-8", "replace").lstrip("\ufeff")
+    told = error_object(response.body)
     code, kind = text_of(told.get("code")), text_of(told.get("type"))
     error_class = BY_STATUS.get(status, ServerError if status >= 500 else ApiError)
     if error_class is RateLimited and (code in QUOTA_CODES or kind in QUOTA_CODES):
@@ -81,7 +81,7 @@ def error_for(reply: Response, now: float) -> RequestError:
         code=code,
         type=kind,
         param=text_of(told.get("param")),
-        retry_after=server_delay(reply, now),
+        retry_after=server_delay(response, now),
         body=text[:BODY_SHOWN],
     )
 

@@ -71,7 +71,7 @@ class Request:
 
     `path` is percent-encoded, begins with a slash and is relative to the base URL. `route` is its template
     (`/evals/{eval_id}`), the only form that is logged. A header that is `None` takes away the client's own. `sink`,
-    where given, takes the body of a successful answer, and the reply's own body is empty.
+    where given, takes the body of a successful answer, and the response's own body is empty.
     """
 
     method: Method

@@ -263,7 +263,7 @@ class RetryState:
             return None if self.rounds <= self.policy.throttle_rounds else f"told {self.rounds} times to slow down"
         self.attempts += 1
         if self.attempts >= self.policy.attempts or self.seen[failure] > allowed:
-            return "tried often enough"
+            return "no attempts left"
         return "tried once more after an attempt that timed out" if late else None
 
     def pause(self, *, throttled: bool) -> float:
@@ -289,7 +289,7 @@ class RetryState:
         policy, asked = self.policy, self.asked
         if asked is not None and asked > policy.max_server_delay:
             most = policy.max_server_delay
-            return f"the server asks to wait {asked:.6g} s; more than {most:g} s are not waited for"
+            return f"the server asks to wait {asked:.6g} s; the client waits at most {most:g} s"
         if self.clock.monotonic() + self.wait + SHORTEST_ATTEMPT > self.end:
             return f"the next attempt would begin in {self.wait:.3g} s, which is too late for the call"
         if self.refused:

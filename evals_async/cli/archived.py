@@ -120,7 +120,7 @@ class ExportTeller:
 
 def in_short(why: str) -> str:
     """Why something failed, without the client's own word on retries: the archive has rules of its own for them."""
-    return why.removesuffix(" [retries are off]").removesuffix(" [tried often enough]")
+    return why.removesuffix(" [retries are off]").removesuffix(" [no attempts left]")
 
 
 def time_of_day(seconds: float) -> str:

@@ -226,13 +226,13 @@ class Models:
         endpoint = destination.endpoint
         model = endpoint.model or name
 
-        async def value(reply: Response) -> T:
+        async def value(response: Response) -> T:
             try:
-                answer = as_object(parse(reply.body))
+                answer = as_object(parse(response.body))
             except NotJSON:
                 answer = None
             if answer is None:
-                raise missing("$", "an object", reply.body[:40].decode("utf-8", "replace"))
+                raise missing("$", "an object", response.body[:40].decode("utf-8", "replace"))
             return read(answer, model)
 
         found, billed = await destination.traffic.send(path, {"model": model, **body}, value, timeout)

@@ -98,11 +98,11 @@ class Traffic:
 
     async def names(self, timeout: float | None) -> tuple[str, ...]:
         """The models that the endpoint lists: GET /models. Raises `RequestError`."""
-        reply = await self._client.send(self._client.request("GET", "/models"), timeout=timeout)
+        response = await self._client.send(self._client.request("GET", "/models"), timeout=timeout)
         try:
-            listed = as_object(parse(reply.body)) or {}
+            listed = as_object(parse(response.body)) or {}
         except NotJSON as error:
-            raise DecodeError(f"the list of models is no JSON: {error}", body=reply.body) from None
+            raise DecodeError(f"the list of models is no JSON: {error}", body=response.body) from None
         entries = [as_object(entry) or {} for entry in as_array(listed.get("data")) or ()]
         return tuple(name for entry in entries if isinstance(name := entry.get("id"), str))
 

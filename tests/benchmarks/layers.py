@@ -72,8 +72,8 @@ class OverPipeline(Peer):
         return await self.pipeline.send(wanted(run_id), run_of, timeouts=self.timeouts, policy=self.policy)
 
 
-async def run_of(reply: Response) -> EvalRun:
-    return decode(reply.body, EvalRun)
+async def run_of(response: Response) -> EvalRun:
+    return decode(response.body, EvalRun)
 
 
 LAYERS = (HAND, Tuned.name, OverTransport.name, OverPipeline.name, OURS)

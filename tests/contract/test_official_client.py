@@ -122,8 +122,8 @@ async def test_a_run_over_an_uploaded_file(client: openai.AsyncOpenAI) -> None:
 async def test_graders_can_be_tried(client: openai.AsyncOpenAI) -> None:
     """Run and validate a grader."""
     graders = client.fine_tuning.alpha.graders
-    reply = await graders.run(grader=CRITERIA[0], model_sample="a", item={"answer": "a"})
-    assert (reply.reward, reply.metadata.errors.other_error) == (1.0, False)
+    response = await graders.run(grader=CRITERIA[0], model_sample="a", item={"answer": "a"})
+    assert (response.reward, response.metadata.errors.other_error) == (1.0, False)
     validated = await graders.validate(grader=CRITERIA[0])
     assert validated.grader is not None
     assert validated.grader.name == "Exact"

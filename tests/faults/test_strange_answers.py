@@ -41,7 +41,7 @@ async def refused(do: Do, body: bytes, kind: type[ResponseError], status: int = 
         assert 2 == len(server.seen) == server.accepted == caught.value.attempts
     error = caught.value
     assert not error.maybe_executed
-    assert "tried often enough" == error.note
+    assert "no attempts left" == error.note
     assert_plain(error)
     return error
 

@@ -55,17 +55,17 @@ def body(ids: str | Sequence[str], *, more: bool | None = True, last: str | None
 class Script:
     """A server that answers with a list of pages, the last one for ever, and notes what it was asked."""
 
-    def __init__(self, *replies: Response) -> None:
-        self.replies = list(replies)
+    def __init__(self, *responses: Response) -> None:
+        self.responses = list(responses)
         self.asked: list[tuple[str | None, int | None]] = []
 
     async def __call__(self, after: str | None, limit: int | None) -> Body:
         self.asked.append((after, limit))
         await asyncio.sleep(0)
-        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+        response = self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
+        if isinstance(response, Exception):
+            raise response
+        return response
 
     @property
     def cursors(self) -> list[str | None]:
@@ -234,7 +234,7 @@ async def test_the_next_page_can_be_asked_for_twice() -> None:
 
 async def test_two_walks_from_one_page_do_not_disturb_each_other() -> None:
     """When the listing changes between two walks from one page, neither loses what the other saw elsewhere."""
-    replies = {
+    responses = {
         None: [body("abc")],
         "c": [body("de"), body("df")],
         "e": [body("fg", more=False)],
@@ -242,7 +242,7 @@ async def test_two_walks_from_one_page_do_not_disturb_each_other() -> None:
     }
 
     async def fetch(after: str | None, limit: int | None) -> Body:
-        return replies[after].pop(0)
+        return responses[after].pop(0)
 
     first = await Pager(fetch)
     one, two = first.iter_pages(), first.iter_pages()

@@ -19,7 +19,7 @@ from evals_async.inference import Models, Rule, ScriptedModels
 from .conftest import CLOSE, EXACT, JUDGE
 
 
-REPLY = Rule(result=0.8)
+SCORE = Rule(result=0.8)
 
 
 def at(scripted: ScriptedModels) -> Callable[[], Models]:
@@ -78,7 +78,7 @@ async def test_judges_only_when_told(file: Path) -> None:
     async with Archive.open(file) as archive:
         report = await archive.regrade()
         assert {JUDGE: "it asks a model, and models are asked only when told"} == report.left_out
-        with ScriptedModels.in_thread(REPLY) as scripted:
+        with ScriptedModels.in_thread(SCORE) as scripted:
             options = RegradeOptions(criteria=("Judge",), models=at(scripted))
             cost = await archive.estimate_regrade(options)
             assert (18, 18, 1800) == (cost.rows, cost.calls, cost.tokens)
@@ -91,7 +91,7 @@ async def test_judges_only_when_told(file: Path) -> None:
 async def test_caps(file: Path) -> None:
     """No judge is asked beyond `max_calls`; the next regrade goes on, and pays no row twice. Tokens end it too."""
     async with Archive.open(file) as archive:
-        with ScriptedModels.in_thread(REPLY) as scripted:
+        with ScriptedModels.in_thread(SCORE) as scripted:
             options = RegradeOptions(criteria=("Judge",), models=at(scripted), max_calls=7)
             for graded, stopped in ((7, True), (7, True), (4, False)):
                 report = await archive.regrade(options)
@@ -103,7 +103,7 @@ async def test_a_cap_on_tokens(file: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """Once the tokens are used no further batch is given to judges."""
     monkeypatch.setattr(regrade, "JUDGED_BATCH", 5)
     async with Archive.open(file) as archive:
-        with ScriptedModels.in_thread(REPLY) as scripted:
+        with ScriptedModels.in_thread(SCORE) as scripted:
             report = await archive.regrade(RegradeOptions(criteria=("Judge",), models=at(scripted), max_tokens=1))
             assert 5 == len(scripted.requests)
     assert report.stopped is not None
@@ -117,7 +117,7 @@ async def test_failures_are_tried_again(file: Path) -> None:
             report = await archive.regrade(RegradeOptions(criteria=("Judge",), models=at(scripted)))
         [judge] = report.agreement
         assert (0, 18) == (judge.rows, sum(judge.reasons.values()))
-        with ScriptedModels.in_thread(REPLY) as scripted:
+        with ScriptedModels.in_thread(SCORE) as scripted:
             report = await archive.regrade(RegradeOptions(criteria=("Judge",), models=at(scripted)))
         assert (18, {}) == (report.graded, dict(report.agreement[0].reasons))
 
@@ -147,7 +147,7 @@ async def test_the_command(file: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 async def test_the_command_with_judges(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Judges come from a model map; a cap has exit code 3, and the same command goes on."""
-    with ScriptedModels.in_thread(REPLY) as scripted:
+    with ScriptedModels.in_thread(SCORE) as scripted:
         models = tmp_path / "models.toml"
         models.write_text(f'[models.judge]\nbase_url = "{scripted.base_url}"\n')
         arguments = ("regrade", str(file), "--models", str(models), "--criteria", "Judge", "--max-calls", "10")

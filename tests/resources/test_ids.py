@@ -149,8 +149,8 @@ async def test_no_file_is_made_for_a_bad_id(client: EvalsClient, session: Sessio
 async def test_paths_that_would_be_something_else(client: EvalsClient, session: SessionDouble, path: str) -> None:
     """Also the path of a request that no resource made is refused at once, unless it is percent-encoded."""
 
-    async def read(reply: Response) -> bytes:
-        return reply.body
+    async def read(response: Response) -> bytes:
+        return response.body
 
     with pytest.raises(InvalidArgument, match="percent-encoded"):
         await client.send(Request("GET", "/evals", path, "read"), read)

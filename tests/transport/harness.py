@@ -59,19 +59,19 @@ class Case:
     times: Timeouts = TIMES
     policy: RetryPolicy = POLICY
     max_body: int = 1 << 20
-    read: Callable[[Response], Awaitable[object]] = lambda reply: body_of(reply)
+    read: Callable[[Response], Awaitable[object]] = lambda response: body_of(response)
 
 
-async def body_of(reply: Response) -> bytes:
-    return reply.body
+async def body_of(response: Response) -> bytes:
+    return response.body
 
 
-async def json_of(reply: Response) -> object:
-    """The JSON of a reply, or a `DecodeError`, as the codec does it."""
+async def json_of(response: Response) -> object:
+    """The JSON of a response, or a `DecodeError`, as the codec does it."""
     try:
-        return _json.parse(reply.body)
+        return _json.parse(response.body)
     except _json.NotJSON as error:
-        raise DecodeError(str(error), body=reply.body) from None
+        raise DecodeError(str(error), body=response.body) from None
 
 
 def request(

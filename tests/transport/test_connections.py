@@ -43,10 +43,10 @@ def echo(*, before: bytes = b"", after: bytes = b"", idle: bytes = b"") -> Scene
 async def ask(pipeline: Pipeline, name: str, **more: Any) -> bytes:
     """The answer to a read of `name`, which must be `name`."""
 
-    async def read(reply: Response) -> bytes:
-        if reply.body.decode() != name:
-            raise ResponseMismatch("another's answer", asked=name, got=reply.body.decode())
-        return reply.body
+    async def read(response: Response) -> bytes:
+        if response.body.decode() != name:
+            raise ResponseMismatch("another's answer", asked=name, got=response.body.decode())
+        return response.body
 
     return await pipeline.send(request(path=f"/runs/{name}", **more), read, timeouts=TIMES, policy=POLICY)
 

@@ -61,8 +61,8 @@ def test_error_bodies(body: bytes, message: str, fields: tuple[str | None, str |
 @pytest.mark.parametrize("field", ["code", "type"])
 def test_quotas(code: str, field: str) -> None:
     """S06: a 429 that waiting does not cure is told apart, by its code or its type."""
-    reply = reply_of(b'{"error":{"%s":"%s"}}' % (field.encode(), code.encode()), status=429)
-    assert QuotaExceeded is type(error_for(reply, NOW))
+    response = reply_of(b'{"error":{"%s":"%s"}}' % (field.encode(), code.encode()), status=429)
+    assert QuotaExceeded is type(error_for(response, NOW))
     assert RateLimited is type(error_for(reply_of(b'{"error":{"code":"requests"}}', status=429), NOW))
 
 

@@ -39,7 +39,7 @@ Serve = Callable[[], Response]
 LONG = Timeouts(total=1000.0, attempt=60.0)
 
 
-def reply(status: int = 200, **headers: str) -> Response:
+def response(status: int = 200, **headers: str) -> Response:
     return reply_of(b"{}", status=status, headers=[(k.replace("_", "-"), v) for k, v in headers.items()])
 
 
@@ -100,7 +100,7 @@ async def outcomes(pipeline: Pipeline, count: int, policy: RetryPolicy = POLICY)
 async def test_a_dead_server_is_not_stormed() -> None:
     """L02: 200 calls send 200 requests and what the budget pays for, 35 more."""
     clock = ScaledClock(100.0)
-    server = ServerInProcess(lambda: reply(503), clock)
+    server = ServerInProcess(lambda: response(503), clock)
     ended = await outcomes(piped(server), 200)
     assert {ServerError} == {type(error) for error in ended}
     assert 200 + 500 // 14 == len(server.sent)
@@ -112,7 +112,7 @@ async def test_a_dead_server_is_not_stormed() -> None:
 async def test_successes_fill_the_budget_again() -> None:
     """A success gives one unit back, a success by a retry what the retry cost."""
     clock = ScaledClock(100.0)
-    answers = [reply(503), reply(), reply()]
+    answers = [response(503), response(), response()]
     server = ServerInProcess(lambda: answers.pop(0), clock, latency=0.0)
     pipeline = piped(server)
     pipeline.budget.take(100.0, 500.0)
@@ -129,7 +129,7 @@ def limited_to(clock: Clock, per_second: int, **refusal: str) -> Serve:
     def serve() -> Response:
         second = int(clock.monotonic())
         seconds[second] = seconds.get(second, 0) + 1
-        return reply() if seconds[second] <= per_second else reply(429, **refusal)
+        return response() if seconds[second] <= per_second else response(429, **refusal)
 
     return serve
 
@@ -143,9 +143,9 @@ def refilled_at(clock: Clock, per_second: int, **refusal: str) -> Serve:
         now = clock.monotonic()
         tokens, filled = min(per_second, tokens + (now - filled) * per_second), now
         if tokens < 1:
-            return reply(429, **refusal)
+            return response(429, **refusal)
         tokens -= 1
-        return reply()
+        return response()
 
     return serve
 
@@ -196,8 +196,8 @@ def test_a_limited_server_with_a_long_delay_is_used_well() -> None:
 async def test_a_wave_of_429_comes_back_spread_out() -> None:
     """L04: 200 calls, each told once to wait a second: none early, none lost, and not all together."""
     clock = ScaledClock(20.0)
-    answers = [reply(429, retry_after="1")] * 200
-    server = ServerInProcess(lambda: answers.pop() if answers else reply(), clock, connections=200)
+    answers = [response(429, retry_after="1")] * 200
+    server = ServerInProcess(lambda: answers.pop() if answers else response(), clock, connections=200)
     began = clock.monotonic()
     assert [b"{}"] * 200 == await outcomes(piped(server), 200)
     assert 400 == len(server.sent)
@@ -209,8 +209,8 @@ def test_a_429_holds_everyone_but_one_probe() -> None:
     """A refused call waits as long as it was told; of those that come meanwhile, one at a time finds out how it is."""
 
     async def job(clock: Clock) -> None:
-        answers = [reply(429, retry_after="2"), reply(429, retry_after="2")]
-        server = ServerInProcess(lambda: answers.pop() if answers else reply(), clock, latency=0.0)
+        answers = [response(429, retry_after="2"), response(429, retry_after="2")]
+        server = ServerInProcess(lambda: answers.pop() if answers else response(), clock, latency=0.0)
         pipeline = piped(server)
 
         async def call() -> None:
@@ -234,7 +234,7 @@ def test_a_429_holds_everyone_but_one_probe() -> None:
 async def test_a_turn_that_cannot_come_in_time_is_refused_at_once() -> None:
     """A call whose deadline comes before the end of the pause does not wait for it, and sends nothing."""
     clock = ScaledClock(1.0)
-    server = ServerInProcess(lambda: reply(429, retry_after="30"), clock, latency=0.0)
+    server = ServerInProcess(lambda: response(429, retry_after="30"), clock, latency=0.0)
     pipeline = piped(server)
     short = Timeouts(total=5.0)
     with pytest.raises(RateLimited):
@@ -267,7 +267,7 @@ def refuse(limiter: AdaptiveLimiter, clock: Clock, **headers: str) -> None:
     assert 1 == limiter.try_acquire(clock.monotonic())
     sent = clock.monotonic()
     limiter.release()
-    limiter.observe(reply(429, **headers), sent_at=sent, among=1)
+    limiter.observe(response(429, **headers), sent_at=sent, among=1)
 
 
 async def test_those_who_wait_already_are_told_at_once() -> None:
@@ -280,7 +280,7 @@ async def test_those_who_wait_already_are_told_at_once() -> None:
     long = asyncio.create_task(limiter.acquire(clock.monotonic() + 60.0))
     await asyncio.sleep(0)
     limiter.release()
-    limiter.observe(reply(429, retry_after="30"), sent_at=sent)
+    limiter.observe(response(429, retry_after="30"), sent_at=sent)
     with pytest.raises(DeadlineExceeded, match="30 s"):
         await asyncio.wait_for(short, 0.5)
     assert 1 == await asyncio.wait_for(long, 1.0)  # the probe
@@ -289,7 +289,7 @@ async def test_those_who_wait_already_are_told_at_once() -> None:
 async def test_all_slots_taken_until_the_deadline() -> None:
     """A call that gets no slot in its time was not sent."""
     clock = ScaledClock(20.0)
-    server = ServerInProcess(reply, clock, latency=60.0, connections=1)
+    server = ServerInProcess(response, clock, latency=60.0, connections=1)
     pipeline = piped(server)
     first = asyncio.create_task(pipeline.send(request(), body_of, timeouts=LONG, policy=RetryPolicy()))
     await asyncio.sleep(0)
@@ -366,7 +366,7 @@ def test_a_success_that_was_the_last_one_allowed_holds_everyone(headers: dict[st
     limiter = AdaptiveLimiter(max_in_flight=5, clock=clock)
     assert 1 == limiter.try_acquire(clock.monotonic())
     limiter.release()
-    limiter.observe(reply(200, **headers), sent_at=clock.now)
+    limiter.observe(response(200, **headers), sent_at=clock.now)
     standing = limiter.statistics(requests=0, retries=0, throttles=0, bytes_received=0)
     assert held == pytest.approx(standing.held_for)
     assert ("told" if "retry_after" not in headers else "unknown") == standing.rate_source
@@ -385,7 +385,7 @@ def test_no_more_are_sent_than_remain() -> None:
     assert [1, 2, 3] == [limiter.try_acquire(clock.monotonic()) for _ in range(3)]
     limiter.release()
     limiter.observe(
-        reply(x_ratelimit_limit_requests="9", x_ratelimit_remaining_requests="3", x_ratelimit_reset_requests="1s"),
+        response(x_ratelimit_limit_requests="9", x_ratelimit_remaining_requests="3", x_ratelimit_reset_requests="1s"),
         sent_at=sent,
     )
     assert [3, 0] == [limiter.try_acquire(clock.monotonic()) for _ in range(2)]
@@ -401,7 +401,7 @@ async def test_a_429_holds_the_others_as_long_as_its_call_would_wait(asked: str,
     sent = clock.now
     assert limiter.try_acquire(sent)
     limiter.release()
-    limiter.observe(reply(429, retry_after=asked), sent_at=sent, max_hold=allowed)
+    limiter.observe(response(429, retry_after=asked), sent_at=sent, max_hold=allowed)
     with pytest.raises(DeadlineExceeded, match=f"{held:g} s"):
         await limiter.acquire(clock.now + held - 1)
 
@@ -423,7 +423,7 @@ async def test_credentials_are_asked_for_anew_on_each_attempt_and_their_failure_
             raise TimeoutError("the identity service is slow")
 
     clock = ScaledClock(10.0)
-    pipeline = piped(ServerInProcess(reply, clock), Failing(KEY))
+    pipeline = piped(ServerInProcess(response, clock), Failing(KEY))
     with pytest.raises(TimeoutError, match="identity service") as caught:
         await pipeline.send(request(), body_of, timeouts=LONG, policy=RetryPolicy())
     assert not isinstance(caught.value, EvalsError)
@@ -434,11 +434,11 @@ async def test_hooks_see_each_attempt() -> None:
     """on_request and on_response once per attempt, on_retry once per pause, with what failed."""
     seen: list[object] = []
     clock = ScaledClock(100.0)
-    answers = [reply(503), reply()]
+    answers = [response(503), response()]
     pipeline = piped(
         ServerInProcess(lambda: answers.pop(0), clock),
         on_request=lambda request: seen.append(request.route),
-        on_response=lambda request, reply, seconds: seen.append((reply.status, seconds > 0)),
+        on_response=lambda request, response, seconds: seen.append((response.status, seconds > 0)),
         on_retry=lambda request, error, wait: seen.append((type(error), 0 <= wait <= 0.25)),
     )
     await pipeline.send(request(), body_of, timeouts=LONG, policy=RetryPolicy())
@@ -463,8 +463,8 @@ def test_a_refused_call_waits_as_long_as_its_policy_allows() -> None:
     """With `max_server_delay=300` and `Retry-After: 200` it asks after 200 s; calls that come meanwhile are probes."""
 
     async def job(clock: Clock) -> None:
-        answers = [reply(429, retry_after="200")]
-        server = ServerInProcess(lambda: answers.pop() if answers else reply(), clock)
+        answers = [response(429, retry_after="200")]
+        server = ServerInProcess(lambda: answers.pop() if answers else response(), clock)
         pipeline = piped(server)
 
         async def call(after: float) -> None:

@@ -86,7 +86,7 @@ def test_a_delay_above_the_policys_is_not_waited_for() -> None:
     """And the note tells both numbers."""
     strict = retries()
     assert wait_after(strict, RateLimited("", status=429, retry_after=61.0)) is None
-    assert strict.note == "the server asks to wait 61 s; more than 60 s are not waited for"
+    assert strict.note == "the server asks to wait 61 s; the client waits at most 60 s"
     assert 61.0 == wait_after(
         retries(RetryPolicy(max_server_delay=900), draw=0.0), RateLimited("", status=429, retry_after=61.0)
     )

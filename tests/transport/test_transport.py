@@ -466,7 +466,7 @@ def test_nothing_that_holds_a_key_is_shown_pickled_or_copied() -> None:
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
-        (aiohttp.ServerFingerprintMismatch(b"a", b"b", "host", 1), TlsError, "another fingerprint"),
+        (aiohttp.ServerFingerprintMismatch(b"a", b"b", "host", 1), TlsError, "unexpected fingerprint"),
         (aiohttp.ClientOSError(32, "Broken pipe"), ConnectionDropped, "Broken pipe"),
         (aiohttp.ServerDisconnectedError(), ConnectionDropped, "Server disconnected"),
         (aiohttp.ClientConnectionError(object()), ConnectionDropped, "ClientConnectionError"),
@@ -532,8 +532,8 @@ async def test_errors_are_freed_without_the_collector() -> None:
     """An error that nobody keeps is gone at once, and with it the body that it holds; also one that ended a task."""
     async with serving(answer(200, b"x")) as (_, pipeline):
 
-        async def refuse(reply: Response) -> bytes:
-            raise DecodeError("no", body=reply.body)
+        async def refuse(response: Response) -> bytes:
+            raise DecodeError("no", body=response.body)
 
         gc.collect()
         gc.disable()

@@ -33,10 +33,13 @@ class LeapingSelector(selectors.SelectSelector):
     """Where a loop would wait for its next timer, this moves the time there."""
 
     now = 1_000.0
+    late = 0.0  # seconds that a timer rings late, at most
+    dice = random.Random(0)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         assert timeout is not None, "everybody waits, and nothing will ever happen"
-        self.now += max(0.0, timeout)
+        if timeout > 0:
+            self.now += timeout + self.late * self.dice.random()
         return super().select(0)
 
 
@@ -75,12 +78,13 @@ class VirtualClock:
         return seconds
 
 
-def in_virtual_time(job: Callable[[VirtualClock], Coroutine[Any, Any, T]], seed: int = 0) -> T:
-    """What a job returns that runs in virtual time."""
+def in_virtual_time(job: Callable[[VirtualClock], Coroutine[Any, Any, T]], seed: int = 0, late: float = 0.0) -> T:
+    """What a job returns that runs in virtual time, in which timers ring up to `late` seconds late."""
 
     async def run() -> T:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
+        loop.leaping.late, loop.leaping.dice = late, random.Random(seed)
         return await job(VirtualClock(loop, seed))
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
@@ -271,7 +275,8 @@ class Scenario:
     """A server that limits, and a fan-out against it.
 
     `latency` is how long an answer takes, `refusal` how long a refused one does (all times in seconds); `spread` is how
-    much both vary, as a part of themselves. `ideal` is what a client needs that knows the limit; without it, it is
+    much both vary, as a part of themselves. The first request of each worker is answered `opening` later, as a new
+    connection is; timers ring up to `late` late, as on a machine that has other work. `ideal` is what a client needs that knows the limit; without it, it is
     found by trying.
     """
 
@@ -283,6 +288,8 @@ class Scenario:
     latency: float = 0.02
     refusal: float | None = None
     spread: float = 0.0
+    opening: float = 0.0
+    late: float = 0.0
     timeout: float | None = None
     pause: float = 0.0
 
@@ -342,6 +349,7 @@ class SimulatedServer(Transport):
     async def send(self, request: Request, headers: Mapping[str, str], query: object = (), **more: object) -> Response:
         outcome, scenario = self.outcome, self.scenario
         outcome.sent.append(self.now())
+        number = outcome.requests
         self.under_way += 1
         outcome.flights.append((self.now(), self.under_way))
         try:
@@ -355,7 +363,7 @@ class SimulatedServer(Transport):
                     self.limit.give()
             elif scenario.refusal is not None:
                 await asyncio.sleep(max(0.0, self.varied(scenario.refusal) - 2 * WIRE))
-            await asyncio.sleep(WIRE)
+            await asyncio.sleep(WIRE + (scenario.opening if number <= scenario.workers else 0.0))
         finally:
             self.under_way -= 1
         if status != 200:
@@ -413,7 +421,7 @@ def simulate(scenario: Scenario, make: Make = adaptive, seed: int = 0) -> Outcom
         outcome.elapsed = server.now()
         return outcome
 
-    return in_virtual_time(job, seed)
+    return in_virtual_time(job, seed, scenario.late)
 
 
 def simulate_two(

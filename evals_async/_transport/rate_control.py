@@ -41,6 +41,7 @@ FUZZY = 1.125  # times a ceiling may be granted: answers are on their way that m
 CLEAR = 0.75  # of what was under way is a ceiling that need not be doubted
 SLACK = 0.002  # seconds of requests that may be made up for, when timers ring late
 SPACED = 0.8  # of the time that so many under way leave between two: bursts are no test of how many there may be
+LATE = 0.004  # seconds that a timer, or the process, may be late: what was to be sent meanwhile follows at once
 IDLE = 0.1  # seconds without a request that are no part of a measurement
 
 RateSource = Literal["unknown", "given", "told", "measured"]
@@ -92,8 +93,9 @@ class RateControl:
         self.left_at = -math.inf
         self.reset_at = -math.inf
         self.released_at = now
-        self.sent_at = -math.inf
+        self.spaced_until = -math.inf
         self.latency = 0.0
+        self.quickest = 0.0  # latency lately: those that a connection, or this process, delays are no measure
 
     @property
     def rate(self) -> float:
@@ -124,7 +126,7 @@ class RateControl:
         if self.under_way >= FEW + abs(self.last_run - self.run):
             return math.inf
         if self.ceiling < self.most:
-            at = max(at, self.sent_at + SPACED * self.latency / int(self.width))
+            at = max(at, self.spaced_until)
         if self.rate < math.inf and not self.exact:
             self.fill(now)
             at = max(at, now + (1 - self.tokens) / self.rate)
@@ -148,7 +150,7 @@ class RateControl:
                 self.begin += idle
                 self.end += idle
         self.under_way += 1
-        self.sent_at = now
+        self.spaced_until = max(self.spaced_until, now - LATE * self.proven) + SPACED * self.quickest / int(self.width)
         if self.rate < math.inf:
             self.fill(now)
             self.tokens -= 1
@@ -167,6 +169,7 @@ class RateControl:
         self.grants[min(among, self.most)] += 1
         self.run += 1
         self.latency += (now - sent_at - self.latency) / 8 if self.latency else now - sent_at
+        self.quickest = min(1.02 * self.quickest or math.inf, now - sent_at)
         if sent_at > self.granted_at:
             if self.granted_at < self.refused_at < sent_at:
                 lasted = sent_at - self.held_from

@@ -3,6 +3,8 @@
 The bounds are those of the rate limiter's promise; what a server does is in `simulation`.
 """
 
+from functools import partial
+
 import pytest
 from simulation import (
     Concurrency,
@@ -87,6 +89,18 @@ VARIANTS = [
         )
         for refusal in (0.002, 0.005, 0.01, LATENCY)
         for spread in (0.2, 0.5, 0.9)
+    ),
+    *(
+        Scenario(
+            name=f"{count} at once, as over sockets",
+            limit=partial(Concurrency, count),
+            ideal=0.08 + 600 / count * (LATENCY + 0.002),  # a connection, and timers as late as they are
+            refusal=0.003,
+            spread=0.2,
+            opening=0.08,
+            late=0.002,
+        )
+        for count in (2, 8, 16, 20)
     ),
     Scenario(name="8, then 24 at once", limit=lambda: Concurrency([(0, 8), (0.75, 24)]), ideal=0.75 + 0.25),
     Scenario(name="a wave", limit=lambda: Outage(0.1, 0.12, ONE_SECOND), ideal=1 + UNDISTURBED),

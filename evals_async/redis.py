@@ -28,6 +28,8 @@ from evals_async._transport.rate_control import RateControl
 from evals_async.errors import ConfigurationError, DeadlineExceeded, MissingExtra
 
 
+__all__ = ["RedisCache", "RedisLimiter"]
+
 logger = logging.getLogger("evals_async")
 
 PATIENCE = 0.05  # seconds within which Redis must answer, or the process limits on its own

@@ -276,8 +276,8 @@ class Scenario:
 
     `latency` is how long an answer takes, `refusal` how long a refused one does (all times in seconds); `spread` is how
     much both vary, as a part of themselves. The first request of each worker is answered `opening` later, as a new
-    connection is; timers ring up to `late` late, as on a machine that has other work. `ideal` is what a client needs that knows the limit; without it, it is
-    found by trying.
+    connection is; timers ring up to `late` late, as on a machine that has other work. `ideal` is what a client
+    needs that knows the limit; without it, it is found by trying.
     """
 
     name: str

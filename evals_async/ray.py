@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evals_async import EvalsClient, InvalidArgument, MissingExtra, OutputItem, _json, encode
+from evals_async._extras import extra_missing
 from evals_async._json import JSONObject, as_array, as_object, parse
 from evals_async.archive.regrade_batches import (
     GRADE_COLUMNS,
@@ -38,7 +39,6 @@ from evals_async.inference import Models
 
 __all__ = ["criteria_of", "grade", "read_items", "read_runs"]
 
-MISSING = 'grading with Ray needs the extra "ray"; install it with: pip install "evals-async[ray]"'
 BATCH = 1000  # rows of one task
 ROWS_OF_A_BLOCK = 5000  # rows that are read from a service before Ray gets them
 
@@ -48,7 +48,7 @@ def load_ray(name: str = "ray") -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise MissingExtra(MISSING) from error
+        raise MissingExtra(extra_missing("grading with Ray needs", "ray")) from error
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
+from evals_async._extras import extra_missing
 from evals_async._transport.limiter import MAX_HOLD, AdaptiveLimiter, Observation, QueuedCall, Statistics
 from evals_async._transport.messages import Response
 from evals_async._transport.rate_control import RateControl
@@ -110,7 +111,7 @@ def connected(url: str) -> Connection:
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
     except ImportError:
-        raise MissingExtra("Redis needs the extra redis: pip install 'evals-async[redis]'") from None
+        raise MissingExtra(extra_missing("Redis needs", "redis")) from None
     make: Any = Redis.from_url
     try:
         connection: Connection = make(

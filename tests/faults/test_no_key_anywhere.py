@@ -40,7 +40,7 @@ from evals_async import (
 
 
 GATEWAY = {"X-Gateway-Key": f"gw-{KEY}"}
-WEBHOOKS = f"whsec_{KEY}"
+WEBHOOKS = f"plain-{KEY}"  # without the prefix it need not be base64
 
 
 def things_of(client: EvalsClient) -> Iterator[object]:

@@ -6,6 +6,7 @@ The bounds are those of the rate limiter's promise; what a server does is in `si
 from functools import partial
 
 import pytest
+from rates_over_time import PICTURE, picture
 from simulation import (
     Concurrency,
     FixedWindow,
@@ -169,3 +170,8 @@ def test_no_burst_after_a_hold() -> None:
     back = [at for at in outcome.sent if at >= outcome.refused[0] + 1.0]
     assert sum(at < back[0] + LATENCY for at in back) <= 16
     assert [] == outcome.lost
+
+
+def test_the_picture_in_the_guide_is_what_the_simulation_gives() -> None:
+    """docs/guides/rates.svg is drawn from the limiter as it is: `python tests/rates_over_time.py` renews it."""
+    assert PICTURE.read_text(encoding="utf-8") == picture()

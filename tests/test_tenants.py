@@ -86,11 +86,12 @@ async def test_a_callers_api_key_goes_out_instead_of_azures(server: LocalServer)
     """And where he gives an `Authorization`, the process's `api-key` does not go along."""
     endpoint = server.base_url.removesuffix("/v1") + "/openai/v1"
     async with EvalsClient.azure(endpoint=endpoint, api_key=KEY) as client:
-        for headers, expected in (
+        cases: tuple[tuple[dict[str, str], tuple[list[str], list[str]]], ...] = (
             ({"API-Key": A}, ([A], [])),
             ({"Authorization": f"Bearer {A}"}, ([], [f"Bearer {A}"])),
             ({}, ([KEY], [])),
-        ):
+        )
+        for headers, expected in cases:
             await client.evals.list(extra_headers=headers)
             assert expected == (sent(server, "api-key"), sent(server))
     async with client_of(server) as client:
@@ -325,9 +326,7 @@ async def test_what_is_kept_of_many_tenants_is_bounded(server: LocalServer) -> N
             await asyncio.sleep(0.001)
         seen: WeakKeyDictionary[Pipeline, None] = WeakKeyDictionary()
         for number in range(50):
-            copied = client.with_options(api_key=f"sk-tenant-number-{number}")
-            seen[caller_of(copied).pipeline] = None
-        del copied
+            seen[caller_of(client.with_options(api_key=f"sk-tenant-number-{number}")).pipeline] = None
         gc.collect()
         assert (10, 10) == (len(bounded.recent), len(seen))
         again = client.with_options(api_key="sk-busy-tenant-1")

@@ -35,7 +35,7 @@ def simpler(value: object) -> object:
         return value.isoformat()
     if isinstance(value, UUID):
         return str(value)
-    if isinstance(value, set | frozenset):
+    if issubclass(kind, set | frozenset):
         raise InvalidArgument(f"a {kind.__name__} has no order, and so has no form in JSON: give a sorted list")
     if isinstance(value, type):
         raise InvalidArgument(f"the class {value.__name__} was given, not an object of it")

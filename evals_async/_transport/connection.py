@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -62,7 +62,10 @@ class GuardedConnector(aiohttp.TCPConnector):
     """
 
     def __init__(self, *, limit: int, ssl: ssl.SSLContext | bool) -> None:
-        super().__init__(limit=limit, limit_per_host=0, keepalive_timeout=KEEPALIVE, ssl=ssl)
+        # aiohttp's own annotation of `socket_factory` leaves a type open.
+        super().__init__(  # pyright: ignore[reportUnknownMemberType]
+            limit=limit, limit_per_host=0, keepalive_timeout=KEEPALIVE, ssl=ssl
+        )
 
     async def connect(
         self,
@@ -84,7 +87,7 @@ class GuardedConnector(aiohttp.TCPConnector):
             connection = await super().connect(request, traces, timeout)
             protocol: Any = connection.protocol
             # A dictionary of aiohttp's object: whether this connection was handed out before, is known to nobody else.
-            known = vars(protocol)
+            known = cast("dict[str, Any]", vars(protocol))
             attempt.reused = HANDED_OUT in known
             known[HANDED_OUT] = True
             if not protocol.should_close and not (attempt.once and attempt.reused and has_input(protocol.transport)):

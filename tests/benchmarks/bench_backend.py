@@ -125,7 +125,8 @@ def backend_under_load(server: Server, name: str, seconds: float) -> Load:
 def backends(server: Server, rounds: int, seconds: float) -> Table:
     """Requests a second once warm, and p99 of the first seconds beside that of the later ones."""
     pin(1)  # the load; the backend has the other core for itself
-    seen = in_turns((OURS, OPENAI), lambda name: backend_under_load(server, name, seconds), rounds)
+    names: tuple[str, ...] = (OURS, OPENAI)
+    seen: dict[str, list[Load]] = in_turns(names, lambda name: backend_under_load(server, name, seconds), rounds)
     pin(0)
     first = min(FIRST, seconds / 2)
 

@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,7 +95,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 @contextmanager
-def endpoint() -> Iterator[str]:
+def endpoint() -> Generator[str]:
     with subprocess.Popen(
         [sys.executable, "-c", MODELS], stdout=subprocess.PIPE, text=True, env=environment()
     ) as models:

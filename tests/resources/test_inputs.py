@@ -21,7 +21,7 @@ from evals_async.errors import ConfigurationError, InvalidArgument
 from evals_async.models import FileContent, FileContentRow, JsonlDataSource
 
 
-PAGE = {"object": "list", "data": [], "has_more": False}
+PAGE: dict[str, Any] = {"object": "list", "data": [], "has_more": False}
 RUN = {"id": "run_1", "eval_id": "eval_1", "status": "queued"}
 ROWS = [{"item": {"n": 1}}, {"item": {"n": 2}}]
 

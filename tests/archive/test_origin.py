@@ -152,10 +152,10 @@ async def test_the_command_says_where_it_could_not_reach(file: Path) -> None:
     hint = result.err.strip().splitlines()[-1]
     # The command as it was started: `evals-async`, or its path where it is not on the PATH.
     assert hint.endswith(f" export --to {file} --base-url http://127.0.0.1:{port}/v1")
-    words = hint.split()
+    onward = shlex.split(hint)
     async with LocalServer(port=port) as server:
         await server.seed(**sample_tree(runs=2, items=2))
-        again = await ended(await start(*words[words.index("export") :], OPENAI_API_KEY="k"))
+        again = await ended(await start(*onward[onward.index("export") :], OPENAI_API_KEY="k"))
     assert 0 == again.code
 
 

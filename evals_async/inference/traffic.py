@@ -72,12 +72,11 @@ class Traffic:
                 project="",
                 webhook_secret="unused",  # noqa: S106  # no webhook comes here
                 allow_http=endpoint.allow_http,
-                default_headers=endpoint.headers,
                 max_connections=endpoint.concurrency,
                 retry=retry or RetryPolicy(attempts=ATTEMPTS),
                 on_retry=on_retry,
                 clock=clock,
-            )
+            ).with_options(set_default_headers=endpoint.headers)  # and none of OPENAI_CUSTOM_HEADERS
         except ConfigurationError as error:
             raise ConfigurationError(f'models."{name}": {error}') from None
         return cls(client, counted)

@@ -1,5 +1,6 @@
 """A file belongs to one server, organization and project; and what is told while a server does not answer."""
 
+import shlex
 import socket
 from pathlib import Path
 from typing import Any

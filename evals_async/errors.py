@@ -114,7 +114,7 @@ class ClientClosed(LifecycleError):
 
 
 class WrongLoop(LifecycleError):
-    """The client belongs to another event loop. Make one client per loop."""
+    """The client belongs to another event loop, which is not closed. Make one client per loop."""
 
 
 class ForkedClient(LifecycleError):

@@ -150,7 +150,9 @@ class RateControl:
                 self.begin += idle
                 self.end += idle
         self.under_way += 1
-        self.spaced_until = max(self.spaced_until, now - LATE * self.proven) + SPACED * self.quickest / int(self.width)
+        apart = SPACED * self.quickest
+        late = min(LATE, apart / ENOUGH) if self.proven else 0.0
+        self.spaced_until = max(self.spaced_until, now - late) + apart / int(self.width)
         if self.rate < math.inf:
             self.fill(now)
             self.tokens -= 1

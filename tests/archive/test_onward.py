@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import runpy
 import sqlite3
 import sys
@@ -124,7 +125,8 @@ async def test_pandas_polars_and_duckdb_take_a_table(sample: tuple[Path, EvalsCl
     async with Archive.open(sample[0], read_only=True) as archive:
         t = archive.table("runs")
     frame = pandas.DataFrame(t)
-    assert (20, "datetime64[ns, UTC]") == (len(frame), str(frame["created_at"].dtype))
+    assert 20 == len(frame)
+    assert re.fullmatch(r"datetime64\[\w+, UTC\]", str(frame["created_at"].dtype))  # pandas 2 counts ns, 3 counts us
     assert polars.Int64 == polars.DataFrame(t).schema["passed"]
     assert [(20,)] == duckdb.sql("select count(*) from t").fetchall()
 

@@ -1,6 +1,7 @@
 """From runs and items to tables: flat rows and Arrow, from every kind of source, with one schema."""
 
 import gc
+import re
 import sys
 import weakref
 from collections.abc import AsyncIterator
@@ -374,11 +375,8 @@ async def test_pandas_polars_and_duckdb_take_them(client: EvalsClient) -> None:
     pytest.importorskip("pyarrow")
     runs = await all_runs(client)
     frame = pandas.DataFrame(to_rows(runs))
-    assert (len(runs), "datetime64[ns, UTC]", "float64") == (
-        len(frame),
-        str(frame["created_at"].dtype),
-        str(frame["pass_rate"].dtype),
-    )
+    assert (len(runs), "float64") == (len(frame), str(frame["pass_rate"].dtype))
+    assert re.fullmatch(r"datetime64\[\w+, UTC\]", str(frame["created_at"].dtype))  # pandas 2 counts ns, 3 counts us
     t = to_arrow(runs)
     assert (len(runs), polars.Float64) == (polars.from_arrow(t).height, polars.from_arrow(t).schema["pass_rate"])
     assert polars.Datetime("us", "UTC") == polars.from_arrow(t).schema["created_at"]

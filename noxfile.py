@@ -56,7 +56,7 @@ def lowest(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Do both type checkers, in their strict modes, agree with package and tests?"""
-    install(session, "dev", "bench")
+    install(session, "dev")
     session.run("mypy", "evals_async", "tests", "noxfile.py")
     session.run("basedpyright")
 

@@ -112,9 +112,9 @@ def connected(url: str) -> Connection:
         from redis.backoff import NoBackoff
     except ImportError:
         raise MissingExtra(extra_missing("Redis needs", "redis")) from None
-    make: Any = Redis.from_url
+    kind: Any = Redis  # its annotations leave types open
     try:
-        connection: Connection = make(
+        connection: Connection = kind.from_url(
             url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE, retry=Retry(NoBackoff(), 0)
         )
     except ValueError as error:

@@ -172,6 +172,7 @@ class AdaptiveLimiter:
             if value is not None and not 0 < value < math.inf:
                 raise ConfigurationError(f"{name} must be a number above 0, not {value!r:.80}")
         self._clock = clock
+        self._long = len(str(max_in_flight))  # digits: a longer number is more than can be under way
         self._control = RateControl(max_in_flight, clock.monotonic(), start_rate=start_rate, max_rate=max_rate)
         self._queue: deque[QueuedCall] = deque()
         self._paused: set[QueuedCall] = set()
@@ -234,7 +235,7 @@ class AdaptiveLimiter:
 
     def observe(self, response: Response, /, *, sent_at: float, among: int = 1, max_hold: float = MAX_HOLD) -> None:
         """Take in what an answer tells about the limits."""
-        if response.status < 400 and something_left(response.headers) is None and not self._paused:
+        if response.status < 400 and not self._paused and self.tells_nothing(response.headers):
             self._control.granted(self._clock.monotonic(), sent_at, among)  # nearly every answer
             self._wake()
             return
@@ -250,6 +251,16 @@ class AdaptiveLimiter:
             for waiting in self._paused:
                 waiting.wake()
         self._wake()
+
+    def tells_nothing(self, headers: Headers) -> bool:
+        """No limit is told, or none is known and more remains than can be under way: then nothing need be read."""
+        left = headers.get("x-ratelimit-remaining-requests")
+        if left is None or self._control.source != "unknown":
+            return something_left(headers) is None
+        if len(left) <= self._long or (headers.get("x-ratelimit-remaining-tokens") or "1")[0] == "0":
+            return False
+        self._limits = headers
+        return True
 
     async def pause(self, seconds: float, /) -> None:
         """Wait before a refused call asks again: so long, or until the rate is known that is allowed."""

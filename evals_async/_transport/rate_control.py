@@ -67,6 +67,7 @@ class RateControl:
         self.burst = math.inf  # tokens that may be kept: as many as the server seems to keep
         self.source: RateSource = "unknown" if self.rate == math.inf else "given"
         self.since = now
+        self.untouched = self.rate == math.inf  # nothing was refused so far: there is nothing to keep to
         self.refused_at = -math.inf  # when the latest of what was refused was sent
         self.granted_at = -math.inf
         self.cut_at = -math.inf
@@ -118,6 +119,8 @@ class RateControl:
         """When the next request may go: now, later, or `inf` if something must be answered first."""
         if self.under_way >= int(self.width):
             return math.inf
+        if self.untouched and now >= self.reset_at:
+            return now
         at = now
         if self.held(now):
             return min(self.held_until, max(now, self.probe_at))
@@ -144,6 +147,9 @@ class RateControl:
 
     def take(self, now: float, *, waited: bool = False) -> int:
         """Send one, for which somebody waited or not: how many are under way with it."""
+        if self.untouched:
+            self.under_way += 1
+            return self.under_way
         if self.begin < math.inf and not waited and not self.under_way and not self.held(now):
             idle = now - max(self.released_at, min(self.held_until, now))
             if idle > IDLE:  # nobody asked for anything
@@ -167,6 +173,14 @@ class RateControl:
 
     def granted(self, now: float, sent_at: float, among: int) -> None:
         """What was sent then, when so many were under way, was granted."""
+        if self.untouched:
+            self.grants[min(among, self.most)] += 1
+            self.run += 1
+            self.in_a_row += 1
+            self.latency += (now - sent_at - self.latency) / 8 if self.latency else now - sent_at
+            self.quickest = min(1.02 * self.quickest or math.inf, now - sent_at)
+            self.granted_at = max(self.granted_at, sent_at)
+            return
         among = self.beside_refused(sent_at, among)
         self.grants[min(among, self.most)] += 1
         self.run += 1
@@ -234,6 +248,7 @@ class RateControl:
 
     def refused(self, now: float, sent_at: float, among: int, delay: float | None) -> None:
         """What was sent then, when so many were under way, was refused, and the server asks for that delay."""
+        self.untouched = False
         probe = self.held(sent_at)
         news = sent_at > self.cut_at  # or else it was sent before the last refusal was known, and says the same
         among = self.beside_refused(sent_at, among)

@@ -1,9 +1,13 @@
 """The environment of every test: no key, no base URL from outside."""
 
+import asyncio
+import gc
 import os
 import signal
+from collections.abc import Callable, Mapping
 
 import pytest
+from virtual_time import SkippingLoop
 
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -19,6 +23,18 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("OPENAI_", "AZURE_OPENAI_")) or name.upper() in PROXIES:
             monkeypatch.delenv(name)
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests with the mark `virtual_time` get a loop that waits for no timer."""
+    virtual = item.get_closest_marker("virtual_time") is not None
+    return {"virtual": SkippingLoop} if virtual else {"real": asyncio.new_event_loop}
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test is no test's garbage: collections, which many tests ask for, leave it out."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,7 +8,6 @@ import asyncio
 import socket
 import ssl
 import struct
-import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self, TypeAlias
@@ -170,7 +169,7 @@ class FaultServer:
     async def one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = tuple((name, value) for name, _, value in (line.partition(": ") for line in head[1:] if line))
-        seen = Seen(line=head[0], headers=headers, body=b"", connection=number, at=time.monotonic())
+        seen = Seen(line=head[0], headers=headers, body=b"", connection=number, at=asyncio.get_running_loop().time())
         if (length := seen.header("content-length")) is not None:
             seen = attrs.evolve(seen, body=await reader.readexactly(int(length)))
         elif seen.header("transfer-encoding") is not None:
@@ -179,11 +178,12 @@ class FaultServer:
         scene = self.scenes[min(len(self.seen), len(self.scenes)) - 1]
         return await scene(Peer(reader, writer, seen))
 
-    async def all_closed(self, within: float = 1.0) -> bool:
-        """Whether every connection ends, in a moment."""
-        end = time.monotonic() + within
-        while self.open and time.monotonic() < end:
-            await asyncio.sleep(0.001)
+    async def all_closed(self, within: float = 30.0) -> bool:
+        """Whether every connection ends; `within` bounds the wait, and is waited only where one does not."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + within
+        while self.open and loop.time() < end:
+            await asyncio.sleep(0.01)
         return self.open == 0
 
 

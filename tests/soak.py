@@ -49,7 +49,7 @@ GOOD = 0.86  # the share of requests that nothing happens to
 SPEED = 10.0  # of the client's clock
 TIMES = Timeouts(total=20.0, attempt=3.0, connect=2.0)
 MAX_BODY = 1 << 20
-FLAT = 32.0  # MB by which memory may differ from what it was after the first fifth
+FLAT = 32.0  # MB by which memory may differ from what it was once everything was warm
 
 Answer: TypeAlias = tuple[int, object]
 Deed: TypeAlias = Callable[[], Answer]
@@ -257,13 +257,21 @@ class Storm:
 
 
 class Soak:
-    """The client's side: workers that ask, and compare with the state."""
+    """The client's side: workers that send calls until `enough`, and compare the results with the state."""
 
-    def __init__(self, client: EvalsClient, state: ServerState, dice: random.Random, seconds: float) -> None:
+    def __init__(
+        self,
+        client: EvalsClient,
+        state: ServerState,
+        dice: random.Random,
+        happened: Counter[str],
+        enough: Callable[["Soak"], bool],
+    ) -> None:
         self.client = client
         self.state = state
         self.dice = dice
-        self.end = time.monotonic() + seconds
+        self.happened = happened
+        self.enough = enough
         self.outcomes: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.numbers = itertools.count()
@@ -281,7 +289,7 @@ class Soak:
         self.check(isinstance(error, EvalsError), f"{what} raised {error!r}")
 
     async def work(self, task: Callable[[], Awaitable[None]]) -> None:
-        while time.monotonic() < self.end and len(self.wrong) < 20:
+        while len(self.wrong) < 20 and not self.enough(self):
             await task()
             await asyncio.sleep(0)  # a call that the limiter refuses awaits nothing
 
@@ -405,12 +413,18 @@ class Report:
         done = self.statistics
         totals = f"{done.requests:,} requests, {done.retries:,} retries, {done.throttles:,} throttles"
         verdict = self.wrong or ["nothing lost, nothing doubled, nothing of another caller"]
-        memory = f"memory {self.grown:+.1f} MB after the first fifth"
+        memory = f"memory {self.grown:+.1f} MB since it was warm"
         return "\n".join(["what came of it:", *counted, "what happened:", *faults, totals, memory, *verdict])
 
 
-async def soak(seconds: float, seed: int) -> Report:
-    """One soak of so many seconds."""
+def after(seconds: float) -> Callable[[Soak], bool]:
+    """True once so many seconds of the clock on the wall have passed."""
+    end = time.monotonic() + seconds
+    return lambda _: time.monotonic() >= end
+
+
+async def soak(enough: Callable[[Soak], bool], seed: int, warm: float = 1.0) -> Report:
+    """One soak that ends when it is `enough`. Memory is compared with what it was after `warm` seconds."""
     dice = random.Random(seed)
     state = ServerState()
     storm = Storm(state, dice)
@@ -422,12 +436,12 @@ async def soak(seconds: float, seed: int) -> Report:
         client = EvalsClient(
             base_url=server.url, api_key=KEY, clock=ScaledClock(SPEED), timeout=TIMES, max_body=MAX_BODY
         )
-        soak = Soak(client, state, dice, seconds)
+        soak = Soak(client, state, dice, storm.happened, enough)
         work = [soak.read] * READERS + [soak.read_many] * 2 + [soak.list_all] * 2 + [soak.change] * CHANGERS
         async with asyncio.TaskGroup() as group:
             for task in work:
                 group.create_task(soak.work(task))
-            await asyncio.sleep(seconds / 5)
+            await asyncio.sleep(warm)
             usual = memory()
         statistics = client.statistics()
         soak.check((statistics.in_flight, statistics.waiting) == (0, 0), f"turns are left: {statistics}")
@@ -457,7 +471,7 @@ def main() -> int:
     chosen = parser.parse_args()
     print(f"{chosen.seconds:g} s, seed {chosen.seed}", flush=True)
     warnings.simplefilter("error")
-    report = asyncio.run(soak(chosen.seconds, chosen.seed))
+    report = asyncio.run(soak(after(chosen.seconds), chosen.seed, warm=chosen.seconds / 5))
     print(report)
     return 1 if report.wrong else 0
 

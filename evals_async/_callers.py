@@ -1,7 +1,7 @@
-"""`Callers`: makes the `Caller` of a client and of each copy of it. They share what they may share, and nothing else.
+"""`Callers` makes the `Caller` of a client and of each copy of it.
 
-All share the connections. One limiter and one retry budget belong to each set of credentials at each base URL. Reads
-are shared, and cached runs are found, by those who send the same.
+All callers share the connections. There is one limiter and one retry budget for each set of credentials at each base
+URL. Callers share reads and cached runs only if they send the same credentials, headers and query.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,6 @@ from evals_async._transport import (
     NO_KEY,
     AdaptiveLimiter,
     Anonymous,
-    AskedTokens,
     Auth,
     AzureKey,
     BearerTokens,
@@ -29,6 +28,7 @@ from evals_async._transport import (
     StaticKey,
     TokenProvider,
     Transport,
+    UncachedTokens,
     checked_proxy,
 )
 from evals_async._transport.auth import CREDENTIALS, digest_of, identity_of
@@ -40,7 +40,7 @@ AUTHORIZATION = frozenset({"authorization"})
 
 
 class Callers:
-    """Makes callers that share connections; see the module."""
+    """Makes callers that share connections; see the docstring of the module."""
 
     def __init__(self, settings: Settings, options: ClientOptions, owner: str) -> None:
         self.options = options
@@ -67,7 +67,7 @@ class Callers:
         self.made: WeakValueDictionary[Sequence[object], Caller] = WeakValueDictionary()
 
     def first(self, settings: Settings, auth: Auth, options: ClientOptions) -> Caller:
-        """The caller of the client itself, with the limiter that was given to it."""
+        """Return the caller of the client itself, with the limiter from its options."""
         defaults = defaults_of(settings, options)
         identity = sender_of(settings, auth, defaults)
         if "limiter" in options:
@@ -78,12 +78,12 @@ class Callers:
         return self.caller(settings, pipeline, defaults)
 
     def next(self, before: Caller, settings: Settings, auth: Auth, options: ClientOptions) -> Caller:
-        """The caller of a copy of the client that has the caller `before`."""
+        """Return the caller of a copy of the client. `before` is the caller of the client that was copied."""
         defaults = defaults_of(settings, options)
         identity = sender_of(settings, auth, defaults)
         pipeline = before.pipeline
         if pipeline.identity != identity:
-            # A limiter that was given is the one of the key that it was given with.
+            # A limiter from the options is used with the original key only.
             limited = options.get("limiter", self) is not None
             pipeline = self.pipelines.get(identity, lambda: self.pipeline(settings, auth, identity, limited=limited))
         return self.caller(settings, pipeline, defaults)
@@ -127,7 +127,7 @@ class Callers:
 
 
 def sender_of(settings: Settings, auth: Auth, defaults: CallDefaults) -> str:
-    """Whose requests these are: the same text for the same base URL, credentials, organization and project."""
+    """Return a text that is equal for the same base URL, credentials, organization and project."""
     who = identity_of(auth, defaults.all_headers) or f"object {id(auth)}"
     headers = {name.lower(): value for name, value in defaults.all_headers.items()}
     named = (headers.get("openai-organization"), headers.get("openai-project"))
@@ -135,22 +135,23 @@ def sender_of(settings: Settings, auth: Auth, defaults: CallDefaults) -> str:
 
 
 def scope_of(settings: Settings, who: str, defaults: CallDefaults) -> str:
-    """What the keys of a cache begin with: the base URL, and a digest of the credentials, headers and query that are
-    sent everywhere, since others may mean another response.
+    """Return the prefix of cache keys: the base URL, and a digest of the default credentials, headers and query.
+
+    These values may change the response, so different values must not share cache entries.
     """
     headers = sorted((name.lower(), value or "") for name, value in defaults.headers.items())
     return f"{settings.base_url}#{digest_of(repr((who, headers, defaults.query)))}"
 
 
 def auth_of(settings: Settings, given: str | NoKey | TokenProvider | CachedTokens | None, clock: Clock) -> Auth:
-    """How a client proves who it is: not at all, by tokens, or by the key in its settings, if there is one."""
+    """Return the credentials of a client: none, tokens, or the key in its settings."""
     replaced_by = CREDENTIALS if settings.azure else AUTHORIZATION
     if given is NO_KEY:
         return Anonymous()
     if isinstance(given, CachedTokens):
         return BearerTokens.of(given, clock=clock, replaced_by=replaced_by)
     if callable(given):
-        return AskedTokens(given, replaced_by=replaced_by)
+        return UncachedTokens(given, replaced_by=replaced_by)
     if settings.token is not None:
         return StaticKey(settings.token.reveal(), "the token (AZURE_OPENAI_AD_TOKEN)", replaced_by=replaced_by)
     if settings.api_key is None:

@@ -1,14 +1,14 @@
-"""How an extra is installed, said in one place. The package is on no index: its name alone finds nothing."""
+"""The commands that install an extra. The package is not on a package index yet, so pip cannot find it by its name."""
 
 from importlib.metadata import PackageNotFoundError, version
 
 
 def how_to_install(*extras: str) -> str:
-    """The words that install extras, from a clone of the repository or from a built wheel."""
+    """Return the commands that install extras, from a clone of the repository or from a built wheel."""
     names = ",".join(extras)
     try:
         number = version("evals-async")
-    except PackageNotFoundError:  # run from its source, never installed
+    except PackageNotFoundError:  # the source is used without an installation
         number = "*"
     return (
         f"pip install '.[{names}]' in a clone of the repository, "
@@ -17,5 +17,5 @@ def how_to_install(*extras: str) -> str:
 
 
 def extra_missing(what: str, extra: str) -> str:
-    """The message for something that needs an extra which is not installed."""
+    """Return the error message for a feature whose extra is not installed."""
     return f'{what} the extra "{extra}"; install it with: {how_to_install(extra)}'

@@ -1,6 +1,7 @@
-"""Small pieces of HTML for notebooks: facts, grids and a bar. Everything that is shown is escaped; nothing is loaded.
+"""HTML for notebooks: tables of values and a bar of counts. All values are escaped, and the HTML loads no other
+files.
 
-Values come in, text goes out. What is worth showing of a thing is said by its class.
+The functions take values and return text. The class of an object decides what is shown of it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,12 +11,12 @@ from html import escape
 import attrs
 
 
-LONGEST = 300  # characters of a value
-MOST_ROWS = 50  # of a grid
+LONGEST = 300  # characters shown of a value
+MOST_ROWS = 50  # rows shown of a table
 COLORS = {"passed": "#2e7d32", "failed": "#c62828", "errored": "#ef6c00", "skipped": "#9e9e9e"}
 CELL = "text-align:left;vertical-align:top;padding:2px 8px"
 
-# What is shown of the things in a list, as far as they have it.
+# The attributes that are shown for the objects of a list, if they have them.
 COLUMNS = (
     *("id", "run_id", "datasource_item_id", "name", "filename", "status", "model", "pass_rate", "passed", "purpose"),
     *("bytes", "created"),
@@ -32,7 +33,7 @@ class Grid:
 
 
 def text_of(value: object) -> str:
-    """A value as escaped text: times to the second, shares as numbers, long texts cut."""
+    """Return a value as escaped text. Times are shown to the second, and long texts are cut."""
     if value is None:
         return ""
     if isinstance(value, datetime):
@@ -44,7 +45,7 @@ def text_of(value: object) -> str:
 
 
 def document(title: str, facts: Mapping[str, object], *parts: Grid | str) -> str:
-    """A heading, the facts that are known, and what follows: grids, or pieces that are HTML already."""
+    """Return a heading, a table of the values that are not `None`, and `rest`: tables, or HTML that is already made."""
     known = [(name, value) for name, value in facts.items() if value is not None]
     rows = "".join(
         f'<tr><th style="{CELL}">{escape(n)}</th><td style="{CELL}">{text_of(v)}</td></tr>' for n, v in known
@@ -54,7 +55,9 @@ def document(title: str, facts: Mapping[str, object], *parts: Grid | str) -> str
 
 
 def grid(shown: Grid) -> str:
-    """A table; of many rows the first, and how many more there are. Nothing for no rows."""
+    """Return a table with the first rows, and the number of further rows. Returns an empty text if there are no
+    rows.
+    """
     if not shown.rows:
         return ""
     head = "".join(f'<th style="{CELL}">{escape(name)}</th>' for name in shown.columns)
@@ -68,7 +71,7 @@ def grid(shown: Grid) -> str:
 
 
 def bar(counts: Mapping[str, int | None]) -> str:
-    """The shares of what passed, failed, errored and was skipped, as a bar of colours with their numbers."""
+    """Return a coloured bar with the numbers of passed, failed, errored and skipped items."""
     known = {name: number for name in COLORS if (number := counts.get(name))}
     total = sum(known.values())
     pieces = "".join(
@@ -80,7 +83,7 @@ def bar(counts: Mapping[str, int | None]) -> str:
 
 
 def listed(title: str, things: Iterable[object]) -> str:
-    """A list of things, one to a line, with what they have of `COLUMNS`."""
+    """Return a table of objects, one per row, with those of `COLUMNS` that they have."""
     found = [[getattr(thing, name, None) for name in COLUMNS] for thing in things]
     kept = [place for place in range(len(COLUMNS)) if any(row[place] is not None for row in found)]
     rows = [[row[place] for place in kept] for row in found]

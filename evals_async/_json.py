@@ -1,9 +1,8 @@
 """JSON text to values and back.
 
-msgspec does the work; the standard library takes over for the documents that msgspec refuses although they are JSON (a
-lone surrogate). Both ways `NaN`, `Infinity` and numbers beyond a float's range are refused, and integers of any size
-stay exact integers. `members` and `elements` cut a document into the exact texts of its parts, for those who keep what
-came as it came. Nothing here knows of models.
+msgspec decodes and encodes. The standard library decodes the documents that msgspec refuses although they are JSON (a
+lone surrogate). Both refuse `NaN`, `Infinity` and numbers beyond the range of a float. Integers of any size are exact.
+`members` and `elements` cut a document into the exact texts of its parts, for code that stores the received text.
 """
 
 import json
@@ -16,8 +15,7 @@ from typing import NoReturn, TypeAlias, cast
 import msgspec
 
 
-# Not recursive: type hints that name themselves cannot be resolved at run time by attrs, Sphinx and the like, outside
-# this module.
+# Not recursive: outside this module, attrs and Sphinx cannot resolve recursive type hints at run time.
 JSONValue: TypeAlias = Mapping[str, object] | Sequence[object] | str | int | float | bool | None
 JSONObject: TypeAlias = Mapping[str, object]
 
@@ -25,18 +23,18 @@ ARRAYS = (list, tuple)
 
 
 def as_object(value: object) -> JSONObject | None:
-    """The value of a JSON document, if it is an object. (Type checkers only half know it after `isinstance`.)"""
-    # A dict is looked at first: to ask an abstract class takes ten times as long.
+    """Return the value if it is a JSON object, else `None`. Type checkers do not infer its types from `isinstance`."""
+    # dict is checked first: isinstance with an abstract class is slow.
     return cast("JSONObject", value) if type(value) is dict or isinstance(value, Mapping) else None
 
 
 def as_array(value: object) -> Sequence[object] | None:
-    """The value of a JSON document, if it is an array."""
+    """Return the value if it is a JSON array, else `None`."""
     return cast("Sequence[object]", value) if isinstance(value, ARRAYS) else None
 
 
 class NotJSON(ValueError):
-    """The bytes are no JSON document. The text says why, in the parser's words."""
+    """The bytes are not a JSON document. The message is the reason that the parser gives."""
 
 
 def refuse_constant(text: str) -> NoReturn:
@@ -52,7 +50,7 @@ def finite_float(text: str) -> float:
 
 def parse_with_stdlib(data: bytes) -> JSONValue:
     try:
-        # Decoded here: json.loads takes UTF-16 too, and surrogates encoded as if they were characters.
+        # Decoded here, because json.loads would accept UTF-16 and encoded surrogates too.
         text = data.decode("utf-8-sig")
         value: JSONValue = json.loads(text, parse_constant=refuse_constant, parse_float=finite_float)
     except RecursionError:
@@ -62,15 +60,16 @@ def parse_with_stdlib(data: bytes) -> JSONValue:
     return value
 
 
-# A string, however long, or what opens, closes and divides. Possessive, so that no text makes it slow.
+# A string, or one of the characters that open, close and separate. Possessive, so that no input makes it slow.
 TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["\[\]{},]', re.DOTALL)
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def cut(data: bytes, ends: bytes) -> list[bytes]:
-    """The parts of an object or array, as they stand between its commas; `ends` are its two brackets.
+    """Yield the parts of an object or array between its commas. `ends` are its two brackets.
 
-    Looks at strings and brackets only: of any depth, and whatever is wrong inside a part stays in that part.
+    Only strings and brackets are read. So any depth is accepted, and an error inside a part does not affect other
+    parts.
     """
     text = data.removeprefix(BYTE_ORDER_MARK).strip()
     if text[:1] != ends[:1]:
@@ -87,7 +86,7 @@ def cut(data: bytes, ends: bytes) -> list[bytes]:
                     break
                 last = text[begin : token.start()].strip()
                 return [*parts, last] if last or parts else []
-        elif mark == b'"':  # a string without an end
+        elif mark == b'"':  # a string that does not end
             break
         elif mark == b"," and depth == 1:
             parts.append(text[begin : token.start()].strip())
@@ -102,7 +101,7 @@ def members_by_hand(data: bytes) -> dict[str, bytes]:
         name = parse(key[0]) if key else None
         rest = part[key.end() :].lstrip() if key else b""
         if not isinstance(name, str) or rest[:1] != b":":
-            raise NotJSON("a member without a name")
+            raise NotJSON("a member has no name")
         found[name] = rest[1:].lstrip()
     return found
 
@@ -112,28 +111,28 @@ def elements_by_hand(data: bytes) -> list[bytes]:
 
 
 parse_fast: Callable[[bytes], JSONValue] = msgspec.json.Decoder().decode
-# A Raw is a view of the bytes that were not decoded.
+# A Raw is a view of bytes that were not decoded.
 members_fast = cast("Callable[[bytes], Mapping[str, memoryview]]", msgspec.json.Decoder(dict[str, msgspec.Raw]).decode)
 elements_fast = cast("Callable[[bytes], Sequence[memoryview]]", msgspec.json.Decoder(list[msgspec.Raw]).decode)
 
 
 def parse(data: bytes) -> JSONValue:
-    """The value of a JSON document; of duplicate keys the last one wins (RFC 8259 leaves it open).
+    """Return the value of a JSON document. If a key is repeated, its last value is used.
 
-    A byte order mark is skipped. Raises `NotJSON`, whatever is wrong with the bytes: empty, cut short, not UTF-8,
-    nested too deeply.
+    A byte order mark is skipped. Raises `NotJSON` if the bytes are empty, truncated, not UTF-8, nested too deeply, or
+    invalid in another way.
     """
     try:
         return parse_fast(data)
     except (ValueError, RecursionError):  # msgspec's own errors are ValueErrors
-        # The second look costs only documents that are broken, or that msgspec is stricter about than RFC 8259.
+        # A second parser costs time only for invalid documents, and for those where msgspec is stricter than RFC 8259.
         return parse_with_stdlib(data)
 
 
 def members(data: bytes) -> dict[str, bytes]:
-    """The exact text of each member of a JSON object, by name; of duplicate names the last one stands.
+    """Return the exact text of each member of a JSON object, by name. If a name is repeated, its last text is used.
 
-    The texts are not looked into: one that is no JSON harms no other. Raises `NotJSON` for a broken object.
+    The texts are not parsed, so an invalid text does not affect the others. Raises `NotJSON` for an invalid object.
     """
     try:
         return {name: bytes(text) for name, text in members_fast(data).items()}
@@ -142,7 +141,7 @@ def members(data: bytes) -> dict[str, bytes]:
 
 
 def elements(data: bytes) -> list[bytes]:
-    """The exact text of each element of a JSON array; otherwise as `members`."""
+    """Return the exact text of each element of a JSON array, under the same rules as `members`."""
     try:
         return [bytes(text) for text in elements_fast(data)]
     except (ValueError, RecursionError):
@@ -151,7 +150,9 @@ def elements(data: bytes) -> list[bytes]:
 
 @cache
 def encoder(*, ascii_only: bool, sort_keys: bool = False, indent: int | None = None) -> Callable[[object], str]:
-    """The encoder of one form; `json.dumps` makes one for each value. A cycle is a `RecursionError`."""
+    """Return a cached encoder for one format. `json.dumps` would make one for each value. A cycle raises
+    `RecursionError`.
+    """
     separators = (",", ":") if indent is None else None
     return json.JSONEncoder(
         ensure_ascii=ascii_only,
@@ -171,18 +172,19 @@ def text_of(value: JSONValue, *, ascii_only: bool, sort_keys: bool = False, inde
 
 
 def dump(value: JSONValue, *, indent: int | None = None) -> bytes:
-    """The UTF-8 text of a value, on one line or indented. Raises `NotJSON` for what has none: NaN, an object
-    that is no JSON value.
+    """Return the UTF-8 text of a value, on one line or indented.
+
+    Raises `NotJSON` for values that JSON does not have: NaN, and objects of other types.
     """
     try:
         return text_of(value, ascii_only=False, indent=indent).encode()
-    except UnicodeEncodeError:  # a lone surrogate: only its escape can be sent
+    except UnicodeEncodeError:  # a lone surrogate: it must be escaped
         return text_of(value, ascii_only=True, indent=indent).encode()
 
 
 def canonical(value: JSONValue) -> bytes:
-    """The one text of a value: sorted keys, no spaces, ASCII. Raises `NotJSON`, as `dump` does.
+    """Return the canonical text of a value: sorted keys, no spaces, ASCII.
 
-    Two values are the same JSON exactly when these bytes are equal.
+    Two values are the same JSON exactly if these bytes are equal. Raises `NotJSON`, as `dump` does.
     """
     return text_of(value, ascii_only=True, sort_keys=True).encode()

@@ -1,4 +1,4 @@
-"""Numbers that a caller gives: checked before any I/O, with errors of our own."""
+"""Checks of numbers that users pass, before any I/O."""
 
 import operator
 from typing import Any
@@ -7,9 +7,9 @@ from evals_async.errors import InvalidArgument
 
 
 def whole_number(value: object, name: str, *, least: int = 1) -> int:
-    """A whole number of any integer type (numpy's too), `least` or more. Raises `InvalidArgument`, naming the argument.
+    """Validate a whole number of at least `least`, of any integer type (also numpy's).
 
-    A `bool` is none, and a `str` is none: `"5"` may be a number, or a mistake.
+    Raises `InvalidArgument`, which names the argument. A `bool` and a `str` are refused: `"5"` may be a mistake.
     """
     number: Any = value
     try:
@@ -24,18 +24,18 @@ def whole_number(value: object, name: str, *, least: int = 1) -> int:
 
 
 def seconds(value: object, name: str) -> float:
-    """A number of seconds from 0, of any type of number. Raises `InvalidArgument`, naming the argument."""
+    """Validate a number of seconds from 0, of any numeric type. Raises `InvalidArgument`, which names the argument."""
     number: Any = value
     textual = isinstance(value, bool | str | bytes | bytearray)
     try:
         found = None if textual else float(number)
     except (TypeError, ValueError, OverflowError):
         found = None
-    if found is None or found != found:  # noqa: PLR0124  # not a number
+    if found is None or found != found:  # noqa: PLR0124  # NaN
         raise InvalidArgument(f"{name} must be a number of seconds, not {shown(value)}")
     if found < 0:
         raise InvalidArgument(f"{name} must not be negative, got {found:g}")
-    return number if isinstance(number, int) else found  # an int is shown as one
+    return number if isinstance(number, int) else found  # keeps an int, so that messages show it as given
 
 
 def shown(value: object) -> str:

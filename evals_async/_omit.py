@@ -1,4 +1,4 @@
-"""`OMIT`, the parameter that was not given, and how another client's markers for that are recognised."""
+"""`OMIT`, the marker for a parameter that was not given. The markers of the official client are recognised too."""
 
 from enum import Enum, EnumMeta
 from typing import Any, Final, TypeGuard, TypeVar
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class _Callable(EnumMeta):
-    """Lets `Omit()` be written, as the official client has it."""
+    """Makes `Omit()` return `OMIT`, as in the official client."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         made: Any = super().__call__
@@ -16,9 +16,9 @@ class _Callable(EnumMeta):
 
 
 class Omit(Enum, metaclass=_Callable):
-    """The type of `OMIT`, a parameter that was not given, where `None` means something else: an explicit null.
+    """The type of `OMIT`, which means "not given". `None` means an explicit null.
 
-    As the value of a header, it takes away the one that the client would send. `Omit()` is `OMIT`.
+    As the value of a header, `OMIT` removes the header that the client would send. `Omit()` returns `OMIT`.
     """
 
     OMIT = "OMIT"
@@ -30,7 +30,9 @@ class Omit(Enum, metaclass=_Callable):
 OMIT: Final = Omit.OMIT
 
 OFFICIAL = {"Omit", "NotGiven"}
-"""The classes of the official client for what was not given. They are known by name: it is not imported here."""
+"""The classes of the official client that mean "not given". They are compared by name, so that it need not be
+imported.
+"""
 
 
 MODULES = {"openai", "openai._types"}
@@ -42,10 +44,10 @@ def is_official(value: object, names: "set[str]" = OFFICIAL) -> bool:
 
 
 def given(value: "T | None") -> "T | None":
-    """The value of a parameter, or `None` if it was not given."""
+    """Return the value of a parameter, or `None` if it was not given."""
     return None if is_omitted(value) else value
 
 
 def is_omitted(value: object) -> "TypeGuard[Omit]":
-    """Whether a parameter was not given: `OMIT`, or `omit` and `NOT_GIVEN` of the official client."""
+    """Whether a parameter was not given: it is `OMIT`, or `omit` or `NOT_GIVEN` of the official client."""
     return value is OMIT or is_official(value)

@@ -1,4 +1,4 @@
-"""The options of a client: what may be given, what is checked before any I/O, and what every call makes of them."""
+"""The options of a client: their types, their checks before any I/O, and the defaults for calls."""
 
 import math
 import sys
@@ -25,66 +25,68 @@ if TYPE_CHECKING:
 
 
 class ClientOptions(TypedDict, total=False):
-    """How a client behaves, whoever it talks to. All are optional."""
+    """The options of a client, for any server. All are optional."""
 
     timeout: float | Timeouts | None
-    """Seconds for a whole call: all attempts, pauses and the body.
-
-    Default: 60. `Timeouts` says more; `None` is without end.
+    """Seconds for a whole call: all attempts, pauses and the body. Default: 60. `None` means no limit. `Timeouts` sets
+    more values.
     """
     max_retries: int
-    """How often a failed attempt is repeated: any whole number from 0. Default: 2."""
+    """The maximum number of retries of a call: a whole number from 0. Default: 2."""
     retry: RetryPolicy
-    """Everything about repeating; goes before `max_retries`."""
+    """All settings of retries. It has priority over `max_retries`."""
     default_headers: Mapping[str, str | Omit] | None
-    """Headers for every request; `OMIT` as a value takes one away that the client would send.
+    """Headers for every request. `OMIT` as a value removes a header that the client would send.
 
-    An `Authorization` (for Azure also an `api-key`) goes before the client's own key.
+    An `Authorization` header (for Azure also `api-key`) replaces the client's own key.
     """
     default_query: Mapping[str, object] | None
     """Query parameters for every request."""
     session: "aiohttp.ClientSession"
-    """Your own session, never closed here; the five settings that follow are then its owner's business."""
+    """Your own session. The client never closes it. The settings of the session replace the options
+    `trace_configs`, `proxy`, `trust_env` and `ssl`.
+    """
     trace_configs: "Sequence[aiohttp.TraceConfig]"
-    """Tracing, for OpenTelemetry's aiohttp instrumentation and the like."""
+    """Trace configurations of aiohttp, for example from OpenTelemetry's aiohttp instrumentation."""
     max_connections: int
-    """Connections, and so requests under way, at once. Default: 100."""
+    """The maximum number of connections, and so of concurrent requests. Default: 100."""
     proxy: str
-    """The URL of a proxy, http or https; `host:port` means http."""
+    """The URL of a proxy, `http://` or `https://`. `host:port` means http."""
     trust_env: bool
-    """Take the proxy from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY; netrc is never read. Default: no."""
+    """Read the proxy from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY. netrc is never read. Default: false."""
     ssl: "tls.SSLContext | bool"
-    """What to trust. Default: what the system trusts."""
+    """The TLS context, which says what certificates are trusted. Default: those that the system trusts."""
     max_body: int
-    """The largest answer that is read, in decoded bytes. Default: 32 MiB."""
+    """The maximum size of a response body in decoded bytes. Default: 32 MiB. A larger body raises `BodyTooLarge`."""
     single_flight: bool
-    """Let concurrent reads of one thing share one request. Default: yes."""
+    """Concurrent reads of the same object share one request. Default: true."""
     cache: Cache
-    """Where runs that are over are kept; see `LRUCache`. Default: nowhere.
+    """A cache for runs that have ended; see `LRUCache`. Default: no cache.
 
-    What one key has put into it is found by nobody with another key. It has a quarter of a second for each call, and
-    what it raises counts as a miss.
+    Clients with different keys never share entries. A call waits at most 0.25 s for the cache. An exception of the
+    cache counts as a miss.
     """
     limiter: "Limiter | None"
-    """What holds requests back under a rate limit: an `AdaptiveLimiter` of your own, perhaps shared with other clients,
-    or any other `Limiter`. `None` sends as fast as the connections allow; a call then waits its own Retry-After only.
+    """The rate limiter: an `AdaptiveLimiter`, which several clients may share, or another `Limiter`.
 
-    Default: an `AdaptiveLimiter` of this client.
+    With `None` requests are sent as fast as the connections allow. A call then waits only for its own Retry-After.
+    Default: a new `AdaptiveLimiter` for this client.
     """
     on_request: Callable[[Request], None]
     """Called before each attempt."""
     on_response: Callable[[Request, Response, float], None]
-    """Called after each answer, with the seconds it took."""
+    """Called after each response, with the seconds that it took."""
     on_retry: Callable[[Request, RequestError, float], None]
-    """Called before each pause, with what failed and the seconds until the next attempt."""
+    """Called before each pause between attempts, with the error and the seconds until the next attempt."""
     clock: Clock
-    """Time and chance; for tests."""
+    """The source of time and random numbers, for tests."""
 
 
 def given_options(options: ClientOptions) -> ClientOptions:
-    """The options that were given: `None`, and the official client's `NOT_GIVEN`, mean for most that they were not.
+    """Return the options that were given.
 
-    Raises `TypeError` for an option that there is not.
+    `None` and the official client's `NOT_GIVEN` mean "not given", except that `timeout` and `limiter` may be `None`.
+    Raises `TypeError` for an unknown option.
     """
     if unknown := options.keys() - ClientOptions.__annotations__.keys():
         raise TypeError(f"unexpected keyword argument: {', '.join(sorted(unknown))}")
@@ -98,7 +100,7 @@ def given_options(options: ClientOptions) -> ClientOptions:
 
 
 def first_options(settings: Settings, options: ClientOptions) -> ClientOptions:
-    """The options of a client: those that were given, and the headers of the environment below the ones given."""
+    """Return the options of a new client. Headers from the environment are added; given headers have priority."""
     options = given_options(options)
     options["default_headers"] = merged_defaults(settings.headers, taken_away(options.get("default_headers") or {}))
     return options
@@ -117,7 +119,7 @@ def changed_options(
     default_query: Mapping[str, object] | None,
     set_default_query: Mapping[str, object] | None,
 ) -> ClientOptions:
-    """The options of a copy; see `EvalsClient.with_options`. Raises `ConfigurationError`."""
+    """Return the options of a copy of the client; see `EvalsClient.with_options`. Raises `ConfigurationError`."""
     changed = cast("ClientOptions", {**options})
     if not is_omitted(timeout):
         changed["timeout"] = cast("float | Timeouts | None", timeout)
@@ -130,9 +132,11 @@ def changed_options(
         {**(default_query or {}), **(query or {})},
     )
     if set_default_headers is not None and more_headers:
-        raise ConfigurationError("give set_default_headers, which replaces the headers, or headers, which adds to them")
+        raise ConfigurationError(
+            "pass either set_default_headers, which replaces the headers, or headers, which adds to them"
+        )
     if set_default_query is not None and more_query:
-        raise ConfigurationError("give set_default_query, which replaces the query, or query, which adds to it")
+        raise ConfigurationError("pass either set_default_query, which replaces the query, or query, which adds to it")
     kept = {} if set_default_headers is not None else options.get("default_headers") or {}
     changed["default_headers"] = merged_defaults(kept, taken_away(set_default_headers or more_headers))
     before = {} if set_default_query is not None else options.get("default_query") or {}
@@ -141,13 +145,15 @@ def changed_options(
 
 
 def merged_defaults(headers: Mapping[str, Any], later: Mapping[str, Any]) -> SecretHeaders:
-    """Both as one, whatever the case of the names; `None` stays, since it takes away what the client would send."""
+    """Merge headers; names are compared without case. `None` is kept, because it removes a header that the client would
+    send.
+    """
     found = {name.lower(): (name, value) for group in (headers, later) for name, value in group.items()}
     return SecretHeaders(checked_headers(dict(found.values())))
 
 
 def defaults_of(settings: Settings, options: ClientOptions) -> CallDefaults:
-    """What every call of a client with these options sends and keeps to."""
+    """Return the defaults of every call of a client with these options."""
     named = {"OpenAI-Organization": settings.organization, "OpenAI-Project": settings.project}
     return CallDefaults(
         timeouts=Timeouts.of(options.get("timeout", 60.0)),
@@ -160,7 +166,7 @@ def defaults_of(settings: Settings, options: ClientOptions) -> CallDefaults:
 
 
 def given_timeout(timeouts: Timeouts) -> float | Timeouts | None:
-    """What was given as `timeout`: seconds or `None`, where they say the same as the `Timeouts`."""
+    """Return the value of `timeout` as the user gave it: seconds or `None` if they mean the same as the `Timeouts`."""
     return timeouts.total if timeouts == Timeouts.of(timeouts.total) else timeouts
 
 
@@ -169,16 +175,16 @@ def policy_of(options: ClientOptions) -> RetryPolicy:
 
 
 def with_retries(policy: RetryPolicy, count: object) -> RetryPolicy:
-    """That policy with so many retries, any number from 0; `math.inf`, as the official client has it, is no bound.
+    """Return the policy with `count` retries, from 0. `math.inf` means no limit, as in the official client.
 
-    More retries than the 429s that a call would bear are also borne when they are 429s.
+    If `count` is more than `throttle_rounds`, then `throttle_rounds` grows to it.
     """
     number = whole(sys.maxsize if count == math.inf else count, "max_retries", least=0)
     return attrs.evolve(policy, attempts=number + 1, throttle_rounds=max(policy.throttle_rounds, number))
 
 
 def whole(value: object, name: str, *, least: int) -> int:
-    """A whole number in its range. Raises `ConfigurationError`, naming the option."""
+    """Validate a whole number of at least `least`. Raises `ConfigurationError`, which names the option."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigurationError(f"{name} must be a whole number from {least}, not {value!r:.80}")
     return value

@@ -1,8 +1,8 @@
-"""Where a client's settings come from: constructor arguments first, then the environment. The only reader of
+"""The settings of a client: constructor arguments first, then environment variables. Only this module reads
 `os.environ`.
 
-A `Settings` is checked when it is made, before any I/O. The key is held in a `Secret`, which no repr, log, pickle or
-copy shows.
+A `Settings` object is validated when it is created, before any I/O. The key is a `Secret`, which never appears in a
+repr, a log, a pickle or a copy.
 """
 
 import logging
@@ -21,24 +21,25 @@ from evals_async.errors import ConfigurationError
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 
 VARIABLES: Mapping[str, str] = {
-    "OPENAI_API_KEY": "The key of the service, or of any server that speaks its API.",
-    "OPENAI_BASE_URL": f"Where the API is; {OPENAI_BASE_URL} if not set.",
-    "OPENAI_ORG_ID": "Sent as OpenAI-Organization.",
-    "OPENAI_PROJECT_ID": "Sent as OpenAI-Project.",
-    "OPENAI_WEBHOOK_SECRET": "What webhooks are signed with (whsec_...).",
+    "OPENAI_API_KEY": "The key of the service, or of another server with the same API.",
+    "OPENAI_BASE_URL": f"The base URL of the API; {OPENAI_BASE_URL} if not set.",
+    "OPENAI_ORG_ID": "Sent in the header OpenAI-Organization.",
+    "OPENAI_PROJECT_ID": "Sent in the header OpenAI-Project.",
+    "OPENAI_WEBHOOK_SECRET": "The secret that signs webhooks (whsec_...).",
     "EVALS_LOG": "`debug` or `info`: log lines of this package on standard error.",
-    "OPENAI_CUSTOM_HEADERS": "Headers for every request, one `Name: value` a line.",
-    "AZURE_OPENAI_AD_TOKEN": "A Microsoft Entra token, for EvalsClient.azure(); it goes before the key.",
+    "OPENAI_CUSTOM_HEADERS": "Headers for every request, one `Name: value` per line.",
+    "AZURE_OPENAI_AD_TOKEN": "A Microsoft Entra token, for EvalsClient.azure(); used instead of the key.",
     "AZURE_OPENAI_API_KEY": "The key of an Azure OpenAI resource, for EvalsClient.azure().",
-    "AZURE_OPENAI_ENDPOINT": "Its endpoint, https://NAME.openai.azure.com, for EvalsClient.azure().",
-    "EVALS_MODEL_API_KEY": "The key of the model endpoint that evals are run on; a model map may name other variables.",
-    "EVALS_SERVER_API_KEY": "The key that requests to `evals-async serve` must carry.",
+    "AZURE_OPENAI_ENDPOINT": "The endpoint of an Azure OpenAI resource, https://NAME.openai.azure.com, for "
+    "EvalsClient.azure().",
+    "EVALS_MODEL_API_KEY": "The key of the model endpoint that runs use; a model map may name other variables.",
+    "EVALS_SERVER_API_KEY": "The key that requests to `evals-async serve` must send.",
 }
-"""Every environment variable that is read, and what it says."""
+"""Every environment variable that is read, with its meaning."""
 
 V = TypeVar("V")
 
-DEPLOYMENT = re.compile(r"/openai/deployments/([^/]*)")  # in the path of an Azure URL for chat and the like
+DEPLOYMENT = re.compile(r"/openai/deployments/([^/]*)")  # the path of an Azure URL for chat completions
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 
@@ -49,7 +50,7 @@ HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110, 5
 
 
 class Secret:
-    """A string that shows itself to nobody who does not ask by `reveal()`."""
+    """A string that appears in no repr, log, pickle or copy. `reveal()` returns it."""
 
     __slots__ = ("value",)
 
@@ -63,14 +64,15 @@ class Secret:
         return "Secret(<hidden>)"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a secret is neither pickled nor copied; give the other process the key in its environment")
+        raise TypeError("a secret cannot be pickled or copied; set the key in the environment of the other process")
 
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """Whom a client talks to, and as whom. Times and retries are in `RetryPolicy` and `Timeouts`.
+    """The base URL and the credentials of a client. `RetryPolicy` and `Timeouts` hold retries and times.
 
-    `token` is Azure's other credential, which goes before the key; `headers` are those of the environment.
+    `token` is a Microsoft Entra token, which is used instead of the key. `headers` are the headers from the
+    environment.
     """
 
     base_url: str
@@ -94,9 +96,9 @@ def from_environment(
     allow_http: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> Settings:
-    """The settings of the service: each argument, or else its environment variable, unless that is empty.
+    """Return the settings of the service: each argument, or else its environment variable, unless it is empty.
 
-    Raises `ConfigurationError`, naming the argument and the variable, and never the value of a secret.
+    Raises `ConfigurationError`. The message names the argument and the variable, never the value of a secret.
     """
     environ = os.environ if environment is None else environment
     url = given(base_url, environ, "OPENAI_BASE_URL")
@@ -124,17 +126,17 @@ def azure_from_environment(
     allow_http: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> Settings:
-    """The settings of an Azure OpenAI resource or a Foundry project, from its endpoint.
+    """Return the settings of an Azure OpenAI resource or a Foundry project.
 
-    `/openai/v1` is added where the endpoint does not have it, and `api_version`, where given, becomes the query
-    `?api-version=`. Raises `ConfigurationError`, as `from_environment` does.
+    `/openai/v1` is added to the endpoint if it is missing. `api_version` becomes the query `?api-version=`. Raises
+    `ConfigurationError`, as `from_environment` does.
     """
     environ = os.environ if environment is None else environment
     found = given(endpoint, environ, "AZURE_OPENAI_ENDPOINT")
     if found is None:
         raise ConfigurationError("no Azure endpoint: pass endpoint= or set AZURE_OPENAI_ENDPOINT")
     parts = urlsplit(checked_url(found, "endpoint (AZURE_OPENAI_ENDPOINT)", allow_http=allow_http))
-    # A project may be called "openai" too.
+    # The name of a project may be "openai" too.
     has_it = any(step == "openai" and before != "projects" for before, step in pairwise(parts.path.split("/")))
     path = parts.path if has_it else parts.path + "/openai/v1"
     query = parts.query
@@ -142,7 +144,7 @@ def azure_from_environment(
         others = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name != "api-version"]
         query = urlencode([*others, ("api-version", api_version)])
     url = urlunsplit((parts.scheme, parts.netloc, path, query, ""))
-    if api_key is None:  # an argument goes before both variables
+    if api_key is None:  # an argument has priority over both variables
         token = given(token, environ, "AZURE_OPENAI_AD_TOKEN")
     return Settings(
         base_url=url,
@@ -156,7 +158,7 @@ def azure_from_environment(
 
 
 def check_names(organization: str | None, project: str | None) -> None:
-    """Raise `ConfigurationError` for names that cannot be sent."""
+    """Raise `ConfigurationError` for an organization or a project that cannot be sent in a header."""
     named = ((organization, "organization (OPENAI_ORG_ID)"), (project, "project (OPENAI_PROJECT_ID)"))
     for value, shown in named:
         if value and (fault := value_fault(value, shown)) is not None:
@@ -172,7 +174,9 @@ def changed_settings(
     project: str | None = None,
     webhook_secret: str | None = None,
 ) -> Settings:
-    """The settings with those that are given, and without what belongs to another key. Raises `ConfigurationError`."""
+    """Return the settings with the given changes. Values that belong to another key are removed. Raises
+    `ConfigurationError`.
+    """
     check_names(organization, project)
     changes: dict[str, Any] = {}
     if api_key is not None:
@@ -189,9 +193,9 @@ def changed_settings(
 
 
 def custom_headers(environ: Mapping[str, str]) -> dict[str, str]:
-    """The headers in OPENAI_CUSTOM_HEADERS, one `Name: value` a line.
+    """Parse OPENAI_CUSTOM_HEADERS, one `Name: value` per line.
 
-    Raises `ConfigurationError`, which shows no value, for a line that is no header.
+    Raises `ConfigurationError` for a line that is not a header. The message shows no value.
     """
     found: dict[str, str] = {}
     for line in environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines():
@@ -199,23 +203,29 @@ def custom_headers(environ: Mapping[str, str]) -> dict[str, str]:
         if not line.strip():
             continue
         if not colon:
-            raise ConfigurationError("OPENAI_CUSTOM_HEADERS has a line without a colon: write one `Name: value` a line")
+            raise ConfigurationError(
+                "OPENAI_CUSTOM_HEADERS has a line without a colon: write one `Name: value` per line"
+            )
         found[name.strip()] = value.strip()
     return checked_headers(found)
 
 
 def given(argument: str | None, environ: Mapping[str, str], variable: str) -> str | None:
-    """The argument, even an empty one, or else the variable's value, unless it is empty."""
+    """Return the argument, even if it is empty, or else the value of the variable, unless it is empty."""
     return argument if argument is not None else environ.get(variable) or None
 
 
 def secret_or_none(value: str | None) -> Secret | None:
-    """A key that was given, even an empty one: that it cannot be sent is told by who sends it."""
+    """Return the given key as a secret, even if it is empty. The credentials class raises the error if it is
+    invalid.
+    """
     return None if value is None else Secret(value)
 
 
 def value_fault(value: object, shown: str) -> str | None:
-    """Why that value cannot stand in an HTTP header (RFC 9110, 5.5), in words that do not hold it."""
+    """Return the reason why a value cannot be sent in an HTTP header (RFC 9110, 5.5), or `None`. The text does not
+    contain the value.
+    """
     if not isinstance(value, str):
         return f"{shown} must be a str, not {type(value).__name__}"
     if not (value.isascii() and value.isprintable()) or value != value.strip():
@@ -224,14 +234,16 @@ def value_fault(value: object, shown: str) -> str | None:
 
 
 def header_fault(name: str, value: object) -> str | None:
-    """Why that header cannot be sent (RFC 9110, 5.1 and 5.5); `None` if it can."""
+    """Return the reason why a header cannot be sent (RFC 9110, 5.1 and 5.5), or `None`."""
     if not HEADER_NAME.fullmatch(name):
-        return f"the header {name!a:.40} cannot be sent: no name of a header"
+        return f"the header {name!a:.40} cannot be sent: its name is not a header name"
     return value_fault(value, f"the header {name:.60}")
 
 
 def checked_headers(headers: Mapping[str, V]) -> dict[str, V]:
-    """Headers that can be sent; `None` takes one away. Raises `ConfigurationError`, naming the one that cannot."""
+    """Validate headers. `None` as a value removes a header. Raises `ConfigurationError`, which names the invalid
+    header.
+    """
     for name, value in headers.items():
         if value is not None and (fault := header_fault(name, value)) is not None:
             raise ConfigurationError(fault)
@@ -239,9 +251,9 @@ def checked_headers(headers: Mapping[str, V]) -> dict[str, V]:
 
 
 def checked_url(url: object, shown: str, *, allow_http: bool) -> str:
-    """A base URL without its trailing slash; `shown` is what it is called in errors.
+    """Validate a base URL and remove its trailing slash. `shown` is its name in errors.
 
-    A path and a query are kept; what would leak a key is refused.
+    A path and a query are kept. Raises `ConfigurationError` for an invalid URL, and for one that would leak a key.
     """
     if not isinstance(url, str):
         raise ConfigurationError(f"{shown} must be a str, not {type(url).__name__}")
@@ -250,36 +262,35 @@ def checked_url(url: object, shown: str, *, allow_http: bool) -> str:
     try:
         parts = urlsplit(url)
         host = parts.hostname
-        parts.port  # noqa: B018  # read for its check: a port that is no number raises ValueError
-    except ValueError:  # its text may quote a part of a password
-        raise ConfigurationError(f"{shown} is no URL: its host or port cannot be read") from None
+        parts.port  # noqa: B018  # raises ValueError if the port is not a number
+    except ValueError:  # its message may contain a part of a password
+        raise ConfigurationError(f"{shown} is not a valid URL: its host or port cannot be read") from None
     if parts.scheme not in ("http", "https") or not host:
-        raise ConfigurationError(f"{shown} must begin with https:// or http:// and name a host")
+        raise ConfigurationError(f"{shown} must start with https:// or http:// and contain a host name")
     if not HOST.fullmatch(host):
-        raise ConfigurationError(f"{shown} names no host that can be; write international names in their xn-- form")
+        raise ConfigurationError(f"{shown} has an invalid host name; write international names in their xn-- form")
     if parts.username is not None or parts.password is not None:
         raise ConfigurationError(f"{shown} must not contain a user or a password; pass the key as api_key")
     if (deployment := DEPLOYMENT.search(parts.path)) is not None:
         azure = shown.startswith("endpoint")
         instead = f"{parts.scheme}://{parts.netloc}" + ("" if azure else "/openai/v1")
         raise ConfigurationError(
-            f"{shown} is the URL of a deployment. Evals belong to the resource: write {instead}, and name the "
-            f"deployment {deployment[1]!r:.80} as `model` where an eval or a run wants one"
+            f"{shown} is the URL of a deployment, but evals belong to the resource: use {instead}, and pass the "
+            f"deployment {deployment[1]!r:.80} as the `model` of an eval or a run"
         )
     if parts.fragment:
         raise ConfigurationError(f"{shown} must not contain a fragment (#...)")
     if parts.scheme == "http" and host not in LOOPBACK_HOSTS and not allow_http:
         raise ConfigurationError(
-            f"{shown} is plain http to {host}: the key would cross the network in the clear. "
-            "Use https, or pass allow_http=True"
+            f"{shown} is plain http to {host}: the key would be sent unencrypted. Use https, or pass allow_http=True"
         )
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), parts.query, ""))
 
 
 def follow_log_variable(environment: Mapping[str, str] | None = None) -> None:
-    """Show this package's log lines on standard error, if EVALS_LOG asks for it: `debug` or `info`.
+    """Write the log lines of this package to standard error if EVALS_LOG is `debug` or `info`.
 
-    A handler is added once, and only where nobody has set logging up. Raises `ConfigurationError` for another word.
+    A handler is added once, and only if logging is not configured yet. Raises `ConfigurationError` for another value.
     """
     word = (os.environ if environment is None else environment).get("EVALS_LOG", "").strip().lower()
     if not word:

@@ -1,7 +1,4 @@
-"""`EvalsClient`: the settings, the pipeline that is made of them, and the resources that send through it.
-
-Nothing here knows an endpoint.
-"""
+"""`EvalsClient`: its settings, the pipeline that they make, and the resources that send requests through it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -51,22 +48,23 @@ Key: TypeAlias = str | NoKey | TokenProvider | CachedTokens
 SETTINGS = frozenset(
     {"api_key", "base_url", "organization", "project", "webhook_secret", *ClientOptions.__annotations__}
 ) - {"clock"}
-"""What a client is made with, and what cannot be assigned to it afterwards."""
+"""The settings of a client. They cannot be assigned after the client was made."""
 
 DECODED: Sequence[type] = (EvalRun, Eval, OutputItem, File)
-"""What answers are made of, whose decoders are made by `prepare`."""
+"""The classes of responses whose decoders `prepare` makes."""
 
 KINDS: Mapping[Method, Kind] = {"GET": "read", "POST": "create", "DELETE": "delete"}
-"""What a request does, unless its caller says otherwise."""
+"""The default kind of a request, by its method."""
 
 
 class EvalsClient:
     """An asynchronous client of the Evals API: `client.evals`, `client.files`, `client.graders`, `client.webhooks`.
 
-    A client is cheap to make and touches neither loop nor network until it is entered or used; from then on it belongs
-    to the event loop that runs then, until that is closed. Make one per process, share it between all tasks, and close
-    it: `async with`, or `await client.close()`. For other keys, projects or base URLs make copies of it by
-    `with_options`, which share its connections.
+    A new client uses neither the event loop nor the network until it is entered or first used. From then on it works in
+    that event loop only, until the loop is closed.
+
+    Make one client per process, share it between all tasks, and close it: use `async with`, or `await client.close()`.
+    For other keys, projects or base URLs, make copies with `with_options`. Copies share the connections.
     """
 
     def __init__(
@@ -80,14 +78,15 @@ class EvalsClient:
         allow_http: bool = False,
         **options: Unpack[ClientOptions],
     ) -> None:
-        """A client of OpenAI's service, or of any server that speaks its API.
+        """Make a client of OpenAI's service, or of another server with the same API.
 
         Each argument has an environment variable: OPENAI_API_KEY, OPENAI_BASE_URL, OPENAI_ORG_ID, OPENAI_PROJECT_ID,
         OPENAI_WEBHOOK_SECRET. `api_key` may be a function that returns a token or an awaitable token. It is called for
-        each attempt, so each request may have another key; reads are then neither shared nor cached. If all tokens are
-        of one identity, wrap the function in `CachedTokens`. `NO_KEY` sends no credentials, whatever the environment
-        says. A path and a query in the base URL are kept. Plain http is accepted for loopback only, unless `allow_http`
-        is set. Raises `ConfigurationError` for wrong settings; only a missing key is reported later, at the first call.
+        each attempt, so each request may have another key. Reads are then not shared and not cached. If all tokens
+        belong to one identity, wrap the function in `CachedTokens`. `NO_KEY` sends no credentials, even if the
+        environment has a key. A path and a query in the base URL are kept. Plain http is accepted for loopback only,
+        unless `allow_http` is set. Raises `ConfigurationError` for invalid settings. A missing key raises it at the
+        first call.
         """
         key: Any = given(api_key)
         settings = from_environment(
@@ -112,15 +111,18 @@ class EvalsClient:
         allow_http: bool = False,
         **options: Unpack[ClientOptions],
     ) -> Self:
-        """A client of an Azure OpenAI resource, or of a Microsoft Foundry project.
+        """Make a client of an Azure OpenAI resource, or of a Microsoft Foundry project.
 
-        `endpoint` (AZURE_OPENAI_ENDPOINT) is `https://NAME.openai.azure.com`, or a project's
-        `https://NAME.services.ai.azure.com/api/projects/PROJECT`; `/openai/v1` is added. `api_key`
-        (AZURE_OPENAI_API_KEY) goes out as `api-key`; projects take tokens only:
-        `azure.identity.aio.get_bearer_token_provider(credential, "https://ai.azure.com/.default")` as `token_provider`,
-        whose tokens are kept while they last, or one token as `azure_ad_token` (AZURE_OPENAI_AD_TOKEN), which goes
-        before a key of the environment. `api_version` is needed by the older `/openai/evals?api-version=...` alone.
-        Raises `ConfigurationError`.
+        `endpoint` (AZURE_OPENAI_ENDPOINT) is `https://NAME.openai.azure.com`, or
+        `https://NAME.services.ai.azure.com/api/projects/PROJECT` for a project. `/openai/v1` is added if it is missing.
+
+        `api_key` (AZURE_OPENAI_API_KEY) is sent in the header `api-key`. Projects accept tokens only. Pass
+        `azure.identity.aio.get_bearer_token_provider(credential, "https://ai.azure.com/.default")` as `token_provider`;
+        its tokens are kept as `CachedTokens` describes. Or pass one token as `azure_ad_token` (AZURE_OPENAI_AD_TOKEN),
+        which has priority over a key from the environment.
+
+        Only the older path `/openai/evals?api-version=...` needs `api_version`. Raises `ConfigurationError` for invalid
+        settings.
         """
         settings = azure_from_environment(
             endpoint=endpoint,
@@ -136,7 +138,7 @@ class EvalsClient:
         return client
 
     def _set_up(self, settings: Settings, key: Key | None, options: ClientOptions) -> None:
-        """Make the parts of a client. Raises `TypeError` for an option that there is not."""
+        """Make the parts of a client. Raises `TypeError` for an unknown option."""
         follow_log_variable()
         options = first_options(settings, options)
         auth = auth_of(settings, key, options.get("clock", SYSTEM_CLOCK))
@@ -158,24 +160,24 @@ class EvalsClient:
 
     @property
     def base_url(self) -> str:
-        """The URL that every path is relative to, without a slash at its end."""
+        """The URL that every path is relative to, without a trailing slash."""
         return self._settings.base_url
 
     @property
     def api_key(self) -> str | None:
-        """The key that was given, or found in the environment; `None` for a function, `NO_KEY` and a missing key."""
+        """The key from the argument or the environment. `None` for a function, for `NO_KEY`, and if there is no key."""
         settings = self._settings
         key = settings.api_key if settings.token is None and isinstance(self._auth, StaticKey) else None
         return None if key is None else key.reveal()
 
     @property
     def timeout(self) -> float | Timeouts | None:
-        """Seconds that a call may take; `None` means no limit. See `Timeouts`."""
+        """The timeout of a call in seconds. `None` means no limit. See `Timeouts`."""
         return given_timeout(self._caller.defaults.timeouts)
 
     @property
     def max_retries(self) -> int:
-        """How often a failed attempt is repeated."""
+        """The maximum number of retries of a call."""
         return self._caller.defaults.retry.attempts - 1
 
     @property
@@ -195,7 +197,7 @@ class EvalsClient:
 
     @property
     def clock(self) -> Clock:
-        """The source of time and random numbers of this client; for code that waits or measures together with it."""
+        """The source of time and random numbers of this client, for code that must use the same clock."""
         return self._caller.clock
 
     def request(
@@ -210,13 +212,15 @@ class EvalsClient:
         body: Mapping[str, object] | None = None,
         sink: Sink | None = None,
     ) -> Request:
-        """A request for an endpoint that no resource has; `send` sends it.
+        """Make a request for an endpoint that has no method in a resource. `send` sends it.
 
         `route` is the path below the base URL, with a name in braces for each of the `ids`, in their order
-        (`/evals/{eval_id}`); ids are percent-encoded. `kind` decides when it may be sent again: `read` for GET,
-        `create` (which is never sent twice) for POST, `delete` for DELETE, if not given. A parameter of `query` that is
-        `None` is left out. `body` is sent as JSON. `sink` takes the body of a successful response instead of memory.
-        Raises `InvalidArgument` for what cannot be sent.
+        (`/evals/{eval_id}`). Ids are percent-encoded. `kind` decides when the request may be sent again. Its default is
+        `read` for GET, `create` (sent again only if the server did not carry it out) for POST, and `delete` for DELETE.
+
+        A parameter of `query` that is `None` is left out. `body` is sent as JSON. The body of a successful response is
+        written to `sink`, if it is given, and is not kept in memory. Raises `InvalidArgument` for values that cannot be
+        sent.
         """
         return build_request(
             method,
@@ -248,11 +252,12 @@ class EvalsClient:
         *,
         timeout: float | Timeouts | Omit | None = OMIT,
     ) -> Any:
-        """The response to `request`, or what `read` makes of it, with this client's limits, retries and defaults.
+        """Send `request` with the limits, retries and defaults of this client. Returns the response, or the result
+        of `read(response)`.
 
-        `read` is called inside the retries: a `DecodeError` or `ResponseMismatch` that it raises counts as a failed
-        attempt. Raises a `RequestError` for every response without success, and `InvalidArgument` for a path that is
-        not percent-encoded.
+        `read` is called inside the retries: if it raises `DecodeError` or `ResponseMismatch`, the attempt has failed.
+        Raises a `RequestError` if no successful response came, and `InvalidArgument` for a path that is not
+        percent-encoded.
         """
         checked_path(request.path, "the path")
         return await self._caller.send(request, read or whole_response, timeout=timeout)
@@ -275,16 +280,15 @@ class EvalsClient:
         set_default_headers: Mapping[str, str | Omit] | None = None,
         set_default_query: Mapping[str, object] | None = None,
     ) -> Self:
-        """A client with other settings that shares the connections. Closing one closes all.
+        """Return a client with other settings. Both share the connections, and closing one closes both.
 
         A copy with other credentials, another organization, project or base URL has its own rate limiter and retry
-        budget. It shares no reads and no cached objects with the others. Two copies with the same key have the same
-        limiter. The limiters of the last thousand keys are remembered, and those of all keys with running calls. `None`
-        means: unchanged.
-
-        `headers` and `query` are added to the ones that this client sends; `default_headers` and `default_query` are
-        the official client's names for them. `set_default_headers` and `set_default_query` replace them. A header or
-        parameter that is `OMIT` is taken away. Raises `ConfigurationError`.
+        budget. It shares no reads and no cached objects with the others. Two copies with the same key share one
+        limiter. The client keeps the limiters of the last thousand keys, and of all keys with running calls. `None`
+        means: unchanged. `headers` and `query` are added to those that this client sends. `default_headers` and
+        `default_query` are the official client's names for the same. `set_default_headers` and `set_default_query`
+        replace them. `OMIT` as a value removes a header or a parameter. Raises `ConfigurationError` for invalid
+        settings.
         """
         key: Any = given(api_key)
         settings = changed_settings(
@@ -317,29 +321,30 @@ class EvalsClient:
 
     @property
     def with_raw_response(self) -> "ClientWithRawResponse":
-        """The same methods; they return status, headers and exact bytes, and `parse()` gives the object."""
+        """The same methods, but they return a `RawResponse` with status, headers and exact bytes. Its `parse()`
+        returns the object.
+        """
         return ClientWithRawResponse(self)
 
     def statistics(self) -> Statistics:
-        """What this client has done since it was made, and how its rate limiter stands."""
+        """Return the counts of this client since it was made, and the state of its rate limiter."""
         return self._caller.pipeline.statistics()
 
     async def close(self) -> None:
-        """End all running calls with `ClientClosed` and close the connections, of all copies too.
-
-        Closing twice does no harm.
+        """Close the connections, also those of all copies. Running calls raise `ClientClosed`. A second call has no
+        effect.
         """
         await self._caller.pipeline.close()
 
     def is_closed(self) -> bool:
-        """Whether `close` was called, on this client or on one that shares its connections."""
+        """Whether `close` was called on this client or on one that shares its connections."""
         return self._caller.pipeline.transport.pool.closed
 
     async def prepare(self) -> None:
-        """Load what the first request of a process needs, before it is needed; entering the client does it too.
+        """Load the modules and decoders that the first request of a process needs. `async with` does this too.
 
-        The network library is imported in a thread, so that other tasks run meanwhile, and what decodes is made in
-        steps. Nothing is sent. Programs that do not call it load all that with their first request.
+        The network library is imported in a thread, and the decoders are made in steps, so that other tasks can run. No
+        request is sent. Without this call, the first request loads them and takes longer.
         """
         await asyncio.to_thread(load)
         for shape in DECODED:
@@ -358,7 +363,7 @@ class EvalsClient:
     def __setattr__(self, name: str, value: object) -> None:
         if name in SETTINGS:
             raise AttributeError(
-                f"a client does not change: use client.with_options({name}=...), which gives a new one"
+                f"a client cannot be changed: use client.with_options({name}=...), which returns a new one"
             )
         super().__setattr__(name, value)
 
@@ -366,7 +371,9 @@ class EvalsClient:
         return f"{type(self).__name__}(base_url={self._settings.base_url!r})"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a client holds a key and connections, and is neither pickled nor copied; make one per process")
+        raise TypeError(
+            "a client cannot be pickled or copied, because it holds a key and connections; make one per process"
+        )
 
 
 class ClientWithRawResponse:
@@ -383,6 +390,6 @@ async def whole_response(response: Response) -> Response:
 
 
 def text_of(key: Key | None) -> str | None:
-    """The key where it is a text; or whatever stands in its place, for the check that refuses it."""
+    """Return the key if it is a text. Another type is returned too: the check that follows refuses it."""
     text: Any = key
     return None if key is NO_KEY or isinstance(key, CachedTokens) or callable(key) else text

@@ -10,7 +10,7 @@
     │  └─ ForkedClient             in a child process, after fork()
     ├─ RequestError                one request failed: .method .path .request_id .attempts .elapsed .history .note
     │  │                           .maybe_executed .transient
-    │  ├─ ApiError                 the server answered with an error: .status .code .type .param .message
+    │  ├─ ApiError                 the server returned an error:      .status .code .type .param .message
     │  │                           .retry_after .body
     │  │  ├─ BadRequest 400        ├─ Unauthenticated 401   ├─ PermissionDenied 403   ├─ NotFound 404
     │  │  ├─ Conflict 409          ├─ Unprocessable 422     ├─ ServerError 5xx, 408, 425
@@ -25,10 +25,10 @@
     │  │  └─ DeadlineExceeded      the call's time was up: .last is the failure before it     (also a TimeoutError)
     │  └─ ResponseError            a complete response came that cannot be used
     │     ├─ DecodeError           not the JSON that was expected: .at .expected .got .body
-    │     ├─ ResponseMismatch      it belongs to another request: .asked .got
+    │     ├─ ResponseMismatch      it has another id than the request: .asked .got
     │     ├─ BodyTooLarge          more bytes than the limit: .limit
-    │     └─ UnexpectedRedirect    the server points elsewhere: .status .location_host
-    ├─ PaginationError             a listing does not move on: .after says where it stood
+    │     └─ UnexpectedRedirect    the server redirects:   .status .location_host
+    ├─ PaginationError             a listing cannot continue: .after is its last cursor
     ├─ WaitTimeout                 a run did not end in time: .last is the last state seen    (also a TimeoutError)
     ├─ RunFailed                   a run ended, but not as completed: .run
     ├─ WebhookError                a webhook was refused
@@ -36,8 +36,8 @@
     ├─ PartialFailure              some of many calls failed: .results and .errors by key     (also an ExceptionGroup)
     └─ ArchiveError                the archive file cannot be used
 
-All are plain values: picklable, without objects of other libraries, and never with a key in them. Nothing of ours is
-imported here.
+All errors are plain values. They can be pickled, they hold no objects of other libraries, and they never contain an API
+key. This module imports no other module of the package.
 """
 
 from __future__ import annotations
@@ -53,18 +53,22 @@ V = TypeVar("V")
 
 TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})  # 52x: Cloudflare
 LONGEST_SHOWN = 300  # characters of an id in a message: no id is longer than 256
-SHOWN_OF_A_MESSAGE = 200  # characters of a server's message that go into str(error); the whole is in .message and .body
+SHOWN_OF_A_MESSAGE = 200  # characters of a server's message in str(error); .message has all of it
 
 
 def shown(value: object) -> str:
-    """An id as a message shows it: whole, in printable ASCII. What is too long for an id is cut."""
+    """Return an id for a message, in printable ASCII. A value that is too long for an id is cut."""
     text = ascii(value)
     return text if len(text) <= LONGEST_SHOWN else text[:40] + "..."
 
 
 @attrs.frozen
 class Attempt:
-    """The result of one attempt: "ok" or the name of its error class, the HTTP status if there was one, the time."""
+    """One attempt of a call.
+
+    `outcome` is "ok" or the name of the error class. `status` is the HTTP status, or `None` if no response came.
+    `seconds` is the duration.
+    """
 
     outcome: str
     status: int | None
@@ -72,9 +76,9 @@ class Attempt:
 
 
 def restore(kind: type[EvalsError], args: tuple[object, ...], state: dict[str, object]) -> EvalsError:
-    """The error that `EvalsError.__reduce__` took apart."""
+    """Rebuild an error from the parts that `EvalsError.__reduce__` returned."""
     error = kind.__new__(kind, *args)
-    error.args = args  # OSError leaves them to its __init__, which is not called here
+    error.args = args  # OSError sets them in __init__, which is not called here
     error.__dict__.update(state)
     return error
 
@@ -83,7 +87,7 @@ class EvalsError(Exception):
     """The base class of every error that this package raises on purpose."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The default calls the class with .args again, which classes with required keywords would refuse.
+        # The default calls the class with .args, which fails for classes with required keywords.
         return restore, (type(self), self.args, vars(self))
 
 
@@ -127,11 +131,14 @@ class ForkedClient(LifecycleError):
 class RequestError(EvalsError):
     """One request failed.
 
-    `method` and `path` say which request; `request_id` is the id that the server gave it. `attempts` is how many
-    attempts were made, `elapsed` how many seconds they took, `history` lists them, and `note` says why there was no
-    further attempt. `maybe_executed` is true when a request that changes something may have been carried out although
-    no usable response came: check this before you send it again. `after` is set when a later page of a listing failed.
-    It is the cursor to continue with.
+    `method` and `path` name the request. `request_id` is the id that the server gave it. `attempts` is the number of
+    attempts, `elapsed` is their duration in seconds, and `history` lists them. `note` gives the reason why there was no
+    further attempt.
+
+    `maybe_executed` is true if the request may have changed something on the server although no usable response came.
+    Check this before you send the request again.
+
+    `after` is set if a later page of a listing failed. It is the cursor to continue with.
     """
 
     method: str = ""
@@ -154,7 +161,7 @@ class RequestError(EvalsError):
         return False
 
     def about(self, method: str, path: str, request_id: str | None = None) -> Self:
-        """This error, with the request that it is about. Values that are already set stay."""
+        """Add the request to this error and return the error. Values that are already set do not change."""
         self.method = self.method or method
         self.path = self.path or path
         self.request_id = self.request_id or request_id
@@ -176,16 +183,16 @@ class RequestError(EvalsError):
         shown = self.message if len(self.message) <= SHOWN_OF_A_MESSAGE else self.message[:SHOWN_OF_A_MESSAGE] + "…"
         text = " ".join(parts) + ": " + shown
         if self.maybe_executed:
-            text += " (the request may have been carried out; look before sending it again)"
+            text += " (the server may have carried out the request; check before you send it again)"
         return f"{text} [{self.note}]" if self.note else text
 
 
 class ApiError(RequestError):
-    """The server answered with an error status.
+    """The server returned an error status.
 
-    `status` is the HTTP status; `code`, `type` and `param` are the error object's fields, where the body had them;
-    `message` is the server's message; `retry_after` is how many seconds it asks to wait; `body` is the start of
-    the body as text (2 KiB at most).
+    `status` is the HTTP status. `code`, `type` and `param` are the fields of the error object, or `None` if the body
+    has none. `message` is the server's message. `retry_after` is the delay in seconds that the server requests, or
+    `None`. `body` is the start of the body as text (at most 2 KiB).
     """
 
     def __init__(
@@ -217,7 +224,7 @@ class ApiError(RequestError):
 
 
 class BadRequest(ApiError):
-    """400: the server refuses the request as it is."""
+    """400: the request is invalid."""
 
 
 class Unauthenticated(ApiError):
@@ -225,23 +232,23 @@ class Unauthenticated(ApiError):
 
 
 class PermissionDenied(ApiError):
-    """403: the key may not do this."""
+    """403: the key has no permission for this request."""
 
 
 class NotFound(ApiError):
-    """404: there is no such object, or it belongs to another project."""
+    """404: the object does not exist, or it belongs to another project."""
 
 
 class Conflict(ApiError):
-    """409: the object's state does not allow it."""
+    """409: the state of the object does not allow the request."""
 
 
 class Unprocessable(ApiError):
-    """422: the request is well-formed, but the server refuses its content."""
+    """422: the request is well-formed, but its content is invalid."""
 
 
 class RateLimited(ApiError):
-    """429: too many requests. `retry_after` says how many seconds to wait, if the server said so."""
+    """429: too many requests. `retry_after` is the delay in seconds that the server requests, or `None`."""
 
 
 class QuotaExceeded(RateLimited):
@@ -265,9 +272,10 @@ class TransportError(RequestError):
 
 
 class ConnectFailed(TransportError):
-    """No connection was made, so the server received nothing: refused, no such host, no route.
+    """No connection was made, so the server received nothing.
 
-    `unknown_host` says that the host name does not exist. Trying again seldom helps then.
+    For example, the connection was refused, or the host is unreachable. `unknown_host` is true if the host name does
+    not exist. A retry seldom helps then.
     """
 
     def __init__(self, message: str, *, unknown_host: bool = False) -> None:
@@ -296,7 +304,7 @@ class ProtocolError(TransportError):
 
 
 class DeadlineExceeded(TransportError, TimeoutError):
-    """The time of the call, or of its last attempt, is over. `last` is the error before it, if there was one."""
+    """The call, or its last attempt, took longer than its timeout. `last` is the error before it, or `None`."""
 
     def __init__(self, message: str, *, last: RequestError | None = None) -> None:
         super().__init__(message)
@@ -310,8 +318,8 @@ class ResponseError(RequestError):
 class DecodeError(ResponseError):
     """The body is not the JSON that was expected.
 
-    `at` is the place (`$.data[3].result_counts.total`), `expected` and `got` are JSON types or values; `body` holds the
-    bytes received.
+    `at` is the position in the JSON (`$.data[3].result_counts.total`). `expected` and `got` are JSON types or values.
+    `body` is the received bytes.
     """
 
     def __init__(self, message: str, *, at: str = "$", expected: str = "", got: str = "", body: bytes = b"") -> None:
@@ -323,11 +331,11 @@ class DecodeError(ResponseError):
 
     @property
     def transient(self) -> bool:
-        return True  # a proxy's page, a body that was cut: the next one may be whole
+        return True  # a proxy's error page or a truncated body: the next response may be valid
 
 
 class ResponseMismatch(ResponseError):
-    """The response belongs to another request: `asked` is the requested id, `got` the id that came."""
+    """The response has another id than the request: `asked` is the requested id, `got` is the received id."""
 
     def __init__(self, message: str, *, asked: str = "", got: str = "") -> None:
         super().__init__(message)
@@ -340,7 +348,7 @@ class ResponseMismatch(ResponseError):
 
 
 class BodyTooLarge(ResponseError):
-    """The decoded body is larger than `limit` bytes; reading stopped there."""
+    """The decoded body is larger than `limit` bytes. The rest was not read."""
 
     def __init__(self, message: str, *, limit: int = 0) -> None:
         super().__init__(message)
@@ -348,7 +356,7 @@ class BodyTooLarge(ResponseError):
 
 
 class UnexpectedRedirect(ResponseError):
-    """The server redirects. The client does not follow, because the key would be sent along. Check the base URL."""
+    """The server redirects. The client does not follow redirects, because it would send the key. Check the base URL."""
 
     def __init__(self, message: str, *, status: int = 0, location_host: str = "") -> None:
         super().__init__(message)
@@ -360,9 +368,9 @@ class UnexpectedRedirect(ResponseError):
 
 
 class PaginationError(EvalsError):
-    """A listing cannot continue: a cursor came twice, pages stay empty, or the cursor is missing.
+    """A listing cannot continue: a cursor repeats, too many pages are empty, or a cursor is missing.
 
-    `after` is its last cursor.
+    `after` is the last valid cursor.
     """
 
     def __init__(self, message: str, *, after: str | None = None) -> None:
@@ -371,7 +379,7 @@ class PaginationError(EvalsError):
 
 
 class WaitTimeout(EvalsError, TimeoutError):
-    """The awaited state was not reached in time. `last` is the last state seen, or `None` if there was none."""
+    """The awaited state was not reached before the timeout. `last` is the last state seen, or `None`."""
 
     def __init__(self, message: str, *, last: Any = None) -> None:
         super().__init__(message)
@@ -379,7 +387,7 @@ class WaitTimeout(EvalsError, TimeoutError):
 
 
 class RunFailed(EvalsError):
-    """A run ended, but not as `completed`. `run` is its last state."""
+    """A run ended with another status than `completed`. `run` is its last state."""
 
     def __init__(self, message: str, *, run: Any = None) -> None:
         super().__init__(message)
@@ -389,8 +397,8 @@ class RunFailed(EvalsError):
 class PartialFailure(EvalsError, ExceptionGroup[Exception], Generic[K, V]):
     """Some of many calls failed.
 
-    `results` holds the results of the others, `errors` the errors; both by key, in the order of the calls. It is an
-    ExceptionGroup, so `except*` works.
+    `results` maps keys to the results of the successful calls. `errors` maps keys to the errors. Both are in the order
+    of the calls. The class is an ExceptionGroup, so `except*` works.
     """
 
     results: Mapping[K, V]
@@ -403,7 +411,7 @@ class PartialFailure(EvalsError, ExceptionGroup[Exception], Generic[K, V]):
 
     @classmethod
     def of(cls, results: Mapping[K, V], errors: Mapping[K, Exception]) -> PartialFailure[K, V]:
-        """The failure of `errors` out of `results` and `errors`."""
+        """Return the failure with these results and errors."""
         first = next(iter(errors.values()))
         text = f"{len(errors)} of {len(results) + len(errors)} calls failed; the first: {type(first).__name__}: {first}"
         failure = cls(text, list(errors.values()))

@@ -1,5 +1,7 @@
-"""Listings: `Pager`, what every `list()` returns, and `Page`, one page of it. And the rules by which a listing goes on,
-for those who send the requests themselves: `Cursor`, `next_cursor`, `older_cursor`, `smaller_page`.
+"""Listings: `Pager`, which every `list()` returns, and `Page`, one page of a listing.
+
+`Cursor`, `next_cursor`, `older_cursor` and `smaller_page` are the rules for the next page, for code that sends the
+requests of a listing itself.
 """
 
 from evals_async._paging.cursor import Cursor, may_step_back, next_cursor, older_cursor, smaller_page, too_heavy

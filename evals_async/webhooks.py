@@ -1,9 +1,9 @@
-"""Verify and read webhooks, and sign them in tests. Pure functions of bytes and headers.
+"""Verify and decode webhooks, and sign them in tests. The functions do no I/O.
 
 The scheme is Standard Webhooks (https://www.standardwebhooks.com): the headers `webhook-id`, `webhook-timestamp` and
-`webhook-signature`, and an HMAC-SHA256 of `id.timestamp.body`. An event has the id of the run, but not of its eval: a
-receiver must remember the eval of each run. `webhook-id` is the same for every delivery of one event: use it to drop
-duplicates.
+`webhook-signature`, and an HMAC-SHA256 of `id.timestamp.body`. An event contains the id of the run, but not of its
+eval: a receiver must store the eval of each run. `webhook-id` is the same for every delivery of one event: use it to
+drop duplicates.
 """
 
 import base64
@@ -27,45 +27,47 @@ from evals_async.errors import (
 from evals_async.models.events import WebhookEvent
 
 
-TOLERANCE = 300.0  # seconds that a time stamp may be off, either way; as Standard Webhooks recommends
+TOLERANCE = 300.0  # seconds between a time stamp and now, before or after; recommended by Standard Webhooks
 
 PREFIX = "whsec_"
 
-SECONDS = re.compile(r"[0-9]{1,12}")  # more digits than any date needs, and few enough for arithmetic with floats
+SECONDS = re.compile(r"[0-9]{1,12}")  # enough digits for any date, and few enough for exact floats
 
 
 def key_of(secret: str) -> bytes:
-    """The signing key in a secret: what follows `whsec_` in base64, or the secret itself as UTF-8.
+    """Return the signing key of a secret: the decoded base64 after `whsec_`, or the secret itself as UTF-8.
 
-    Raises `ConfigurationError` for an empty one, with which anyone could sign, and for one with white space around it.
+    Raises `ConfigurationError` for an empty secret, for invalid base64, and for white space around the secret.
     """
     if secret != secret.strip():
         raise ConfigurationError(
-            "the webhook secret has white space around it; was it read from a file with its newline? Strip it"
+            "the webhook secret has white space around it, perhaps the newline of a file: strip it"
         )
     try:
         key = base64.b64decode(secret[len(PREFIX) :], validate=True) if secret.startswith(PREFIX) else secret.encode()
     except ValueError:
-        raise ConfigurationError("the webhook secret begins with whsec_ but is not base64 after it") from None
+        raise ConfigurationError("the webhook secret starts with whsec_, but the rest is not base64") from None
     if not key:
-        raise ConfigurationError("the webhook secret is empty: anyone could sign with it")
+        raise ConfigurationError("the webhook secret is empty, so anyone could sign with it")
     return key
 
 
 def bytes_of(text: str | bytes) -> bytes:
-    """Text as UTF-8. Strangers send headers: lone surrogates in them fit no signature, and raise nothing."""
+    """Encode text as UTF-8. Lone surrogates in a received header must not raise an error here: the signature is then
+    wrong.
+    """
     return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
 
 
 def checked_payload(payload: object) -> bytes:
-    """The body of a webhook. Raises `InvalidArgument` for one that was parsed already."""
+    """Return the body of a webhook as bytes. Raises `InvalidArgument` for a parsed body."""
     if isinstance(payload, str):
         return bytes_of(payload)
     if isinstance(payload, bytes | bytearray):
         return bytes(payload)
     raise InvalidArgument(
-        f"payload must be the exact bytes (or the text) of the body as it was received, not {type(payload).__name__}: "
-        "a signature fits no other. Read the raw body of the request, before any parsing"
+        f"payload must be the exact bytes (or the text) of the received body, not {type(payload).__name__}: the "
+        "signature is valid for these bytes only. Read the raw body of the request before you parse it"
     )
 
 
@@ -75,9 +77,12 @@ def signature(payload: bytes, webhook_id: str, timestamp: str, secret: str) -> b
 
 
 def sign(payload: str | bytes, *, secret: str, webhook_id: str, timestamp: int) -> dict[str, str]:
-    """The headers of a valid webhook with that body.
+    """Sign a webhook. For tests of receivers, and for servers that send webhooks.
 
-    For tests of receivers, and for servers that send webhooks.
+    `timestamp` is in whole seconds since the epoch. `secret` is `whsec_` followed by base64, or any other non-empty
+    text. Returns the three headers to send with `payload`: `webhook-id`, `webhook-timestamp` and `webhook-signature`
+    (`v1,` and the base64 HMAC-SHA256). `verify` accepts them within its tolerance of `timestamp`. Raises
+    `ConfigurationError` for an invalid secret.
     """
     signed = signature(bytes_of(payload), webhook_id, str(timestamp), secret)
     return {
@@ -95,28 +100,34 @@ def verify(
     now: float,
     tolerance: float = TOLERANCE,
 ) -> None:
-    """Raise an error for a webhook that is not valid, or not recent. `payload` is the body exactly as received, before
-    any parsing; anything but bytes or text raises `InvalidArgument`.
+    """Check the signature and the age of a webhook. Returns nothing if it is valid.
 
-    Header names may be in any case; of several signatures one must match. Raises `BadSignature`, and
-    `TimestampOutOfRange` when the time stamp is more than `tolerance` seconds before or after `now`.
+    `payload` is the received body, before any parsing. The case of header names does not matter. If there are several
+    signatures, one must match. `now` is in seconds since the epoch.
+
+    Raises `BadSignature` if a header is missing or no signature matches. Raises `TimestampOutOfRange` if the time stamp
+    is more than `tolerance` seconds before or after `now`. Raises `InvalidArgument` if `payload` is not bytes or text,
+    and `ConfigurationError` for an invalid secret.
     """
     body = checked_payload(payload)
     lower = {name.lower(): value for name, value in headers.items()}
     webhook_id, timestamp, signatures = (header(lower, f"webhook-{name}") for name in ("id", "timestamp", "signature"))
     if not SECONDS.fullmatch(timestamp):
-        raise BadSignature("the header webhook-timestamp is no number of seconds")
+        raise BadSignature("the header webhook-timestamp is not a whole number of seconds")
     sent = int(timestamp)
     if abs(now - sent) > tolerance:
         when = "ago" if now > sent else "in the future"
         raise TimestampOutOfRange(
-            f"signed {abs(now - sent):.0f} s {when}, more than {tolerance:g} s: an old delivery, or a wrong clock"
+            f"signed {abs(now - sent):.0f} s {when}, but at most {tolerance:g} s are allowed: this is an old "
+            "delivery, or a clock is wrong"
         )
     expected = signature(body, webhook_id, timestamp, secret)
     offered = [part.removeprefix("v1,") for part in signatures.split()]
-    # A list, so that every one is compared, in constant time: timing tells nothing.
+    # A list, so that all signatures are compared. The time then reveals nothing about them.
     if not any([hmac.compare_digest(expected, bytes_of(candidate)) for candidate in offered]):  # noqa: C419
-        raise BadSignature("no signature fits: another secret, or a body that is not the exact bytes received")
+        raise BadSignature(
+            "no signature matches: the secret is another one, or the body is not the exact bytes received"
+        )
 
 
 def header(headers: Mapping[str, str], name: str) -> str:
@@ -126,17 +137,17 @@ def header(headers: Mapping[str, str], name: str) -> str:
 
 
 def event_of(payload: str | bytes) -> WebhookEvent:
-    """The event in a body that was verified. An event of a kind unknown to this package is an `Unknown`.
+    """Decode the event in a verified body. An event of an unknown type is an `Unknown`.
 
-    Raises `WebhookError` when the body is no event.
+    Raises `WebhookError` if the body is not an event, and `InvalidArgument` if `payload` is not bytes or text.
     """
     body = checked_payload(payload)
     try:
-        # A union is no class, which is all that `structure` can say in types.
+        # The type of `structure` accepts classes only, and a union is not a class.
         return cast("WebhookEvent", structure(parse(body), cast("type[Any]", WebhookEvent), body))
     except DecodeError as error:
         reason = str(error)
-    raise WebhookError(f"the body is no event: {reason}")
+    raise WebhookError(f"the body is not an event: {reason}")
 
 
 class Webhooks:
@@ -144,7 +155,7 @@ class Webhooks:
 
     def __init__(self, secret: Secret | None, clock: Clock = SYSTEM_CLOCK) -> None:
         if secret is not None:
-            key_of(secret.reveal())  # refused now, and not at each delivery
+            key_of(secret.reveal())  # an invalid secret raises here, not at each delivery
         self._secret = secret
         self._clock = clock
 
@@ -156,7 +167,7 @@ class Webhooks:
         secret: str | None = None,
         tolerance: float = TOLERANCE,
     ) -> None:
-        """Raise an error for a webhook that is not valid; see `verify`."""
+        """Check the signature and the age of a webhook; see `verify`, also for the errors."""
         if secret is None:
             if self._secret is None:
                 raise ConfigurationError(
@@ -173,6 +184,6 @@ class Webhooks:
         secret: str | None = None,
         tolerance: float = TOLERANCE,
     ) -> WebhookEvent:
-        """The event of a webhook, once it is verified. Raises `WebhookError`, as `verify` and `event_of` do."""
+        """Verify a webhook and return its event. Raises the errors of `verify` and `event_of`."""
         self.verify_signature(payload, headers, secret=secret, tolerance=tolerance)
         return event_of(payload)

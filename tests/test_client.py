@@ -444,7 +444,7 @@ async def test_the_key_is_shown_to_nobody(caplog: pytest.LogCaptureFixture) -> N
 @pytest.mark.parametrize("act", [pickle.dumps, copy.copy, copy.deepcopy])
 def test_clients_are_not_copied(act: Any) -> None:
     """A client is neither pickled nor copied: its key would go along."""
-    with pytest.raises(TypeError, match="neither pickled nor copied") as caught:
+    with pytest.raises(TypeError, match="cannot be pickled or copied") as caught:
         act(EvalsClient(api_key=KEY))
     assert KEY not in str(caught.value)
 

@@ -124,4 +124,4 @@ async def test_no_task() -> None:
             told.set_result(str(error))
 
     asyncio.get_running_loop().call_soon(outside)
-    assert "a deadline needs a task" in await told
+    assert "a deadline works inside a task only" in await told

@@ -153,8 +153,8 @@ STRINGS: dict[str, tuple[RequestError, str]] = {
     "neither": (ServerError("oops", status=503), "503 ServerError: oops"),
     "everything": (
         full(ServerError),
-        "418 teapot on GET /evals/e1 after 3 attempts (req_1): something happened (the request may have been carried "
-        "out; look before sending it again) [the retry budget is spent]",
+        "418 teapot on GET /evals/e1 after 3 attempts (req_1): something happened (the server may have carried out "
+        "the request; check before you send it again) [the retry budget is spent]",
     ),
     "a long message": (BadRequest("x" * 201, status=400), f"400 BadRequest: {'x' * 200}…"),
     "just not too long": (BadRequest("x" * 200, status=400), f"400 BadRequest: {'x' * 200}"),

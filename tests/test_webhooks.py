@@ -98,7 +98,7 @@ def test_changed_headers_are_noticed(name: str, value: str | None) -> None:
 @pytest.mark.parametrize("timestamp", ["soon", "-1", "1e9", "1_700_000_000", " 1700000000", "\u0661" * 10, "9" * 400])
 def test_timestamps_that_are_none(timestamp: str) -> None:
     """Only plain digits are a time; a number of hundreds of digits is not computed with."""
-    with pytest.raises(BadSignature, match="no number of seconds"):
+    with pytest.raises(BadSignature, match="not a whole number of seconds"):
         verify(BODY, signed() | {"webhook-timestamp": timestamp}, secret=SECRET, now=NOW)
 
 
@@ -156,7 +156,7 @@ def test_header_names_in_any_case() -> None:
 def test_another_secret() -> None:
     """What was signed with another secret is refused, in words that help and show neither."""
     other = "whsec_" + base64.b64encode(b"another").decode()
-    with pytest.raises(BadSignature, match="another secret") as caught:
+    with pytest.raises(BadSignature, match="the secret is another one") as caught:
         verify(BODY, signed(), secret=other, now=NOW)
     assert other not in str(caught.value)
 
@@ -223,7 +223,7 @@ def test_unknown_events(body: dict[str, Any]) -> None:
 @pytest.mark.parametrize("body", ["", "[]", "null", "7", "<html>", '{"type":', b"\xff", "[" * 100_000])
 def test_bodies_that_are_no_event(body: str | bytes) -> None:
     """A genuine delivery that says nothing is a webhook error, and not one about a request that nobody made."""
-    with pytest.raises(WebhookError, match="no event") as caught:
+    with pytest.raises(WebhookError, match="not an event") as caught:
         client().unwrap(body, signed(body))
     assert caught.value.__context__ is None
 
@@ -232,7 +232,7 @@ def test_nothing_is_read_before_it_is_verified() -> None:
     """A body that is not genuine is not even parsed."""
     with pytest.raises(BadSignature):
         client().unwrap("no json", signed("other"))
-    with pytest.raises(WebhookError, match="no event"):
+    with pytest.raises(WebhookError, match="not an event"):
         event_of("no json")
 
 

@@ -23,7 +23,6 @@ A module imports from those above it:
 from evals_async._transport.auth import (
     NO_KEY,
     Anonymous,
-    AskedTokens,
     Auth,
     AzureKey,
     BearerTokens,
@@ -33,6 +32,7 @@ from evals_async._transport.auth import (
     NoKey,
     StaticKey,
     TokenProvider,
+    UncachedTokens,
 )
 from evals_async._transport.delays import Allowance, RateLimits, server_delay
 from evals_async._transport.failures import error_for
@@ -52,7 +52,6 @@ __all__ = [
     "AdaptiveLimiter",
     "Allowance",
     "Anonymous",
-    "AskedTokens",
     "Auth",
     "AzureKey",
     "BearerTokens",
@@ -79,6 +78,7 @@ __all__ = [
     "Timeouts",
     "TokenProvider",
     "Transport",
+    "UncachedTokens",
     "Upload",
     "checked_proxy",
     "error_for",

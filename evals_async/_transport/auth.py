@@ -1,7 +1,7 @@
-"""How a request proves who sends it: a key, Azure's key, or tokens from a provider such as azure-identity.
+"""The credentials of requests: a key, Azure's key, or tokens from a provider such as azure-identity.
 
-Secrets live here and in `SecretHeaders`, which show themselves in no repr and refuse to be pickled or copied. Nothing
-here performs I/O of its own, and nothing here reads the environment.
+Objects that hold secrets have a repr without them, and cannot be pickled or copied. This module does no I/O and does
+not read the environment.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from evals_async.errors import ConfigurationError
 
 
 class ExpiringToken(Protocol):
-    """What azure-identity's credentials return: the token, and when it ends, in seconds since the epoch."""
+    """The result of azure-identity's credentials: the token, and its expiry time in seconds since the epoch."""
 
     @property
     def token(self) -> str: ...
@@ -30,13 +30,13 @@ class ExpiringToken(Protocol):
 Token: TypeAlias = str | ExpiringToken
 TokenProvider: TypeAlias = Callable[[], Awaitable[Token]] | Callable[[], Token]
 
-TOKEN_KEPT = 120.0  # seconds before the provider is asked again; providers keep tokens too, this saves the asking
+TOKEN_KEPT = 120.0  # seconds; providers keep tokens too, but each call of a provider takes time
 SHORTEST_SECRET = 8  # characters
-TOKEN_MARGIN = 30.0  # seconds before its end that a token is no longer used: the server's clock is not ours
+TOKEN_MARGIN = 30.0  # seconds before its expiry; the clock of the server may differ from ours
 
 
 CREDENTIALS = frozenset({"authorization", "api-key"})
-"""The headers, in lower case, that prove who sends a request."""
+"""The names of the headers with credentials, in lower case."""
 
 SECRET_NAME = re.compile(
     r"auth|cookie|api-?key|access-key|subscription-key|token|secret|passw|credential", re.IGNORECASE
@@ -46,9 +46,9 @@ NOTHING: frozenset[str] = frozenset()
 
 
 class SecretHeaders(dict[str, str]):
-    """Headers whose values are in no repr, so in no traceback that shows local variables, and in no pickle.
+    """Headers whose values are in no repr and no pickle, and so in no traceback with local variables.
 
-    `decided` are the names of credentials that whoever calls gave or took away; see `Auth.replaced_by`.
+    `decided` are the names of the credential headers that the caller set or removed; see `Auth.replaced_by`.
     """
 
     decided: frozenset[str] = NOTHING
@@ -59,11 +59,11 @@ class SecretHeaders(dict[str, str]):
     __str__ = __repr__
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("headers that hold a key are neither pickled nor copied")
+        raise TypeError("headers that hold a key cannot be pickled or copied")
 
 
 def merged_headers(*groups: Mapping[str, str | None]) -> SecretHeaders:
-    """All headers of those groups; of a name in several, in whatever case, the last one. `None` takes one away."""
+    """Merge groups of headers. Names are compared without case, and the last value is used. `None` removes a header."""
     found = {name.lower(): (name, value) for group in groups for name, value in group.items()}
     merged = SecretHeaders((name, value) for name, value in found.values() if value is not None)
     decided = CREDENTIALS & found.keys()
@@ -76,27 +76,27 @@ def merged_headers(*groups: Mapping[str, str | None]) -> SecretHeaders:
 
 
 class Auth(Protocol):
-    """Gives the headers that prove who sends a request.
+    """Returns the headers with the credentials of a request.
 
-    `replaced_by` are the headers, in lower case, in whose place none of these are sent: a caller who gives one of them
-    says who he is. `identity` is the same for the same credentials, and shows nothing of them; `None` where they may be
-    others for each request, so that nothing may be shared among requests.
+    `replaced_by` are header names in lower case. If the caller sets or removes one of them, these credentials are not
+    sent. `identity` is equal for equal credentials, and does not reveal them. It is `None` if each request may have
+    other credentials, so that requests must not share results.
     """
 
     replaced_by: frozenset[str] = CREDENTIALS
     identity: str | None = None
 
     async def headers(self) -> Mapping[str, str]:
-        """The headers for one attempt; asked anew for each."""
+        """Return the headers for one attempt. This is called again for each attempt."""
         ...
 
     def refused(self, headers: Mapping[str, str]) -> bool:
-        """The server answered 401 to these headers: is it worth asking for others?"""
+        """Handle a 401 for these headers. Returns whether another attempt may have other credentials."""
         return False
 
 
 class NoKey(Enum):
-    """The type of `NO_KEY`, which is given as `api_key` where an endpoint wants no credentials at all."""
+    """The type of `NO_KEY`. Pass it as `api_key` to a server that needs no credentials."""
 
     NO_KEY = "NO_KEY"
 
@@ -118,19 +118,21 @@ class Anonymous(Auth):
 
 
 class MissingKey(Auth):
-    """Stands for a key that was not given. A client without one can still verify webhooks."""
+    """The credentials of a client without a key. It can verify webhooks, but each request raises
+    `ConfigurationError`.
+    """
 
     identity = "missing"
 
     async def headers(self) -> NoReturn:
         raise ConfigurationError(
             "no API key: pass api_key= or set OPENAI_API_KEY (for Azure, AZURE_OPENAI_API_KEY or a token provider); "
-            "for a server that wants none, pass api_key=NO_KEY"
+            "for a server that needs no key, pass api_key=NO_KEY"
         )
 
 
 class StaticKey(Auth):
-    """An API key, sent as `Authorization: Bearer …`. Raises `ConfigurationError` for a key that cannot be one."""
+    """An API key, sent as `Authorization: Bearer …`. Raises `ConfigurationError` for an invalid key."""
 
     replaced_by = frozenset({"authorization"})
 
@@ -153,11 +155,11 @@ class StaticKey(Auth):
         return f"{type(self).__name__}(<hidden>)"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError(f"{type(self).__name__} holds a key and is neither pickled nor copied")
+        raise TypeError(f"{type(self).__name__} holds a key and cannot be pickled or copied")
 
 
 class AzureKey(StaticKey):
-    """A key of an Azure resource, sent as `api-key: …`. Raises `ConfigurationError` for a key that cannot be one."""
+    """A key of an Azure resource, sent as `api-key: …`. Raises `ConfigurationError` for an invalid key."""
 
     replaced_by = CREDENTIALS
 
@@ -166,12 +168,14 @@ class AzureKey(StaticKey):
 
 
 class CachedTokens:
-    """A token provider whose tokens may be kept: give it as `api_key` where all requests are of one identity.
+    """A token provider whose tokens are kept. Pass it as `api_key` if all requests use one identity.
 
-    A token is used for two minutes at most, for shorter where it ends earlier, and no longer after a 401. Requests that
-    need a token at the same time wait for one call of the provider. `scope` names whose tokens they are: clients and
-    processes that give the same one find each other's runs in a shared cache. Without it, what is cached is this
-    client's own.
+    A token is used for at most two minutes, and never after 30 s before its expiry or after a 401. Requests that need a
+    token at the same time wait for one call of the provider.
+
+    `scope` names the identity of the tokens. Clients and processes with the same `scope` share their entries in a
+    shared cache. Without it, only this client uses its entries. Raises `ConfigurationError` if `provider` is not
+    callable.
     """
 
     def __init__(self, provider: TokenProvider, *, scope: str | None = None) -> None:
@@ -181,12 +185,11 @@ class CachedTokens:
         self._scope = scope
 
 
-class AskedTokens(Auth):
-    """Tokens from a function that is asked for each attempt, so that each request may have another; sent as
-    `Authorization: Bearer …`.
+class UncachedTokens(Auth):
+    """Tokens from a function that is called for each attempt, sent as `Authorization: Bearer …`.
 
-    A function that is no coroutine function runs in a thread, because it may read a file or the network; it sees the
-    context variables of the call. What it raises comes through as it is.
+    A function that is not a coroutine function runs in a thread, because it may read a file or use the network. It has
+    the context variables of the call. Its exceptions are raised unchanged.
     """
 
     def __init__(self, provider: TokenProvider, *, replaced_by: frozenset[str] = CREDENTIALS) -> None:
@@ -197,8 +200,8 @@ class AskedTokens(Auth):
         self.given = SecretHeaders()
 
     async def headers(self) -> Mapping[str, str]:
-        headers, _ = await asked(self.provider)
-        if headers != self.given:  # the same object for the same token: then what is made of it is not made anew
+        headers, _ = await request_token(self.provider)
+        if headers != self.given:  # the same object for the same token, so that merged headers can be cached
             self.given = headers
             return headers
         return self.given
@@ -210,13 +213,13 @@ class AskedTokens(Auth):
         return f"{type(self).__name__}(<hidden>)"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError(f"{type(self).__name__} holds a token and is neither pickled nor copied")
+        raise TypeError(f"{type(self).__name__} holds a token and cannot be pickled or copied")
 
 
-class BearerTokens(AskedTokens):
-    """Tokens from a provider, such as azure-identity's `get_bearer_token_provider`, that are kept; see `CachedTokens`.
+class BearerTokens(UncachedTokens):
+    """Kept tokens from a provider, such as azure-identity's `get_bearer_token_provider`; see `CachedTokens`.
 
-    One of the requests that wait for a token together may be cancelled without disturbing the others.
+    If one of the requests that wait for a token is cancelled, the others still get the token.
     """
 
     def __init__(
@@ -231,7 +234,7 @@ class BearerTokens(AskedTokens):
         self.clock = clock
         self.identity = secrets.token_hex(16) if scope is None else f"scope {scope}"
         self.good_until = -1.0
-        self.asking: asyncio.Task[None] | None = None
+        self.refreshing: asyncio.Task[None] | None = None
 
     @classmethod
     def of(cls, tokens: CachedTokens, *, clock: Clock, replaced_by: frozenset[str]) -> "BearerTokens":
@@ -240,28 +243,28 @@ class BearerTokens(AskedTokens):
 
     async def headers(self) -> Mapping[str, str]:
         while self.clock.monotonic() >= self.good_until:
-            asking = self.asking
-            if asking is None or asking.done() or asking.get_loop() is not asyncio.get_running_loop():
-                asking = self.asking = asyncio.create_task(self.ask())
-                asking.add_done_callback(heard)
-            # Shielded: the task belongs to everyone who waits for it, so nobody's cancellation may end it.
-            await asyncio.shield(asking)
+            refreshing = self.refreshing
+            if refreshing is None or refreshing.done() or refreshing.get_loop() is not asyncio.get_running_loop():
+                refreshing = self.refreshing = asyncio.create_task(self.refresh())
+                refreshing.add_done_callback(retrieve_exception)
+            # Shielded: several requests wait for the task, so the cancellation of one must not cancel it.
+            await asyncio.shield(refreshing)
         return self.given
 
-    async def ask(self) -> None:
-        self.given, ends = await asked(self.provider)
+    async def refresh(self) -> None:
+        self.given, ends = await request_token(self.provider)
         kept = TOKEN_KEPT if ends is None else min(TOKEN_KEPT, ends - TOKEN_MARGIN - self.clock.time())
-        # A token that is about to end is still given to those who wait for it now.
+        # The requests that wait now get the token, even if it expires soon.
         self.good_until = self.clock.monotonic() + max(kept, 1.0)
 
     def refused(self, headers: Mapping[str, str]) -> bool:
-        if headers is self.given:  # and not a newer one already
+        if headers is self.given:  # false if a newer token is already in use
             self.good_until = -1.0
         return True
 
 
-async def asked(provider: TokenProvider) -> tuple[SecretHeaders, float | None]:
-    """The headers with the token that `provider` gives now, and when it ends, if the token says so."""
+async def request_token(provider: TokenProvider) -> tuple[SecretHeaders, float | None]:
+    """Call `provider`. Returns the headers with its token, and the expiry time of the token, if it has one."""
     answer = provider() if is_coroutine_function(provider) else await asyncio.to_thread(provider)
     token: object = await answer if inspect.isawaitable(answer) else answer
     ends: float | None = None
@@ -274,17 +277,19 @@ async def asked(provider: TokenProvider) -> tuple[SecretHeaders, float | None]:
 
 
 def is_coroutine_function(provider: TokenProvider) -> bool:
-    """Whether calling it runs nothing yet: an `async def`, as a function or as an object's `__call__`."""
+    """Whether a call only makes a coroutine: an `async def` function, or an object whose `__call__` is one."""
     return inspect.iscoroutinefunction(provider) or inspect.iscoroutinefunction(getattr(provider, "__call__", None))  # noqa: B004
 
 
 def digest_of(secret: str) -> str:
-    """What stands for a secret where it must be told from others and must not be shown."""
+    """Return a digest of a secret: it distinguishes secrets without revealing them."""
     return sha256(secret.encode()).hexdigest()[:32]
 
 
 def identity_of(auth: Auth, headers: SecretHeaders) -> str | None:
-    """As whom requests with these headers go out: as the caller says in them, or by `auth`; `None` if that varies."""
+    """Return the identity of requests with these headers: from the caller's headers, or from `auth`. `None` if it
+    varies.
+    """
     if headers.decided.isdisjoint(auth.replaced_by):
         return auth.identity
     given = sorted((name.lower(), value) for name, value in headers.items() if name.lower() in CREDENTIALS)
@@ -292,40 +297,40 @@ def identity_of(auth: Auth, headers: SecretHeaders) -> str | None:
 
 
 def fault_of(value: object, name: str) -> str | None:
-    """Why `value` cannot be sent as a secret, in words that do not hold it; `None` if it can."""
+    """Return the reason why `value` cannot be sent as a secret, or `None`. The text does not contain the value."""
     if not isinstance(value, str):
         return f"{name} must be a str, not {type(value).__name__}"
     if not value:
         return f"{name} is empty"
     if value[:7].lower() == "bearer ":
-        return f"{name} begins with 'Bearer': give the key alone"
+        return f"{name} starts with 'Bearer': pass the key without it"
     if not (value.isascii() and value.isprintable()) or " " in value:
-        return f"{name} contains whitespace, control or non-ASCII characters; was it read from a file with its newline?"
+        return f"{name} contains whitespace, control or non-ASCII characters, perhaps the newline of a file"
     return None
 
 
-def heard(task: asyncio.Task[None]) -> None:
-    """Look at how a task ended, in case everyone who waited for it has left; or asyncio would complain."""
+def retrieve_exception(task: asyncio.Task[None]) -> None:
+    """Retrieve the exception of a task whose waiters may all be cancelled. Otherwise asyncio would log a warning."""
     if not task.cancelled():
         task.exception()
 
 
 def secrets_in(headers: Mapping[str, str]) -> tuple[str, ...]:
-    """The values in authentication headers that must not be shown, without words like `Bearer` before them.
+    """Return the secret values in credential headers, without words like `Bearer` before them.
 
-    Those of a few characters are none, and would be found in every text.
+    Values with less than 8 characters are left out, because they may occur in any text.
     """
     pieces = (piece for value in headers.values() for piece in re.split(r"[\s;,]+", value))
     return tuple(piece for piece in pieces if len(piece) >= SHORTEST_SECRET)
 
 
 def secret_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Those of a caller's headers whose names say that they are secret."""
+    """Return the headers of a caller whose names suggest secret values."""
     return SecretHeaders((name, value) for name, value in headers.items() if SECRET_NAME.search(name))
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:
-    """`text`, with every secret in it replaced by `[redacted]`."""
+    """Return `text` with every secret in it replaced by `[redacted]`."""
     for secret in secrets:
         text = text.replace(secret, "[redacted]")
     return text

@@ -1,6 +1,6 @@
-"""Which proxy requests go through: the one that is given, or the one that the environment names for a URL.
+"""The proxy for requests: the one that is given, or the one that the environment names for a URL.
 
-The environment is read as curl and requests read it. Nothing here performs I/O.
+The environment variables have the same meaning as for curl and requests. This module does no I/O.
 """
 
 import ipaddress
@@ -16,9 +16,9 @@ PORTS = {"http": 80, "https": 443}
 
 
 def checked_proxy(proxy: object, shown: str) -> str:
-    """A proxy's URL; `http://` is added where it has no scheme. `shown` is what it is called in errors.
+    """Validate the URL of a proxy. `http://` is added if it has no scheme. `shown` is its name in errors.
 
-    Raises `ConfigurationError`, which does not repeat the URL, for one that cannot be used: it may hold a password.
+    Raises `ConfigurationError` for an invalid URL. The message does not contain the URL, which may hold a password.
     """
     if not isinstance(proxy, str):
         raise ConfigurationError(f"{shown} must be a str, not {type(proxy).__name__}")
@@ -28,28 +28,28 @@ def checked_proxy(proxy: object, shown: str) -> str:
     try:
         parts = urlsplit(url)
         host = parts.hostname
-        parts.port  # noqa: B018  # read for its check: a port that is no number raises ValueError
+        parts.port  # noqa: B018  # raises ValueError if the port is not a number
     except ValueError:
-        raise ConfigurationError(f"{shown} is no URL: its host or port cannot be read") from None
+        raise ConfigurationError(f"{shown} is not a valid URL: its host or port cannot be read") from None
     if parts.scheme not in PORTS:
         raise ConfigurationError(
-            f"{shown} is a {parts.scheme}:// proxy; only http:// and https:// ones are supported. "
-            "For SOCKS pass session=aiohttp.ClientSession(connector=...) with a connector that speaks it"
+            f"{shown} is a {parts.scheme}:// proxy; only http:// and https:// are supported. For SOCKS, pass "
+            "session=aiohttp.ClientSession(connector=...) with a connector for SOCKS"
         )
     if not host or not url.isprintable() or " " in url or parts.query or parts.fragment or parts.path not in ("", "/"):
-        raise ConfigurationError(f"{shown} must be http://host:port and nothing more; user:password@ may stand before")
+        raise ConfigurationError(f"{shown} must be http://host:port or http://user:password@host:port")
     return urlunsplit((parts.scheme, parts.netloc, "", "", ""))
 
 
 def environment_proxy(base_url: str, environ: Mapping[str, str]) -> str | None:
-    """The proxy that the environment names for that URL, but for what `no_proxy` excepts.
+    """Return the proxy that the environment names for a URL, or `None`.
 
-    It is in `http_proxy`, `https_proxy` or `all_proxy`, in lower case or in upper case.
+    The variables are `http_proxy`, `https_proxy` and `all_proxy`, in lower or upper case. `no_proxy` lists exceptions.
     """
     parts = urlsplit(base_url)
     for variable in (f"{parts.scheme}_proxy", "all_proxy"):
         for name in (variable, variable.upper()):
-            # Under CGI a client sets HTTP_PROXY by a header "Proxy".
+            # Under CGI, a remote client can set HTTP_PROXY with a header named "Proxy".
             if name == "HTTP_PROXY" and "REQUEST_METHOD" in environ:
                 continue
             if value := environ.get(name, "").strip():
@@ -59,7 +59,7 @@ def environment_proxy(base_url: str, environ: Mapping[str, str]) -> str | None:
 
 
 def excepted(parts: SplitResult, no_proxy: str) -> bool:
-    """Whether a URL is excepted: by `*`, by its host or a domain above it, with or without a port, or by a network."""
+    """Whether `no_proxy` matches a URL: by `*`, its host, a parent domain, with or without a port, or an IP network."""
     host = (parts.hostname or "").rstrip(".")
     port = parts.port or PORTS.get(parts.scheme)
     return any(matches(entry.lower(), host, port) for entry in re.split(r"[\s,]+", no_proxy) if entry)
@@ -76,7 +76,7 @@ def matches(entry: str, host: str, port: int | None) -> bool:
         try:
             return address in ipaddress.ip_network(entry.strip("[]"), strict=False)
         except ValueError:
-            pass  # with a port, perhaps
+            pass  # not a network: it may be a host with a port
     name, colon, number = entry.rpartition(":")
     if colon and number.isdigit():
         if int(number) != port:

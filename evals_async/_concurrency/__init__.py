@@ -1,1 +1,1 @@
-"""Many things at once, bounded: fan-out, polling, shared reads and the cache. Nothing here knows an endpoint."""
+"""Bounded concurrency: fan-out, polling, shared reads and the cache. This package does not depend on endpoints."""

@@ -1,7 +1,7 @@
-"""Responses that never change again, kept: the `Cache` protocol, `LRUCache`, one in memory, and `CacheGuard`, which
-keeps a cache's troubles from the calls.
+"""A cache for responses that cannot change any more: the `Cache` protocol, `LRUCache` in memory, and `CacheGuard`,
+which protects calls from failures of a cache.
 
-What is worth keeping, and under which key, is decided by the caller. Nothing here knows an endpoint.
+The code that uses the cache decides what is stored, and under which key.
 """
 
 import logging
@@ -16,30 +16,32 @@ from evals_async.errors import InvalidArgument
 
 T = TypeVar("T")
 
-LONGEST = 0.25  # seconds that a call waits for its cache
-AVOIDED = 5.0  # seconds that a cache is not asked after it took too long
-TOLD_EVERY = 60.0  # seconds between two log lines about one cache
+LONGEST = 0.25  # seconds that a call waits for the cache
+AVOIDED = 5.0  # seconds without the cache after it took too long
+WARNING_INTERVAL = 60.0  # seconds between two warnings about one cache
 
 logger = logging.getLogger("evals_async")
 
 
 class Cache(Protocol):
-    """Keeps responses that never change. To write your own (Redis, a file), implement two methods with bytes."""
+    """A cache for responses that cannot change any more. To write your own (Redis, a file), implement these two
+    methods.
+    """
 
     async def get(self, key: str) -> bytes | None:
-        """The bytes kept under `key`, or `None`."""
+        """Return the bytes that are stored under `key`, or `None`."""
         ...
 
     async def put(self, key: str, value: bytes) -> None:
-        """Keep `value` under `key`, for as long as the cache sees fit."""
+        """Store `value` under `key`. The cache may drop it at any time."""
         ...
 
 
 class LRUCache:
-    """A `Cache` in memory: at most `max_items` values, of at most `max_bytes` in total. The least
-    recently used value is dropped first.
+    """A `Cache` in memory with at most `max_items` values and `max_bytes` bytes in total.
 
-    A value larger than `max_bytes` is not kept. Raises `InvalidArgument` for a bound below 1.
+    The least recently used value is dropped first. A value larger than `max_bytes` is not stored. Raises
+    `InvalidArgument` for a limit below 1.
     """
 
     def __init__(self, max_items: int = 1024, max_bytes: int = 32 * 1024 * 1024) -> None:
@@ -52,21 +54,21 @@ class LRUCache:
 
     @property
     def size(self) -> int:
-        """How many bytes are kept."""
+        """The number of stored bytes."""
         return self._size
 
     def __len__(self) -> int:
         return len(self._values)
 
     async def get(self, key: str) -> bytes | None:
-        """The bytes kept under `key`, which are now the last used, or `None`."""
+        """Return the bytes that are stored under `key`, or `None`. They become the most recently used."""
         value = self._values.get(key)
         if value is not None:
             self._values.move_to_end(key)
         return value
 
     async def put(self, key: str, value: bytes) -> None:
-        """Keep `value` under `key`, and drop the values unused for longest until both bounds hold."""
+        """Store `value` under `key`, and drop the least recently used values until both limits are met."""
         self._size -= len(self._values.pop(key, b""))
         if len(value) > self._max_bytes:
             return
@@ -77,10 +79,11 @@ class LRUCache:
 
 
 class CacheGuard:
-    """A cache that fails no call and holds none up: what it raises is a miss, and it has a quarter of a second.
+    """A wrapper that protects calls from failures and delays of a cache.
 
-    After it took longer than that, it is not asked for five seconds. One WARNING a minute says what is wrong, by the
-    name of the exception alone: its text may hold an address and a password.
+    An exception of the cache counts as a miss. A call waits at most 0.25 s for the cache. After a timeout the cache is
+    not used for 5 s. A WARNING, at most one per minute, gives the class of the exception. It leaves out the message,
+    which may contain a password.
     """
 
     def __init__(self, cache: Cache, clock: Clock) -> None:
@@ -90,12 +93,14 @@ class CacheGuard:
         self.silent_until = -math.inf
 
     async def get(self, key: str, seconds: float = math.inf) -> bytes | None:
-        """What is kept under `key`, if it comes within `seconds` and the bound."""
+        """Return what is stored under `key`, or `None`. Waits at most `seconds`, and at most the limit of this
+        class.
+        """
         found = await self.guarded(lambda: self.cache.get(key), seconds)
         return found if isinstance(found, bytes) else None
 
     async def put(self, key: str, value: bytes, seconds: float = math.inf) -> None:
-        """Keep `value` under `key`, if that can be done in time."""
+        """Store `value` under `key`, if the cache is fast enough."""
         await self.guarded(lambda: self.cache.put(key, value), seconds)
 
     async def guarded(self, act: Callable[[], Awaitable[T]], seconds: float) -> T | None:
@@ -106,15 +111,15 @@ class CacheGuard:
                 return await act()
         except TimeoutError as error:
             self.avoided_until = self.clock.monotonic() + AVOIDED
-            self.tell(error)
-        except Exception as error:  # noqa: BLE001  # whatever a cache raises, the server can be asked
-            self.tell(error)
+            self.log_failure(error)
+        except Exception as error:  # noqa: BLE001  # a cache may raise anything; the call then goes to the server
+            self.log_failure(error)
         return None
 
-    def tell(self, error: Exception) -> None:
+    def log_failure(self, error: Exception) -> None:
         now = self.clock.monotonic()
         if now >= self.silent_until:
-            self.silent_until = now + TOLD_EVERY
+            self.silent_until = now + WARNING_INTERVAL
             logger.warning(
-                "the cache %s fails (%s): calls go to the server", type(self.cache).__name__, type(error).__name__
+                "the cache %s failed (%s); calls go to the server", type(self.cache).__name__, type(error).__name__
             )

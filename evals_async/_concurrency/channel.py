@@ -1,7 +1,8 @@
-"""Between many workers and one consumer: `ItemSource`, which workers take items from, and `Channel`, which they fill.
+"""The queues between many workers and one consumer: workers take items from an `ItemSource` and put results into a
+`Channel`.
 
-Used by `fanout` and `polling`; users meet neither. A worker reserves a place in the channel before it begins with an
-item. So a slow consumer slows the workers, and memory does not grow with the number of items.
+`fanout` and `polling` use them. A worker reserves a place in the channel before it starts an item. So a slow consumer
+slows the workers, and memory does not grow with the number of items.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 Items: TypeAlias = Iterable[K] | AsyncIterable[K]
-"""Any iterable or async iterable; it is taken from lazily, one item at a time."""
+"""Any iterable or async iterable. It is read lazily, one item at a time."""
 
 
 def refuse_one(items: object) -> None:
-    """Raise `InvalidArgument` for a single id where many are expected: nobody means its characters."""
+    """Raise `InvalidArgument` for a single id where many are expected. Otherwise its characters would be the items."""
     if isinstance(items, str | bytes):
         raise InvalidArgument(f"expected many items, got one {type(items).__name__}: put it into a list")
 
 
 class ItemSource(Generic[K]):
-    """One iterator for many workers. An async one allows one request at a time, hence the lock."""
+    """One iterator for many workers. The lock is needed because an async iterator allows one `anext` at a time."""
 
     def __init__(self, items: Items[K]) -> None:
-        self.total: int | None = None  # where it can be known
+        self.total: int | None = None  # if it is known
         self.count: int = 0
         self.ended: bool = False
         self.lock: asyncio.Lock = asyncio.Lock()
@@ -45,7 +46,7 @@ class ItemSource(Generic[K]):
             self.total = len(items) if isinstance(items, Sized) else None
 
     async def take(self) -> tuple[int, K] | None:
-        """The next item with its number, or `None` after the last."""
+        """Return the next item with its number, or `None` after the last one."""
         if self.later is None:
             for item in self.now:
                 self.count += 1
@@ -60,7 +61,7 @@ class ItemSource(Generic[K]):
             return None
 
     async def aclose(self) -> None:
-        """Close an async generator that was given; what has no `aclose` needs none."""
+        """Close the iterator if it has an `aclose` method."""
         if self.later is not None:
             await close(self.later)
 
@@ -74,7 +75,7 @@ async def close(iterator: object) -> None:
 class Channel(Generic[V]):
     """A bounded queue between workers and one consumer.
 
-    `capacity` counts the values that are waiting and those that are being made.
+    `capacity` is the limit of waiting values and of calls that are still making a value, together.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -93,11 +94,10 @@ class Channel(Generic[V]):
             self.tasks.append(asyncio.create_task(self.work(job)))
 
     async def work(self, job: Job[V]) -> None:
-        # What ends a worker early (an iterable that raises, a cancellation, Ctrl-C) is handed to the consumer, which
-        # raises it.
+        # An exception that ends a worker (from the iterable, a cancellation, Ctrl-C) is raised in the consumer.
         try:
             await job(self)
-        except BaseException as error:  # noqa: BLE001  # raised again where the consumer is
+        except BaseException as error:  # noqa: BLE001  # raised again in the consumer
             if not self.closed:
                 self.failure = error
                 self.close()
@@ -107,7 +107,7 @@ class Channel(Generic[V]):
                 self.wake()
 
     async def reserve(self) -> bool:
-        """Wait until one more value may be made, and take its place in the queue; false after the end."""
+        """Wait for a free place in the queue and reserve it. Returns false after the end."""
         while self.free <= 0:
             waiter = asyncio.get_running_loop().create_future()
             self.waiting.append(waiter)
@@ -116,7 +116,7 @@ class Channel(Generic[V]):
         return not self.closed
 
     def release(self) -> None:
-        """Give one reserved place back."""
+        """Release one reserved place."""
         self.free += 1
         while self.waiting:
             waiter = self.waiting.popleft()
@@ -125,7 +125,7 @@ class Channel(Generic[V]):
                 return
 
     def put(self, value: V) -> None:
-        """Hand over a value whose place was reserved; after the end it is dropped."""
+        """Put a value into its reserved place. After the end, the value is dropped."""
         if not self.closed:
             self.ready.append(value)
             self.wake()
@@ -135,7 +135,7 @@ class Channel(Generic[V]):
             self.reader.set_result(None)
 
     async def arrival(self) -> None:
-        """Return when something is ready, or nothing will be any more."""
+        """Wait until a value is ready or the channel has ended."""
         while not self.ready and self.working and not self.closed:
             self.reader = asyncio.get_running_loop().create_future()
             try:
@@ -144,7 +144,7 @@ class Channel(Generic[V]):
                 self.reader = None
 
     def close(self) -> None:
-        """Cancel every worker; returns at once."""
+        """Cancel every worker. Does not wait for them."""
         self.closed = True
         for task in self.tasks:
             task.cancel()
@@ -152,4 +152,4 @@ class Channel(Generic[V]):
 
 
 Job: TypeAlias = Callable[[Channel[V]], Coroutine[Any, Any, None]]
-"""What one worker does, from its start to its end."""
+"""The work of one worker."""

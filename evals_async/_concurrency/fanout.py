@@ -1,16 +1,16 @@
-"""Many calls at once, bounded: `fan_out`, `gather_many`, and `merge` for many listings.
+"""Many concurrent calls with a limit: `fan_out`, `gather_many`, and `merge` for many listings.
 
-Workers take from one source and fill one queue; a single consumer empties it. A worker reserves a place in the queue
-*before* it takes the next item. So a slow consumer slows the workers, and memory does not grow with the number of
-items. There is never a task per item.
+Workers take items from one source and put results into one queue, which a single consumer reads. A worker reserves a
+place in the queue *before* it takes the next item. So a slow consumer slows the workers, and memory does not grow with
+the number of items. There is no task per item.
 
-How it ends: `FanOut` is a class and not an async generator because of `break`. A generator that is left is finalised
-some time later, by the event loop's hooks. Here only the consumer refers to the `FanOut` (workers know the channel).
-So CPython drops it as soon as the `async for` is left, and its workers are cancelled in the same iteration of the
-loop. To keep it in a variable, or to be sure that the workers are gone on the next line, write `async with
-fan_out(...) as outcomes:` (or `contextlib.aclosing`), which also waits for them.
+`FanOut` is a class and not an async generator because of `break`. The event loop finalises an abandoned generator some
+time later. Only the consumer refers to a `FanOut`; the workers refer to its channel. So CPython deletes it as soon as
+`break` leaves the `async for`, and its workers are cancelled in the same iteration of the loop. If you keep it in a
+variable, or if the workers must have ended on the next line, write `async with fan_out(...) as outcomes:` (or
+`contextlib.aclosing`), which also waits for them.
 
-Nothing here knows an endpoint, a client or a page.
+This module does not depend on endpoints, clients or pages.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ V_co = TypeVar("V_co", covariant=True)
 
 DEFAULT_CONCURRENCY = 32
 MOST_WORKERS = 256
-CAPACITY_PER_WORKER = 2  # one call under way, one result waiting for the consumer
-ORDERED_CAPACITY_PER_WORKER = 4  # more, so that one slow call does not stop the workers behind it at once
+CAPACITY_PER_WORKER = 2  # one running call, one result that waits for the consumer
+ORDERED_CAPACITY_PER_WORKER = 4  # more, so that one slow call does not stop the other workers at once
 
 
 @attrs.frozen
 class Outcome(Generic[K_co, V_co]):
-    """The outcome of one call. `key` is the item of the call; either `error` is set, or `value` is the result."""
+    """The outcome of one call. `key` is the item of the call. Either `error` is set, or `value` is the result."""
 
     key: K_co
     value: V_co | None = None
@@ -54,7 +54,7 @@ class Outcome(Generic[K_co, V_co]):
         return self.error is None
 
     def unwrap(self) -> V_co:
-        """The value; raises `error` if the call failed."""
+        """Return the value, or raise `error` if the call failed."""
         if self.error is not None:
             raise self.error
         return cast("V_co", self.value)
@@ -62,8 +62,10 @@ class Outcome(Generic[K_co, V_co]):
 
 @attrs.frozen
 class Progress:
-    """How far a fan-out is: calls `started`, calls `done` (the failed ones included), calls `failed`; `total`, where
-    it can be known.
+    """The progress of a fan-out: the numbers of calls that are `started`, `done` (including failed ones) and
+    `failed`.
+
+    `total` is the number of all items, or `None` if it is unknown.
     """
 
     started: int
@@ -76,7 +78,7 @@ OnProgress: TypeAlias = Callable[[Progress], object]
 
 
 class ProgressCounter:
-    """Counts for `Progress`; the report is made only for those who listen."""
+    """Counts calls for `Progress`. Without a callback, no `Progress` is made."""
 
     def __init__(self, total: int | None, listener: OnProgress | None) -> None:
         self.started = self.done = self.failed = 0
@@ -94,9 +96,10 @@ class ProgressCounter:
 
 
 class FanOut(AsyncIterator[Outcome[K, V]]):
-    """The outcomes of many calls, as an async iterator and an async context manager. Made by `fan_out` and `merge`.
+    """The outcomes of many calls, as an async iterator and an async context manager. `fan_out` and `merge` return
+    it.
 
-    Nothing starts before the first outcome is requested. Anything that ends the iteration early (leaving the loop,
+    The calls start when the first outcome is requested. Anything that ends the iteration early (leaving the loop,
     `aclose`, an error in the consumer or in the iterable, a cancellation) cancels every worker.
     """
 
@@ -126,7 +129,7 @@ class FanOut(AsyncIterator[Outcome[K, V]]):
     async def _wait(self) -> None:
         channel = self._channel
         if channel.reader is not None:
-            raise RuntimeError("two tasks iterate over the same fan-out; give each its own")
+            raise RuntimeError("two tasks iterate over the same fan-out; make one fan-out for each task")
         try:
             if self._loop is None and not channel.closed:
                 self._loop = asyncio.get_running_loop()
@@ -142,7 +145,7 @@ class FanOut(AsyncIterator[Outcome[K, V]]):
                 raise failure
 
     async def aclose(self) -> None:
-        """Cancel every worker and wait until all have ended. Calling it twice does no harm."""
+        """Cancel every worker and wait until all have ended. A second call has no effect."""
         channel = self._channel
         channel.close()
         channel.ready.clear()
@@ -160,14 +163,14 @@ class FanOut(AsyncIterator[Outcome[K, V]]):
         await self.aclose()
 
     def __del__(self) -> None:
-        # The garbage collector may run this in any thread.
+        # The garbage collector may call this in any thread.
         channel, loop = self._channel, self._loop
         if loop is not None and channel.working and not channel.closed and not loop.is_closed():
             loop.call_soon_threadsafe(channel.close)
 
 
 def checked_concurrency(concurrency: int, total: int | None) -> int:
-    """The number of workers to start. Raises `InvalidArgument` outside of 1..256."""
+    """Validate the number of workers. Raises `InvalidArgument` if it is not from 1 to 256."""
     concurrency = whole_number(concurrency, "concurrency", least=-sys.maxsize)
     if not 1 <= concurrency <= MOST_WORKERS:
         raise InvalidArgument(f"concurrency must be between 1 and {MOST_WORKERS}, got {concurrency!r}")
@@ -192,10 +195,12 @@ def fan_out(
     """Call `fn` for each of `items`, at most `concurrency` (1..256) at once, and yield one `Outcome` per item.
 
     Outcomes come in the order in which the calls end, or with `ordered` in the order of the items. `items` may be
-    endless: it is read at most twice (ordered: four times) `concurrency` items ahead of the consumer. An async
-    generator is closed at the end. A failed call gives an outcome with `error`, and the other calls continue;
-    `CancelledError`, `KeyboardInterrupt` and errors of the iterable itself are raised. `on_progress` is called after
-    each call with a `Progress`. Raises `InvalidArgument` for a `concurrency` out of range.
+    endless: it is read at most twice `concurrency` items ahead of the consumer (four times if ordered). An async
+    generator is closed at the end.
+
+    If a call fails, its outcome has `error`, and the other calls continue. `CancelledError`, `KeyboardInterrupt` and
+    errors of the iterable itself are raised. `on_progress` is called with a `Progress` after each call. Raises
+    `InvalidArgument` for a `concurrency` out of range.
     """
     source = ItemSource(items)
     workers = checked_concurrency(concurrency, source.total)
@@ -215,7 +220,8 @@ def fan_out(
             following += 1
 
     async def job(channel: Channel[Outcome[K, V]]) -> None:
-        # No outcome is kept in a variable here: an error that somebody keeps can keep this frame, and what is in it.
+        # No outcome is kept in a variable here: an error that the user keeps would keep this frame and its variables
+        # alive.
         while await channel.reserve():
             taken = await source.take()
             if taken is None:
@@ -235,11 +241,12 @@ def merge(
     concurrency: int = DEFAULT_CONCURRENCY,
     on_progress: OnProgress | None = None,
 ) -> FanOut[K, V]:
-    """Read the async iterables `fn(item)` of many items, at most `concurrency` (1..256) at once, item by item.
+    """Read the async iterables `fn(item)` of many items, at most `concurrency` (1..256) at once.
 
-    Each value is an `Outcome` with the item as key. A stream that fails gives an outcome with `error` after its values,
-    and the other streams continue. The values of one stream keep their order. A stream is opened when a worker starts
-    with it, and closed when it ends or the iteration is left. `Progress` counts streams.
+    Each value is yielded as an `Outcome` with the item as key. If a stream fails, an outcome with `error` follows its
+    values, and the other streams continue. The values of one stream keep their order. A stream is opened when a worker
+    starts it. It is closed when it ends, or when the iteration ends. `Progress` counts streams. Raises
+    `InvalidArgument` for a `concurrency` out of range.
     """
     source = ItemSource(items)
     workers = checked_concurrency(concurrency, source.total)
@@ -264,8 +271,7 @@ def merge(
 
 
 async def drain(channel: Channel[Outcome[K, V]], parent: K, fn: Callable[[K], AsyncIterable[V]]) -> Exception | None:
-    """Put everything of the stream `fn(parent)` into places that are reserved; returns what ended it early.
-
+    """Put all values of the stream `fn(parent)` into reserved places. Returns the exception that ended it, if any.
     One place stays reserved.
     """
     iterator: AsyncIterator[V] | None = None
@@ -312,12 +318,15 @@ async def gather_many(
     on_error: Literal["raise", "return"] = "raise",
     on_progress: OnProgress | None = None,
 ) -> tuple[V | Exception, ...]:
-    """The results of `fn` for each of `items`, in their order, at most `concurrency` (1..256) at once.
+    """Call `fn` for each of `items`, at most `concurrency` (1..256) at once, and return the results in the order of
+    the items.
 
-    One failure does not stop the others. When all are done, `on_error="raise"` raises `PartialFailure` with the
-    results and the errors by key; `"return"` puts each error in its place among the results. To stop at the first
-    failure, iterate over `fan_out` and `unwrap()`. For an item that comes twice, two calls are made; a
-    `PartialFailure` has its last result and its last error.
+    A failure does not stop the other calls. When all calls are done, `on_error="raise"` raises `PartialFailure` with
+    the results and the errors by key. `on_error="return"` puts each error into the list instead of the result. To stop
+    at the first failure, iterate over `fan_out` and call `unwrap()`.
+
+    For an item that occurs twice, two calls are made. A `PartialFailure` has its last result and its last error. Raises
+    `InvalidArgument` for a `concurrency` out of range or another `on_error`.
     """
     check_on_error(on_error)
     outcomes: list[Outcome[H, V]] = []
@@ -327,13 +336,13 @@ async def gather_many(
 
 
 def check_on_error(on_error: str) -> None:
-    """Raise `InvalidArgument` for a word that is neither."""
+    """Raise `InvalidArgument` for a value that is neither "raise" nor "return"."""
     if on_error not in ("raise", "return"):
         raise InvalidArgument(f'on_error must be "raise" or "return", got {on_error!r}')
 
 
 def results_of(outcomes: Sequence[Outcome[H, V]], on_error: Literal["raise", "return"]) -> tuple[V | Exception, ...]:
-    """The results of many calls in their order, with errors in their places or raised as `PartialFailure`."""
+    """Return the results of many calls in their order. Errors are in the list, or are raised as `PartialFailure`."""
     if on_error == "raise" and not all(outcome.ok for outcome in outcomes):
         errors = {outcome.key: outcome.error for outcome in outcomes if outcome.error is not None}
         raise PartialFailure[H, V].of({outcome.key: outcome.unwrap() for outcome in outcomes if outcome.ok}, errors)

@@ -1,8 +1,7 @@
-"""Waiting for something to become so, by asking again and again: `poll_until` for one thing, `poll_many` for thousands.
+"""Polling until something is done: `poll_until` for one object, `poll_many` for thousands.
 
-What is asked and what counts as done are callables. Requests are not retried here: an error that arrives has survived
-the retries of its request. A wait still outlives it, a few times in a row, since losing an hour's wait to one bad
-minute helps nobody.
+Callables fetch the state and decide whether it is done. An error here has already been retried by its request. A wait
+still continues after a few temporary failures in a row: one bad minute must not end a wait of an hour.
 """
 
 from __future__ import annotations
@@ -40,17 +39,17 @@ OnPoll: TypeAlias = Callable[[T], object]
 DelayOf: TypeAlias = Callable[[T], float | None]
 
 POLL_CONCURRENCY = 16
-LAST_LOOK = 1.0  # seconds before the deadline, or a tenth of the time given if that is less
+LAST_LOOK = 1.0  # seconds before the deadline, or a tenth of the timeout if that is less
 
 
 @attrs.frozen(kw_only=True)
 class Pace:
-    """How often to poll: first after `start` seconds. Each interval is `factor` times the one before, at most `cap`
-    seconds.
+    """The intervals of polling.
 
-    Each interval is changed at random by up to the share `jitter`, so that many waits do not poll at the same moment.
-    A wait continues after at most `max_failures` temporary failures in a row. Raises `InvalidArgument` for numbers out
-    of range.
+    The first interval is `start` seconds. Each interval is `factor` times the one before, at most `cap` seconds. It is
+    changed at random by up to the fraction `jitter`, so that many waits do not poll at the same moment. A wait
+    continues after at most `max_failures` temporary failures in a row. Raises `InvalidArgument` for numbers out of
+    range.
     """
 
     start: float = 1.0
@@ -69,7 +68,7 @@ STEADY = Pace()
 
 
 class PollDeadline:
-    """The end of the time given: `timeout` seconds from now, or never."""
+    """A deadline `timeout` seconds from now, or no deadline."""
 
     def __init__(self, timeout: float | None, clock: Clock) -> None:
         self.seconds = None if timeout is None else seconds(timeout, "timeout")
@@ -77,17 +76,17 @@ class PollDeadline:
         self.end = math.inf if self.seconds is None else clock.monotonic() + self.seconds
 
     def left(self) -> float:
-        """Seconds until the end."""
+        """The seconds until the deadline."""
         return max(0.0, self.end - self.clock.monotonic())
 
     def block(self) -> AbstractContextManager[object]:
-        """A block that the end interrupts with `TimeoutError`."""
+        """Return a context manager that raises `TimeoutError` at the deadline."""
         return self.clock.timeout(self.left())
 
 
 @attrs.frozen(kw_only=True)
 class Rules(Generic[T]):
-    """What all looks of one `poll_until` or `poll_many` have in common."""
+    """The settings that all waits of one `poll_until` or `poll_many` share."""
 
     done: Callable[[T], bool]
     clock: Clock
@@ -97,19 +96,19 @@ class Rules(Generic[T]):
     delay_of: DelayOf[T] | None
 
 
-def may_pass(error: Exception) -> bool:
-    """Whether a wait goes on after the error, because time may cure it."""
+def is_transient(error: Exception) -> bool:
+    """Whether a wait continues after the error, because a later poll may succeed."""
     return isinstance(error, RequestError) and error.transient
 
 
 class PollState(Generic[T]):
-    """One thing that is waited for: how it was last seen, and when to look again."""
+    """The state of one wait: the last result, and the interval until the next poll."""
 
     def __init__(self, fetch: Callable[[], Awaitable[T]], rules: Rules[T]) -> None:
         self.fetch = fetch
         self.rules = rules
         self.interval = min(rules.pace.start, rules.pace.cap)
-        self.seen: list[T] = []  # the last state, if there was one: a state may itself be None
+        self.seen: list[T] = []  # at most one state; a list, because a state may be None
         self.failure: Exception | None = None
         self.failures = 0
 
@@ -118,16 +117,16 @@ class PollState(Generic[T]):
         return self.seen[0]
 
     def observe(self, value: T) -> None:
-        """Take a state that was seen elsewhere, of something that is not done."""
+        """Store a state that came from another request. It is not done yet."""
         self.seen = [value]
         self.failure, self.failures = None, 0
         if self.rules.on_poll is not None:
             self.rules.on_poll(value)
 
     async def look(self) -> float | None:
-        """Ask once. `None` if it is done, else the seconds until the next look.
+        """Poll once. Returns `None` if it is done, else the seconds until the next poll.
 
-        Raises `WaitTimeout` if there is no time for another, and what `fetch` raised if that does not pass.
+        Raises `WaitTimeout` if there is no time for another poll, and the error of `fetch` if it is not temporary.
         """
         rules = self.rules
         try:
@@ -140,13 +139,13 @@ class PollState(Generic[T]):
                 rules.on_poll(self.value)
             if rules.done(self.value):
                 return None
-        elif self.failures > rules.pace.max_failures or not may_pass(self.failure):
+        elif self.failures > rules.pace.max_failures or not is_transient(self.failure):
             raise self.failure
         return self.pause()
 
     async def ask(self) -> None:
-        # The errors of `fetch` are kept inside the timeout's block, so that a TimeoutError of its own is not taken
-        # for the deadline.
+        # Errors of `fetch` are caught inside the timeout's block, so that its own TimeoutError does not count as the
+        # deadline.
         try:
             self.seen = [await self.fetch()]
         except Exception as error:  # noqa: BLE001  # whatever a call raises is its outcome
@@ -157,13 +156,13 @@ class PollState(Generic[T]):
             self.failures = 0
 
     def pause(self) -> float:
-        """Seconds until the next look: what the server asked for, else the grown interval; nothing that passes the
-        deadline.
+        """Return the seconds until the next poll: the delay that the server requests, else the next interval. It
+        ends before the deadline.
         """
         rules = self.rules
         asked = self.asked()
         if asked:
-            pause = asked * (1 + rules.pace.jitter * rules.clock.random())  # never before it
+            pause = asked * (1 + rules.pace.jitter * rules.clock.random())  # never earlier than requested
         else:
             pause = self.interval * (1 + rules.pace.jitter * (2 * rules.clock.random() - 1))
             self.interval = min(rules.pace.cap, self.interval * rules.pace.factor)
@@ -191,17 +190,19 @@ async def poll_until(
     done: Callable[[T], bool],
     *,
     clock: Clock = SYSTEM_CLOCK,
-    timeout: float | None = None,  # it spans many calls, and its end has a class of its own
+    timeout: float | None = None,  # it covers many calls, and has its own error class
     pace: Pace = STEADY,
     on_poll: OnPoll[T] | None = None,
     delay_of: DelayOf[T] | None = None,
 ) -> T:
-    """Ask `fetch()` until `done(state)`, and return that state.
+    """Call `fetch()` until `done(state)` is true, and return that state.
 
-    The first call is made at once, the others at the `pace`. If the server asks for a delay in seconds
-    (`delay_of(state)`, or the `retry_after` of an error), this delay is used instead. `timeout` seconds cover
-    everything, also a running `fetch`; the last call is made shortly before their end. `on_poll` is called with every
-    state. Raises `WaitTimeout` with the last state, and errors of `fetch` where waiting does not help.
+    The first call is made at once, the others at the intervals of `pace`. If the server requests a delay in seconds
+    (`delay_of(state)`, or the `retry_after` of an error), this delay is used instead. `timeout` is in seconds and
+    covers everything, also a running `fetch`. The last call is made shortly before the timeout. `on_poll` is called
+    with every state.
+
+    Raises `WaitTimeout` with the last state, and errors of `fetch` that are not temporary.
     """
     deadline = PollDeadline(timeout, clock)
     rules = Rules(done=done, clock=clock, deadline=deadline, pace=pace, on_poll=on_poll, delay_of=delay_of)
@@ -212,15 +213,15 @@ async def poll_until(
 
 
 class Look(Protocol[K_co, T_co]):
-    """Something that is due at a time: one look at a thing, or at many things at once."""
+    """A scheduled poll, of one object or of many objects together."""
 
     async def look(self) -> Outcome[K_co, T_co] | None:
-        """Look once. Returns the outcome if a wait is over; else whatever is to be looked at later is scheduled."""
+        """Poll once. Returns the outcome if a wait has ended. Otherwise the next poll is scheduled."""
         ...
 
 
 class Schedule(Generic[K, T]):
-    """What is to be looked at when. Many workers take from it; one of them at a time sleeps until something is due."""
+    """The scheduled polls. Many workers take polls from it. One worker at a time sleeps until the next one is due."""
 
     def __init__(self, rules: Rules[T], waits: int) -> None:
         self.rules = rules
@@ -231,7 +232,7 @@ class Schedule(Generic[K, T]):
         self.changed = asyncio.Event()
 
     async def take(self) -> Look[K, T] | None:
-        """The next that is due; `None` when all waits are over."""
+        """Wait for the next poll that is due. Returns `None` when all waits have ended."""
         async with self.lock:
             while self.open:
                 if not self.heap:
@@ -241,7 +242,7 @@ class Schedule(Generic[K, T]):
                 left = self.heap[0][0] - self.rules.clock.monotonic()
                 if left <= 0:
                     return heapq.heappop(self.heap)[2]
-                # In slices: one that is put in meanwhile may be due before the one that is slept for.
+                # In short sleeps: a poll that is added in the meantime may be due earlier.
                 await self.rules.clock.sleep(min(left, self.rules.pace.start))
             return None
 
@@ -256,7 +257,7 @@ class Schedule(Generic[K, T]):
 
 
 class Wait(Generic[K, T]):
-    """One thing that is waited for, under the key that it was named by."""
+    """One wait. `key` is the key of its outcome."""
 
     def __init__(self, key: K, state: PollState[T], schedule: Schedule[K, T]) -> None:
         self.key = key
@@ -290,11 +291,11 @@ def poll_many(
     concurrency: int = POLL_CONCURRENCY,
     on_progress: OnProgress | None = None,
 ) -> FanOut[K, T]:
-    """Wait for many things as `poll_until` does for one, with at most `concurrency` looks at once; outcomes come as
-    the waits end.
+    """Wait for many objects as `poll_until` does for one, with at most `concurrency` (1..256) polls at once.
 
-    All waits share `timeout`, which begins now, and each has its own pace; a wait that is not done in time, or fails,
-    is an `Outcome` with `error`. `Progress` counts waits. Raises `InvalidArgument` for a `concurrency` out of 1..256.
+    Outcomes come in the order in which the waits end. `timeout` is in seconds, starts now, and applies to all waits.
+    Each wait has its own intervals. If a wait times out or fails, its `Outcome` has `error`. `Progress` counts waits.
+    Raises `InvalidArgument` for a `concurrency` out of range.
     """
     rules = Rules(
         done=done,
@@ -309,11 +310,11 @@ def poll_many(
     schedule: Schedule[K, T] = Schedule(rules, len(all_keys))
     for key in all_keys:
         schedule.put(Wait(key, PollState(partial(fetch, key), rules), schedule))
-    return carry_out(schedule, concurrency, on_progress)
+    return run_schedule(schedule, concurrency, on_progress)
 
 
-def carry_out(schedule: Schedule[K, T], concurrency: int, on_progress: OnProgress | None) -> FanOut[K, T]:
-    """Look at everything that is scheduled, when it is due, until all waits are over."""
+def run_schedule(schedule: Schedule[K, T], concurrency: int, on_progress: OnProgress | None) -> FanOut[K, T]:
+    """Run the scheduled polls until all waits have ended."""
     workers = checked_concurrency(concurrency, schedule.open)
     progress = ProgressCounter(schedule.open, on_progress)
     progress.started = schedule.open

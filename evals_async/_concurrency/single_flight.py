@@ -1,6 +1,6 @@
 """Concurrent calls for the same thing share one request: `SingleFlight`.
 
-Which calls may share, and under which key, is decided by the caller. Nothing here knows an endpoint.
+The code that makes the calls decides which calls may share, and under which key.
 """
 
 import asyncio
@@ -14,42 +14,42 @@ V = TypeVar("V")
 
 
 SharedResult: TypeAlias = tuple[Any, BaseException | None]
-"""What became of a call: its value, or its error."""
+"""The result of a call: its value, or its error."""
 
 TAKE_OVER: SharedResult = (None, None)
-"""The result (this very object) that tells a waiter to make the call itself."""
+"""A marker (compared with `is`): the waiter must make the call itself."""
 
 
 class SingleFlight:
     """Concurrent calls with one key share one running call.
 
-    The call runs in the task of the first caller, so a call that nobody shares costs next to nothing. The cancellation
-    of a waiter ends only its own waiting. When the task that makes the call is cancelled, the next waiter makes the
-    call again; when there is none, the call is over. A failure reaches every waiter as an exception object of its own,
-    and is forgotten: the next caller calls again. Only calls of one event loop share.
+    The call runs in the task of the first caller, so a call that is not shared costs little. A cancelled waiter ends
+    only its own wait. If the task that makes the call is cancelled, the next waiter makes the call again. Every waiter
+    gets its own copy of an exception. Errors are not cached: the next caller makes a new call. Only calls of one event
+    loop are shared.
     """
 
     def __init__(self) -> None:
-        self.leaders: dict[Hashable, asyncio.Task[object]] = {}  # who makes the calls
+        self.leaders: dict[Hashable, asyncio.Task[object]] = {}  # the tasks that make the calls
         self.waiters: dict[Hashable, list[tuple[asyncio.Future[SharedResult], asyncio.Task[object]]]] = {}
 
     async def run(self, key: Hashable, call: Coroutine[Any, Any, V], *, copy_of: Callable[[V], V] | None = None) -> V:
-        """The result of the call that runs under `key`; if none does, of `call`, which is closed where it is not
-        needed. Raises what the call raises.
+        """Return the result of the running call for `key`. If there is none, run `call`.
 
-        With `copy_of`, each waiter gets a copy of the result, and only the first caller the result itself.
+        `call` is closed if it is not needed. Raises the error of the call. With `copy_of`, the first caller gets the
+        result itself, and each waiter gets a copy.
         """
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101  # whatever awaits a call runs in a task
+        assert task is not None  # noqa: S101  # a coroutine always runs in a task here
         leader = self.leaders.get(key)
         if leader is not None and leader.get_loop() is not task.get_loop():
             if not leader.get_loop().is_closed():
                 return await call
-            # Its loop was closed while the call ran: nobody will ever finish it.
+            # Its loop was closed while the call ran, so the call will never end.
             leader = None
             self.leaders.pop(key, None)
             self.waiters.pop(key, None)
-        if leader is not None and not leader.cancelling():  # one that was told to end is followed no more
+        if leader is not None and not leader.cancelling():  # a task that is being cancelled gives no result
             outcome = await self.follow(key, task, call)
             if outcome is not TAKE_OVER:
                 try:
@@ -71,13 +71,15 @@ class SingleFlight:
             raise
         finally:
             self.leave(key, task, outcome)
-            # Otherwise this frame and an error's traceback keep each other alive until the next collection.
+            # Otherwise this frame and the traceback of an error refer to each other until the next garbage collection.
             del outcome, leader, task
 
     async def follow(
         self, key: Hashable, task: asyncio.Task[object], instead: Coroutine[Any, Any, object]
     ) -> SharedResult:
-        """What became of the call that runs; or `TAKE_OVER`, and only then the one `instead` is not closed."""
+        """Wait for the result of the running call, or for `TAKE_OVER`. The call `instead` is closed, except after
+        `TAKE_OVER`.
+        """
         waiter: asyncio.Future[SharedResult] = task.get_loop().create_future()
         self.waiters.setdefault(key, []).append((waiter, task))
         outcome: SharedResult | None = None
@@ -86,16 +88,16 @@ class SingleFlight:
             return outcome
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.result() is TAKE_OVER:
-                self.leave(key, task, TAKE_OVER)  # the turn had come, at the same moment
+                self.leave(key, task, TAKE_OVER)  # this waiter was chosen to make the call at the same moment
             raise
         finally:
             if outcome is not TAKE_OVER:
                 instead.close()
 
     def leave(self, key: Hashable, task: asyncio.Task[object], outcome: SharedResult) -> None:
-        """Tell those who wait what became of the call that `task` made; or let the first of them make it anew."""
+        """Give the result of the call of `task` to the waiters, or let the first waiter make the call again."""
         if self.leaders.get(key) is not task:
-            return  # another task makes the call now, and the waiters are waiting for that one
+            return  # another task makes the call now, and the waiters wait for its result
         waiters = self.waiters.get(key)
         while waiters and outcome is TAKE_OVER:
             waiter, leader = waiters.pop(0)
@@ -107,17 +109,17 @@ class SingleFlight:
         if waiters is None:
             return
         value, error = outcome
-        # Emptied, for the frames of those who wait hold it, and their errors hold the frames.
+        # Cleared: the frames of the waiters refer to it, and their errors refer to the frames.
         for waiter, _ in self.waiters.pop(key):
             if not waiter.done():
                 waiter.set_result((value, None if error is None else twin_of(error)))
 
 
 def twin_of(error: E) -> E:
-    """A copy with the same cause and the traceback so far; the error itself, if its class cannot be copied."""
+    """Return a copy of an error with the same cause and traceback. Returns the error itself if it cannot be copied."""
     try:
         twin = copy.copy(error)
-    except Exception:  # noqa: BLE001  # a class that cannot be copied may say so in any way
+    except Exception:  # noqa: BLE001  # a class that cannot be copied may raise anything
         return error
     if type(twin) is not type(error):
         return error

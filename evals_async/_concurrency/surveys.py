@@ -1,9 +1,9 @@
-"""Waiting for many things that can be looked at together: one survey of a group in place of one look at each.
+"""Polling of many objects in groups: one request for a group instead of one request for each object.
 
-A survey gives the states of things that are certainly not done. What is missing from it is looked at singly, so that a
-result is always fresh. A group of less than ten things is not surveyed. Nor is a group whose survey turns out to be of
-no use: because it says so, because it fails for good, or because it twice missed things that were under way. Then each
-thing is looked at singly, as `poll_many` does it. Nothing here knows an endpoint.
+The request for a group is called a survey. It returns the states of the objects that are certainly not done. Each
+object that is missing from it is polled by itself, so a final state is always up to date. Groups of less than ten
+objects are not surveyed. A group is surveyed no longer if its survey returns `None`, fails permanently, or twice misses
+objects that were not done. Each object is then polled by itself, as in `poll_many`.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ import attrs
 
 from evals_async._concurrency.channel import refuse_one
 from evals_async._concurrency.fanout import FanOut, OnProgress, Outcome
-from evals_async._concurrency.polling import PollState, Rules, Schedule, Wait, carry_out
+from evals_async._concurrency.polling import PollState, Rules, Schedule, Wait, run_schedule
 from evals_async.errors import WaitTimeout
 
 
 K = TypeVar("K")
 T = TypeVar("T")
 
-LEAST = 10  # things that are surveyed together
-FEW = 5  # things that a survey may miss without being suspected
-MOST_MISSES = 2  # surveys in a row that missed things which were under way
+LEAST = 10  # objects in a group; smaller groups are not surveyed
+FEW = 5  # objects that a survey may miss before the miss counts
+MOST_MISSES = 2  # surveys in a row that missed objects which were not done
 
 Survey: TypeAlias = Callable[[Hashable, int], Awaitable[Mapping[str, T] | None]]
-"""`await survey(group, count)`: the states of the things of a group that are not done, by their ids; `None` if nothing
-can be learnt from it. `count` things of the group are waited for.
+"""`await survey(group, count)` returns the states of the objects of a group that are not done, by id, or `None` if
+the group cannot be surveyed. `count` is the number of waits in the group.
 """
 
 
 @attrs.frozen(kw_only=True)
 class Grouping(Generic[K, T]):
-    """How things are looked at together. `locate` gives the group and the id of a key; `surveyed` tells whether a
-    thing in that state is one that surveys find.
+    """How objects are polled in groups. `locate` returns the group and the id of a key. `surveyed` returns whether
+    a survey finds an object with that state.
     """
 
     locate: Callable[[K], tuple[Hashable, str]]
@@ -45,7 +45,7 @@ class Grouping(Generic[K, T]):
 
 
 class Member(Wait[K, T]):
-    """One thing of a group. `verdict` is an error that is its outcome, whatever another look would say."""
+    """One object of a group. If `verdict` is set, this error is the outcome."""
 
     def __init__(self, key: K, state: PollState[T], schedule: Schedule[K, T], group: Group[K, T], id: str) -> None:
         super().__init__(key, state, schedule)
@@ -69,7 +69,7 @@ class Member(Wait[K, T]):
 
 
 class Group(Generic[K, T]):
-    """Things that are surveyed together, at one pace. `waiting` are those that the next survey looks at."""
+    """A group of objects that are surveyed together. `waiting` are the objects of the next survey."""
 
     def __init__(self, name: Hashable, grouping: Grouping[K, T], schedule: Schedule[K, T]) -> None:
         self.name = name
@@ -85,21 +85,23 @@ class Group(Generic[K, T]):
         )
         self.state = PollState(self.survey, rules)
         self.waiting: list[Member[K, T]] = []
-        self.members = 0  # those that wait, and those that are looked at singly
-        self.missed = 0  # things that the last survey did not find
-        self.misled = 0  # those of them that were under way all the same
-        self.misses = 0  # surveys in a row that missed many
+        self.members = 0  # objects that wait for a survey, and objects that are polled by themselves
+        self.missed = 0  # objects that the last survey did not find
+        self.misled = 0  # of these, the objects that were not done
+        self.misses = 0  # surveys in a row that missed many objects
         self.retired = False
 
     async def survey(self) -> Mapping[str, T] | None:
         return await self.grouping.survey(self.name, len(self.waiting))
 
     def takes(self, value: T) -> bool:
-        """Whether the next survey will look at a thing in that state."""
+        """Whether the next survey will include an object with that state."""
         return not self.retired and self.grouping.surveyed(value)
 
     async def look(self) -> Outcome[K, T] | None:
-        """One survey, where it is of any use. Nothing ends by it: what may be over is looked at singly."""
+        """Make one survey, if it is useful. A survey ends no wait: objects that may be done are polled by
+        themselves.
+        """
         self.misses = self.misses + 1 if self.missed > FEW and 2 * self.misled > self.missed else 0
         self.missed = self.misled = 0
         if self.members < LEAST or self.misses >= MOST_MISSES:
@@ -113,7 +115,7 @@ class Group(Generic[K, T]):
                 member.verdict = member.state.late()
             self.release(self.waiting)
             return None
-        except Exception:  # noqa: BLE001  # what does not pass is told by the looks at each
+        except Exception:  # noqa: BLE001  # the polls of the objects raise a permanent error
             self.retire()
             return None
         if self.state.failure is None and self.waiting:
@@ -125,7 +127,7 @@ class Group(Generic[K, T]):
         return None
 
     def sort(self, seen: Mapping[str, T]) -> None:
-        """Tell the members what was seen of them, and have the others looked at singly."""
+        """Give the states to the objects, and schedule polls of the missing objects."""
         kept: list[Member[K, T]] = []
         missing: list[Member[K, T]] = []
         for member in self.waiting:
@@ -134,7 +136,7 @@ class Group(Generic[K, T]):
                 continue
             try:
                 member.state.observe(seen[member.id])
-            except Exception as error:  # noqa: BLE001  # what `on_poll` raises is the outcome
+            except Exception as error:  # noqa: BLE001  # an error of `on_poll` is the outcome
                 member.verdict = error
                 self.schedule.put(member)
             else:
@@ -144,14 +146,14 @@ class Group(Generic[K, T]):
         self.waiting = kept
 
     def release(self, members: list[Member[K, T]]) -> None:
-        """Have members looked at singly, at once."""
+        """Schedule polls of these objects now."""
         if members is self.waiting:
             self.waiting = []
         for member in members:
             self.schedule.put(member)
 
     def retire(self) -> None:
-        """No survey any more."""
+        """End the surveys of this group."""
         self.retired = True
         self.release(self.waiting)
 
@@ -165,7 +167,7 @@ def poll_groups(
     concurrency: int,
     on_progress: OnProgress | None,
 ) -> FanOut[K, T]:
-    """`poll_many`, with surveys of the groups of ten things and more."""
+    """Like `poll_many`, with surveys of groups of ten or more objects."""
     refuse_one(keys)
     all_keys = list(keys)
     schedule: Schedule[K, T] = Schedule(rules, len(all_keys))
@@ -174,7 +176,7 @@ def poll_groups(
         state = PollState(partial(fetch, key), rules)
         try:
             name, id = grouping.locate(key)
-        except Exception:  # noqa: BLE001  # told by the look at it
+        except Exception:  # noqa: BLE001  # its own poll raises the error
             schedule.put(Wait(key, state, schedule))
             continue
         group = groups.setdefault(name, Group(name, grouping, schedule))
@@ -182,4 +184,4 @@ def poll_groups(
         group.waiting.append(Member(key, state, schedule, group, id))
     for group in groups.values():
         schedule.put(group)
-    return carry_out(schedule, concurrency, on_progress)
+    return run_schedule(schedule, concurrency, on_progress)

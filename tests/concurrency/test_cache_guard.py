@@ -63,7 +63,7 @@ async def test_a_cache_that_fails_or_stalls_takes_no_call_with_it(
             for _ in range(3):
                 assert run_id == (await client.evals.runs.retrieve(run_id, eval_id=eval_id)).id
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert ["the cache Broken fails (TimeoutError): calls go to the server"] * stalls == warnings * stalls
+    assert ["the cache Broken failed (TimeoutError); calls go to the server"] * stalls == warnings * stalls
     assert 1 == len(warnings)
     assert "secret-word" not in warnings[0]
     assert (1 if stalls else 6) == cache.asked  # one that stalls is left alone for five seconds

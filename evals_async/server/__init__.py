@@ -1,7 +1,7 @@
-"""The local server: the whole Evals API over a store, for tests, for demonstrations, and for archives.
+"""The local server: the Evals API over a store, for tests, demonstrations and archives.
 
-It shares no code with the client except errors, the clock and the JSON parser: it must not agree with the client's
-mistakes.
+It shares only errors, the clock and the JSON parser with the client. So a mistake in the client cannot be repeated in
+the server.
 """
 
 from evals_async.server.faults import Fault, FaultPlan

@@ -1,7 +1,8 @@
-"""What the server says: `Answer`, `Problem`, and the bodies that are the same everywhere (errors, lists, deletions).
+"""The responses of the server: `Answer`, `Problem`, and the bodies that all endpoints share (errors, lists,
+deletions).
 
-Values only. Nothing here performs I/O. The forms are those of the service; where it was never seen to answer (a cursor
-that is gone, a write to a server that is read-only), the form is the service's and the words are ours.
+This module does no I/O. The bodies have the form of the service's bodies. Where no response of the service is known (a
+deleted cursor, a write to a read-only server), the text of the message is our own.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,7 @@ NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 @attrs.frozen
 class Answer:
-    """A whole answer: its status and its bytes."""
+    """A complete response: its status, its body and its content type."""
 
     status: int
     body: bytes = attrs.field(repr=False)
@@ -26,17 +27,17 @@ class Answer:
 
     @classmethod
     def of(cls, status: int, value: object) -> "Answer":
-        """A JSON value as an answer."""
+        """Make a response from a JSON value."""
         return cls(status, json_text(value).encode())
 
     @classmethod
     def text(cls, status: int, text: str) -> "Answer":
-        """JSON text as it is, without a look at it."""
+        """Make a response from JSON text, which is not parsed."""
         return cls(status, text.encode())
 
 
 class Problem(Exception):
-    """A request that cannot be answered as asked. `answer()` is the error object of the API."""
+    """The request failed. `answer()` returns the response with the error object of the API."""
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class Problem(Exception):
         self.type = type
 
     def answer(self) -> Answer:
-        """The answer that tells of it."""
+        """Return the error response."""
         made = error_answer(self.status, self.message, type=self.type, param=self.param, code=self.code)
         return attrs.evolve(made, headers=self.headers)
 
@@ -65,29 +66,29 @@ class Problem(Exception):
 def error_answer(
     status: int, message: str, *, type: str = "invalid_request_error", param: str | None = None, code: str | None = None
 ) -> Answer:
-    """An error in the API's form."""
+    """Make an error response in the form of the API."""
     return Answer.of(status, {"error": {"message": message, "type": type, "param": param, "code": code}})
 
 
 def not_found(thing: str, id: str) -> Problem:
-    """There is no such eval, run or output item."""
+    """Return the 404 for an eval, run or output item that does not exist."""
     param = {"eval": "eval_id", "run": "run_id", "output item": "output_item_id"}[thing]
     return Problem(404, f"No such {thing}: {id}", param=param, code="not_found")
 
 
 def incomplete(why: str) -> Problem:
-    """The listing is not whole in this archive: an answer would look like all there is."""
-    words = f"This listing is not whole in the archive that is served: {why}"
+    """Return the error for a listing that is incomplete in this archive. A normal response would look complete."""
+    words = f"The archive behind this server has this listing only in part: {why}"
     return Problem(409, words, code="incomplete_archive", headers={"x-should-retry": "false"})
 
 
 def no_such_file(id: str, *, status: int = 404, param: str = "id") -> Problem:
-    """There is no such file; the service sends this one without a code."""
+    """Return the 404 for a file. Like the service's, it has no code."""
     return Problem(status, f"No such File object: {id}", param=param)
 
 
 def list_answer(page: RowPage) -> Answer:
-    """A page of a listing, its rows as they were stored."""
+    """Make the response for a page of a listing. The rows are the stored texts."""
     first, last = (json_text(page.ids[0]), json_text(page.ids[-1])) if page.ids else ("null", "null")
     rows = ",".join(page.texts)
     more = "true" if page.has_more else "false"
@@ -97,7 +98,7 @@ def list_answer(page: RowPage) -> Answer:
 
 
 def listed(values: Iterable[str]) -> str:
-    """Values in a sentence: `'asc' and 'desc'`."""
+    """Join values for a sentence: `'asc' and 'desc'`."""
     quoted = [f"'{value}'" for value in values]
     if len(quoted) < 3:
         return " and ".join(quoted)

@@ -1,7 +1,7 @@
-"""The checks on what a request says: query parameters, JSON bodies, graders, data sources.
+"""Validation of requests: query parameters, JSON bodies, graders, data sources.
 
-Each check returns the value it was asked for, or raises a `Problem` with the parameter's path. Unknown fields are let
-through, because the service lets them through. Nothing here reads the store.
+Each check returns the valid value, or raises a `Problem` with the path of the parameter. Unknown fields are accepted,
+because the service accepts them. This module does not read the store.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from evals_async.server.answers import Problem, listed
 Check: TypeAlias = Callable[[object, str], object]
 T = TypeVar("T")
 
-DEEPEST = 200  # levels of arrays and objects; Python's own encoder gives up at some hundreds
+DEEPEST = 200  # levels of arrays and objects; Python's encoder fails at some hundreds of levels
 MOST_PAIRS, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512  # the limits of `metadata`
 
 OPERATIONS = ("eq", "ne", "like", "ilike")
@@ -29,7 +29,7 @@ ROLES = ("user", "assistant", "system", "developer")
 
 
 def type_name(value: object) -> str:
-    """What a value is, in the service's words."""
+    """Return the name of a value's type, as the service writes it."""
     match value:
         case None:
             return "null"
@@ -87,7 +87,7 @@ def texts(value: object, at: str) -> list[str]:
 
 
 def one_of(*values: str) -> Callable[[object, str], str]:
-    """The check for a closed set of strings."""
+    """Return the check for a closed set of strings."""
 
     def check(value: object, at: str) -> str:
         if text(value, at) not in values:
@@ -103,7 +103,7 @@ def one_of(*values: str) -> Callable[[object, str], str]:
 
 
 def required(body: Mapping[str, object], name: str, check: Callable[[object, str], T], within: str = "") -> T:
-    """The field `name`, checked; `within` is the path of the body itself."""
+    """Return the field `name` after its check. `within` is the path of the body."""
     at = f"{within}.{name}" if within else name
     if name not in body:
         raise Problem(400, f"Missing required parameter: '{at}'.", param=at, code="missing_required_parameter")
@@ -111,12 +111,12 @@ def required(body: Mapping[str, object], name: str, check: Callable[[object, str
 
 
 def optional(body: Mapping[str, object], name: str, check: Callable[[object, str], T], within: str = "") -> T | None:
-    """The field `name`, checked, or `None` where it is missing or null."""
+    """Return the field `name` after its check, or `None` if it is missing or null."""
     return None if body.get(name) is None else required(body, name, check, within)
 
 
 def parse_bounded(data: bytes) -> object:
-    """The value of a JSON document of at most `DEEPEST` levels, so that it can be written again. Raises `NotJSON`."""
+    """Parse a JSON document of at most `DEEPEST` levels, so that it can be encoded again. Raises `NotJSON`."""
     value = parse(data)
     if data.count(b"[") + data.count(b"{") <= DEEPEST:
         return value
@@ -130,7 +130,7 @@ def parse_bounded(data: bytes) -> object:
 
 
 def json_object(data: bytes) -> JSONObject:
-    """The JSON object that a request's body is."""
+    """Parse the body of a request, which must be a JSON object."""
     try:
         value = parse_bounded(data)
     except NotJSON as error:
@@ -144,7 +144,7 @@ def json_object(data: bytes) -> JSONObject:
 
 
 def metadata(value: object, at: str) -> JSONObject:
-    """At most 16 pairs of strings, keys of at most 64 characters, values of at most 512."""
+    """Validate metadata: at most 16 pairs of strings, keys of at most 64 characters, values of at most 512."""
     pairs = mapping(value, at)
     if len(pairs) > MOST_PAIRS:
         message = f"Invalid '{at}': too many properties. Expected an object with at most {MOST_PAIRS} properties."
@@ -161,12 +161,12 @@ def metadata(value: object, at: str) -> JSONObject:
 
 
 def limit(query: Mapping[str, str], *, default: int = 20, most: int = 100) -> int:
-    """The page size, from 1 to `most`."""
+    """Return the page size, from 1 to `most`."""
     given = query.get("limit")
     if given is None:
         return default
     try:
-        value = int(given[:20])  # of a longer number the beginning tells enough
+        value = int(given[:20])  # the first digits are enough to know that it is too large
     except ValueError:
         message = f"Invalid type for 'limit': expected an integer, but got '{given[:40]}' instead."
         raise Problem(400, message, param="limit", code="invalid_type") from None
@@ -180,7 +180,7 @@ def limit(query: Mapping[str, str], *, default: int = 20, most: int = 100) -> in
 
 
 def choice(query: Mapping[str, str], name: str, values: tuple[str, ...]) -> str | None:
-    """A query parameter out of a closed set, or `None` where it is missing."""
+    """Return a query parameter from a closed set, or `None` if it is missing."""
     given = query.get(name)
     return None if given is None else one_of(*values)(given, name)
 
@@ -189,7 +189,7 @@ def choice(query: Mapping[str, str], name: str, values: tuple[str, ...]) -> str 
 
 
 def messages(value: object, at: str) -> Sequence[object]:
-    """Input messages: each an object with a role and some content."""
+    """Validate input messages: each is an object with a role and some content."""
     entries = array(value, at)
     for index, entry in enumerate(entries):
         where = f"{at}[{index}]"
@@ -203,7 +203,7 @@ def anything(value: object, _: str) -> object:
     return value
 
 
-# What each grader must have, and what it may have: the API reference's Grader schemas.
+# The required and the optional fields of each grader. Source: the Grader schemas of the API reference.
 GRADERS: Mapping[str, tuple[Mapping[str, Check], Mapping[str, Check]]] = {
     "string_check": (
         {"name": text, "input": text, "reference": text, "operation": one_of(*OPERATIONS)},
@@ -223,7 +223,7 @@ GRADERS: Mapping[str, tuple[Mapping[str, Check], Mapping[str, Check]]] = {
     ),
     "python": ({"name": text, "source": text}, {"image_tag": text, "pass_threshold": number}),
     "multi": ({"name": text, "graders": anything, "calculate_output": text}, {}),
-    # Microsoft Foundry's own evaluators: kept and echoed, and errors in the results.
+    # Microsoft Foundry's own evaluators: they are stored and returned, but their results are errors here.
     "azure_ai_evaluator": (
         {"name": text, "evaluator_name": text},
         {"evaluator_version": text, "initialization_parameters": mapping, "data_mapping": mapping},
@@ -234,7 +234,7 @@ RUNNABLE = ("string_check", "text_similarity", "python", "score_model", "multi")
 
 
 def grader(value: object, at: str, kinds: tuple[str, ...]) -> JSONObject:
-    """A grader of one of `kinds`."""
+    """Validate a grader of one of `kinds`."""
     body = mapping(value, at)
     kind = required(body, "type", one_of(*kinds), at)
     must, may = GRADERS[kind]
@@ -250,7 +250,7 @@ def grader(value: object, at: str, kinds: tuple[str, ...]) -> JSONObject:
 
 
 def criterion(value: object, at: str) -> JSONObject:
-    """A grader of an eval; unlike elsewhere, text similarity needs its threshold here."""
+    """Validate a grader of an eval. Here, and only here, text similarity must have its threshold."""
     body = grader(value, at, CRITERIA)
     if body["type"] == "text_similarity":
         required(body, "pass_threshold", number, at)
@@ -280,7 +280,7 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "azure_ai_target_completions": ("file_content", "file_id"),
     "azure_ai_responses": ("file_content", "file_id"),
 }
-# Sources of Microsoft Foundry that make their rows themselves.
+# Sources of Microsoft Foundry whose rows the service makes.
 ROWLESS_SOURCES = (
     *("azure_ai_traces_preview", "azure_ai_trace_data_source", "azure_ai_red_team", "azure_ai_benchmark_preview"),
     *("azure_ai_synthetic_data_gen_preview", "azure_ai_synthetic_data_generation_with_simulation"),
@@ -288,7 +288,7 @@ ROWLESS_SOURCES = (
 
 
 def data_source(value: object, at: str) -> JSONObject:
-    """The data source of a run, with the rows that stand in it."""
+    """Validate the data source of a run, with its inline rows."""
     body = mapping(value, at)
     kind = required(body, "type", one_of(*SOURCES, *ROWLESS_SOURCES), at)
     if kind == "azure_ai_target_completions":
@@ -309,7 +309,7 @@ def data_source(value: object, at: str) -> JSONObject:
 
 
 def row_source(body: JSONObject, kind: str, at: str) -> JSONObject:
-    """The `source` of a data source: where its rows are."""
+    """Validate the `source` of a data source, which says where the rows are."""
     source = required(body, "source", mapping, at)
     within = f"{at}.source"
     form = required(source, "type", one_of(*SOURCES[kind]), within)

@@ -1,13 +1,13 @@
-"""Bad days on purpose: `Fault`, one thing that goes wrong, and `FaultPlan`, the order in which things do.
+"""Faults for tests: `Fault`, one fault of the local server, and `FaultPlan`, a list of faults.
 
     plan = FaultPlan(
-        Fault(status=429, headers={"Retry-After": "1"}, times=2),         # the first two requests, whatever they are
-        Fault(route="GET /evals/{eval_id}/runs", truncate=100, skip=1),   # the second listing of runs breaks off
-        Fault(route="POST /evals", drop="after"),                         # carried out, and nobody is told
+        Fault(status=429, headers={"Retry-After": "1"}, times=2),         # the first two requests, of any route
+        Fault(route="GET /evals/{eval_id}/runs", truncate=100, skip=1),   # the second listing of runs is cut
+        Fault(route="POST /evals", drop="after"),                         # carried out, but the response is lost
     )
     async with LocalServer(faults=plan) as server: ...
 
-Declarations and counting only: the server does what they say.
+This module holds the declarations and counts the requests. The server applies the faults.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from evals_async.server.answers import Answer, error_answer
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
-# What an error says when the fault gives no body of its own: message, type and code, as the service sends them.
+# The error if a fault has no body: message, type and code, as the service sends them.
 WORDS: Mapping[int, tuple[str, str, str | None]] = {
     401: ("Incorrect API key provided.", "invalid_request_error", "invalid_api_key"),
     404: ("Not found.", "invalid_request_error", "not_found"),
@@ -34,16 +34,17 @@ OTHER_WORDS = ("The server had an error while processing your request.", "server
 
 @attrs.frozen(kw_only=True)
 class Fault:
-    """One thing that goes wrong, for the requests it is meant for.
+    """One fault, and the requests that it applies to.
 
-    `route` is a path's template (`/evals/{eval_id}/runs`), with or without a method before it; without it every request
-    is meant. Of the requests meant, the first `skip` are spared, then every `every`th is hit, `times` in all (`None`:
-    for ever).
+    `route` is a route (`/evals/{eval_id}/runs`), with or without a method before it. `None` matches every request. Of
+    the matching requests, the first `skip` are served normally. Then every `every`th request gets the fault, `times`
+    times in total (`None`: no limit).
 
-    What happens: the answer waits `delay` seconds of the server's clock; the connection is dropped `before` the request
-    is carried out, or `after` it; with `status` the request is not carried out, and `body` is the answer (bytes and
-    text as they are, all else as JSON; without it, an error in the API's form); `headers` are added to the answer; only
-    the first `truncate` bytes of its body are sent, and the connection breaks.
+    `delay` is the time before the response, in seconds of the server's clock. `drop` closes the connection `"before"`
+    the request is carried out, or `"after"` that. With `status` the request is not carried out, and the response has
+    this status. Its body is `body`: bytes and text are sent unchanged, other values as JSON, and `None` as an error in
+    the form of the API. `headers` are added to the response. With `truncate` only the first bytes of the body are sent,
+    and then the connection is closed.
     """
 
     route: str | None = None
@@ -58,11 +59,11 @@ class Fault:
     truncate: int | None = None
 
     def is_for(self, method: str, template: str) -> bool:
-        """Whether a request of this route is meant."""
+        """Whether the fault applies to requests of this route."""
         return self.route is None or self.route in (template, f"{method} {template}")
 
     def answer(self) -> Answer | None:
-        """The answer to give instead of the server's own, if there is one."""
+        """Return the response that replaces the server's own, or `None`."""
         if self.status is None:
             return None
         match self.body:
@@ -77,9 +78,7 @@ class Fault:
 
 
 class FaultPlan:
-    """Faults, each with its own count of what it has met. The first that applies to a request is the one that
-    happens.
-    """
+    """A list of faults. Each counts its own requests. The first fault that applies to a request is used."""
 
     def __init__(self, *faults: Fault) -> None:
         self.faults: list[Fault] = list(faults)
@@ -87,17 +86,17 @@ class FaultPlan:
         self.hits: list[int] = [0] * len(faults)
 
     def add(self, *faults: Fault) -> None:
-        """Let these go wrong too, from now on."""
+        """Add faults."""
         self.faults += faults
         self.met += [0] * len(faults)
         self.hits += [0] * len(faults)
 
     def clear(self) -> None:
-        """Let nothing go wrong any more."""
+        """Remove all faults."""
         self.faults, self.met, self.hits = [], [], []
 
     def take(self, method: str, template: str) -> Fault | None:
-        """The fault for a request that came now, which counts as used."""
+        """Return the fault for a request that has arrived, or `None`, and count it."""
         taken: Fault | None = None
         for index, fault in enumerate(self.faults):
             if not fault.is_for(method, template):
@@ -112,5 +111,5 @@ class FaultPlan:
 
     @property
     def used(self) -> Sequence[int]:
-        """How often each fault has happened, in their order."""
+        """Return how often each fault was used, in their order."""
         return tuple(self.hits)

@@ -1,6 +1,6 @@
 """The endpoints of files: upload, list, retrieve, content, delete.
 
-An upload is held in memory while it comes in, up to the server's limit.
+An upload is kept in memory while it is received, up to the server's limit.
 """
 
 from collections.abc import Mapping
@@ -48,7 +48,7 @@ async def read_part(part: BodyPartReader, limit: int) -> bytes:
 
 
 async def read_form(call: RequestContext, limit: int) -> Form:
-    """The form that a request carries. Raises `Problem` 413 for too many bytes, 400 for what is no form."""
+    """Read the multipart form of a request. Raises `Problem` 413 for too many bytes, and 400 for an invalid form."""
     request = call.request
     if not request.content_type.startswith("multipart/form-data"):
         raise Problem(
@@ -62,18 +62,23 @@ async def read_form(call: RequestContext, limit: int) -> Form:
         reader = await request.multipart()
         while (part := await reader.next()) is not None:
             if isinstance(part, MultipartReader):
-                raise Problem(400, "A form inside the form is not expected.")
+                raise Problem(400, "A nested form is not supported.")
             if part.name == "file":
                 filename, data = part.filename or "file", await read_part(part, limit)
             elif part.name:
                 fields[part.name] = (await read_part(part, LONGEST_FIELD)).decode("utf-8", "replace")
-    except (ValueError, AssertionError, EOFError, HttpProcessingError) as error:  # what aiohttp raises for broken forms
+    except (
+        ValueError,
+        AssertionError,
+        EOFError,
+        HttpProcessingError,
+    ) as error:  # aiohttp raises these for invalid forms
         raise Problem(400, f"We could not parse the form of your request: {error}") from None
     return Form(fields, filename, data)
 
 
 def expiry(fields: Mapping[str, str]) -> int | None:
-    """The seconds of `expires_after`, if it is there."""
+    """Return the seconds of `expires_after`, or `None` if it is missing."""
     given = fields.get("expires_after[seconds]")
     if given is None:
         return None
@@ -130,8 +135,8 @@ async def file_content(service: Service, call: RequestContext) -> Answer:
     (file_id,) = call.ids
     file = await find_file(service, file_id)
     data = await service.database.call(rows.get_content, file_id)
-    if data is None:  # an archive may know of a file and not have it
-        raise Problem(404, f"The content of {file_id} is not here.", param="id")
+    if data is None:  # an archive may have the description of a file without its content
+        raise Problem(404, f"The content of {file_id} is not in this archive.", param="id")
     if file.get("purpose") in NOT_DOWNLOADABLE:
         raise Problem(400, f"Not allowed to download files of purpose: {file['purpose']}")
     name = quote(str(file.get("filename") or file_id), safe="")

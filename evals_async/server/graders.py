@@ -1,7 +1,7 @@
 """The endpoints of graders: run one on a single sample, and validate one.
 
-The same grading as in runs. What cannot be graded here is answered with status 200 and the matching entry of
-`metadata.errors`, as the API has it.
+The grading is the same as in runs. If a sample cannot be graded, the response has status 200 and the matching entry in
+`metadata.errors`, as in the API.
 """
 
 from collections.abc import Iterable, Mapping
@@ -38,7 +38,7 @@ ERRORS: Mapping[str, object] = {
 
 
 def parts_of(grader: JSONObject) -> dict[str, JSONObject]:
-    """The graders of a multi grader by name: given as a map, as an array, or as a single one."""
+    """Return the graders of a multi grader by name. They are given as an object, an array, or a single grader."""
     given = grader["graders"]
     named = as_object(given)
     if named is not None and "type" not in named:
@@ -51,7 +51,7 @@ def parts_of(grader: JSONObject) -> dict[str, JSONObject]:
 SINGLE = tuple(kind for kind in checks.CRITERIA if kind != "azure_ai_evaluator")
 
 
-# What a grade's own code is called in `errors`, and the entry beside it that takes its message.
+# For the code of a grade: its entry in `errors`, and the entry for its message.
 FLAGS: Mapping[str, str | None] = {
     "invalid_variable_error": None,
     "formula_parse_error": None,
@@ -64,7 +64,7 @@ FLAGS: Mapping[str, str | None] = {
 
 
 def flag_of(kind: str, code: str) -> str:
-    """The entry of `errors` for the code of a grade of this kind."""
+    """Return the entry of `errors` for the code of a grade of this kind."""
     if code in FLAGS:
         return code
     if kind == "python":
@@ -73,7 +73,7 @@ def flag_of(kind: str, code: str) -> str:
 
 
 def errors_of(kind: str, given: "Grade") -> dict[str, object]:
-    """The entries of `errors` for what went wrong with a grade."""
+    """Return the entries of `errors` for a grade."""
     why = given.error or given.cause
     if why is None:
         return {}
@@ -83,7 +83,7 @@ def errors_of(kind: str, given: "Grade") -> dict[str, object]:
 
 
 def all_errors(grader: JSONObject, given: "Grade") -> dict[str, object]:
-    """The entries of `errors` for a grade and its parts."""
+    """Return the entries of `errors` for a grade and its parts."""
     kind = str(grader["type"])
     if kind != "multi":
         return errors_of(kind, given)
@@ -104,7 +104,7 @@ async def run_grader(service: Service, call: RequestContext) -> Answer:
     sample = checks.required(body, "model_sample", checks.text)
     item = checks.optional(body, "item", checks.mapping) or {}
     if grader["type"] == "multi":
-        parts_of(grader)  # checked before any model is asked
+        parts_of(grader)  # checked before any request to a model
     from evals_async.grading import grade
 
     began = service.clock.monotonic()
@@ -129,7 +129,7 @@ async def run_grader(service: Service, call: RequestContext) -> Answer:
 
 
 def summed(usages: Iterable[JSONObject]) -> dict[str, int]:
-    """Several usages as one."""
+    """Add several usages."""
     total: dict[str, int] = dict.fromkeys(USAGE, 0)
     for usage in usages:
         for name in USAGE:

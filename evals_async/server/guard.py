@@ -1,7 +1,7 @@
-"""Who may ask: the key, and the names that the server answers to.
+"""Access control: the API key, and the allowed host names.
 
-A page of a foreign site can make a browser send requests to a server on this machine, by its address or by a name that
-it points here. `Host` and `Origin` give both away. Pure functions of headers.
+A web page of another site can make a browser send requests to a server on this machine, by its address or by a host
+name that resolves to it. The headers `Host` and `Origin` show this. The functions only read headers.
 """
 
 import hmac
@@ -15,7 +15,7 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def host_name(netloc: str) -> str | None:
-    """The name in a `Host` header or an origin, without its port, or `None` where there is none."""
+    """Return the name in a `Host` header or an origin, without its port, or `None`."""
     try:
         return urlsplit(netloc if "//" in netloc else f"//{netloc}").hostname
     except ValueError:
@@ -23,17 +23,21 @@ def host_name(netloc: str) -> str | None:
 
 
 def check_origin(headers: Mapping[str, str], allowed: Collection[str]) -> None:
-    """Raise `Problem` 403 for a request that was meant for another host, or that a foreign page sent."""
+    """Raise `Problem` 403 for a request to another host, or from a web page of another site."""
     if host_name(headers.get("Host", "")) not in allowed:
-        raise Problem(403, "This server does not answer to that host name.", code="host_not_allowed")
+        raise Problem(
+            403,
+            "This host name is not allowed: add it to allowed_hosts, or use the address of the server.",
+            code="host_not_allowed",
+        )
     origin = headers.get("Origin")
     if origin is not None and host_name(origin) not in allowed:
-        raise Problem(403, "This server does not answer pages of that origin.", code="origin_not_allowed")
+        raise Problem(403, "This origin is not allowed: add its host name to allowed_hosts.", code="origin_not_allowed")
 
 
 def check_key(headers: Mapping[str, str], key: str | None) -> None:
-    """Raise `Problem` 401 unless the request carries the key, as a bearer token or as Azure's `api-key`. No key lets
-    everyone in.
+    """Raise `Problem` 401 unless the request has the key, as a bearer token or as Azure's `api-key`. Without a key
+    on the server, all requests are allowed.
     """
     if key is None:
         return

@@ -1,6 +1,7 @@
 """The endpoints of evals, runs and output items: one function each, from a `RequestContext` to an `Answer`.
 
-Rows are answered as they stand in the store, without a look into them. Files are in `files`, graders in `graders`.
+Stored rows are returned as they are, without parsing. The endpoints of files are in `files`, those of graders in
+`graders`.
 """
 
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ async def listing(
     most: int = 100,
     order: rows.Order = "asc",
 ) -> Answer:
-    """A page of `kind`, as the query asks for it."""
+    """Return the page of `kind` that the query requests."""
     limit = checks.limit(call.query, default=default, most=most)
     given = checks.choice(call.query, "order", ("asc", "desc")) or order
     by = (
@@ -57,7 +58,7 @@ async def listing(
 
 
 async def stored(service: Service, kind: Kind, key: Sequence[str], thing: str) -> Answer:
-    """One row, as it stands in the store."""
+    """Return one stored row."""
     text = await service.database.call(rows.get, kind, key)
     if text is None:
         raise not_found(thing, key[-1])

@@ -1,4 +1,4 @@
-"""How a server's parts are put together: the store, and who carries out its runs."""
+"""Opening the parts of a server: the store, the models, and the execution of runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ModelsSource: TypeAlias = "Models | str | os.PathLike[str]"
 
 @attrs.frozen(kw_only=True)
 class ServerOptions:
-    """What a server is opened with."""
+    """The options of a server."""
 
     store: StrPath | None
     read_only: bool
@@ -42,19 +42,19 @@ class ServerOptions:
 
     def __attrs_post_init__(self) -> None:
         if self.read_only and (self.models is not None or self.python_graders != "off"):
-            raise ConfigurationError("a read-only server carries no runs out: leave read_only, or the models, out")
+            raise ConfigurationError("a read-only server cannot execute runs: pass either read_only or models")
         if self.record and self.models is None:
-            raise ConfigurationError("record passes requests on to models: give models too")
+            raise ConfigurationError("record forwards requests to models: pass models too")
 
     @property
     def executes(self) -> bool:
-        """Are runs carried out here?"""
+        """Whether this server executes runs."""
         return self.models is not None or self.python_graders != "off"
 
 
 @attrs.frozen
 class OpenedParts:
-    """The parts of a server, and `closing`, which closes them in order."""
+    """The parts of a server. `closing` closes them in order."""
 
     database: Database
     ids: Ids
@@ -65,10 +65,10 @@ class OpenedParts:
 
 
 async def open_parts(options: ServerOptions) -> OpenedParts:
-    """Open the store and begin to work on what it has to do. Raises `ArchiveError` and `ConfigurationError`."""
+    """Open the store, and start with its unfinished runs. Raises `ArchiveError` and `ConfigurationError`."""
     async with AsyncExitStack() as stack:
         read_only = options.read_only and options.store is not None
-        # Reading waits for no disk worth speaking of, and is quickest on the loop's own thread; commits are not.
+        # Reads are short, and fastest in the thread of the event loop. Commits wait for the disk, so they use a thread.
         inline = read_only or (options.store is None and not options.executes)
         database = await stack.enter_async_context(
             await Database.open(options.store, read_only=read_only, inline=inline)
@@ -97,8 +97,9 @@ async def open_parts(options: ServerOptions) -> OpenedParts:
 
 
 async def open_models(given: ModelsSource, stack: AsyncExitStack) -> Models:
-    """The model map that was given: as it is, or of an endpoint's URL, or of a TOML file; what is opened here is closed
-    with the server. Raises `ConfigurationError`.
+    """Open the models: a given `Models`, the URL of an endpoint, or the path of a TOML file.
+
+    Models that are opened here are closed with the server. Raises `ConfigurationError`.
     """
     from evals_async.inference import Models
 
@@ -110,8 +111,9 @@ async def open_models(given: ModelsSource, stack: AsyncExitStack) -> Models:
 
 
 async def open_python(mode: PythonMode, stack: AsyncExitStack) -> PythonGraders:
-    """Processes for python graders, closed with the server. Raises `ConfigurationError` where they cannot be had: there
-    is no fall-back to a weaker mode.
+    """Open the processes for python graders, which are closed with the server.
+
+    Raises `ConfigurationError` if the mode does not work on this machine. There is no fallback to a weaker mode.
     """
     from evals_async.grading import PythonGraders
     from evals_async.grading.similarity import Unavailable
@@ -120,5 +122,5 @@ async def open_python(mode: PythonMode, stack: AsyncExitStack) -> PythonGraders:
     try:
         await python.check()
     except Unavailable as error:
-        raise ConfigurationError(f"python graders in the mode {mode} cannot be run here: {error}") from None
+        raise ConfigurationError(f"python graders in the mode {mode} do not work on this machine: {error}") from None
     return python

@@ -1,7 +1,6 @@
-"""The pass-through: requests to models that go on to their endpoints, and are kept so that runs can use them.
+"""Recording: requests to models are forwarded to their endpoints, and stored so that runs can use them.
 
-`POST /chat/completions` is kept where it says `store: true`, as the service does it; `POST /responses` unless it says
-`store: false`.
+`POST /chat/completions` is stored with `store: true`, and `POST /responses` without `store: false`, as on the service.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ OWN_FIELDS = ("model", "messages", "input", "store", "stream", "metadata")  # no
 
 
 def models_of(service: Service) -> Models:
-    """The models that requests go on to. Raises `Problem` where there is no pass-through."""
+    """Return the models of the server. Raises `Problem` if recording is off."""
     if service.models is None or not service.record:
-        raise Problem(404, "This server passes nothing on to models: start it with --models and --record.")
+        raise Problem(404, "This server does not forward requests to models: start it with --models and --record.")
     return service.models
 
 
@@ -38,11 +37,11 @@ async def pass_on(service: Service, call: RequestContext, kind: AnswerKind, aske
     body = await request_object(service, call)
     name = checks.required(body, "model", checks.text)
     if body.get("stream"):
-        raise Problem(400, "This server does not pass on streams: leave `stream` out.", param="stream")
+        raise Problem(400, "This server does not support streaming: leave `stream` out.", param="stream")
     metadata = checks.optional(body, "metadata", checks.metadata)
     given = checks.required(body, asked, checks.anything)
     if not models.resolves(name):
-        message = f"No endpoint is mapped to the model '{name:.100}'. Mapped are: {listed(models.names())}."
+        message = f"No endpoint is configured for the model '{name:.100}'. Configured models: {listed(models.names())}."
         raise Problem(404, message, param="model", code="model_not_found")
     completion = await ask(models, kind, name, given, {key: body[key] for key in body if key not in OWN_FIELDS})
     if kind == "responses" and as_array(completion.raw.get("output")) is None:
@@ -54,7 +53,7 @@ async def pass_on(service: Service, call: RequestContext, kind: AnswerKind, aske
 
 
 async def ask(models: Models, kind: AnswerKind, name: str, given: object, params: JSONObject) -> Completion:
-    """The model's answer. Raises `Problem` with what the endpoint says."""
+    """Send the request to the model and return its response. Raises `Problem` with the error of the endpoint."""
     from evals_async.errors import ApiError, EvalsError, InvalidArgument
 
     try:
@@ -75,7 +74,7 @@ async def ask(models: Models, kind: AnswerKind, name: str, given: object, params
 async def keep(
     service: Service, kind: AnswerKind, body: JSONObject, metadata: Mapping[str, object], completion: Completion
 ) -> None:
-    """Keep an answer as a row of later runs: `item.input` are its messages, `sample.output_text` is its text."""
+    """Store a response as a row for later runs: `item.input` has the messages, `sample.output_text` the text."""
     given = body.get("messages") if kind == "completions" else body.get("input")
     messages = [{"role": "user", "content": given}] if isinstance(given, str) else given
     if isinstance(body.get("instructions"), str):

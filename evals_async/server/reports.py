@@ -1,55 +1,58 @@
-"""Pages for people, at the addresses of the API: an index, evals, runs, comparisons.
+"""HTML pages at the URLs of the API: an index, evals, runs, comparisons.
 
-The API's own handlers answer first, so that a page shows what a program would read. This is the only module of the
-server that knows models: pages are read, they are not part of the API. They are imported when the first is asked for.
+The pages use the handlers of the API, so they show the same data as programs get. This module and `reading` are the
+only ones of the server that use the models of the client: pages are not part of the API. The models are imported at the
+first request for a page.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-import attrs
-
-from evals_async._json import JSONObject, JSONValue, as_array, as_object, parse
-from evals_async._store import UnknownCursor, rows
-from evals_async._store.gaps import Gaps, gap_of
+from evals_async._json import as_object, parse
+from evals_async._store import rows
 from evals_async.errors import DecodeError, InvalidArgument, MissingExtra
 from evals_async.server import handlers
 from evals_async.server.answers import Answer, Problem, not_found
-from evals_async.server.service import RequestContext, Service
+from evals_async.server.reading import (
+    ON_A_PAGE,
+    SEARCHED,
+    Listed,
+    choose,
+    eval_of,
+    facts_of,
+    filter_of,
+    items_of,
+    listed,
+    missing,
+    model,
+    run_of,
+)
+from evals_async.server.service import Handler, RequestContext, Service
 
 
 if TYPE_CHECKING:
     from evals_async.comparison import Pair, RunComparison, RunOutcomes
-    from evals_async.models import Eval, EvalRun, OutputItem
+    from evals_async.models import EvalRun, OutputItem
     from evals_async.report.facts import RunFacts
-    from evals_async.report.items import Filter, Verdict
+    from evals_async.report.items import Filter
     from evals_async.report.pages import FlippedRow, Link, Paging
 
-T = TypeVar("T")
-Page = Callable[[Service, RequestContext], Awaitable[Answer]]
 
 BASE = "/v1"
-ON_A_PAGE = 50  # evals, runs, items
-BATCH = 500  # items that are read at once
-SEARCHED = 20_000  # items that one request looks through for a text
-FLIPS = 100  # rows on the page of a comparison
-CACHED = 64  # runs whose facts are kept
-VERDICTS = ("pass", "fail", "error")
-LONGEST_QUERY = 200
+FLIPS = 100  # rows that are listed on a comparison page
 
 
 def wants_page(method: str, accept: str) -> bool:
-    """Whether a browser asks, and not a program: only browsers name HTML."""
+    """Whether the request comes from a browser: only browsers accept HTML by name."""
     return method == "GET" and "text/html" in accept
 
 
-def page(make: Page) -> Page:
-    """A handler whose problems are told on a page too."""
+def page(make: Handler) -> Handler:
+    """Make a handler that shows its errors as an HTML page."""
 
     @wraps(make)
     async def handler(service: Service, call: RequestContext) -> Answer:
@@ -60,7 +63,7 @@ def page(make: Page) -> Page:
         except Problem as problem:
             return message(problem.status, "Not found" if problem.status == 404 else "Not possible", problem.message)
         except (DecodeError, InvalidArgument) as error:
-            return message(422, "This cannot be shown", str(error))
+            return message(422, "This page cannot be shown", str(error))
 
     return handler
 
@@ -96,151 +99,12 @@ def with_query(href: str, **fields: str | None) -> str:
     return f"{href}?{urlencode(given)}" if given else href
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
-async def listed(
-    handler: Page, service: Service, call: RequestContext, kind: rows.Kind, ids: tuple[str, ...]
-) -> tuple[list[JSONObject], str | None]:
-    """A page of a listing of the API, newest first, and where it goes on. Where the API refuses to list what an
-    incomplete archive has, people are shown what is there; `missing` says what is not.
-    """
-    query = {"limit": str(ON_A_PAGE), "order": "desc", "after": call.query.get("after", "")}
-    if await missing(service, kind, ids) is not None:
-        after = query["after"] or None
-        try:
-            read = await service.database.call(rows.page, kind, ids, after=after, limit=ON_A_PAGE, order="desc")
-        except UnknownCursor:
-            raise Problem(404, f"There is nothing here to go on from: {after}") from None
-        found = [as_object(parse(text.encode())) or {} for text in read.texts]
-        return found, read.ids[-1] if read.has_more else None
-    answer = await handler(service, RequestContext(ids, query, call.request))
-    body = as_object(parse(answer.body)) or {}
-    last = body.get("last_id")
-    entries = [entry for entry in map(as_object, as_array(body.get("data")) or ()) if entry is not None]
-    return entries, str(last) if body.get("has_more") and last else None
-
-
-async def missing(service: Service, kind: rows.Kind, ids: tuple[str, ...]) -> str | None:
-    """What an incomplete archive lacks of these objects; `None` where nothing is missing."""
-    return None if service.gaps == Gaps() else await service.database.call(gap_of, kind, ids)
-
-
-def model(value: JSONValue | bytes, shape: type[T]) -> T:
-    from evals_async import _json, decode
-
-    return decode(value if isinstance(value, bytes) else _json.dump(value), shape)
-
-
-async def run_of(service: Service, call: RequestContext, ids: tuple[str, ...]) -> EvalRun:
-    from evals_async.models import EvalRun
-
-    answer = await handlers.retrieve_run(service, RequestContext(ids, {}, call.request))
-    return model(answer.body, EvalRun)
-
-
-async def eval_of(service: Service, call: RequestContext, eval_id: str) -> Eval:
-    from evals_async.models import Eval
-
-    answer = await handlers.retrieve_eval(service, RequestContext((eval_id,), {}, call.request))
-    return model(answer.body, Eval)
-
-
-async def items_of(
-    service: Service,
-    ids: tuple[str, ...],
-    *,
-    after: str | None = None,
-    order: rows.Order = "asc",
-    label: str | None = None,
-) -> AsyncIterator[OutputItem]:
-    """The items of a run; one that no model can hold is left out. Other requests get their turn meanwhile."""
-    from evals_async.models import OutputItem
-
-    while True:
-        try:
-            read = await service.database.call(
-                rows.page, "output_items", ids, after=after, limit=BATCH, order=order, label=label
-            )
-        except UnknownCursor:
-            raise Problem(404, f"No such item to go on from: {after}") from None
-        for text in read.texts:
-            try:
-                yield model(text.encode(), OutputItem)
-            except DecodeError:
-                continue
-        if not read.has_more:
-            return
-        after = read.ids[-1]
-        await asyncio.sleep(0)
-
-
-async def facts_of(service: Service, ids: tuple[str, ...], run: EvalRun) -> RunFacts:
-    """The facts of a run; those of a run that is over are kept, as long as it has as many items."""
-    from evals_async.report.facts import RunFacts
-
-    count = await service.database.call(rows.count, "output_items", ids)
-    kept = service.page_cache.get(ids)
-    if isinstance(kept, RunFacts) and kept.run == run and kept.expected == count:
-        return kept
-    facts = RunFacts(run, count)
-    async for item in items_of(service, ids):
-        facts.add(item)
-    if run.is_terminal:
-        service.page_cache.pop(ids, None)
-        service.page_cache[ids] = facts
-        while len(service.page_cache) > CACHED:
-            del service.page_cache[next(iter(service.page_cache))]
-    return facts
-
-
-# --- the items on a page ----------------------------------------------------------------------------------------------
-
-
-@attrs.define
-class Listed:
-    """The items on a page, the first and the last that were looked at, and whether there are more before and after."""
-
-    items: list[OutputItem] = attrs.Factory(list["OutputItem"])
-    looked_at: int = 0
-    last: str | None = None
-    more: bool = False
-
-
-async def choose(
-    service: Service, ids: tuple[str, ...], facts: RunFacts, wanted: Filter, after: str | None, order: rows.Order
-) -> Listed:
-    """The next items that fit, from `after` on; the search for a text ends after so many items, to go on from there."""
-    from evals_async.report.items import fits
-
-    found = Listed()
-    # Where the status is the verdict, the store finds it by its index.
-    label = wanted.verdict if facts.statuses <= set(VERDICTS) else None
-    async for item in items_of(service, ids, after=after, order=order, label=label):
-        if len(found.items) == ON_A_PAGE or found.looked_at == SEARCHED:
-            found.more = True
-            break
-        found.looked_at += 1
-        found.last = item.id
-        if fits(item, wanted):
-            found.items.append(item)
-    return found
-
-
-def filter_of(call: RequestContext) -> Filter:
-    from evals_async.report.items import Filter
-
-    known: dict[str, Verdict] = {"pass": "pass", "fail": "fail", "error": "error"}
-    verdict = known.get(call.query.get("verdict", ""))
-    return Filter(verdict=verdict, text=call.query.get("q", "")[:LONGEST_QUERY].strip())
-
-
 # --- pages ------------------------------------------------------------------------------------------------------------
 
 
 @page
 async def index(service: Service, call: RequestContext) -> Answer:
-    """All evals, the newest first."""
+    """Return the page of all evals, newest first."""
     from evals_async.models import Eval
     from evals_async.report.pages import EvalSummaryView, index_page
 
@@ -265,7 +129,7 @@ async def index(service: Service, call: RequestContext) -> Answer:
 
 @page
 async def eval_page(service: Service, call: RequestContext) -> Answer:
-    """One eval: its criteria, and its runs, the newest first."""
+    """Return the page of one eval: its criteria, and its runs, newest first."""
     from evals_async.models import EvalRun
     from evals_async.report.pages import RunSummaryView, eval_page as made
 
@@ -281,7 +145,7 @@ async def eval_page(service: Service, call: RequestContext) -> Answer:
 
 @page
 async def run_page(service: Service, call: RequestContext) -> Answer:
-    """One run: its facts, and a page of its items."""
+    """Return the page of one run: its facts, and its items."""
     from evals_async.report.items import item_view
     from evals_async.report.pages import Link, RunPage, run_page as made
 
@@ -314,7 +178,7 @@ async def run_page(service: Service, call: RequestContext) -> Answer:
 def paging_of(
     href: str, wanted: Filter, found: Listed, facts: RunFacts, before: str | None, after: str | None
 ) -> Paging:
-    """Where the list goes on, and what it leaves out."""
+    """Return the links to the previous and next page, and a note about what was searched."""
     from evals_async.report.pages import Paging
 
     def link(**place: str | None) -> str:
@@ -327,7 +191,7 @@ def paging_of(
         first, last = last, first
     note = f"{facts.items:,} items" if not wanted.verdict and not wanted.text else f"{len(found.items):,} shown"
     if found.looked_at >= SEARCHED and len(found.items) < ON_A_PAGE:
-        note += f"; {found.looked_at:,} items were looked through, and there are more: go on with Next"
+        note += f"; {found.looked_at:,} items were searched, and there are more: continue with Next"
         last = found.last
     return Paging(
         first=link() if before or after else None,
@@ -338,7 +202,7 @@ def paging_of(
 
 
 async def other_runs(service: Service, eval_id: str, run_id: str) -> list[EvalRun]:
-    """The newest other runs of the eval that are completed."""
+    """Return the newest other completed runs of the eval."""
     from evals_async.models import EvalRun
 
     read = await service.database.call(rows.page, "runs", (eval_id,), limit=ON_A_PAGE, order="desc", label="completed")
@@ -347,7 +211,10 @@ async def other_runs(service: Service, eval_id: str, run_id: str) -> list[EvalRu
 
 @page
 async def compare_page(service: Service, call: RequestContext) -> Answer:
-    """Two runs, row by row: `a` and `b` are EVAL_ID/RUN_ID, `cluster` may name a field of the item."""
+    """Return the page that compares two runs by row.
+
+    The query parameters `a` and `b` are EVAL_ID/RUN_ID. `cluster` may name a field of the item.
+    """
     from evals_async.comparison import compare
     from evals_async.report.pages import ComparisonPage, comparison_page
 
@@ -372,7 +239,7 @@ async def compare_page(service: Service, call: RequestContext) -> Answer:
 def key_of(call: RequestContext, name: str) -> tuple[str, str]:
     eval_id, _, run_id = call.query.get(name, "").partition("/")
     if not eval_id or not run_id:
-        raise Problem(400, f"Name two runs to compare: {name} is EVAL_ID/RUN_ID.")
+        raise Problem(400, f"Two runs are needed for a comparison: write {name}=EVAL_ID/RUN_ID.")
     return eval_id, run_id
 
 

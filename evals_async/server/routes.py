@@ -1,21 +1,17 @@
-"""Which path is which endpoint: the table of routes, and `match`.
+"""The table of routes, and `match`, which finds the endpoint of a request.
 
-The service's `/v1`, Azure's `/openai/v1` and `/openai`, a Foundry project's base, and no base at all lead to the same
-table. Pure.
+The base path may be the service's `/v1`, Azure's `/openai/v1` or `/openai`, the path of a Foundry project, or empty.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeAlias
+from collections.abc import Mapping
 from urllib.parse import unquote
 
 import attrs
 
 from evals_async.server import files, graders, handlers, recording, reports
-from evals_async.server.answers import Answer, Problem
-from evals_async.server.service import RequestContext, Service
+from evals_async.server.answers import Problem
+from evals_async.server.service import Handler
 
-
-Handler: TypeAlias = Callable[[Service, RequestContext], Awaitable[Answer]]
 
 EVAL = "/evals/{eval_id}"
 RUN = EVAL + "/runs/{run_id}"
@@ -24,7 +20,7 @@ ROUTES: Mapping[str, Mapping[str, Handler]] = {
     "/evals": {"GET": handlers.list_evals, "POST": handlers.create_eval},
     EVAL: {"GET": handlers.retrieve_eval, "POST": handlers.update_eval, "DELETE": handlers.delete_eval},
     EVAL + "/runs": {"GET": handlers.list_runs, "POST": handlers.create_run},
-    # The reference cancels with a bare POST on the run, its examples and the official clients with /cancel.
+    # In the API reference, cancel is a POST on the run itself; its examples and the official clients add /cancel.
     RUN: {"GET": handlers.retrieve_run, "POST": handlers.cancel_run, "DELETE": handlers.delete_run},
     RUN + "/cancel": {"POST": handlers.cancel_run},
     RUN + "/output_items": {"GET": handlers.list_output_items},
@@ -45,8 +41,11 @@ PAGES: Mapping[str, Handler] = {
     RUN: reports.run_page,
     "/compare": reports.compare_page,
 }
-"""What a browser finds at the addresses of the API."""
-HARMLESS = ("/fine_tuning/alpha/graders/run", "/fine_tuning/alpha/graders/validate")  # POSTs that change nothing
+"""The HTML pages at the URLs of the API."""
+HARMLESS = (
+    "/fine_tuning/alpha/graders/run",
+    "/fine_tuning/alpha/graders/validate",
+)  # POST requests that do not change the store
 
 BASES: tuple[tuple[str, ...], ...] = (
     ("v1",),
@@ -59,7 +58,7 @@ BASES: tuple[tuple[str, ...], ...] = (
 
 @attrs.frozen
 class Match:
-    """The endpoint of a request: its handler, its template, and the ids in its path."""
+    """The endpoint of a request: its handler, its route, and the ids in the path."""
 
     handler: Handler
     template: str
@@ -69,7 +68,7 @@ class Match:
 
 @attrs.define
 class Node:
-    """One place in the tree of path segments."""
+    """A node in the tree of path segments."""
 
     children: dict[str, "Node"] = attrs.Factory(dict[str, "Node"])
     template: str | None = None
@@ -97,7 +96,7 @@ def without_base(segments: list[str]) -> list[str]:
 
 
 def match(method: str, raw_path: str) -> Match:
-    """The endpoint that a request is for. Raises `Problem` 404 for an unknown path, 405 for an unknown method."""
+    """Return the endpoint of a request. Raises `Problem` 404 for an unknown path, and 405 for an unknown method."""
     found = find(TREE, raw_path)
     if found is None:
         raise Problem(404, f"Invalid URL ({method} {raw_path[:200]})", code="unknown_url")
@@ -109,13 +108,13 @@ def match(method: str, raw_path: str) -> Match:
 
 
 def match_page(raw_path: str) -> Match | None:
-    """The page at an address, for browsers; `None` where there is none, and the API answers them too."""
+    """Return the HTML page at a path, or `None` if the API responds to browsers too."""
     found = find(PAGE_TREE, raw_path)
     return None if found is None else Match(PAGES[found[0]], *found, writes=False)
 
 
 def find(tree: Node, raw_path: str) -> tuple[str, tuple[str, ...]] | None:
-    """The template that a path fits, and the ids in it."""
+    """Return the route that matches a path, and the ids in the path."""
     node: Node | None = tree
     ids: list[str] = []
     for segment in without_base(raw_path.strip("/").split("/")):

@@ -1,7 +1,6 @@
 """`LocalServer`: the Evals API on a socket of this machine.
 
-The only module that speaks HTTP: it takes requests in, asks guard, faults and routes in this order, and sends answers
-out.
+Only this module handles HTTP. For each request it applies `guard`, `faults` and `routes`, in this order.
 """
 
 import asyncio
@@ -34,18 +33,18 @@ from evals_async.server.threads import ServerThread
 
 
 logger = logging.getLogger("evals_async.server")
-access_logger = logging.getLogger("evals_async.server.access")  # speaks at level INFO
+access_logger = logging.getLogger("evals_async.server.access")  # one line per request, at level INFO
 
 NO_QUERY: Mapping[str, str] = MappingProxyType({})
 NO_CONTENTS: Mapping[str, bytes] = MappingProxyType({})
-WILDCARDS = ("0.0.0.0", "::", "")  # noqa: S104  # recognised, never the default
-SHUTDOWN_SECONDS = 0.1  # how long requests that are still being answered may take when the server closes
+WILDCARDS = ("0.0.0.0", "::", "")  # noqa: S104  # the user must choose them
+SHUTDOWN_SECONDS = 0.1  # time for running requests when the server closes
 
 
 @attrs.define
 class SeenRequest:
-    """A request that arrived: what it was, and the status it was answered with (`None` while it is, or when it never
-    was).
+    """A received request. `status` is the status of the response, or `None` if there is no response yet, or none
+    was sent.
     """
 
     method: str
@@ -57,7 +56,9 @@ class SeenRequest:
 
 
 class JsonProtocol(web.RequestHandler):
-    """aiohttp's protocol, whose own errors (a head that is no HTTP, or too large) are told in the API's form."""
+    """aiohttp's protocol, but its errors (for example a head that is too large or not HTTP) have the form of the
+    API.
+    """
 
     def handle_error(
         self,
@@ -83,22 +84,24 @@ class JsonServer(web.Server):
 class LocalServer:
     """The Evals API over a store: `async with LocalServer() as server: ... server.base_url ...`
 
-    `store` is the path of a store's file, made if it is not there, or `None` for a store in memory. `port` 0 takes any
-    free port. With `api_key` requests must carry it. `faults` go wrong as declared. With `read_only` every write is
-    answered with 403, and the file is opened without the right to write. `allowed_hosts` are names that requests may
-    be addressed to and come from, beside the loopback's. Bodies have at most `body_limit` bytes, uploads
-    `upload_limit`. `requests` holds the last `remembered` requests.
+    `store` is the path of the store's file, which is created if it does not exist, or `None` for a store in memory.
+    `port` 0 means any free port. With `api_key`, requests must send this key. `faults` are the faults that the server
+    shows. With `read_only`, the response to each write is a 403, and the file is opened read-only. `allowed_hosts` are
+    host names that are accepted in `Host` and `Origin`, in addition to those of the loopback interface. `body_limit`
+    and `upload_limit` are the largest sizes of JSON bodies and uploads, in bytes. The attribute `requests` has the last
+    `remembered` requests.
 
-    Without `models` the server is a test double: a new run is queued for `queued_seconds` and in progress for
-    `running_seconds` of the `clock`, and then its rows are graded as they are. With `models` (a `Models`, the path of a
-    model map, or the URL of one endpoint) it carries runs out in the background: rows are sampled and graded by those
-    models, `run_concurrency` of a run and `concurrency` of all runs at once. A run that would make more than
-    `max_calls` calls of models, or has used `max_tokens` tokens, ends as failed, with its items kept. A server that was
-    killed goes on where it stood. Models that are given as such are closed by whoever made them.
+    Without `models` the server is a test double. A new run is queued for `queued_seconds` and in progress for
+    `running_seconds` of the `clock`. Then its rows are graded without a model.
 
-    `python_graders` says whether python graders are run: `off`, in a `sandbox`, or `trusted` in plain child processes.
-    With `record` chat completions and responses pass through to the models, and are kept so that runs can use them.
-    Raises `ConfigurationError` for options that cannot be right together.
+    With `models` (a `Models`, the path of a model map, or the URL of one endpoint) the server executes runs in the
+    background. It samples and grades at most `run_concurrency` rows of a run, and `concurrency` rows of all runs, at
+    once. A run that would make more than `max_calls` calls to models, or has used `max_tokens` tokens, fails, and keeps
+    its items. After a restart, the server continues unfinished runs. If you pass a `Models` object, you must close it.
+
+    `python_graders` is `off`, `sandbox`, or `trusted` (child processes without a sandbox). With `record`, requests for
+    chat completions and responses are forwarded to the models, and stored so that runs can use them. Raises
+    `ConfigurationError` for options that contradict each other.
     """
 
     def __init__(
@@ -160,7 +163,8 @@ class LocalServer:
 
     @classmethod
     def in_thread(cls, store: StrPath | None = None, **options: Any) -> ServerThread:
-        """A server in a thread of its own, for synchronous tests and programs; `options` are those of the class.
+        """Make a server that runs in its own thread, for synchronous tests and programs. `options` are those of the
+        class.
 
         `with LocalServer.in_thread() as server: httpx.get(f"{server.base_url}/evals")`
         """
@@ -170,20 +174,20 @@ class LocalServer:
 
     @property
     def base_url(self) -> str:
-        """Where the API is, `/v1` included. Known once the server runs."""
+        """The base URL of the API, including `/v1`. Raises `RuntimeError` if the server is not running."""
         name = "127.0.0.1" if self._host in WILDCARDS else self._host
         return f"http://{f'[{name}]' if ':' in name else name}:{self.port}/v1"
 
     @property
     def _running(self) -> Service:
-        """The parts of the running server. Raises `RuntimeError` before it runs and after."""
+        """The parts of the running server. Raises `RuntimeError` if it is not running."""
         if self._service is None:
             raise RuntimeError("the local server is not running: use `async with LocalServer() as server:`")
         return self._service
 
     async def start(self) -> Self:
-        """Open the store and the socket. Raises `ArchiveError` for a file that is no store, `OSError` for a port that
-        is taken.
+        """Open the store and the socket. Raises `ArchiveError` for a file that is not a store, and `OSError` for a
+        port in use.
         """
         parts = await open_parts(self._options)
         try:
@@ -218,7 +222,7 @@ class LocalServer:
             self._runner = None
 
     async def close(self) -> None:
-        """Close the socket, then the store. Closing twice is harmless."""
+        """Close the socket, then the store. A second call has no effect."""
         await self._stop_listening()
         self._service = None
         await self._closing.aclose()
@@ -240,9 +244,9 @@ class LocalServer:
         files: Iterable[JSONObject] = (),
         contents: Mapping[str, bytes] = NO_CONTENTS,
     ) -> None:
-        """Put raw JSON objects into the store as they are, replacing those of the same ids; all of them, or none.
+        """Store raw JSON objects in one transaction. They replace objects with the same ids.
 
-        `contents` are the bytes of files by file id. Seeded runs stay in the state they are in.
+        `contents` maps file ids to the bytes of files. The status of a seeded run does not change later.
         """
         kinds: tuple[rows.Kind, ...] = ("evals", "runs", "output_items", "files")
         made = {
@@ -261,7 +265,7 @@ class LocalServer:
     # --- one request -------------------------------------------------------------------------------------------------
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
-        """The answer to one request, whatever becomes of it."""
+        """Handle one request and return its response, also after an error."""
         began = time.monotonic()
         url = request.rel_url
         query = dict(url.query) if url.raw_query_string else NO_QUERY
@@ -279,12 +283,12 @@ class LocalServer:
             answer = await self._carry_out(request, endpoint, query, fault)
         except Problem as problem:
             answer = problem.answer()
-        except (web.RequestPayloadError, HttpProcessingError) as error:  # its chunks or its compression are broken
+        except (web.RequestPayloadError, HttpProcessingError) as error:  # invalid chunks or compression
             answer = error_answer(400, f"We could not read the body of your request: {error}")
-        except ConnectionError:  # the client has left, and nobody reads this
+        except ConnectionError:  # the client has closed the connection
             return web.Response(status=400)
         except Exception:
-            logger.exception("an error while answering %s %s", request.method, seen.route)
+            logger.exception("unexpected error in the request %s %s", request.method, seen.route)
             answer = error_answer(500, "The server had an error while processing your request.", type="server_error")
         headers = {
             **answer.headers,
@@ -309,7 +313,9 @@ class LocalServer:
         check_key(request.headers, self._api_key)
         if self._read_only and endpoint.writes:
             raise Problem(403, "This server is read-only.", code="read_only")
-        if request.headers.get("Expect", "").lower() == "100-continue":  # RFC 9110, 10.1.1: only now is the body wanted
+        if (
+            request.headers.get("Expect", "").lower() == "100-continue"
+        ):  # RFC 9110, 10.1.1: the body is requested only now
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
         return await endpoint.handler(self._running, RequestContext(endpoint.ids, query, request))
@@ -322,7 +328,7 @@ class LocalServer:
         headers: Mapping[str, str],
         fault: Fault | None,
     ) -> web.StreamResponse:
-        """Send an answer, or as much of it as the fault lets through."""
+        """Send a response, or the part of it that the fault allows."""
         content_type = {"Content-Type": answer.content_type}
         if fault is not None and fault.drop is not None:
             if request.transport is not None:

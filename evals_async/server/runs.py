@@ -1,7 +1,7 @@
-"""What a run does over time: queued, in progress, completed. Driven by the clock, and looked at when somebody asks.
+"""The states of a run without models over time: queued, in progress, completed. The clock decides when they change.
 
-A run has no task of its own: whoever reads it first brings it to where the clock says it should be by then. So the same
-clock gives the same states, a server that was closed continues where it stood, and a fake clock needs no waiting.
+A run has no task. When it is read, its state is updated to the state that belongs to the current time. So equal times
+give equal states, a server continues its runs after a restart, and tests with a fake clock need not wait.
 """
 
 import asyncio
@@ -21,16 +21,16 @@ from evals_async.server.shapes import Ids
 
 
 ENDED = ("completed", "failed", "canceled", "cancelled")
-TURN = 50  # rows that are graded before the loop goes round
+TURN = 50  # rows that are graded before other tasks run
 
 
 def stored_object(text: str) -> dict[str, object]:
-    """A stored row as a JSON object."""
+    """Return a stored row as a JSON object."""
     return dict(as_object(parse(text.encode())) or {})
 
 
 def criteria_of(parent: JSONObject) -> list[JSONObject]:
-    """The testing criteria of an eval."""
+    """Return the testing criteria of an eval."""
     entries = map(as_object, as_array(parent.get("testing_criteria")) or ())
     return [entry for entry in entries if entry is not None]
 
@@ -40,7 +40,7 @@ def write_run(connection: Connection, run: JSONObject, now: float) -> None:
 
 
 def begin(connection: Connection, run: JSONObject, now: float) -> bool:
-    """Write a new run and that it is pending; false when its eval is not there."""
+    """Store a new run and mark it as pending. Returns false if its eval does not exist."""
     if not rows.exists(connection, "evals", (str(run["eval_id"]),)):
         return False
     write_run(connection, run, now)
@@ -49,7 +49,7 @@ def begin(connection: Connection, run: JSONObject, now: float) -> bool:
 
 
 def end(connection: Connection, run: JSONObject, items: list[dict[str, object]], now: float) -> None:
-    """Write the last state of a run with all its items, and that it is pending no more."""
+    """Store the final state of a run with all its items, and remove its pending mark."""
     rows.put(connection, "output_items", [Row.of("output_items", item) for item in items])
     write_run(connection, run, now)
     connection.execute("DELETE FROM pending_runs WHERE eval_id = ? AND run_id = ?", (run["eval_id"], run["id"]))
@@ -57,7 +57,7 @@ def end(connection: Connection, run: JSONObject, items: list[dict[str, object]],
 
 
 def is_canceled(run: JSONObject) -> bool:
-    """Is this run canceled already? Raises `Problem` 400 for one that has ended otherwise."""
+    """Whether the run is already canceled. Raises `Problem` 400 if it has ended with another status."""
     status = run["status"]
     if status in ENDED and status not in ("canceled", "cancelled"):
         raise Problem(400, f"The run {run['id']} is {status} already and cannot be canceled.", param="run_id")
@@ -65,7 +65,7 @@ def is_canceled(run: JSONObject) -> bool:
 
 
 class RunLifecycle:
-    """The runs of one server that have not ended: begun, brought forward, canceled."""
+    """Starts, updates and cancels the runs of one server."""
 
     def __init__(
         self, database: Database, clock: Clock, ids: Ids, *, queued_seconds: float, running_seconds: float
@@ -75,18 +75,18 @@ class RunLifecycle:
         self.ids = ids
         self.queued_seconds = queued_seconds
         self.running_seconds = running_seconds
-        self.pending: dict[str, dict[str, float]] = {}  # eval id, run id: the second in which it began
+        self.pending: dict[str, dict[str, float]] = {}  # eval id, run id: start time in seconds
         self.lock = asyncio.Lock()
 
     async def load(self) -> None:
-        """Take over what an earlier server on the same file left pending."""
+        """Load the pending runs of an earlier server on the same file."""
         select = "SELECT eval_id, run_id, started FROM pending_runs"
         found: list[tuple[str, str, float]] = await self.database.call(lambda c: c.execute(select).fetchall())
         for eval_id, run_id, started in found:
             self.pending.setdefault(eval_id, {})[run_id] = started
 
     async def begin(self, run: JSONObject) -> None:
-        """Write a new run, which is queued. Raises `Problem` when its eval is not there."""
+        """Store a new run with the status queued. Raises `Problem` 404 if its eval does not exist."""
         now = self.clock.time()
         eval_id, run_id = str(run["eval_id"]), str(run["id"])
         if not await self.database.atomic(begin, run, now):
@@ -94,7 +94,7 @@ class RunLifecycle:
         self.pending.setdefault(eval_id, {})[run_id] = now
 
     async def advance(self, eval_id: str, run_id: str | None = None) -> None:
-        """Bring one run, or all runs of an eval, to where the clock says they are."""
+        """Update one run, or all runs of an eval, to the current time."""
         pending = self.pending.get(eval_id)
         if not pending:
             return
@@ -104,7 +104,7 @@ class RunLifecycle:
                     await self.advance_one(eval_id, each, self.clock.time() - pending[each])
 
     async def close(self) -> None:
-        """Nothing is under way between requests."""
+        """Do nothing: no task runs between requests."""
 
     async def advance_one(self, eval_id: str, run_id: str, age: float) -> None:
         if age < self.queued_seconds:
@@ -125,7 +125,7 @@ class RunLifecycle:
         return stored_object(text)
 
     async def carry_out(self, run: JSONObject) -> tuple[dict[str, object], list[dict[str, object]]]:
-        """The last state of a run, and its output items."""
+        """Grade a run. Returns its final state and its output items."""
         parent = await self.database.call(rows.get, "evals", (str(run["eval_id"]),))
         criteria = criteria_of(stored_object(parent)) if parent is not None else []
         items: list[dict[str, object]] = []
@@ -140,13 +140,14 @@ class RunLifecycle:
             items.append(item)
             sums.update(added)
             if number % TURN == TURN - 1:
-                await asyncio.sleep(0)  # other requests are answered meanwhile
+                await asyncio.sleep(0)  # lets other requests run
         sums.update(sums_of_items(items))
         return {**counted(run, sums, criteria), "status": "completed"}, items
 
     async def cancel(self, eval_id: str, run_id: str) -> dict[str, object]:
-        """The run, canceled; one that is canceled already stays so. Raises `Problem` 404, or 400 for a run that has
-        ended otherwise.
+        """Cancel the run and return it. A canceled run is returned unchanged.
+
+        Raises `Problem` 404 for an unknown run, and 400 for a run that has ended with another status.
         """
         await self.advance(eval_id, run_id)
         async with self.lock:
@@ -159,7 +160,7 @@ class RunLifecycle:
             return run
 
     async def delete(self, eval_id: str, run_id: str | None = None) -> bool:
-        """Remove a run, or an eval with all its runs; whether it was there."""
+        """Delete a run, or an eval with all its runs. Returns whether it existed."""
         async with self.lock:
             if run_id is None:
                 self.pending.pop(eval_id, None)

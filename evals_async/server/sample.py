@@ -1,8 +1,8 @@
-"""A tree of evals, runs, output items and files to look at: for demonstrations, documentation and benchmarks.
+"""Sample data for demonstrations, documentation and benchmarks: evals, runs, output items and files.
 
-Made by a seeded random generator, in the shapes of the service's answers: the same arguments give the same bytes. What
-the models and the judges say is invented; string checks and all counts and sums are true of the items. Nothing here
-performs I/O.
+A seeded random generator makes them, in the form of the service's responses. The same arguments give the same bytes.
+The outputs of models and judges are invented. String checks, counts and sums are computed from the items. This module
+does no I/O.
 """
 
 import random
@@ -32,14 +32,14 @@ SKILL: Mapping[str, float] = {
     "gpt-4.1-mini": 0.86,
     "gpt-4o-mini": 0.78,
     "o4-mini": 0.9,
-}  # share of right answers
-BASE_URL = "https://evals.example/v1"  # where the runs' reports would be
+}  # fraction of correct outputs
+BASE_URL = "https://evals.example/v1"  # the base of the report URLs
 
-AGREEMENT = 0.95  # how often a grader that is not exact judges as an exact one would
+AGREEMENT = 0.95  # fraction of judgements that agree with the expected output
 
 
 class SampleTree(TypedDict):
-    """Raw JSON objects by kind, and the bytes of the files: the keywords of `LocalServer.seed`."""
+    """Raw JSON objects by kind, and the bytes of the files: the arguments of `LocalServer.seed`."""
 
     evals: list[JSONObject]
     runs: list[JSONObject]
@@ -49,7 +49,7 @@ class SampleTree(TypedDict):
 
 
 class Stepped:
-    """The clock that the ids are made with: it stands where it is put, and rolls seeded dice."""
+    """The clock for the ids. Its time is set by assignment, and its random numbers are seeded."""
 
     def __init__(self, seed: int) -> None:
         self.now = BEGINNING
@@ -64,7 +64,7 @@ class Stepped:
 
 @attrs.frozen
 class SampleMaker:
-    """What everything here is made with."""
+    """The options and the random generator of the sample."""
 
     clock: Stepped
     ids: Ids
@@ -91,7 +91,7 @@ def file_of(make: SampleMaker, theme: Theme) -> tuple[dict[str, object], bytes]:
 
 
 def answer_of(make: SampleMaker, theme: Theme, expected: str, model: str) -> str:
-    """What the model says: right as often as its skill has it."""
+    """Return the output of a model. Its skill is the probability that the output is correct."""
     if make.dice.random() < SKILL[model]:
         if theme.name == "Tone of replies":
             return (
@@ -102,7 +102,7 @@ def answer_of(make: SampleMaker, theme: Theme, expected: str, model: str) -> str
 
 
 def judgement(make: SampleMaker, answer: str, passed: bool) -> dict[str, object]:
-    """The `sample` of a score model's result, its explanation as JSON text inside."""
+    """Return the `sample` of a score model's result, with the explanation as JSON text."""
     score = round(make.dice.uniform(0.7, 1.0) if passed else make.dice.uniform(0.0, 0.6), 2)
     conclusion = "It says what it should." if passed else "It misses what was asked for."
     verdict = {
@@ -136,7 +136,7 @@ def usage(prompt: int, completion: int) -> dict[str, object]:
 
 
 def result_of(make: SampleMaker, grader: JSONObject, item: JSONObject, answer: str) -> dict[str, object]:
-    """One result: string checks are computed, the others mostly agree that a right answer is right."""
+    """Return one result. String checks are computed. Other graders agree with them for most outputs."""
     if grader["type"] == "string_check":
         from evals_async.grading.graders import string_check
 
@@ -154,7 +154,7 @@ def result_of(make: SampleMaker, grader: JSONObject, item: JSONObject, answer: s
 def item_of(
     make: SampleMaker, run: JSONObject, theme: Theme, graders: Sequence[JSONObject], number: int
 ) -> dict[str, object]:
-    """One output item; about one in sixty could not be sampled."""
+    """Return one output item. About one in sixty is a sampling error."""
     item = theme.items[number % len(theme.rows)]
     model = str(run["model"])
     errored = make.dice.random() < 1 / 60
@@ -188,7 +188,7 @@ def item_of(
 
 
 def run_of(make: SampleMaker, parent: JSONObject, theme: Theme, file_id: str, number: int) -> dict[str, object]:
-    """A run before anything happened to it."""
+    """Return a queued run."""
     model = make.dice.choice(list(MODELS))
     template = [
         {"role": "developer", "content": theme.prompt},
@@ -205,7 +205,7 @@ def run_of(make: SampleMaker, parent: JSONObject, theme: Theme, file_id: str, nu
 
 
 def outcome_of(make: SampleMaker, number: int, count: int) -> str:
-    """How a run ended. The last two are still on their way."""
+    """Return the status of a run. The last two runs have not ended."""
     if count > 2 and number >= count - 2:
         return "queued" if number == count - 1 else "in_progress"
     drawn = make.dice.random()
@@ -213,11 +213,12 @@ def outcome_of(make: SampleMaker, number: int, count: int) -> str:
 
 
 def sample_tree(runs: int = 300, *, items: int = 8, seed: int = 7) -> SampleTree:
-    """Evals with `runs` runs in all and about `items` output items in each, the same for the same arguments.
+    """Make four evals with `runs` runs in total and about `items` output items in each run. The same arguments give
+    the same data.
 
-    Four evals with string checks, text similarity and score models; most runs are completed, some failed or were
-    canceled, the last ones are under way; some items errored. `await server.seed(**sample_tree())` puts it on a local
-    server.
+    The graders are string checks, text similarity and score models. Most runs are completed, some failed or were
+    canceled, and the last ones have not ended. Some items have errors. `await server.seed(**sample_tree())` stores the
+    data on a local server.
     """
     clock = Stepped(seed)
     make = SampleMaker(clock, Ids(clock))
@@ -248,7 +249,7 @@ def sample_tree(runs: int = 300, *, items: int = 8, seed: int = 7) -> SampleTree
 def complete(
     make: SampleMaker, run: dict[str, object], parent: JSONObject, theme: Theme, count: int
 ) -> list[JSONObject]:
-    """The items of a completed run, whose sums are written into it."""
+    """Return the items of a completed run, and write their sums into the run."""
     graders = [
         grader for entry in as_array(parent["testing_criteria"]) or () if (grader := as_object(entry)) is not None
     ]

@@ -1,10 +1,7 @@
-"""What every handler is given: `Service`, the server's parts, and `RequestContext`, one request.
+"""The arguments of every handler: `Service`, the parts of the server, and `RequestContext`, one request."""
 
-Nothing here answers anything.
-"""
-
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import attrs
 from aiohttp import web
@@ -13,7 +10,7 @@ from evals_async._clock import Clock
 from evals_async._json import JSONObject
 from evals_async._store import Database
 from evals_async._store.gaps import Gaps
-from evals_async.server.answers import Problem
+from evals_async.server.answers import Answer, Problem
 from evals_async.server.shapes import Ids
 
 
@@ -23,36 +20,36 @@ if TYPE_CHECKING:
 
 
 class RunControl(Protocol):
-    """What handlers do with runs: `RunLifecycle` lets the clock carry them out, `RunExecutor` does it itself."""
+    """The operations on runs. `RunLifecycle` implements them without models, `RunExecutor` with models."""
 
     async def load(self) -> None:
-        """Take over what an earlier server on the same file left."""
+        """Load the unfinished runs of an earlier server on the same file."""
         ...
 
     async def begin(self, run: JSONObject) -> None:
-        """Write a new run, which is queued. Raises `Problem`."""
+        """Store a new run with the status queued. Raises `Problem`."""
         ...
 
     async def advance(self, eval_id: str, run_id: str | None = None) -> None:
-        """Bring what is stored of one run, or of all runs of an eval, up to date."""
+        """Update the stored state of one run, or of all runs of an eval."""
         ...
 
     async def cancel(self, eval_id: str, run_id: str) -> dict[str, object]:
-        """The run, canceled. Raises `Problem`."""
+        """Cancel the run and return it. Raises `Problem`."""
         ...
 
     async def delete(self, eval_id: str, run_id: str | None = None) -> bool:
-        """Remove a run, or an eval with all its runs; whether it was there."""
+        """Delete a run, or an eval with all its runs. Returns whether it existed."""
         ...
 
     async def close(self) -> None:
-        """Stop what is under way."""
+        """Stop all work on runs."""
         ...
 
 
 @attrs.frozen
 class Limits:
-    """How many bytes a request may have: JSON bodies, and files."""
+    """The largest size of a request in bytes: for JSON bodies and for files."""
 
     body: int = 10 * 2**20
     upload: int = 512 * 2**20
@@ -77,14 +74,14 @@ class Service:
 
 @attrs.frozen
 class RequestContext:
-    """One request: the ids in its path, its query (the last of repeated names), and the rest where it came in."""
+    """One request: the ids in its path, its query (the last value of a repeated name), and aiohttp's request."""
 
     ids: tuple[str, ...]
     query: Mapping[str, str]
     request: web.BaseRequest
 
     async def body(self, limit: int) -> bytes:
-        """The body, whole. Raises `Problem` 413 as soon as it is known to be longer than `limit`."""
+        """Read the whole body. Raises `Problem` 413 as soon as it is longer than `limit`."""
         declared = self.request.content_length
         parts: list[bytes] = []
         size = 0
@@ -100,5 +97,8 @@ class RequestContext:
 
 
 def too_large(limit: int) -> Problem:
-    """The request has more bytes than it may have."""
+    """Return the 413 for a request that is too large."""
     return Problem(413, f"The request is too large: at most {limit} bytes are accepted here.", code="request_too_large")
+
+
+Handler: TypeAlias = Callable[[Service, RequestContext], Awaitable[Answer]]

@@ -1,7 +1,8 @@
-"""The objects as the service shapes them: evals, runs, output items, files, and their ids.
+"""New objects in the form of the service: evals, runs, output items, files, and their ids.
 
-Pure functions from checked requests to JSON objects, nulls and server-made fields included. The forms were taken from
-captured answers, not from the specification, where the two differ. Nothing here reads the store.
+The functions take valid requests and return JSON objects, including nulls and fields that the server sets. Where
+captured responses and the specification differ, the captured responses are followed. This module does not read the
+store.
 """
 
 import hashlib
@@ -16,12 +17,12 @@ from evals_async._json import JSONObject, as_array, as_object, canonical
 
 BASE_62 = (
     string.digits + string.ascii_uppercase + string.ascii_lowercase
-)  # in the order of their codes, as ids are compared
+)  # in the order of their character codes, because ids are compared
 FILE_ID_LENGTH = 22
 
 NO_COUNTS: Mapping[str, object] = {"total": 0, "errored": 0, "failed": 0, "passed": 0}
 
-# What an eval with include_sample_schema is given for the sample of a model.
+# The schema of `sample` for an eval with include_sample_schema.
 FUNCTION_CALL: Mapping[str, object] = {
     "properties": {"name": {"type": "string"}, "arguments": {"type": "string"}},
     "required": ["name", "arguments"],
@@ -67,23 +68,23 @@ SAMPLE_SCHEMA: Mapping[str, object] = {
 
 
 class TimeAndChance(Protocol):
-    """As much of a `Clock` as new objects need."""
+    """The part of `Clock` that new objects need."""
 
     def time(self) -> float:
-        """Seconds since the epoch."""
+        """Return the seconds since the epoch."""
         ...
 
     def random(self) -> float:
-        """A number drawn evenly from [0, 1)."""
+        """Return a uniformly distributed random number in [0, 1)."""
         ...
 
 
 class Ids:
-    """New ids: like the service's they begin with the second in which they were made, and those of one server grow."""
+    """Makes new ids. Like the service's ids they start with the current second, and the ids of one server increase."""
 
     def __init__(self, clock: TimeAndChance, made: int = 0) -> None:
         self.clock = clock
-        self.numbers = itertools.count(made + 1)  # safe to be used by several threads
+        self.numbers = itertools.count(made + 1)  # thread-safe
 
     def next_hex(self) -> str:
         number = next(self.numbers)
@@ -91,11 +92,11 @@ class Ids:
         return f"{int(self.clock.time()):08x}{number:08x}{digest[:16]}"
 
     def new(self, prefix: str) -> str:
-        """An id like `eval_6813e12300000001…`."""
+        """Return an id like `eval_6813e12300000001…`."""
         return f"{prefix}_{self.next_hex()}"
 
     def file(self) -> str:
-        """An id like `file-EsrvPZ76WpsACkuVkyWoPq`."""
+        """Return an id like `file-EsrvPZ76WpsACkuVkyWoPq`."""
         rest = int(self.next_hex(), 16)
         letters: list[str] = []
         for _ in range(FILE_ID_LENGTH):
@@ -104,13 +105,13 @@ class Ids:
         return "file-" + "".join(reversed(letters))
 
     def uuid4(self) -> str:
-        """A random UUID, as the ids of testing criteria end with."""
+        """Return a random UUID, for the ids of testing criteria."""
         digest = hashlib.sha256(f"uuid:{self.next_hex()}".encode()).digest()
         return str(uuid.UUID(bytes=digest[:16], version=4))
 
 
 def wrapped_schema(config: Mapping[str, object]) -> dict[str, object]:
-    """The schema of an eval's rows, with the item's schema inside, as the service echoes it."""
+    """Return the schema of an eval's rows, which contains the schema of the item, as the service returns it."""
     if config["type"] != "custom":
         either: object = {"type": "object"}
         return {"type": "object", "properties": {"item": either, "sample": either}, "required": ["item", "sample"]}
@@ -121,13 +122,15 @@ def wrapped_schema(config: Mapping[str, object]) -> dict[str, object]:
 
 
 def config_echo(config: Mapping[str, object]) -> dict[str, object]:
-    """A data source config as it comes back: without `item_schema` and `include_sample_schema`, with `schema`."""
+    """Return a data source config as the service returns it: with `schema`, without `item_schema` and
+    `include_sample_schema`.
+    """
     echo = {key: value for key, value in config.items() if key not in ("item_schema", "include_sample_schema")}
     return {**echo, "schema": wrapped_schema(config)}
 
 
 def normal_messages(messages: object) -> list[object]:
-    """Messages as the service echoes them: typed, and plain text as an `input_text` part."""
+    """Return messages as the service returns them: with types, and plain text as an `input_text` part."""
     normal: list[object] = []
     for message in map(as_object, as_array(messages) or ()):
         content = message.get("content") if message else None
@@ -137,7 +140,7 @@ def normal_messages(messages: object) -> list[object]:
 
 
 def criterion_echo(ids: Ids, grader: Mapping[str, object]) -> dict[str, object]:
-    """A testing criterion as it comes back: with an id, and messages normalised."""
+    """Return a testing criterion as the service returns it: with an id, and with normalised messages."""
     echo: dict[str, object] = {"name": grader["name"], "id": f"{grader['name']}-{ids.uuid4()}", **grader}
     if grader["type"] in ("label_model", "score_model"):
         echo["input"] = normal_messages(grader["input"])
@@ -147,7 +150,7 @@ def criterion_echo(ids: Ids, grader: Mapping[str, object]) -> dict[str, object]:
 
 
 def new_eval(ids: Ids, request: Mapping[str, object], graders: Sequence[Mapping[str, object]]) -> dict[str, object]:
-    """The eval that a checked request makes."""
+    """Make the eval of a valid request."""
     return {
         "object": "eval",
         "id": ids.new("eval"),
@@ -160,7 +163,7 @@ def new_eval(ids: Ids, request: Mapping[str, object], graders: Sequence[Mapping[
 
 
 def source_echo(source: Mapping[str, object]) -> dict[str, object]:
-    """A run's data source as it comes back."""
+    """Return a run's data source as the service returns it."""
     echo = dict(source)
     template = as_object(source.get("input_messages"))
     if source["type"] == "completions" and template and "template" in template:
@@ -171,14 +174,14 @@ def source_echo(source: Mapping[str, object]) -> dict[str, object]:
 
 
 def new_run(ids: Ids, eval_id: str, request: Mapping[str, object], base_url: str) -> dict[str, object]:
-    """The run that a checked request makes: queued, and nothing counted."""
+    """Make the run of a valid request: queued, with all counts zero."""
     source = as_object(request["data_source"]) or {}
     run_id = ids.new("evalrun")
     return {
         "object": "eval.run",
         "id": run_id,
         "eval_id": eval_id,
-        "report_url": f"{base_url}/evals/{eval_id}/runs/{run_id}",  # a page for browsers, the run for programs
+        "report_url": f"{base_url}/evals/{eval_id}/runs/{run_id}",  # an HTML page for browsers, the run for programs
         "status": "queued",
         "model": source.get("model"),
         "name": request.get("name"),
@@ -194,7 +197,7 @@ def new_run(ids: Ids, eval_id: str, request: Mapping[str, object], base_url: str
 
 
 def new_file(ids: Ids, *, filename: str, purpose: str, size: int, expires_in: int | None) -> dict[str, object]:
-    """The file that an upload makes."""
+    """Make the file of an upload."""
     created_at = int(ids.clock.time())
     return {
         "object": "file",
@@ -210,5 +213,5 @@ def new_file(ids: Ids, *, filename: str, purpose: str, size: int, expires_in: in
 
 
 def content_hash(item: JSONObject) -> str:
-    """The `_datasource_item_content_hash` of a row."""
+    """Return the `_datasource_item_content_hash` of a row."""
     return hashlib.sha256(canonical(item)).hexdigest()

@@ -1,4 +1,4 @@
-"""What the evals of the sample are about: prompts, graders, rows. Data only."""
+"""The topics of the sample evals: prompts, graders and rows."""
 
 import attrs
 
@@ -10,7 +10,7 @@ JUDGE = "o4-mini"
 
 @attrs.frozen
 class Theme:
-    """What one eval is about: its prompt, its graders, and its rows with the answers that they expect."""
+    """The topic of one eval: its prompt, its graders, and its rows with their expected outputs."""
 
     name: str
     prompt: str
@@ -20,7 +20,7 @@ class Theme:
 
     @property
     def items(self) -> list[JSONObject]:
-        """The rows as data source items."""
+        """Return the rows as data source items."""
         return [{self.field: text, "expected": expected} for text, expected in self.rows]
 
 

@@ -1,7 +1,7 @@
-"""`ServerThread`: a local server in a thread of its own, for programs and tests that have no event loop to spare.
+"""`ServerThread`: a local server in its own thread, for synchronous programs and tests.
 
-A server lives in the loop of whoever starts it. A synchronous test holds that loop while it waits for an answer, and
-the server could not give it.
+A `LocalServer` runs in the event loop of the code that starts it. Synchronous code blocks this loop while it waits for
+a response, so the server could not send one.
 """
 
 import asyncio
@@ -27,11 +27,10 @@ CLOSE_SECONDS = 10.0
 
 
 class ServerThread:
-    """A local server that runs in its own thread. `LocalServer.in_thread()` makes one; nothing here needs an event
-    loop.
+    """A local server in its own thread. `LocalServer.in_thread()` makes one. All methods are synchronous.
 
-        with LocalServer.in_thread() as server:
-            openai.OpenAI(base_url=server.base_url, api_key="local").evals.list()
+    with LocalServer.in_thread() as server:
+        openai.OpenAI(base_url=server.base_url, api_key="local").evals.list()
     """
 
     def __init__(self, made: "LocalServer") -> None:
@@ -45,12 +44,12 @@ class ServerThread:
         return f"ServerThread({self._server!r})" if self._server else "ServerThread(not running)"
 
     def start(self) -> Self:
-        """Start the thread, and wait until the server answers.
+        """Start the thread, and wait until the server accepts requests.
 
-        Raises what `LocalServer.start` raises, and `RuntimeError` when it runs already.
+        Raises the errors of `LocalServer.start`, and `RuntimeError` if the server is already running.
         """
         if self._thread is not None:
-            raise RuntimeError("this server runs already")
+            raise RuntimeError("this server is already running")
         started: Future[LocalServer] = Future()
         self._thread = threading.Thread(target=self._run, args=(started,), name="evals-server", daemon=True)
         self._thread.start()
@@ -64,7 +63,7 @@ class ServerThread:
     def _run(self, started: "Future[LocalServer]") -> None:
         try:
             asyncio.run(self._serve(started))
-        except BaseException as error:  # noqa: BLE001  # told where the thread was started
+        except BaseException as error:  # noqa: BLE001  # raised again by `start`
             if not started.done():
                 started.set_exception(error)
 
@@ -75,7 +74,7 @@ class ServerThread:
             await self._stop.wait()
 
     def close(self) -> None:
-        """Close the server, and wait for the thread's end. Closing twice is harmless."""
+        """Close the server, and wait until the thread has ended. A second call has no effect."""
         thread, self._thread, self._server = self._thread, None, None
         if thread is None:
             return
@@ -96,14 +95,14 @@ class ServerThread:
         return self._server
 
     def _call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """What a coroutine function returns that is run on the server's loop."""
+        """Run a coroutine function on the event loop of the server, and return its result."""
         if self._loop is None:
             raise RuntimeError("the local server is not running: use `with LocalServer.in_thread() as server:`")
         return asyncio.run_coroutine_threadsafe(work(), self._loop).result(WORK_SECONDS)
 
     @property
     def base_url(self) -> str:
-        """Where the API is, `/v1` included."""
+        """The base URL of the API, including `/v1`."""
         return self._running.base_url
 
     @property
@@ -113,12 +112,12 @@ class ServerThread:
 
     @property
     def faults(self) -> FaultPlan:
-        """What goes wrong, as declared; it can be added to from this thread."""
+        """The faults of the server. They can be changed from this thread."""
         return self._running.faults
 
     @property
     def requests(self) -> "tuple[SeenRequest, ...]":
-        """The last requests that arrived."""
+        """The last received requests."""
         server = self._running
 
         async def copy() -> "tuple[SeenRequest, ...]":
@@ -128,7 +127,7 @@ class ServerThread:
 
     @property
     def request_count(self) -> int:
-        """How many requests have arrived."""
+        """The number of received requests."""
         return self._running.request_count
 
     def seed(
@@ -140,7 +139,7 @@ class ServerThread:
         files: Iterable[JSONObject] = (),
         contents: Mapping[str, bytes] = NO_CONTENTS,
     ) -> None:
-        """Put raw JSON objects into the store, as `LocalServer.seed` does."""
+        """Store raw JSON objects, as `LocalServer.seed` does."""
         server = self._running
         self._call(
             lambda: server.seed(evals=evals, runs=runs, output_items=output_items, files=files, contents=contents)

@@ -89,7 +89,7 @@ def test_what_goes_wrong_at_the_start_is_told_to_the_caller(tmp_path: Path) -> N
         LocalServer.in_thread(colour="red")
     with pytest.raises(ConfigurationError, match="concurrency must be a whole number from 1"):
         LocalServer(concurrency=0)
-    with pytest.raises(ConfigurationError, match="read-only server carries no runs out"):
+    with pytest.raises(ConfigurationError, match="a read-only server cannot execute runs"):
         LocalServer(read_only=True, models="http://127.0.0.1:1/v1")
     with pytest.raises(ConfigurationError, match="give models too"):
         LocalServer(record=True)

@@ -91,12 +91,12 @@ def test_what_goes_wrong_at_the_start_is_told_to_the_caller(tmp_path: Path) -> N
         LocalServer(concurrency=0)
     with pytest.raises(ConfigurationError, match="a read-only server cannot execute runs"):
         LocalServer(read_only=True, models="http://127.0.0.1:1/v1")
-    with pytest.raises(ConfigurationError, match="give models too"):
+    with pytest.raises(ConfigurationError, match="pass models too"):
         LocalServer(record=True)
     broken = LocalServer.in_thread(models=str(tmp_path / "none.toml"))
     with pytest.raises(ConfigurationError, match="cannot be read"):
         broken.start()
-    with LocalServer.in_thread() as running, pytest.raises(RuntimeError, match="runs already"):
+    with LocalServer.in_thread() as running, pytest.raises(RuntimeError, match="is already running"):
         running.start()
 
 

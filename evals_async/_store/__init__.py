@@ -1,4 +1,4 @@
-"""The store: SQLite tables of exact JSON texts, for the archive and for the local server. No HTTP, no models."""
+"""The store: SQLite tables with exact JSON texts, for the archive and the local server. Uses no HTTP and no models."""
 
 from sqlite3 import Connection
 

@@ -1,6 +1,6 @@
-"""Stored answers of models: what passed through a server, to be graded or asked again later.
+"""Stored model responses: the server recorded them, and later runs can use them as input.
 
-Plain functions of a connection, like those of `rows`.
+Plain functions that take a connection, like those of `rows`.
 """
 
 from sqlite3 import Connection
@@ -14,7 +14,7 @@ AnswerKind: TypeAlias = Literal["completions", "responses"]
 
 @attrs.frozen
 class StoredAnswer:
-    """An answer: its id, the API that it was given by, the model that was asked, its time, and its JSON text."""
+    """One stored response: its id, its API, the requested model, its time in seconds, and its JSON text."""
 
     id: str
     kind: AnswerKind
@@ -24,7 +24,7 @@ class StoredAnswer:
 
 
 def put_answer(connection: Connection, answer: StoredAnswer) -> None:
-    """Keep an answer, or replace the one with its id."""
+    """Insert a response, or replace the response with the same id."""
     connection.execute(
         "INSERT OR REPLACE INTO stored_answers VALUES (?, ?, ?, ?, ?)",
         (answer.id, answer.kind, answer.model, answer.created_at, answer.text),
@@ -32,7 +32,7 @@ def put_answer(connection: Connection, answer: StoredAnswer) -> None:
 
 
 def next_answers(connection: Connection, kind: AnswerKind, after: tuple[int, str], limit: int) -> list[StoredAnswer]:
-    """The next answers of one API after the one with this time and id, the oldest first."""
+    """Return the next `limit` responses of one API after this time and id, oldest first."""
     select = (
         "SELECT id, kind, model, created_at, body FROM stored_answers "
         "WHERE kind = ? AND (created_at, id) > (?, ?) ORDER BY created_at, id LIMIT ?"
@@ -41,8 +41,8 @@ def next_answers(connection: Connection, kind: AnswerKind, after: tuple[int, str
 
 
 def runs_of_type(connection: Connection, data_source: str, created_before: int) -> list[tuple[str, str]]:
-    """The ids (of the eval, of the run) of the runs with a data source of this type, the oldest first."""
-    # What SQLite cannot read (JSON of more than a thousand levels) is no run of any type.
+    """Return the ids (eval id, run id) of the runs with this type of data source, oldest first."""
+    # SQLite cannot parse JSON with more than a thousand levels. Such runs match no type.
     kind = "CASE WHEN json_valid(body) THEN json_extract(body, '$.data_source.type') END"
     select = f"SELECT eval_id, id FROM runs WHERE {kind} = ? AND created_at <= ? ORDER BY created_at, id"
     return connection.execute(select, (data_source, created_before)).fetchall()

@@ -1,7 +1,7 @@
-"""The SQLite connection: opened, owned by one thread, closed. Only this module opens database files.
+"""The SQLite connection: one thread opens, uses and closes it. Only this module opens database files.
 
-Functions of a connection are handed to `Database.call`, or to `Database.atomic`, which runs them in one transaction.
-Nothing here knows which tables there are.
+`Database.call` runs a function with the connection. `Database.atomic` does the same in one transaction. This module
+depends on no table.
 """
 
 import asyncio
@@ -25,18 +25,18 @@ BUSY_SECONDS = 5.0  # how long to wait for another process's transaction
 
 
 def archive_error(error: sqlite3.Error, path: Path | None) -> ArchiveError:
-    """What went wrong with the file, with SQLite's own name for it (SQLITE_FULL, SQLITE_BUSY, SQLITE_CORRUPT, ...)."""
+    """Convert an SQLite error; the message contains its name (SQLITE_FULL, SQLITE_BUSY, SQLITE_CORRUPT, ...)."""
     name = getattr(error, "sqlite_errorname", None)
-    cure = ""
+    advice = ""
     if name == "SQLITE_CANTOPEN" and path is not None and path.exists():
-        cure = ": it was not closed; copy it with its -wal file to where it can be written, and open it there"
-    return ArchiveError(f"{path or 'the store in memory'}: {error}" + (f" ({name})" if name else "") + cure)
+        advice = ": it was not closed; copy it with its -wal file to a writable directory, and open the copy"
+    return ArchiveError(f"{path or 'the store in memory'}: {error}" + (f" ({name})" if name else "") + advice)
 
 
 def connect(path: Path | None, *, read_only: bool) -> sqlite3.Connection:
-    """An open connection in autocommit mode, with its file checked and migrated.
+    """Open a connection in autocommit mode; the file is checked and migrated.
 
-    A file is looked at before anything is written to it, the journal mode included.
+    The check comes before every write, because setting the journal mode also writes to the file.
     """
     if path is None:
         connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
@@ -60,40 +60,40 @@ def connect(path: Path | None, *, read_only: bool) -> sqlite3.Connection:
 
 
 def connection_to(path: Path, mode: str) -> sqlite3.Connection:
-    # As a URI, because a plain path cannot be opened read-only; the quoting keeps `?`, `#` and `%` in names literal.
+    # Only a URI can be opened read-only. `as_uri` quotes `?`, `#` and `%` in file names.
     uri = f"{path.absolute().as_uri()}?{mode}"
     return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
 
 
 def reading_mode(path: Path) -> str:
-    """How a file is opened by those who only read it.
+    """Return the URI parameters for reading a file.
 
-    SQLite keeps two files beside one that is open, `-wal` and `-shm`, and the last to close it removes them, if it may
-    write there. Where this process may not, the file is taken as one that nobody changes, unless those files say that
-    somebody has it open, or left it in the middle of something.
+    SQLite creates two more files, `-wal` and `-shm`, while a database is open. The last process to close it removes
+    them if it may write there. If this process may not write there and the two files do not exist, no process changes
+    the file, so `immutable` is safe. If they exist, another process has it open or did not close it.
     """
     own = os.access in os.supports_effective_ids  # not on Windows
     if all(os.access(each, os.W_OK, effective_ids=own) for each in (path, path.absolute().parent)):
-        return "mode=rw"  # nothing is written all the same: see PRAGMA query_only
-    beside = [path.with_name(path.name + end) for end in ("-wal", "-shm")]
-    return "mode=ro" if any(each.exists() for each in beside) else "mode=ro&immutable=1"
+        return "mode=rw"  # `PRAGMA query_only` prevents writes
+    open_files = [path.with_name(path.name + end) for end in ("-wal", "-shm")]
+    return "mode=ro" if any(each.exists() for each in open_files) else "mode=ro&immutable=1"
 
 
 def open_for_reading(path: StrPath) -> sqlite3.Connection:
-    """A connection of the calling thread's own, without the right to write. Raises `ArchiveError`."""
-    place = Path(path)
+    """Open a read-only connection for the calling thread. Raises `ArchiveError`."""
+    file = Path(path)
     try:
-        return connect(place, read_only=True)
+        return connect(file, read_only=True)
     except sqlite3.Error as error:
-        raise archive_error(error, place) from error
+        raise archive_error(error, file) from error
 
 
 class Database:
     """A store, in a file or in memory. `async with await Database.open(path) as database: ...`
 
-    One thread owns the connection, and works through what it is given in order. A caller that is cancelled stops
-    waiting; what it asked for is carried out as a whole, or not at all. Errors of the file become `ArchiveError`, with
-    the sqlite3 error as its cause.
+    One thread owns the connection and executes all calls in order. If a caller is cancelled, it stops waiting, but its
+    call is still executed completely or not at all. SQLite errors are raised as `ArchiveError`; the cause is the
+    original error.
     """
 
     def __init__(self, path: Path | None, owner: ThreadPoolExecutor | None, connection: sqlite3.Connection) -> None:
@@ -103,41 +103,42 @@ class Database:
 
     @classmethod
     async def open(cls, path: StrPath | None = None, *, read_only: bool = False, inline: bool | None = None) -> Self:
-        """Open a file, making it if there is none, or a new store in memory.
+        """Open a file, or create it; without a `path`, create a new store in memory.
 
-        `inline` makes the caller's thread the owner: quicker, and it blocks the loop for as long as SQLite takes. It is
-        the default for a store in memory. Raises `ArchiveError` for a file of another kind, of a newer version, or
-        unreadable; such a file is left as it is.
+        With `inline`, the thread of the caller uses the connection: this is faster, but SQLite blocks the event loop.
+        It is the default for a store in memory. Raises `ArchiveError` if the file is not a store, has a newer version,
+        or cannot be read. Such a file is not changed.
         """
-        place = None if path is None else Path(path)
+        file = None if path is None else Path(path)
         owner = None
-        if not (place is None if inline is None else inline):
+        if not (file is None if inline is None else inline):
             owner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="evals-store")
         try:
             if owner is None:
-                connection = connect(place, read_only=read_only)
+                connection = connect(file, read_only=read_only)
             else:
-                work = owner.submit(connect, place, read_only=read_only)
+                work = owner.submit(connect, file, read_only=read_only)
                 connection = await asyncio.wrap_future(work)
         except BaseException as error:
             if owner is not None:
                 owner.shutdown(wait=False)
             if isinstance(error, sqlite3.Error):
-                raise archive_error(error, place) from error
+                raise archive_error(error, file) from error
             raise
-        return cls(place, owner, connection)
+        return cls(file, owner, connection)
 
     async def call(
         self, work: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """What `work(connection, ...)` returns, on the owner's thread and without a transaction: for reading."""
+        """Run `work(connection, ...)` without a transaction, for reading. Returns its result."""
         return await self.on_owner(lambda: work(self.connection, *args, **kwargs))
 
     async def atomic(
         self, work: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """What `work(connection, ...)` returns, in one transaction: all of it is kept once this returns, or nothing of
-        it.
+        """Run `work(connection, ...)` in one transaction. Returns its result.
+
+        When this returns, all changes are on disk. If it raises an error, none are.
         """
         return await self.on_owner(
             lambda: in_transaction(self.connection, lambda: work(self.connection, *args, **kwargs))
@@ -148,13 +149,13 @@ class Database:
             if self.owner is None:
                 return work()
             return await asyncio.wrap_future(self.owner.submit(work))
-        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):  # the caller's mistake, not the file's
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):  # a mistake in the caller, not a broken file
             raise
         except sqlite3.Error as error:
             raise archive_error(error, self.path) from error
 
     async def close(self) -> None:
-        """Finish what was begun, and close the file. Closing twice is harmless."""
+        """Wait for the calls that were submitted, and close the file. A second call does nothing."""
         if self.owner is None:
             self.connection.close()
             return
@@ -177,7 +178,7 @@ def in_transaction(connection: sqlite3.Connection, work: Callable[[], T]) -> T:
         result = work()
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:  # a full disk has rolled back already
+        if connection.in_transaction:  # after a full disk, SQLite has already rolled back
             connection.execute("ROLLBACK")
         raise
     return result

@@ -1,8 +1,8 @@
-"""What is left to do of the runs that a server carries out, and the sums of what is done.
+"""The remaining rows of the runs that a server executes, and the sums over the finished rows.
 
-A run's rows are put down when it begins. A row that is finished leaves in the transaction that writes its output item
-and adds to the sums, so that whatever happens to the process, every row is either still there or done. Plain functions
-of a connection, like those of `rows`.
+The rows of a run are stored when it starts. One transaction deletes a finished row, writes its output item and adds to
+the sums. So after a crash every row is either still pending or finished. Plain functions that take a connection, like
+those of `rows`.
 """
 
 from collections import Counter
@@ -15,13 +15,13 @@ import attrs
 from evals_async._store.rows import Row, put
 
 
-RunId: TypeAlias = tuple[str, str]  # the ids of its eval and its own
-Sums: TypeAlias = Counter[tuple[str, str, str]]  # kind, name and field: what is counted
+RunId: TypeAlias = tuple[str, str]  # eval id, run id
+Sums: TypeAlias = Counter[tuple[str, str, str]]  # the keys are kind, name and field
 
 
 @attrs.frozen
 class FinishedRow:
-    """A row that is done: its number, its output item, and what it adds to the sums."""
+    """A finished row: its run and number, its output item, and what it adds to the sums."""
 
     run: RunId
     number: int
@@ -31,7 +31,7 @@ class FinishedRow:
 
 @attrs.frozen
 class PendingExecution:
-    """A run that has not ended. `total` is the number of its rows, `None` until all of them are put down."""
+    """A run that has not ended. `total` is the number of its rows, or `None` until all rows are stored."""
 
     run: RunId
     started: float
@@ -39,49 +39,49 @@ class PendingExecution:
 
 
 def add_execution(connection: Connection, run: RunId, started: float) -> None:
-    """Note that a run is to be carried out."""
+    """Store that the server must execute a run."""
     connection.execute("INSERT INTO executions (eval_id, run_id, started) VALUES (?, ?, ?)", (*run, started))
 
 
 def pending_execution(connection: Connection, run: RunId) -> PendingExecution | None:
-    """One run that has not ended, or `None`."""
+    """Return a run that has not ended, or `None`."""
     select = "SELECT started, total FROM executions WHERE eval_id = ? AND run_id = ?"
     row: tuple[float, int | None] | None = connection.execute(select, run).fetchone()
     return None if row is None else PendingExecution(run, *row)
 
 
 def pending_executions(connection: Connection) -> list[PendingExecution]:
-    """The runs that have not ended, the oldest first."""
+    """Return the runs that have not ended, oldest first."""
     select = "SELECT eval_id, run_id, started, total FROM executions ORDER BY started, rowid"
     return [PendingExecution((row[0], row[1]), row[2], row[3]) for row in connection.execute(select)]
 
 
 def clear_rows(connection: Connection, run: RunId) -> None:
-    """Take away the rows of a run that were put down."""
+    """Delete the remaining rows of a run."""
     connection.execute("DELETE FROM execution_rows WHERE eval_id = ? AND run_id = ?", run)
 
 
 def add_rows(connection: Connection, run: RunId, texts: Iterable[tuple[int, str]]) -> None:
-    """Put down rows: their numbers and their JSON texts."""
+    """Store rows: their numbers and JSON texts."""
     connection.executemany(
         "INSERT INTO execution_rows VALUES (?, ?, ?, ?)", ((*run, number, text) for number, text in texts)
     )
 
 
 def set_total(connection: Connection, run: RunId, total: int) -> None:
-    """Note that all rows of a run are put down."""
+    """Store the number of rows of a run, which means that all of them are stored."""
     connection.execute("UPDATE executions SET total = ? WHERE eval_id = ? AND run_id = ?", (total, *run))
 
 
 def next_rows(connection: Connection, run: RunId, after: int, limit: int) -> list[tuple[int, str]]:
-    """The next rows of a run that are not done: their numbers and their JSON texts."""
+    """Return the next `limit` remaining rows of a run after number `after`: their numbers and JSON texts."""
     where = "eval_id = ? AND run_id = ? AND number > ?"
     select = f"SELECT number, body FROM execution_rows WHERE {where} ORDER BY number LIMIT ?"
     return connection.execute(select, (*run, after, limit)).fetchall()
 
 
 def finish_rows(connection: Connection, finished: Sequence[FinishedRow]) -> None:
-    """Write output items, take their rows away, and add to the sums. A row that is not there any more is left out."""
+    """Write output items, delete their rows, and add to the sums. Rows that are no longer stored are skipped."""
     added: dict[RunId, Sums] = {}
     for each in finished:
         delete = "DELETE FROM execution_rows WHERE eval_id = ? AND run_id = ? AND number = ?"
@@ -97,12 +97,12 @@ def finish_rows(connection: Connection, finished: Sequence[FinishedRow]) -> None
 
 
 def sums_of(connection: Connection, run: RunId) -> Sums:
-    """The sums over the rows of a run that are done."""
+    """Return the sums over the finished rows of a run."""
     select = "SELECT kind, name, field, value FROM execution_sums WHERE eval_id = ? AND run_id = ?"
     return Counter({(kind, name, field): value for kind, name, field, value in connection.execute(select, run)})
 
 
 def end_execution(connection: Connection, run: RunId) -> None:
-    """Forget what was left to do of a run."""
+    """Delete the remaining rows and the sums of a run."""
     for table in ("executions", "execution_rows", "execution_sums"):
         connection.execute(f"DELETE FROM {table} WHERE eval_id = ? AND run_id = ?", run)

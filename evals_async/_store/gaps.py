@@ -1,6 +1,6 @@
-"""What an exported store lacks, in words: told by everyone who reads an archive, before anything else.
+"""What an archive lacks, as text. Every command that reads an archive prints this first.
 
-A store that nothing was exported into lacks nothing: it is what it is.
+A store without an export is always complete.
 """
 
 import json
@@ -24,9 +24,10 @@ WORDS = {
 
 @attrs.frozen
 class Gaps:
-    """What is `missing` although it was to be copied, and what was `left_out` on purpose, a sentence each.
+    """What an archive lacks, one text per reason.
 
-    `open` is the number of listings, evals and files that are missing, or not whole.
+    `missing` should have been exported. `left_out` was excluded by the options of the export. `open` is the number of
+    listings, evals and files that are missing or incomplete.
     """
 
     missing: tuple[str, ...] = ()
@@ -35,7 +36,7 @@ class Gaps:
 
     @property
     def complete(self) -> bool:
-        """Is everything there that was to be copied?"""
+        """Whether nothing is missing; data in `left_out` does not count."""
         return not self.missing
 
 
@@ -49,7 +50,7 @@ def of_kinds(found: Sequence[tuple[str, int]]) -> str:
 
 
 def gaps(connection: Connection) -> Gaps:
-    """What the store lacks."""
+    """Return what the store lacks."""
     last = connection.execute("SELECT selection, ended FROM passes ORDER BY number DESC LIMIT 1").fetchone()
     if last is None:
         return Gaps()
@@ -61,8 +62,8 @@ def gaps(connection: Connection) -> Gaps:
         missing.append(f"not read to the end: {of_kinds(still_open)}")
     for state, words in (
         ("failed", "could not be read"),
-        ("broken", "could not be read, because the server's listing does not move on"),
-        ("short", "shorter than their runs say"),
+        ("broken", "could not be read, because the server repeats the same page"),
+        ("short", "shorter than the counts of their runs"),
     ):
         if found := of_state(connection, f"state = '{state}'"):
             missing.append(f"{words}: {of_kinds(found)}")
@@ -93,19 +94,19 @@ def of_state(connection: Connection, condition: str) -> list[tuple[str, int]]:
 
 
 def gap_of(connection: Connection, kind: Kind, parents: Sequence[str]) -> str | None:
-    """Why a listing is not whole in an exported store; `None` if it is, or if the server's own list was no longer.
+    """Return why a listing is incomplete in an archive, or `None` if it is complete.
 
-    What was made here, after the export or without one, is whole.
+    A listing is also complete if the server returned no more objects, or if this store created its objects.
     """
     ids = [text_column(part) for part in (*parents, "", "")][:2]
     sql = "SELECT state, note FROM work WHERE kind = ? AND eval_id = ? AND run_id = ? AND id = ''"
     row = connection.execute(sql, (kind, *ids)).fetchone()
     if row is not None:
         state, note = row
-        return None if state in ("done", "gone", "short") else note or "the export was interrupted before its end"
+        return None if state in ("done", "gone", "short") else note or "the export was interrupted"
     if kind in ("runs", "output_items"):
         table, where = ("evals", "id = ?") if kind == "runs" else ("runs", "eval_id = ? AND id = ?")
         sql = f"SELECT 1 FROM {table} WHERE {where} AND seen IS NOT NULL"
         if connection.execute(sql, ids[: len(parents)]).fetchone():
-            return "the export left it out"
+            return "the options of the export excluded it"
     return None

@@ -1,8 +1,7 @@
-"""Rows in and out of a store: evals, runs, output items, files and their contents.
+"""Read and write the rows of a store: evals, runs, output items, files and their contents.
 
-Plain functions of a connection, to be called through `Database.call`, or several of them together in one
-`Database.atomic`. Every value is bound, never formatted into the SQL. Nothing here opens a file or begins a
-transaction.
+Plain functions that take a connection: call them through `Database.call` or `Database.atomic`. Every value is a bound
+parameter. Nothing here opens a file or begins a transaction.
 """
 
 import hashlib
@@ -26,12 +25,12 @@ ascii_text = encoder(ascii_only=True)
 
 
 class UnknownCursor(LookupError):
-    """A page was asked for after an object that is not there."""
+    """The cursor of a page is the id of an object that does not exist."""
 
 
 @attrs.frozen
 class Table:
-    """How one kind is kept: the ids of its parents, in order, and the column that listings can be filtered by."""
+    """The columns of one kind of object: the ids of its parents, in order, and `label`, the column for filters."""
 
     parents: tuple[str, ...]
     label: str
@@ -51,19 +50,19 @@ TABLES: Mapping[Kind, Table] = {
 
 
 def json_text(value: object) -> str:
-    """The compact ASCII text of a JSON value: integers of any size, NUL and lone surrogates are safe in it."""
+    """Return the compact ASCII text of a JSON value. It can hold integers of any size, NUL and lone surrogates."""
     return ascii_text(value)
 
 
 def text_column(value: object) -> str:
-    """A string that SQLite can hold; what is no string becomes empty, and a lone surrogate becomes its escape."""
+    """Convert a value to a string for SQLite: non-strings become empty, lone surrogates become escapes."""
     if not isinstance(value, str):
         return ""
     return value.encode("utf-8", "backslashreplace").decode()
 
 
 def integer_column(value: object) -> int:
-    """A time that SQLite can order; what is no number counts as 0."""
+    """Convert a time in seconds to an integer for SQLite; a value that is not a number becomes 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         return 0
     return int(max(-LARGEST_COLUMN, min(value, LARGEST_COLUMN)))
@@ -71,7 +70,7 @@ def integer_column(value: object) -> int:
 
 @attrs.frozen(kw_only=True)
 class Row:
-    """One object: its key (the parents' ids, then its own), its exact JSON text, and what finds and orders it."""
+    """One object: its key (ids of the parents, then its own id), its exact JSON text, and its indexed columns."""
 
     key: tuple[str, ...]
     label: str
@@ -89,10 +88,10 @@ class Row:
         text: str | None = None,
         updated_at: float | None = None,
     ) -> Self:
-        """The row of a JSON object.
+        """Make the row of a JSON object.
 
-        `parents` are the ids to file it under, where the object's own fields should not decide. `text` is its JSON text
-        as it was received; without it the text is made. Raises `ValueError` without an id.
+        `parents` are the ids of the parents; without them, they are read from the fields of the object. `text` is the
+        JSON text that was received; without it, the object is encoded. Raises `ValueError` if an id is missing.
         """
         table = TABLES[kind]
         names = table.key if parents is None else ("id",)
@@ -112,14 +111,14 @@ class Row:
 
 @attrs.frozen
 class RowPage:
-    """Some rows of a listing, in order: their ids, their exact JSON texts, and whether more follow."""
+    """One page of a listing, in order: ids, exact JSON texts, and whether there are more."""
 
     ids: tuple[str, ...]
     texts: tuple[str, ...] = attrs.field(repr=False)
     has_more: bool
 
 
-# --- SQL, made once for each kind of question; only names from TABLES are formatted into it -------------------------
+# --- SQL, made once per kind of query; only names from TABLES are formatted into it ---------------------------------
 
 
 @cache
@@ -156,20 +155,20 @@ def page_sql(kind: Kind, order: Order, order_by: OrderBy, *, after: bool, label:
 
 
 def put(connection: Connection, kind: Kind, rows: Iterable[Row]) -> None:
-    """Insert rows, or replace those with the same key."""
+    """Insert rows, or replace the rows with the same keys."""
     connection.executemany(
         upsert_sql(kind), ((*row.key, row.label, row.created_at, row.updated_at, row.text) for row in rows)
     )
 
 
 def get(connection: Connection, kind: Kind, key: Sequence[str]) -> str | None:
-    """The JSON text of one object."""
+    """Return the JSON text of one object, or `None`."""
     row: tuple[str] | None = connection.execute(by_key(kind, "body"), [text_column(part) for part in key]).fetchone()
     return None if row is None else row[0]
 
 
 def exists(connection: Connection, kind: Kind, key: Sequence[str]) -> bool:
-    """Whether there is such an object."""
+    """Return whether the object exists."""
     return connection.execute(by_key(kind, "1"), [text_column(part) for part in key]).fetchone() is not None
 
 
@@ -184,28 +183,28 @@ def page(
     order_by: OrderBy = "created_at",
     label: str | None = None,
 ) -> RowPage:
-    """The next `limit` objects after the object with the id `after`, ordered by time and then by id.
+    """Return the next `limit` objects after the object with the id `after`, ordered by time and then by id.
 
-    `label` keeps those of one status (files: of one purpose). Raises `UnknownCursor` when there is no object `after`
-    under `parents`.
+    `label` selects objects with one status (files: with one purpose). Raises `UnknownCursor` if `parents` have no
+    object `after`.
     """
     values: list[str | int] = [text_column(part) for part in parents]
     if label is not None:
         values.append(text_column(label))
     if after is not None:
         cursor = text_column(after)
-        place = connection.execute(by_key(kind, order_by), [*map(text_column, parents), cursor]).fetchone()
-        if place is None:
+        found = connection.execute(by_key(kind, order_by), [*map(text_column, parents), cursor]).fetchone()
+        if found is None:
             raise UnknownCursor(after)
-        values += [place[0], cursor]
+        values += [found[0], cursor]
     sql = page_sql(kind, order, order_by, after=after is not None, label=label is not None)
-    found: list[tuple[str, str]] = connection.execute(sql, [*values, limit + 1]).fetchall()
-    kept = found[:limit]
-    return RowPage(tuple(row[0] for row in kept), tuple(row[1] for row in kept), len(found) > limit)
+    rows: list[tuple[str, str]] = connection.execute(sql, [*values, limit + 1]).fetchall()
+    kept = rows[:limit]
+    return RowPage(tuple(row[0] for row in kept), tuple(row[1] for row in kept), len(rows) > limit)
 
 
 def count(connection: Connection, kind: Kind, parents: Sequence[str] = (), *, label: str | None = None) -> int:
-    """How many objects there are under `parents`, or under the first of them."""
+    """Count the objects of these parents. `parents` may be the first ids only."""
     table = TABLES[kind]
     names = [*table.parents[: len(parents)], *([table.label] if label is not None else [])]
     where = f" WHERE {' AND '.join(f'{name} = ?' for name in names)}" if names else ""
@@ -214,13 +213,13 @@ def count(connection: Connection, kind: Kind, parents: Sequence[str] = (), *, la
 
 
 def count_all(connection: Connection) -> int:
-    """Something like how many objects were ever made here: cheap, and growing with them."""
+    """Return an upper estimate of how many objects exist. It is cheap and grows with every insert."""
     newest = " + ".join(f"(SELECT coalesce(max(rowid), 0) FROM {kind})" for kind in TABLES)
     return int(connection.execute(f"SELECT {newest}").fetchone()[0])
 
 
 def delete(connection: Connection, kind: Kind, key: Sequence[str]) -> bool:
-    """Remove one object and everything below it; whether it was there."""
+    """Delete one object and all its children. Returns whether it existed."""
     values = [text_column(part) for part in key]
     parents = {"evals": ("eval_id",), "runs": ("eval_id", "run_id"), "output_items": (), "files": ()}[kind]
     if parents:
@@ -239,9 +238,9 @@ def delete(connection: Connection, kind: Kind, key: Sequence[str]) -> bool:
 
 
 def put_content(connection: Connection, file_id: str, data: bytes) -> str:
-    """Keep the bytes of a file whose row is there; equal contents are kept once. Returns their sha256 in hex.
+    """Store the bytes of a file; equal contents are stored once. Returns their sha256 in hex.
 
-    Raises `ValueError` when there is no such file.
+    Raises `ValueError` if the file has no row.
     """
     digest = hashlib.sha256(data).hexdigest()
     connection.execute("INSERT INTO file_contents (sha256, bytes) VALUES (?, ?) ON CONFLICT DO NOTHING", (digest, data))
@@ -252,7 +251,7 @@ def put_content(connection: Connection, file_id: str, data: bytes) -> str:
 
 
 def get_content(connection: Connection, file_id: str) -> bytes | None:
-    """The bytes of a file, or `None` when the store does not have them."""
+    """Return the bytes of a file, or `None` if the store does not have them."""
     row: tuple[bytes] | None = connection.execute(
         "SELECT bytes FROM files JOIN file_contents USING (sha256) WHERE id = ?", (text_column(file_id),)
     ).fetchone()
@@ -260,7 +259,7 @@ def get_content(connection: Connection, file_id: str) -> bytes | None:
 
 
 def content_size(connection: Connection, file_id: str) -> int | None:
-    """How many bytes a file has, or `None` when the store does not have them."""
+    """Return the number of bytes of a file, or `None` if the store does not have them."""
     row: tuple[int] | None = connection.execute(
         "SELECT length(bytes) FROM files JOIN file_contents USING (sha256) WHERE id = ?", (text_column(file_id),)
     ).fetchone()
@@ -268,9 +267,9 @@ def content_size(connection: Connection, file_id: str) -> int | None:
 
 
 def content_piece(connection: Connection, file_id: str, start: int, size: int) -> bytes:
-    """Some bytes of a file, without reading the others into memory; fewer than `size` at its end.
+    """Return `size` bytes of a file from `start`, or fewer at its end. Only these bytes are in memory.
 
-    Raises `LookupError` when the store does not have them.
+    Raises `LookupError` if the store does not have the content.
     """
     row: tuple[int] | None = connection.execute(
         "SELECT file_contents.rowid FROM files JOIN file_contents USING (sha256) WHERE id = ?", (text_column(file_id),)
@@ -283,7 +282,7 @@ def content_piece(connection: Connection, file_id: str, start: int, size: int) -
 
 
 def forget_unused_contents(connection: Connection) -> None:
-    """Remove contents that no file has any more."""
+    """Delete the contents that no file uses."""
     connection.execute(
         "DELETE FROM file_contents WHERE NOT EXISTS (SELECT 1 FROM files WHERE files.sha256 = file_contents.sha256)"
     )

@@ -1,8 +1,6 @@
-"""What a store's file looks like, and how an older file becomes a newer one.
+"""The tables of a store, and the migrations of older files. Nothing here opens a file.
 
-Tables and migrations only. Nothing here opens a file, and nothing here knows what the rows mean.
-
-A new table is a new step at the end of `MIGRATIONS`; steps that were released are never edited.
+To add a table, append a step to `MIGRATIONS`. Never edit a step that was released.
 """
 
 import sqlite3
@@ -11,10 +9,10 @@ from collections.abc import Sequence
 from evals_async.errors import ArchiveError
 
 
-APPLICATION_ID = 0x4556_414C  # "EVAL" in the header of the file: SQLite's own way to say whose file it is
+APPLICATION_ID = 0x4556_414C  # "EVAL": SQLite stores the application id in the header of the file
 
-# Everywhere `body` is the whole JSON text, as it was received or made. The columns beside it only find and order it.
-# Keys hold the ids of the parents, because some servers count output items anew in every run.
+# `body` is the whole JSON text, as received or encoded. The other columns are only for search and order.
+# Keys contain the ids of the parents, because some servers number output items from the start in every run.
 FIRST: tuple[str, ...] = (
     """CREATE TABLE evals (
         id TEXT NOT NULL PRIMARY KEY,
@@ -40,14 +38,14 @@ FIRST: tuple[str, ...] = (
     "CREATE INDEX files_by_created_at ON files (created_at, id)",
     "CREATE INDEX files_by_sha256 ON files (sha256)",
     "CREATE TABLE file_contents (sha256 TEXT NOT NULL PRIMARY KEY, bytes BLOB NOT NULL)",
-    # Runs that the local server has begun and not ended, with the exact second in which they began.
+    # Runs in progress on the local server, with their start time in seconds.
     """CREATE TABLE pending_runs (
         eval_id TEXT NOT NULL, run_id TEXT NOT NULL, started REAL NOT NULL, PRIMARY KEY (eval_id, run_id))""",
 )
 
-# What an export keeps of itself. A pass is one walk over everything on the server, in as many sittings as it takes;
-# work is one listing or one object of it. `seen` is the last pass that met an object, `missing_since` the first that
-# did not.
+# The state of exports. A pass reads everything on the server once; it may be interrupted and resumed. A row of `work`
+# is one listing or one object to read. `seen` is the last pass that found an object. `missing_since` is the first pass
+# that did not find it.
 ARCHIVE: tuple[str, ...] = (
     *(
         f"ALTER TABLE {table} ADD COLUMN {column} INTEGER"
@@ -63,7 +61,7 @@ ARCHIVE: tuple[str, ...] = (
         state TEXT NOT NULL, settled INTEGER NOT NULL, place TEXT, pages INTEGER NOT NULL, count INTEGER NOT NULL,
         expected INTEGER, note TEXT, UNIQUE (kind, eval_id, run_id, id))""",
     "CREATE INDEX work_by_state ON work (pass, state, number)",
-    # What a server sent that is no JSON object with an id, as it came; the other tables hold only what is one.
+    # The bytes of responses that are not a JSON object with an id. The other tables contain only such objects.
     """CREATE TABLE damaged (
         kind TEXT NOT NULL, eval_id TEXT NOT NULL, run_id TEXT NOT NULL, id TEXT NOT NULL,
         pass INTEGER NOT NULL, reason TEXT NOT NULL, body BLOB NOT NULL,
@@ -72,8 +70,7 @@ ARCHIVE: tuple[str, ...] = (
         one INTEGER PRIMARY KEY CHECK (one = 1), pid INTEGER NOT NULL, host TEXT NOT NULL, began REAL NOT NULL)""",
 )
 
-# What a server that carries out runs has still to do of them, and the sums of what is done; and the answers of models
-# that passed through it, which runs can be made of.
+# The remaining rows and the sums of runs that a server executes, and the model responses that it recorded.
 EXECUTION: tuple[str, ...] = (
     """CREATE TABLE executions (
         eval_id TEXT NOT NULL, run_id TEXT NOT NULL, started REAL NOT NULL, total INTEGER,
@@ -90,10 +87,10 @@ EXECUTION: tuple[str, ...] = (
     "CREATE INDEX stored_answers_by_created_at ON stored_answers (kind, created_at, id)",
 )
 
-# Of which organization and project a pass was, as JSON.
+# The organization and the project of a pass, as JSON.
 ORIGIN: tuple[str, ...] = ("ALTER TABLE passes ADD COLUMN origin TEXT",)
 
-# Grades that were given to archived items afterwards, beside those of the service in their bodies.
+# Grades of `regrade`. The grades of the service are in the bodies of the items.
 REGRADES: tuple[str, ...] = (
     """CREATE TABLE regrades (
         eval_id TEXT NOT NULL, run_id TEXT NOT NULL, item_id TEXT NOT NULL, criterion TEXT NOT NULL,
@@ -105,42 +102,41 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, ARCHIVE, EXECUTION, ORIGIN, RE
 
 
 def pragma(connection: sqlite3.Connection, name: str) -> int:
-    """The integer that a PRAGMA tells."""
+    """Return the integer value of a PRAGMA."""
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
 
 
 def check_identity(connection: sqlite3.Connection, steps: Sequence[Sequence[str]] = MIGRATIONS) -> int:
-    """The number of steps that a file has behind it; 0 for an empty one. Writes nothing.
+    """Return the number of migration steps that a file has; 0 for an empty file. Writes nothing.
 
-    Raises `ArchiveError` for another program's database, and for a file made by a newer version.
+    Raises `ArchiveError` if the file belongs to another program, or was written by a newer version.
     """
     version = pragma(connection, "user_version")
     owner = pragma(connection, "application_id")
     if owner != APPLICATION_ID and (owner or version or pragma(connection, "schema_version")):
-        raise ArchiveError("the file is an SQLite database of another program; it was left as it is")
+        raise ArchiveError("the file is an SQLite database of another program; it was not changed")
     if version > len(steps):
         raise ArchiveError(
-            f"the file has schema {version}, and this version of evals-async knows {len(steps)}: use a newer version"
+            f"the file has schema {version}, but this evals-async supports only {len(steps)}: use a newer evals-async"
         )
     return version
 
 
 def migrate(connection: sqlite3.Connection, steps: Sequence[Sequence[str]] = MIGRATIONS) -> None:
-    """Bring an empty or older file up to date, one transaction a step; each holds the step and the record that it was
-    made.
+    """Migrate an empty or older file, one transaction per step. Several processes may do this at the same time.
 
-    The record is the header's `user_version`, which takes part in the transaction. Two processes may do this at once.
+    The same transaction sets `user_version` in the header of the file, which counts the steps.
     """
     for number in range(check_identity(connection, steps), len(steps)):
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if pragma(connection, "user_version") == number:  # else another process was quicker
+            if pragma(connection, "user_version") == number:  # otherwise another process did this step
                 for statement in steps[number]:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {number + 1}")
             connection.execute("COMMIT")
         except BaseException:
-            if connection.in_transaction:  # a full disk has rolled back already
+            if connection.in_transaction:  # after a full disk, SQLite has already rolled back
                 connection.execute("ROLLBACK")
             raise

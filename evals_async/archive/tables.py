@@ -28,7 +28,7 @@ from evals_async.tables._cells import (
     run_row,
     source_without_rows,
 )
-from evals_async.tables._columns import Columns, seen
+from evals_async.tables._columns import Columns, columns_of
 
 
 TABLES: tuple[TableName, ...] = get_args(TableName)
@@ -144,7 +144,7 @@ class ArchiveTable:
     def _opened(self) -> Generator[tuple[ArchiveReader, Columns]]:
         """The file in one state, with the columns of its rows."""
         with ArchiveReader(self._path) as source, source.snapshot():
-            yield source, seen(self.name, self._rows(source))
+            yield source, columns_of(self.name, self._rows(source))
 
 
 def table_of(path: StrPath, name: str, eval_id: str | None = None) -> ArchiveTable:

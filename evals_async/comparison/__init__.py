@@ -1,6 +1,6 @@
-"""Comparing runs: which rows are the same, what flipped, and whether the difference is more than chance.
+"""Compare runs: align their rows, find changed verdicts, and test whether the difference is more than chance.
 
-`evals_async.compare(a, b)` is the way in. Pure functions on the standard library: nothing here asks a server.
+Start with `evals_async.compare(a, b)`. Everything here is a pure function and sends no request.
 """
 
 from evals_async.comparison.alignment import Alignment, Pair
@@ -13,9 +13,9 @@ from evals_async.comparison.comparing import (
     compare,
 )
 from evals_async.comparison.cost import Cost, TokenPrice, cost_of
-from evals_async.comparison.forms import comparison_json
 from evals_async.comparison.outcomes import CriterionName, CriterionOutcome, RowOutcome, RunOutcomes, TokenCount
 from evals_async.comparison.statistics import Interval, MeanDifference, wilson
+from evals_async.comparison.to_json import comparison_json
 
 
 __all__ = [

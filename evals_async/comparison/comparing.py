@@ -1,4 +1,4 @@
-"""`compare`: two runs, row by row; what differs, and whether the difference is more than chance."""
+"""`compare`: compare two runs row by row, and test whether the difference is more than chance."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -27,7 +27,7 @@ WORST_FIRST: tuple[Verdict, ...] = ("worse", "better", "no difference seen")
 
 @attrs.frozen
 class Rate:
-    """How many rows passed, of those that were graded in both runs."""
+    """The pass rate of one run, over the rows that have a verdict in both runs."""
 
     passed: int
     total: int
@@ -35,13 +35,13 @@ class Rate:
 
     @property
     def value(self) -> float | None:
-        """From 0 to 1; `None` when there are no rows."""
+        """The pass rate from 0 to 1, or `None` without rows."""
         return self.passed / self.total if self.total else None
 
 
 @attrs.frozen(kw_only=True)
 class ScoreDifference:
-    """Scores of b minus scores of a, over the rows that have both."""
+    """Scores of `b` minus scores of `a`, over the rows that have both."""
 
     mean_a: float
     mean_b: float
@@ -52,14 +52,16 @@ class ScoreDifference:
 
 @attrs.frozen(kw_only=True)
 class CriterionComparison:
-    """One criterion (or, without a `name`, all of them together) in both runs.
+    """One criterion in both runs; without a `name`, whole rows.
 
-    `a` and `b` are the rates over the rows that have a verdict in both; `errors_a` and `errors_b` count aligned rows
-    without one. `regressed` rows pass in a and fail in b, `improved` the other way. `difference` is that of the rates,
-    paired row by row. `mcnemar_p` is the exact test on the flips; it takes rows as independent. `p` is the p-value that
-    decides: McNemar's, or with clusters the one of the clustered `difference`. `p_holm` is `p` after Holm's correction
-    for the number of tests, over all criteria and their scores. `score` is `None` where there are no scores, or where
-    they only repeat the verdict.
+    - `a`, `b`: the pass rates over the rows that have a verdict in both runs.
+    - `errors_a`, `errors_b`: the number of aligned rows without a verdict.
+    - `regressed`, `improved`: rows that pass in `a` and fail in `b`, and the reverse.
+    - `difference`: the difference of the pass rates, paired by row.
+    - `mcnemar_p`: the p-value of the exact McNemar test on the flips. It assumes independent rows.
+    - `p`: the p-value for the verdict: McNemar's, or with clusters the one of the clustered `difference`.
+    - `p_holm`: `p` after Holm's correction over all criteria and their scores.
+    - `score`: the difference of the scores, or `None` if there are none or they only repeat the verdicts.
     """
 
     name: str | None
@@ -80,9 +82,9 @@ class CriterionComparison:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether b is worse or better than chance explains: by verdicts first, by scores where verdicts say nothing.
+        """Whether `b` is significantly worse or better, by its verdicts, or else by its scores.
 
-        The score of an evaluator on Foundry decides nothing: it may be a severity, where less is better.
+        The score of a Foundry evaluator is not used: it may be a severity, where a lower score is better.
         """
         if self.difference is None:
             return "not comparable"
@@ -100,10 +102,10 @@ def verdict_of(difference: float, p: float | None, alpha: float) -> Verdict:
 
 @attrs.define(kw_only=True, slots=False)
 class RunComparison:
-    """What came of comparing run `b` with run `a`, the one before it.
+    """The result of comparing run `b` with the earlier run `a`.
 
-    Look at `alignment` first: numbers are over its pairs. `overall` is about whole rows (a row passes if every
-    criterion does), `criteria` about each criterion that both runs have.
+    Check `alignment` first: all numbers are over its pairs. `overall` is about whole rows; a row passes if all its
+    criteria pass. `criteria` contains each criterion that both runs have.
     """
 
     a: RunOutcomes
@@ -115,17 +117,17 @@ class RunComparison:
 
     @cached_property
     def regressions(self) -> tuple[Pair, ...]:
-        """The rows that pass in a and fail in b, in the order of the data source."""
+        """The rows that pass in `a` and fail in `b`, in the order of the data source."""
         return tuple(pair for pair in self.alignment.pairs if pair.a.passed is True and pair.b.passed is False)
 
     @cached_property
     def improvements(self) -> tuple[Pair, ...]:
-        """The rows that fail in a and pass in b."""
+        """The rows that fail in `a` and pass in `b`, in the order of the data source."""
         return tuple(pair for pair in self.alignment.pairs if pair.a.passed is False and pair.b.passed is True)
 
     @property
     def verdict(self) -> Verdict:
-        """`worse` if anything is, overall or by one criterion; else `better` if anything is."""
+        """`worse` if whole rows or one criterion are worse; otherwise `better` if one of them is better."""
         if not self.alignment.pairs:
             return "not comparable"
         found = {self.overall.verdict, *(criterion.verdict for criterion in self.criteria)}
@@ -135,7 +137,7 @@ class RunComparison:
         return "not comparable"
 
     def tokens(self) -> tuple[Mapping[str, TokenCount], Mapping[str, TokenCount]]:
-        """Calls and tokens by model, of a and of b: of the whole runs, not of the aligned rows alone."""
+        """Return the calls and tokens by model of `a` and of `b`, for the whole runs and not only the pairs."""
         return self.a.tokens(), self.b.tokens()
 
 
@@ -146,19 +148,19 @@ def compare(
     cluster: str | None = None,
     confidence: float = 0.95,
 ) -> RunComparison:
-    """Compare run `b` with run `a`, given by their output items or as `RunOutcomes`. Pure: nothing is asked or read.
+    """Compare run `b` with run `a`. Pass their output items or `RunOutcomes`. Sends no request.
 
-    Rows are aligned first, by their place in the data source and by what is in them. `cluster` is the path of a field
-    of the item (`item.topic`): rows with the same value there may depend on each other, and standard errors say so.
-    Raises `InvalidArgument` for a wrong `cluster` or `confidence`.
+    Rows are aligned by their position in the data source and their content. `cluster` is the path of a field of the
+    item, such as `item.topic`: rows with the same value may depend on each other, so standard errors are clustered.
+    `confidence` is between 0 and 1. Raises `InvalidArgument` for a wrong `cluster` or `confidence`.
     """
     if not 0 < confidence < 1:
-        raise InvalidArgument(f"the confidence {confidence} is not between 0 and 1")
+        raise InvalidArgument(f"confidence must be between 0 and 1, got {confidence}")
     left, right = outcomes_of(a, cluster), outcomes_of(b, cluster)
     alignment = align(left, right)
-    maker = ComparisonMaker(alignment.pairs, cluster is not None, confidence)
-    criteria = [maker.criterion(left, right, *names) for names in alignment.criteria]
-    # One family of tests: what a criterion says twice, by its verdicts and by its scores, counts twice.
+    builder = ComparisonBuilder(alignment.pairs, cluster is not None, confidence)
+    criteria = [builder.criterion(left, right, *names) for names in alignment.criteria]
+    # All tests form one family. A criterion with verdicts and scores has two tests.
     score_tests = [None if each.score is None else each.score.difference.p for each in criteria]
     corrected = holm([*(each.p for each in criteria), *score_tests])
     by_verdict, by_score = corrected[: len(criteria)], corrected[len(criteria) :]
@@ -166,7 +168,7 @@ def compare(
         a=left,
         b=right,
         alignment=alignment,
-        overall=maker.overall(),
+        overall=builder.overall(),
         criteria=tuple(
             attrs.evolve(criterion, p_holm=p, score=criterion.score and attrs.evolve(criterion.score, p_holm=score_p))
             for criterion, p, score_p in zip(criteria, by_verdict, by_score, strict=True)
@@ -179,13 +181,13 @@ def outcomes_of(run: RunOutcomes | Iterable[OutputItem], cluster: str | None) ->
     if not isinstance(run, RunOutcomes):
         return RunOutcomes.of(run, cluster=cluster)
     if run.cluster != cluster:
-        raise InvalidArgument(f"the outcomes were gathered with cluster={run.cluster!r}, not {cluster!r}")
+        raise InvalidArgument(f"the RunOutcomes have cluster={run.cluster!r}, but compare() got cluster={cluster!r}")
     return run
 
 
 @attrs.frozen
-class ComparisonMaker:
-    """Makes the comparison of one criterion, or of whole rows, out of the pairs."""
+class ComparisonBuilder:
+    """Builds the comparison of one criterion, or of whole rows, from the pairs."""
 
     pairs: Sequence[Pair]
     clustered: bool
@@ -193,26 +195,26 @@ class ComparisonMaker:
 
     def overall(self) -> CriterionComparison:
         verdicts = [(pair.a.passed, pair.b.passed) for pair in self.pairs]
-        made = self.made(None, verdicts, None, score_decides=False)
-        return attrs.evolve(made, p_holm=made.p)
+        found = self.build(None, verdicts, None, score_decides=False)
+        return attrs.evolve(found, p_holm=found.p)
 
     def criterion(
         self, left: RunOutcomes, right: RunOutcomes, name_a: CriterionName, name_b: CriterionName
     ) -> CriterionComparison:
-        place_a, place_b = left.criteria[name_a], right.criteria[name_b]
+        index_a, index_b = left.criteria[name_a], right.criteria[name_b]
         outcomes = [
-            (pair.a.results.get(place_a, NO_OUTCOME), pair.b.results.get(place_b, NO_OUTCOME)) for pair in self.pairs
+            (pair.a.results.get(index_a, NO_OUTCOME), pair.b.results.get(index_b, NO_OUTCOME)) for pair in self.pairs
         ]
-        # A score that only repeats the verdict, as that of a string check, is not tested twice.
+        # The score of a string check only repeats the verdict, so a second test would be wrong.
         scored = any(not outcome.score_is_verdict for pair in outcomes for outcome in pair)
-        return self.made(
+        return self.build(
             name_a.plain,
             [(a.passed, b.passed) for a, b in outcomes],
             self.scores([(a.score, b.score) for a, b in outcomes]) if scored else None,
             score_decides=name_a not in left.unoriented and name_b not in right.unoriented,
         )
 
-    def made(
+    def build(
         self,
         name: str | None,
         verdicts: Sequence[tuple[bool | None, bool | None]],
@@ -270,10 +272,10 @@ class ComparisonMaker:
 
 
 NO_OUTCOME = CriterionOutcome(None, None)
-"""What a criterion says of a row that it has no result for."""
+"""The outcome of a criterion for a row without a result."""
 
 FAIL_ON: Mapping[str, Callable[[RunComparison], bool]] = {
     "regression": lambda comparison: comparison.verdict == "worse",
     "flip": lambda comparison: bool(comparison.regressions),
 }
-"""What may fail a check: a difference for the worse that chance does not explain, or any row that fails now."""
+"""The conditions for a failed check: a significant regression, or any row that passed before and fails now."""

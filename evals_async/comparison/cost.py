@@ -1,4 +1,4 @@
-"""What tokens cost, by prices that the caller knows. Pure functions."""
+"""The cost of tokens, with prices that the caller passes. Pure functions."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,9 @@ MILLION = 1_000_000
 
 @attrs.frozen
 class TokenPrice:
-    """The price of a million tokens of the models that `model` names: a name, or a pattern such as `gpt-4.1*`.
+    """The price per million tokens. `model` is the name of a model, or a pattern such as `gpt-4.1*`.
 
-    `cached` is the price of prompt tokens that came out of a cache; `None`: as the others.
+    `cached` is the price of cached prompt tokens; `None` means the same price as `input`. The currency is yours.
     """
 
     model: str
@@ -28,7 +28,7 @@ class TokenPrice:
 
     @classmethod
     def of(cls, text: str) -> "TokenPrice":
-        """`MODEL=INPUT/OUTPUT` or `MODEL=INPUT/OUTPUT/CACHED`. Raises `InvalidArgument`."""
+        """Parse `MODEL=INPUT/OUTPUT` or `MODEL=INPUT/OUTPUT/CACHED`. Raises `InvalidArgument` for other texts."""
         found = PRICE.fullmatch(text)
         try:
             if found is not None:
@@ -36,10 +36,10 @@ class TokenPrice:
                 return cls(found["model"].strip(), float(found["input"]), float(found["output"]), cached)
         except ValueError:
             pass
-        raise InvalidArgument(f"{text!r} is no price: write MODEL=INPUT/OUTPUT, for a million tokens each")
+        raise InvalidArgument(f"a price must be MODEL=INPUT/OUTPUT, per million tokens, got {text!r}")
 
     def cost(self, tokens: TokenCount) -> float:
-        """What the tokens cost."""
+        """Return the cost of these tokens, in the currency of the price."""
         cached = tokens.cached if self.cached is not None else 0
         prompt = (tokens.prompt - cached) * self.input + cached * (self.cached or 0.0)
         return (prompt + tokens.completion * self.output) / MILLION
@@ -47,14 +47,14 @@ class TokenPrice:
 
 @attrs.frozen
 class Cost:
-    """The sum over the models with a price, and the names of those without."""
+    """The cost of all models with a price, and the names of the models without one."""
 
     amount: float
     unpriced: tuple[str, ...]
 
 
 def cost_of(tokens: Mapping[str, TokenCount], prices: Sequence[TokenPrice]) -> Cost | None:
-    """The cost of those tokens by model; of several prices that fit the first counts. `None` without prices."""
+    """Return the cost of tokens by model, or `None` without prices. The first matching price is used."""
     if not prices:
         return None
     amount, unpriced = 0.0, list[str]()

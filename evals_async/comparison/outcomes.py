@@ -1,6 +1,6 @@
-"""What a comparison needs of a run: `RunOutcomes`, a few numbers for each item, gathered as the items come.
+"""`RunOutcomes`: the verdicts and scores of a run, collected item by item, for a comparison.
 
-A run of 100,000 items need not be in memory: each item is reduced to its key, its verdicts and its scores.
+Each item is reduced to its key, its verdicts and its scores, so a large run need not be in memory.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,9 +17,7 @@ from evals_async.models import EvalRun, GraderResult, OutputItem, Sample, withou
 
 @attrs.frozen(order=True)
 class CriterionName:
-    """Which criterion a result belongs to: its name as results have it, its metric (on Foundry), and its number
-    among those of the same name.
-    """
+    """The key of a criterion: its name in the results, its metric (on Foundry), and its number among equal names."""
 
     name: str
     metric: str = ""
@@ -27,35 +25,35 @@ class CriterionName:
 
     @property
     def plain(self) -> str:
-        """The name for people: without the server's uuid, with the metric where there is one."""
+        """The name to show: without the server's uuid, with the metric if there is one."""
         plain = without_uuid(self.name)
         name = f"{plain} / {self.metric}" if self.metric and self.metric != plain else plain
         return name if self.number == 1 else f"{name} ({self.number})"
 
     def without_uuid(self) -> "CriterionName":
-        """The criterion as other evals may have it too."""
+        """Return the criterion without the server's uuid, so that it can be matched with another eval."""
         return attrs.evolve(self, name=without_uuid(self.name))
 
 
 @attrs.frozen
 class CriterionOutcome:
-    """What one criterion says of one row; both `None` where it failed itself, or skipped the row."""
+    """The result of one criterion for one row; both are `None` if the grader failed or skipped the row."""
 
     passed: bool | None
     score: float | None
 
     @property
     def score_is_verdict(self) -> bool:
-        """Does the score say no more than the verdict does?"""
+        """Whether the score only repeats the verdict (0 or 1), or there is no score."""
         return self.score is None or self.score == self.passed
 
 
 @attrs.frozen(kw_only=True)
 class RowOutcome:
-    """One item of a run: which row it is, and what became of it.
+    """One item of a run: the key of its row, and its results.
 
-    `row` is a digest of the canonical row. `passed` is `None` where the item is an error. `results` are in the order of
-    the run's `criteria`, by their place there.
+    `row` is a digest of the canonical JSON of the row. `passed` is `None` if the item is an error. `results` has the
+    outcomes by the index of their criterion in `RunOutcomes.criteria`.
     """
 
     item_id: str
@@ -68,7 +66,7 @@ class RowOutcome:
 
 @attrs.frozen(kw_only=True)
 class TokenCount:
-    """TokenCount of one model, and how often it was called."""
+    """The calls and tokens of one model."""
 
     calls: int = 0
     prompt: int = 0
@@ -76,7 +74,7 @@ class TokenCount:
     cached: int = 0
 
     def plus(self, calls: int | None, prompt: int | None, completion: int | None, cached: int | None) -> "TokenCount":
-        """With the counts of another call or entry; what is `None` adds nothing."""
+        """Return the sum with other counts; `None` counts as 0."""
         return TokenCount(
             calls=self.calls + (calls or 0),
             prompt=self.prompt + (prompt or 0),
@@ -86,26 +84,26 @@ class TokenCount:
 
     @property
     def total(self) -> int:
-        """Prompt and completion together; cached tokens are part of the prompt's."""
+        """Prompt and completion tokens together; cached tokens are part of the prompt tokens."""
         return self.prompt + self.completion
 
 
 NO_TOKENS = TokenCount()
-FOUNDRY_TARGET = "azure_ai_model_target"  # the target's usage once more, under another name
-FOUNDRY_ANSWER = "sample."  # Foundry writes the answer into the row: `sample.output_text`, and with it ids of the call
+FOUNDRY_TARGET = "azure_ai_model_target"  # Foundry lists the usage of the target a second time under this name
+FOUNDRY_ANSWER = "sample."  # Foundry writes the output (`sample.output_text`) and the ids of the call into the row
 FOUNDRY_CALL = frozenset(
     {"response_id", "conversation_id", "previous_response_id", "agent_id", "agent_name", "agent_version"}
 )
 
 
 class TokenSums:
-    """Sums of tokens by model, gathered sample by sample."""
+    """The sums of tokens by model, collected sample by sample."""
 
     def __init__(self) -> None:
         self.by_model: dict[str, TokenCount] = {}
 
     def add(self, sample: Sample | None) -> None:
-        """Add one conversation with a model; one without usage is none."""
+        """Add the usage of one model call; a sample without usage is ignored."""
         usage = None if sample is None else sample.usage
         if sample is None or usage is None or not (usage.prompt_tokens or usage.completion_tokens):
             return
@@ -115,7 +113,7 @@ class TokenSums:
 
 
 def tokens_of_run(run: EvalRun | None) -> dict[str, TokenCount] | None:
-    """Calls and tokens by model as the run counts them; `None` where it does not. Foundry counts its target twice."""
+    """Return the calls and tokens by model in the run, or `None` if it has none. Foundry's second entry is skipped."""
     usage = None if run is None else run.per_model_usage
     if not usage:
         return None
@@ -134,9 +132,9 @@ Interned: TypeAlias = dict[tuple[bool | None, float | None], CriterionOutcome]
 class RunOutcomes:
     """The outcomes of a run's items: `outcomes = RunOutcomes(run)`, then `outcomes.add(item)` for each item.
 
-    The order of the items does not matter; an item that comes twice counts once. `cluster` is the path of a field of
-    the item, such as `item.topic`: rows with the same value there may depend on each other. Raises `InvalidArgument`
-    for a path of another form, and for an item of another run.
+    The order of the items does not matter. An item that is added twice counts once. `cluster` is the path of a field
+    of the item, such as `item.topic`: rows with the same value may depend on each other. Raises `InvalidArgument` for
+    a wrong path, and for an item of another run.
     """
 
     def __init__(self, run: EvalRun | None = None, *, cluster: str | None = None) -> None:
@@ -145,7 +143,7 @@ class RunOutcomes:
         self.rows: list[RowOutcome] = []
         self.criteria: dict[CriterionName, int] = {}
         self.repeated = 0
-        #: Criteria whose score may be a severity, where less is better: evaluators of Foundry do not tell.
+        #: Criteria for which a lower score may be better. Foundry evaluators do not say whether it is.
         self.unoriented: set[CriterionName] = set()
         self._path = cluster_path(cluster)
         self._seen: set[str] = set()
@@ -155,7 +153,7 @@ class RunOutcomes:
 
     @classmethod
     def of(cls, items: Iterable[OutputItem], run: EvalRun | None = None, *, cluster: str | None = None) -> Self:
-        """The outcomes of those items."""
+        """Make the outcomes of these items. Raises `InvalidArgument` as the constructor and `add` do."""
         found = cls(run, cluster=cluster)
         for item in items:
             found.add(item)
@@ -165,12 +163,12 @@ class RunOutcomes:
         return len(self.rows)
 
     def add(self, item: OutputItem) -> None:
-        """Take in one item of the run."""
+        """Add one item of the run. Raises `InvalidArgument` for an item of another run."""
         if item.id in self._seen:
             self.repeated += 1
             return
         if self.run is not None and item.run_id not in (None, self.run.id):
-            raise InvalidArgument(f"the item {item.id} is of the run {item.run_id}, not of {self.run.id}")
+            raise InvalidArgument(f"the item {item.id} belongs to the run {item.run_id}, not to {self.run.id}")
         self._seen.add(item.id)
         row = item.datasource_item
         self.rows.append(
@@ -188,7 +186,7 @@ class RunOutcomes:
             self._tokens.add(result.sample)
 
     def tokens(self) -> Mapping[str, TokenCount]:
-        """Calls and tokens by model: as the run counts them, or where it does not, as its items tell."""
+        """Return the calls and tokens by model: from the run, or if it has none, from the samples of its items."""
         return tokens_of_run(self.run) or self._tokens.by_model
 
     def _results(self, results: Sequence[GraderResult]) -> dict[int, CriterionOutcome]:
@@ -198,10 +196,10 @@ class RunOutcomes:
             key = (result.name or result.type or "?", result.metric or "")
             counts[key] = counts.get(key, 0) + 1
             criterion = CriterionName(*key, counts[key])
-            place = self.criteria.setdefault(criterion, len(self.criteria))
+            index = self.criteria.setdefault(criterion, len(self.criteria))
             if result.type == "azure_ai_evaluator":
                 self.unoriented.add(criterion)
-            found[place] = self._outcome(result)
+            found[index] = self._outcome(result)
         return found
 
     def _outcome(self, result: GraderResult) -> CriterionOutcome:
@@ -224,12 +222,12 @@ def cluster_path(cluster: str | None) -> tuple[str, ...] | None:
         return None
     names = tuple(cluster.split("."))
     if names[0] != "item" or len(names) < 2 or not all(names):
-        raise InvalidArgument(f"the cluster {cluster!r} is no field of the item: write it as item.topic")
+        raise InvalidArgument(f"cluster must be a field of the item, such as 'item.topic', got {cluster!r}")
     return names[1:]
 
 
 def with_equal_numbers(value: object) -> JSONValue:
-    """The value with `1.0` as `1`: servers in other languages write one for the other."""
+    """Convert `1.0` to `1`, because servers in other languages use both for the same number."""
     fields, entries = as_object(value), as_array(value)
     if fields is not None:
         return {name: with_equal_numbers(field) for name, field in fields.items()}
@@ -245,9 +243,9 @@ def canonical_text(value: object) -> str:
 
 
 def digest(row: JSONObject | None) -> bytes:
-    """The digest of a row: equal for the same JSON, however it is written.
+    """Return the digest of a row; equal JSON values have equal digests.
 
-    Without what Foundry writes into the row afterwards: the answer, and the ids of the call that gave it.
+    The fields that Foundry adds to the row are ignored: the output of the model and the ids of the call.
     """
     if row is not None and any(name.startswith(FOUNDRY_ANSWER) for name in row):
         row = {

@@ -1,6 +1,6 @@
-"""The statistics of a comparison, on the standard library alone. Pure functions of numbers.
+"""The statistics of a comparison, with the standard library only. Pure functions of numbers.
 
-They are held to scipy and statsmodels in tests/comparison.
+tests/comparison compares them with scipy and statsmodels.
 """
 
 import math
@@ -12,10 +12,10 @@ import attrs
 
 NORMAL = NormalDist()
 POWER = 0.8
-"""How likely the rows that are said to be needed show a difference that is there."""
+"""The probability that `rows_needed` rows show a difference of the given size."""
 
-FEW = 1000  # up to so many flips the binomial coefficients are exact integers
-STEPS = 500  # of a continued fraction; it needs about the square root of its largest argument
+FEW = 1000  # up to this number of flips, `mcnemar` uses exact integers
+STEPS = 500  # terms of the continued fraction; it needs about the square root of its largest argument
 TINY = 1e-300
 
 
@@ -28,24 +28,24 @@ class Interval:
 
 
 def wilson(count: int, total: int, confidence: float = 0.95) -> Interval:
-    """The Wilson score interval of the rate `count / total`; all of [0, 1] when there is nothing to count."""
+    """Return the Wilson score interval of the rate `count / total`, or [0, 1] if `total` is 0."""
     if not total:
         return Interval(0.0, 1.0)
     z = NORMAL.inv_cdf((1 + confidence) / 2)
     rate, spread = count / total, z * z / total
     middle = (rate + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(rate * (1 - rate) / total + spread / (4 * total))
-    # At the ends the interval touches 0 and 1 exactly, whatever rounding makes of it.
+    # Rounding must not move the ends away from exactly 0 and 1.
     return Interval(0.0 if count == 0 else max(0.0, middle - half), 1.0 if count == total else min(1.0, middle + half))
 
 
 def mcnemar(regressed: int, improved: int) -> float:
-    """The two-sided p-value of the exact McNemar test: are flips in both directions equally likely?"""
+    """Return the two-sided p-value of the exact McNemar test that flips in both directions are equally likely."""
     flips, fewer = regressed + improved, min(regressed, improved)
     if flips <= FEW:
         likely: float = 2 * sum(math.comb(flips, k) for k in range(fewer + 1)) / 2**flips
         return min(1.0, likely)
-    # The terms fall by k / (flips - k + 1) from the largest one down.
+    # Each term is the previous one times k / (flips - k + 1), from the largest term down.
     term = total = 1.0
     for k in range(fewer, 0, -1):
         term *= k / (flips - k + 1)
@@ -58,9 +58,9 @@ def mcnemar(regressed: int, improved: int) -> float:
 
 @attrs.frozen
 class MeanDifference:
-    """The mean of paired differences: its standard error, its interval, and the p-value of "there is none".
+    """The mean of paired differences, its standard error and interval, and the p-value of "no difference".
 
-    With one cluster or one difference nothing can be said about the error: all three are `None`.
+    With one cluster or one difference, the error cannot be estimated: `error`, `interval` and `p` are `None`.
     """
 
     number: int
@@ -74,12 +74,12 @@ class MeanDifference:
 def mean_difference(
     differences: Sequence[float], clusters: Sequence[object] | None = None, confidence: float = 0.95
 ) -> MeanDifference:
-    """The mean of `differences`, which must not be empty, with its standard error.
+    """Return the mean of `differences`, which must not be empty, with its standard error.
 
-    Rows of one cluster may depend on each other: the error is the clustered one, times G / (G - 1) for G clusters.
-    Without `clusters` each row is its own, and that is the usual standard error. The interval and the p-value are
-    Student's, with G - 1 degrees of freedom. Where all differences are equal there is no spread to measure: then the
-    p-value is that of the sign test, so that two equal rows prove nothing.
+    Rows of one cluster may depend on each other: the error is clustered, with the factor G / (G - 1) for G clusters.
+    Without `clusters` each row is a cluster, which gives the usual standard error. The interval and the p-value use
+    Student's distribution with G - 1 degrees of freedom. If all differences are equal, their spread is 0. The p-value
+    is then that of the sign test, so that two equal rows are not significant.
     """
     number = len(differences)
     mean = math.fsum(differences) / number
@@ -102,9 +102,9 @@ def mean_difference(
 
 
 def rows_needed(found: MeanDifference, confidence: float = 0.95) -> int | None:
-    """How many rows show the difference that was seen, with 80 % power; `None` where none was seen.
+    """Return how many rows are needed to show this difference with 80 % power, or `None` without a difference.
 
-    The rows are of the same kind: as different from each other, and as clustered.
+    It assumes rows with the same spread and the same clusters.
     """
     if not found.mean or found.error is None:
         return None
@@ -113,13 +113,13 @@ def rows_needed(found: MeanDifference, confidence: float = 0.95) -> int | None:
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:
-    """The p-values after Holm's correction for their number; `None` stays, and does not count."""
-    order = sorted((value, place) for place, value in enumerate(values) if value is not None)
+    """Return the p-values after Holm's correction; `None` is kept and not counted."""
+    order = sorted((value, index) for index, value in enumerate(values) if value is not None)
     adjusted: list[float | None] = [None] * len(values)
     largest = 0.0
-    for rank, (value, place) in enumerate(order):
+    for rank, (value, index) in enumerate(order):
         largest = max(largest, min(1.0, value * (len(order) - rank)))
-        adjusted[place] = largest
+        adjusted[index] = largest
     return adjusted
 
 
@@ -127,14 +127,14 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
 
 
 def student_two_sided(t: float, degrees: float) -> float:
-    """How likely a value at least as far from zero as `t` is."""
-    if t * t < 1:  # near the middle the complement keeps the digits
+    """Return the probability of a value at least as far from zero as `t`."""
+    if t * t < 1:  # near zero, the complement is more precise
         return 1.0 - regularized_beta(t * t / (degrees + t * t), 0.5, degrees / 2)
     return regularized_beta(degrees / (degrees + t * t), degrees / 2, 0.5)
 
 
 def student_quantile(probability: float, degrees: float) -> float:
-    """The `t` that a value is below with that probability, which must be above one half."""
+    """Return the `t` such that a value is below `t` with this probability, which must be above 0.5."""
     tail = 2 * (1 - probability)
     low, high = 0.0, 1.0
     while student_two_sided(high, degrees) > tail:
@@ -148,17 +148,17 @@ def student_quantile(probability: float, degrees: float) -> float:
 
 
 def regularized_beta(x: float, a: float, b: float) -> float:
-    """The regularized incomplete beta function I_x(a, b)."""
+    """Return the regularized incomplete beta function I_x(a, b)."""
     if x <= 0 or x >= 1:
         return 0.0 if x <= 0 else 1.0
-    if x > (a + 1) / (a + b + 2):  # where the fraction converges slowly, the other end is quick
+    if x > (a + 1) / (a + b + 2):  # here the fraction converges slowly, but I_(1-x)(b, a) converges quickly
         return 1.0 - regularized_beta(1 - x, b, a)
     logarithm = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
     return math.exp(logarithm) * beta_fraction(x, a, b) / a
 
 
 def beta_fraction(x: float, a: float, b: float) -> float:
-    """The continued fraction of the incomplete beta function, by the modified method of Lentz."""
+    """Return the continued fraction of the incomplete beta function, by the modified method of Lentz."""
     c, d = 1.0, 1 / away_from_zero(1 - (a + b) * x / (a + 1))
     value = d
     for m in range(1, STEPS):

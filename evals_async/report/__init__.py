@@ -1,4 +1,4 @@
-"""Pages that show runs: as one file that works offline, or on the local server. Needs the extra `report`."""
+"""HTML pages of runs: as one offline file, or on the local server. Needs the extra `report`."""
 
 from evals_async.report.facts import Bin, CriterionFacts, RunFacts
 from evals_async.report.files import write_report

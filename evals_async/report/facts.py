@@ -1,4 +1,4 @@
-"""What a report says about a run as a whole: `RunFacts`, gathered item by item."""
+"""`RunFacts`: the numbers of a run for a report, collected item by item."""
 
 from array import array
 from collections import Counter
@@ -17,7 +17,7 @@ BINS = 20
 
 @attrs.frozen
 class Bin:
-    """How many scores there are from `low` up to `high`."""
+    """One bar of a histogram: the number of scores from `low` to `high`."""
 
     low: float
     high: float
@@ -26,32 +26,32 @@ class Bin:
 
 @attrs.define
 class CriterionFacts:
-    """What one criterion says of all rows."""
+    """The verdicts and scores of one criterion over all rows."""
 
     name: str
     kind: str | None = None
     verdicts: Counter[Verdict] = attrs.Factory(Counter[Verdict])
     scores: "array[float]" = attrs.Factory(lambda: array("d"))
-    #: Does a score say more than the verdict does?
+    #: Whether a score differs from its verdict (0 or 1).
     scored: bool = False
 
     @property
     def rate(self) -> float | None:
-        """The share of passes among passes and failures; errors are neither."""
+        """The share of passes among passes and failures, from 0 to 1; errors are neither. `None` without rows."""
         return rate_of(self.verdicts)
 
     @property
     def interval(self) -> Interval:
-        """Wilson's interval of the rate."""
+        """The 95 % Wilson interval of the rate."""
         return interval_of(self.verdicts)
 
     @property
     def mean(self) -> float | None:
-        """The mean score."""
+        """The mean score, or `None` without scores."""
         return sum(self.scores) / len(self.scores) if self.scores else None
 
     def bins(self) -> list[Bin]:
-        """A histogram of the scores: over [0, 1] where all are in there, else over their range."""
+        """Return a histogram of the scores: over [0, 1] if all scores are in it, otherwise over their range."""
         if not self.scores:
             return []
         low, high = min(self.scores), max(self.scores)
@@ -59,7 +59,7 @@ class CriterionFacts:
             low, high = 0.0, 1.0
         width = (high - low) / BINS or 1.0
         counts = Counter(min(BINS - 1, int((score - low) / width)) for score in self.scores)
-        return [Bin(low + width * place, low + width * (place + 1), counts[place]) for place in range(BINS)]
+        return [Bin(low + width * index, low + width * (index + 1), counts[index]) for index in range(BINS)]
 
 
 def rate_of(verdicts: Counter[Verdict]) -> float | None:
@@ -72,9 +72,9 @@ def interval_of(verdicts: Counter[Verdict]) -> Interval:
 
 
 class RunFacts:
-    """The facts of a run's items: `facts = RunFacts(run)`, then `facts.add(item)` for each item.
+    """The numbers of a run's items: `facts = RunFacts(run)`, then `facts.add(item)` for each item.
 
-    A score takes eight bytes; nothing else of an item is kept. `expected` is how many items there should be.
+    Only the score of an item is kept, in eight bytes. `expected` is the number of items that the run should have.
     """
 
     def __init__(self, run: EvalRun, expected: int | None = None) -> None:
@@ -88,7 +88,7 @@ class RunFacts:
         self._tokens = TokenSums()
 
     def add(self, item: OutputItem) -> None:
-        """Take in one item."""
+        """Add one item."""
         self.items += 1
         self.verdicts[item_verdict(item)] += 1
         self.statuses.add(item.status or "")
@@ -113,14 +113,14 @@ class RunFacts:
 
     @property
     def rate(self) -> float | None:
-        """The share of passes among passes and failures; errors are neither."""
+        """The share of passes among passes and failures, from 0 to 1; errors are neither. `None` without rows."""
         return rate_of(self.verdicts)
 
     @property
     def interval(self) -> Interval:
-        """Wilson's interval of the rate."""
+        """The 95 % Wilson interval of the rate."""
         return interval_of(self.verdicts)
 
     def tokens(self) -> Sequence[tuple[str, TokenCount]]:
-        """Calls and tokens by model, as the run counts them, or else as its items tell."""
+        """Return the calls and tokens by model: from the run, or if it has none, from the samples of its items."""
         return sorted((tokens_of_run(self.run) or self._tokens.by_model).items())

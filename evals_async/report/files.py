@@ -1,4 +1,4 @@
-"""One file for a run, or for a comparison: made from items as they come, wherever they come from."""
+"""`write_report`: write a report as one HTML file. The items may come from a service or an archive."""
 
 from collections.abc import AsyncIterable, Iterable
 from pathlib import Path
@@ -9,33 +9,33 @@ from evals_async.report.items import ItemView, item_view
 from evals_async.report.pages import Paging, RunPage, run_page
 
 
-MOST_ITEMS = 1000  # in one file; a browser opens that in a moment
+MOST_ITEMS = 1000  # in one file, so that browsers open it quickly
 
 
-class Chosen:
-    """The items that a file shows: all of them, or if they are too many, errors and failures before passes."""
+class ItemSelection:
+    """The items that a file shows. If there are more than `most`, errors and failures come before passes."""
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.seen = 0
+        self.count = 0
         self._first: list[tuple[int, ItemView]] = []
         self._rest: list[tuple[int, ItemView]] = []
 
     def add(self, item: OutputItem) -> None:
-        """Take in one item; it is only looked at closely while there is room for it."""
-        self.seen += 1
+        """Add one item. Its view is only made if the file can still show it."""
+        self.count += 1
         kept = self._rest if item.passed and not item.is_error else self._first
         if len(kept) < self.most:
-            kept.append((self.seen, item_view(item)))
+            kept.append((self.count, item_view(item)))
 
     def views(self) -> list[ItemView]:
-        """The chosen items, by their place in the data source."""
-        chosen = [*self._first, *self._rest[: max(0, self.most - len(self._first))]]
-        return [view for _, view in sorted(chosen, key=lambda entry: (place_key(entry[1]), entry[0]))]
+        """Return the selected items, ordered by their position in the data source."""
+        selected = [*self._first, *self._rest[: max(0, self.most - len(self._first))]]
+        return [view for _, view in sorted(selected, key=lambda entry: (position_key(entry[1]), entry[0]))]
 
 
-def place_key(view: ItemView) -> tuple[int, int]:
-    return (0, int(view.place)) if view.place.isascii() and view.place.isdigit() else (1, 0)
+def position_key(view: ItemView) -> tuple[int, int]:
+    return (0, int(view.position)) if view.position.isascii() and view.position.isdigit() else (1, 0)
 
 
 async def write_report(
@@ -46,21 +46,21 @@ async def write_report(
     *,
     most_items: int = MOST_ITEMS,
 ) -> RunFacts:
-    """Write the page of a run as one file that needs nothing else. Returns the facts of the run.
+    """Write the page of a run as one HTML file that works offline. Returns the numbers of the run.
 
-    The facts are those of all items; of more than `most_items` the page lists errors and failures first. Raises
-    `MissingExtra` without Jinja2, and `OSError`.
+    The numbers cover all items. The page lists at most `most_items`, errors and failures first. Raises `MissingExtra`
+    without Jinja2, and `OSError` if the file cannot be written.
     """
-    facts, chosen = RunFacts(run), Chosen(most_items)
+    facts, selection = RunFacts(run), ItemSelection(most_items)
     if isinstance(items, AsyncIterable):
         async for item in items:
             facts.add(item)
-            chosen.add(item)
+            selection.add(item)
     else:
         for item in items:
             facts.add(item)
-            chosen.add(item)
-    views = chosen.views()
+            selection.add(item)
+    views = selection.views()
     note = f"{len(views):,} items."
     if len(views) < facts.items:
         note = f"{len(views):,} of {facts.items:,} items are in this file, errors and failures first."
@@ -70,6 +70,6 @@ async def write_report(
 
 
 def write(file: Path, parts: Iterable[str]) -> None:
-    """Write the parts of a page into a file."""
+    """Write the parts of a page to a file."""
     with file.open("w", encoding="utf-8") as stream:
         stream.writelines(parts)

@@ -1,4 +1,4 @@
-"""One output item as a page shows it: `ItemView`. Pure functions of models."""
+"""`ItemView`: one output item, prepared for a page. Pure functions of models."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
@@ -16,7 +16,7 @@ Verdict: TypeAlias = Literal["pass", "fail", "error", "none"]
 
 @attrs.frozen
 class ToolCall:
-    """A call of a tool: its name, and its arguments."""
+    """A tool call: the name of the tool and the arguments."""
 
     name: str
     arguments: Text
@@ -41,7 +41,7 @@ class Step:
 
 @attrs.frozen(kw_only=True)
 class ResultView:
-    """What one criterion says of the row."""
+    """The result of one criterion for the row."""
 
     name: str
     kind: str | None
@@ -54,16 +54,16 @@ class ResultView:
     threshold: str | None
     model: str | None
     degraded: bool
-    asked: Sequence[MessageView]
-    answered: Sequence[MessageView]
+    input: Sequence[MessageView]
+    output: Sequence[MessageView]
 
 
 @attrs.frozen(kw_only=True)
 class ItemView:
-    """One item: its row, the conversation about it, and what the criteria say."""
+    """One item: its row, the messages of the model, and the results of the criteria."""
 
     id: str
-    place: str
+    position: str
     verdict: Verdict
     title: str
     about: str
@@ -85,7 +85,7 @@ def verdict_of(passed: bool | None, is_error: bool) -> Verdict:
 
 
 def item_verdict(item: OutputItem) -> Verdict:
-    """Whether the item passed, failed, is an error, or has no verdict at all."""
+    """Return whether the item passed, failed, has an error, or has no verdict."""
     return verdict_of(item.passed, item.is_error)
 
 
@@ -94,13 +94,13 @@ def result_verdict(result: GraderResult) -> Verdict:
 
 
 def item_view(item: OutputItem) -> ItemView:
-    """The item as a page shows it."""
+    """Prepare an item for a page."""
     sample = item.sample
     failure = None if sample is None else sample.failure
     output = messages_of(None if sample is None else sample.output)
     return ItemView(
         id=item.id,
-        place="?" if item.datasource_item_id is None else one_line(str(item.datasource_item_id), 24),
+        position="?" if item.datasource_item_id is None else one_line(str(item.datasource_item_id), 24),
         verdict=item_verdict(item),
         title=title_of(item),
         about=about(item.datasource_item),
@@ -114,7 +114,7 @@ def item_view(item: OutputItem) -> ItemView:
 
 
 def title_of(item: OutputItem) -> str:
-    """What the item is about, on one line: what was answered, or the error, or the first text of the row."""
+    """Return a title of one line: the error, the output of the model, or the first text of the row."""
     sample = item.sample
     if sample is not None and sample.failure is not None:
         return one_line(sample.failure.message or sample.failure.code or "")
@@ -128,34 +128,34 @@ def title_of(item: OutputItem) -> str:
 
 
 def about(row: JSONObject | None) -> str:
-    """The first text of the row, on one line."""
+    """Return the first text of the row, on one line."""
     texts = (text for text in (row or {}).values() if isinstance(text, str) and text.strip())
     return next((one_line(text) for text in texts), "")
 
 
 @attrs.frozen(kw_only=True)
 class Filter:
-    """Which items are listed: by verdict, by a text in them."""
+    """Which items to list: by verdict, and by a text that they contain."""
 
     verdict: Verdict | None = None
     text: str = ""
 
 
 def fits(item: OutputItem, wanted: Filter) -> bool:
-    """Whether the item is one of those that are looked for."""
+    """Return whether the item matches the filter."""
     if wanted.verdict is not None and item_verdict(item) != wanted.verdict:
         return False
-    return not wanted.text or holds(encode(item), wanted.text.casefold())
+    return not wanted.text or contains(encode(item), wanted.text.casefold())
 
 
-def holds(value: object, text: str) -> bool:
-    """Whether any text in a JSON value holds the (casefolded) text."""
+def contains(value: object, text: str) -> bool:
+    """Return whether any string in a JSON value contains the (casefolded) text."""
     if isinstance(value, str):
         return text in value.casefold()
     fields, entries = as_object(value), as_array(value)
     if fields is not None:
-        return any(holds(field, text) for field in fields.values())
-    return any(holds(entry, text) for entry in entries or ())
+        return any(contains(field, text) for field in fields.values())
+    return any(contains(entry, text) for entry in entries or ())
 
 
 def facts_of(sample: Sample | None) -> list[tuple[str, str]]:
@@ -186,7 +186,7 @@ def messages_of(messages: Sequence[SampleMessage] | None) -> list[MessageView]:
 
 
 def calls_of(message: SampleMessage) -> list[ToolCall]:
-    """The tools that a message calls, in the shape of chat completions or of responses."""
+    """Return the tool calls of a message, in the format of chat completions or of responses."""
     calls = [*(as_array(message.tool_calls) or ()), message.function_call]
     found: list[ToolCall] = []
     for call in calls:
@@ -221,8 +221,8 @@ def result_view(result: GraderResult) -> ResultView:
         threshold=None if result.threshold is None else score_text(result.threshold),
         model=None if sample is None or not sample.model else one_line(sample.model, 80),
         degraded=is_degraded(result),
-        asked=messages_of(None if sample is None else sample.input),
-        answered=[] if steps else messages_of(None if sample is None else sample.output),
+        input=messages_of(None if sample is None else sample.input),
+        output=[] if steps else messages_of(None if sample is None else sample.output),
     )
 
 
@@ -231,12 +231,12 @@ def score_text(score: float) -> str:
 
 
 def is_degraded(result: GraderResult) -> bool:
-    """Did the judge answer without structured output? Our own server says so in the result's sample."""
+    """Return whether the judge responded without structured output. Our server sets `degraded` in the sample."""
     return result.sample is not None and bool(result.sample.extra.get("degraded"))
 
 
 def judgement_of(sample: Sample | None) -> tuple[list[Step], object]:
-    """The steps of a judge's answer, and its result (a number or a label); nothing where it has another form."""
+    """Return the steps of a judge's output and its result (a number or a label); empty for another format."""
     text = None if sample is None else sample.output_text
     if text is None:
         return [], None

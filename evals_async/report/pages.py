@@ -1,7 +1,7 @@
-"""The pages: an index, an eval, a run, a comparison. Templates filled with values; pure functions.
+"""Render the pages from templates: an index, an eval, a run, a comparison. Pure functions.
 
-Style and script stand inside of each page, so that it is one file without any request. The policy allows these two by
-their hashes, and nothing else.
+Style and script are inside each page, so a page is one file and loads nothing. The Content-Security-Policy allows only
+these two, by their hashes.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ POLICY = (
     "default-src 'none'; style-src '{style}'; script-src '{script}'; img-src data:; base-uri 'none'; form-action {form}"
 )
 NOTHING = "\N{EN DASH}"
-LARGEST_DEFINITION = 20_000  # characters of a run's data source
+LARGEST_DEFINITION = 20_000  # characters of a definition on a page
 
 Mode: TypeAlias = Literal["server", "file"]
 
 
-# --- what pages are made of -------------------------------------------------------------------------------------------
+# --- the values of the templates --------------------------------------------------------------------------------------
 
 
 @attrs.frozen
 class Link:
-    """A link: its text, and where it leads."""
+    """A link: its text and its address."""
 
     text: str
     href: str
@@ -54,7 +54,7 @@ class Link:
 
 @attrs.frozen(kw_only=True)
 class Paging:
-    """Where a list of items stands, and where it goes on. `note` says what the list leaves out."""
+    """The addresses of the first, previous and next page of a list. `note` describes which items the list omits."""
 
     first: str | None = None
     previous: str | None = None
@@ -67,7 +67,7 @@ NO_FILTER, NO_PAGING = Filter(), Paging()
 
 @attrs.frozen(kw_only=True)
 class RunPage:
-    """All that the page of a run shows. Links and paging are for a server's pages; a file has its items at once."""
+    """The values of a run's page. Links and paging are for the server; a file contains all its items."""
 
     mode: Mode
     run: EvalRun
@@ -86,7 +86,7 @@ class RunPage:
 
 @attrs.frozen(kw_only=True)
 class FlippedRow:
-    """A row whose verdict differs: what it is in both runs, and by which criteria."""
+    """A row whose verdict differs: its items in both runs, and the names of the criteria that differ."""
 
     change: Literal["worse", "better"]
     a: ItemView
@@ -96,7 +96,7 @@ class FlippedRow:
 
 @attrs.frozen(kw_only=True)
 class ComparisonPage:
-    """All that the page of a comparison shows. `left_out` rows that flipped are not in `rows`."""
+    """The values of a comparison's page. `left_out` is the number of flipped rows that are not in `rows`."""
 
     mode: Mode
     comparison: RunComparison
@@ -130,7 +130,7 @@ class RunSummaryView:
 
 @cache
 def environment() -> Environment:
-    """The templates' environment, with autoescape. Raises `MissingExtra`."""
+    """Return the environment of the templates, with autoescape. Raises `MissingExtra` without Jinja2."""
     try:
         jinja2 = import_module("jinja2")
     except ImportError as error:
@@ -158,26 +158,26 @@ def environment() -> Environment:
 
 @cache
 def asset(name: str) -> str:
-    """The text of a file beside the templates."""
+    """Return the text of a file in the directory of the templates."""
     return (HERE / name).read_text(encoding="utf-8")
 
 
 def source_hash(name: str) -> str:
-    """The hash of the style or the script, as a policy names it."""
+    """Return the hash of the style or the script, in the format of a Content-Security-Policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(asset(name).encode()).digest()).decode()
 
 
 @cache
 def policy(mode: Mode) -> str:
-    """The Content-Security-Policy of a page: its own style and script, images that are in it, and nothing else."""
+    """Return the Content-Security-Policy of a page: it allows only its own style, script and embedded images."""
     form = "'self'" if mode == "server" else "'none'"
-    said = POLICY.format(style=source_hash("style.css"), script=source_hash("script.js"), form=form)
-    # In a file the policy stands in a meta element, where browsers do not take frame-ancestors.
-    return said + ("; frame-ancestors 'none'" if mode == "server" else "")
+    text = POLICY.format(style=source_hash("style.css"), script=source_hash("script.js"), form=form)
+    # A file has its policy in a meta element, where browsers ignore frame-ancestors.
+    return text + ("; frame-ancestors 'none'" if mode == "server" else "")
 
 
 def headers() -> Mapping[str, str]:
-    """The headers of a page that a server sends."""
+    """Return the HTTP headers of a page."""
     return {
         "Content-Security-Policy": policy("server"),
         "X-Content-Type-Options": "nosniff",
@@ -189,24 +189,24 @@ def headers() -> Mapping[str, str]:
 
 
 def filled(template: str, mode: Mode, **values: object) -> Iterator[str]:
-    """The parts of a page, as they are made."""
+    """Render a template; yields the parts of the page."""
     return environment().get_template(template).generate(mode=mode, policy=policy(mode), **values)
 
 
 def run_page(page: RunPage) -> Iterator[str]:
-    """The page of a run."""
+    """Render the page of a run."""
     return filled("run.html", page.mode, page=page, run=page.run, facts=page.facts, about=about(page))
 
 
 def comparison_page(page: ComparisonPage) -> Iterator[str]:
-    """The page of a comparison."""
+    """Render the page of a comparison."""
     return filled("compare.html", page.mode, page=page, comparison=page.comparison)
 
 
 def index_page(
     evals: Iterable[EvalSummaryView], path: Sequence[Link], following: str | None, warning: str | None
 ) -> Iterator[str]:
-    """The page with all evals."""
+    """Render the page with all evals."""
     return filled("index.html", "server", evals=evals, path=path, following=following, warning=warning)
 
 
@@ -218,7 +218,7 @@ def eval_page(
     compare_href: str,
     warning: str | None,
 ) -> Iterator[str]:
-    """The page of an eval, with its runs."""
+    """Render the page of an eval with its runs."""
     criteria = [
         (criterion_name(each), each.type or "?", definition(each)) for each in evaluation.testing_criteria or ()
     ]
@@ -227,7 +227,7 @@ def eval_page(
 
 
 def message_page(title: str, message: str, path: Sequence[Link]) -> Iterator[str]:
-    """A page that says why there is no other."""
+    """Render a page with an error message."""
     return filled("message.html", "server", title=title, message=message, path=path)
 
 
@@ -236,18 +236,18 @@ def criterion_name(criterion: object) -> str:
 
 
 def definition(thing: object) -> str:
-    """The definition of something as JSON; of a long one the beginning."""
+    """Return a definition as JSON, cut if it is long."""
     return shown(json_text(encode(thing)), LARGEST_DEFINITION).text
 
 
 def about(page: RunPage) -> list[tuple[str, str]]:
-    """The parts of a run's definition: where its rows came from, and how its model was asked."""
+    """Return the parts of a run's definition: the source of its rows and the parameters of its model."""
     fields = None if page.run.data_source is None else as_object(encode(page.run.data_source))
     found: list[tuple[str, str]] = []
     for name, value in (fields or {}).items():
         source = as_object(value) if name == "source" else None
         rows = None if source is None else as_array(source.get("content"))
-        # Rows in the definition stand below, one by one.
+        # The page lists the rows as items, so the definition only counts them.
         kept = value if source is None or rows is None else {**source, "content": f"{len(rows):,} rows"}
         found.append((name.replace("_", " "), shown(json_text(kept), LARGEST_DEFINITION).text))
     if page.run.execution is not None:
@@ -256,7 +256,7 @@ def about(page: RunPage) -> list[tuple[str, str]]:
 
 
 def flipped_criteria(comparison: RunComparison, pair: Pair) -> list[str]:
-    """The names of the criteria by which the verdicts of a row differ."""
+    """Return the names of the criteria whose verdicts differ for this row."""
 
     def passed(side: Literal["a", "b"], name: CriterionName) -> bool | None:
         outcomes, row = (comparison.a, pair.a) if side == "a" else (comparison.b, pair.b)
@@ -267,7 +267,7 @@ def flipped_criteria(comparison: RunComparison, pair: Pair) -> list[str]:
 
 
 def flipped_row(comparison: RunComparison, pair: Pair, a: OutputItem, b: OutputItem) -> FlippedRow:
-    """The row of that pair as a page shows it; `a` and `b` are its items."""
+    """Prepare a pair for a page; `a` and `b` are its items."""
     change: Literal["worse", "better"] = "better" if pair.b.passed else "worse"
     return FlippedRow(change=change, a=item_view(a), b=item_view(b), criteria=flipped_criteria(comparison, pair))
 
@@ -284,7 +284,7 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 def points(value: float | Interval | None) -> str:
-    """A difference of rates in percentage points."""
+    """Format a difference of rates in percentage points."""
     if isinstance(value, Interval):
         return f"{points(value.low)} to {points(value.high)}"
     return NOTHING if value is None else f"{value * 100:+.1f}".replace("-", "\N{MINUS SIGN}")

@@ -1,6 +1,6 @@
-"""Texts of strangers, made fit for a page: what cannot be seen is shown, what is long is cut, what is JSON is indented.
+"""Prepare untrusted text for a page: show invisible characters, cut long texts, indent JSON.
 
-Escaping is the templates' business. Pure functions.
+The templates escape HTML. Pure functions.
 """
 
 import json
@@ -13,10 +13,10 @@ from evals_async._json import JSONValue, as_array, as_object
 
 
 LONGEST = 20_000  # characters of one text on a page
-INDENTED = 200_000  # characters of JSON that are worth the indentation
+INDENTED = 200_000  # characters; longer JSON is not indented
 
-# Control characters but tab and newline, marks that turn the direction of writing, and lone surrogates.
-UNSEEN = re.compile(
+# Control characters except tab and newline, characters that change the direction of writing, and lone surrogates.
+INVISIBLE = re.compile(
     "[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069"
     "\\ud800-\\udfff]"
 )
@@ -26,31 +26,31 @@ LARGEST_IMAGE = 2_000_000  # characters of a data: URL
 
 @attrs.frozen
 class Text:
-    """A text on a page. `cut` characters of it are missing."""
+    """A text on a page. `cut` is the number of characters that were removed at its end."""
 
     text: str
     cut: int = 0
 
 
 def shown(text: str, longest: int = LONGEST) -> Text:
-    """The text with what cannot be seen as its escape, and at most so many characters of it."""
-    kept = UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text[:longest].replace("\r\n", "\n"))
+    """Replace invisible characters by escapes, and keep at most `longest` characters."""
+    kept = INVISIBLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text[:longest].replace("\r\n", "\n"))
     return Text(kept, max(0, len(text) - longest))
 
 
 def one_line(text: str, longest: int = 160) -> str:
-    """The beginning of the text, on one line."""
+    """Return the beginning of the text on one line, at most `longest` characters."""
     kept = " ".join(text[: 4 * longest].split())
     return shown(kept if len(kept) <= longest else kept[: longest - 1] + "…").text
 
 
 def json_text(value: object) -> str:
-    """The value as indented JSON, or as it is where it is a text."""
+    """Return a value as indented JSON; a string is returned without a change."""
     return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False, indent=2)
 
 
 def plain(value: object) -> JSONValue:
-    """The value with nothing but what the JSON encoder knows."""
+    """Convert a value to types that the JSON encoder supports; others become strings."""
     fields, entries = as_object(value), as_array(value)
     if fields is not None:
         return {str(name): plain(field) for name, field in fields.items()}
@@ -60,7 +60,7 @@ def plain(value: object) -> JSONValue:
 
 
 def tidy_json(text: str) -> str:
-    """JSON in a text, indented; any other text as it is."""
+    """Indent a text that contains JSON; other texts are returned without a change."""
     if text[:1] not in "{[" or len(text) > INDENTED:
         return text
     try:
@@ -71,7 +71,7 @@ def tidy_json(text: str) -> str:
 
 @attrs.frozen
 class Part:
-    """One part of a message: a text, an image that is in the page itself, or what it is if neither."""
+    """One part of a message: a text, an image whose data is in the page, or the kind of another part."""
 
     text: Text
     image: str | None = None
@@ -79,7 +79,7 @@ class Part:
 
 
 def parts_of(content: object) -> list[Part]:
-    """The parts of a message's content, in whatever form it has (as JSON)."""
+    """Return the parts of a message's content, which may be any JSON value."""
     if content is None:
         return []
     if isinstance(content, str):

@@ -1,12 +1,11 @@
-"""Evals, runs and output items as tables: `to_rows` makes flat dicts, `to_arrow` an Arrow table, both of one schema.
+"""Evals, runs and output items as tables: `to_rows` returns flat dicts, `to_arrow` an Arrow table, with one schema.
 
     rows = to_rows(await client.evals.runs.list(eval_id))          # a page
     rows = await to_rows(client.evals.runs.list(eval_id))          # all pages
     table = await to_arrow(client.evals.runs.output_items.list_many(runs))
     table = await to_arrow(archive.runs())
 
-The columns are told in the guide "Analysing runs". The tables of an archive, and what `convert` writes, are made by the
-same code.
+The guide "Analysing runs" lists the columns. The tables of an archive and the files of `convert` use the same code.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from evals_async.tables._cells import (
     result_rows,
     run_row,
 )
-from evals_async.tables._columns import seen
+from evals_async.tables._columns import columns_of
 
 
 __all__ = ["Row", "TableName", "arrow_batches", "to_arrow", "to_rows"]
@@ -49,12 +48,12 @@ def to_rows(source: ThingsToCome, *, table: TableName | None = ...) -> Awaitable
 @overload
 def to_rows(source: Things, *, table: TableName | None = ...) -> list[Row]: ...
 def to_rows(source: Things | ThingsToCome, *, table: TableName | None = None) -> list[Row] | Awaitable[list[Row]]:
-    """One flat dict for each eval, run, output item or file of `source`, all with the same keys in the same order.
+    """Return one flat dict per eval, run, output item or file. All dicts have the same keys in the same order.
 
-    `source` is a page, a list, or any other iterable of such objects or of `Outcome`s with them: the rows are returned.
-    Where it is asynchronous (what `list()` returns, a fan-out, an archive's `runs()`), `await` gives the rows.
-    `table="results"` makes of output items one row for each criterion. Raises the error of an `Outcome` that has one,
-    what reading the source raises, and `InvalidArgument` for a source of anything else or of several kinds.
+    `source` is a page, a list, or another iterable of these objects or of `Outcome`s. If it is asynchronous (a listing,
+    a fan-out, `archive.runs()`), `await` the result. With `table="results"`, output items become one row per criterion.
+    Raises the error of an `Outcome` that has one, and all errors of reading the source. Raises `InvalidArgument` if
+    `source` contains other objects, or objects of several kinds.
     """
     maker = RowMaker(table)
     if isinstance(source, AsyncIterable) and not isinstance(source, Page):
@@ -68,10 +67,10 @@ async def collected(source: ThingsToCome, maker: RowMaker) -> list[Row]:
 
 
 def completed(maker: RowMaker, rows: list[Row]) -> list[Row]:
-    """The rows, each with the columns of all."""
-    if maker.table is None:  # nothing came
+    """Return the rows, each with all columns of the table."""
+    if maker.table is None:  # without an object there is no table name
         return rows
-    return list(seen(maker.table, rows).fill(rows))
+    return list(columns_of(maker.table, rows).fill(rows))
 
 
 @overload
@@ -81,12 +80,13 @@ def to_arrow(source: ThingsToCome, *, table: TableName | None = ...) -> Awaitabl
 @overload
 def to_arrow(source: Things, *, table: TableName | None = ...) -> Any: ...
 def to_arrow(source: Things | ThingsToCome, *, table: TableName | None = None) -> Any:
-    """The same rows as a `pyarrow.Table`: `polars.from_arrow(t)`, `duckdb.sql("from t")`, `t.to_pandas()`.
+    """Return the rows of `to_rows` as a `pyarrow.Table`.
 
-    Numbers are numbers, times are timestamps in UTC, objects are structs. A field whose values do not fit one type is
-    JSON text. An asynchronous `source` is awaited, and packed a thousand rows at a time: beside the table itself no
-    more than that is in memory. `table` is only needed for `"results"`, and for a source that may be empty. Raises what
-    `to_rows` raises, and `MissingExtra` without pyarrow.
+    Use it with `polars.from_arrow(t)`, `duckdb.sql("from t")` or `t.to_pandas()`. Numbers are numbers, times are
+    timestamps in UTC, objects are structs. If the values of a field have different types, the column is JSON text. If
+    `source` is asynchronous, `await` the result. It is converted in steps of 1,000 rows, so only the table and one step
+    are in memory. `table` is needed for `"results"`, and if `source` may be empty. Raises the errors of `to_rows`, and
+    `MissingExtra` without pyarrow.
     """
     maker = RowMaker(table)
     if isinstance(source, AsyncIterable) and not isinstance(source, Page):
@@ -107,10 +107,10 @@ async def packed(source: ThingsToCome, maker: RowMaker) -> Any:
 async def arrow_batches(
     source: ThingsToCome | Things, *, table: TableName | None = None, size: int = 10_000
 ) -> AsyncIterator[Any]:
-    """The same rows as one `pyarrow.Table` for each `size` rows, as they come: for what is larger than memory.
+    """Yield the rows of `to_rows` as `pyarrow.Table`s of about `size` rows, for data that is larger than memory.
 
-    Each has the columns and types of its own rows; `pyarrow.concat_tables(found, promote_options="permissive")` puts
-    them together. Raises what `to_arrow` raises.
+    Each table has only the columns and types of its rows. `pyarrow.concat_tables(found, promote_options="permissive")`
+    joins them. Raises the errors of `to_arrow`.
     """
     maker = RowMaker(table)
     builder = Packer(maker)
@@ -135,22 +135,22 @@ async def as_async(source: ThingsToCome | Things) -> AsyncIterator[object]:
 def things_of(source: object) -> Iterator[object]:
     if isinstance(source, str | bytes | dict) or not isinstance(source, Iterable):
         raise InvalidArgument(
-            f"a table is made of a list, a page or a listing of evals, runs, items or files, not of {source!r:.80}"
+            f"a table needs a list, a page or a listing of evals, runs, items or files, got {source!r:.80}"
         )
     return iter(cast("Iterable[object]", source))
 
 
 class RowMaker:
-    """Makes rows of things, all for one table: that which was named, or that of the first thing."""
+    """Makes the rows of one table: the given `table`, or the table of the first object."""
 
     def __init__(self, table: TableName | None) -> None:
         if table is not None and table not in NAMES:
-            raise InvalidArgument(f"there is no table {table!r}; there are: {', '.join(NAMES)}")
+            raise InvalidArgument(f"there is no table {table!r}; the tables are: {', '.join(NAMES)}")
         self.table: TableName | None = table
         self.names = CriterionNames()
 
     def rows(self, found: object) -> Iterable[Row]:
-        """The rows of one thing. Raises the error of an `Outcome`, and `InvalidArgument` for what is in no table."""
+        """Return the rows of one object. Raises the error of an `Outcome`, and `InvalidArgument` for other objects."""
         thing = cast("Outcome[object, object]", found).unwrap() if isinstance(found, Outcome) else found
         if isinstance(thing, Exception):
             raise thing
@@ -159,7 +159,7 @@ class RowMaker:
             raise InvalidArgument(f"there is no table of {type(thing).__name__}: {thing!r:.80}")
         self.table = self.table or natural
         if natural != self.table and (natural, self.table) != ("items", "results"):
-            raise InvalidArgument(f"a {type(thing).__name__} has no place in the table {self.table!r}")
+            raise InvalidArgument(f"a {type(thing).__name__} does not belong in the table {self.table!r}")
         if isinstance(thing, OutputItem):
             return result_rows(thing, self.names) if self.table == "results" else (item_row(thing, self.names),)
         if isinstance(thing, EvalRun):
@@ -168,7 +168,7 @@ class RowMaker:
 
 
 class Packer:
-    """An Arrow table in the making."""
+    """Builds an Arrow table from objects."""
 
     def __init__(self, maker: RowMaker) -> None:
         self.maker = maker

@@ -1,4 +1,4 @@
-"""Rows as Arrow: types from shapes, arrays from values. `pyarrow` is imported only here, when it is needed."""
+"""Convert rows to Arrow: types from shapes, arrays from values. Imports `pyarrow` when it is first needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from evals_async._extras import extra_missing
 from evals_async._json import as_array, as_object
 from evals_async.errors import MissingExtra
 from evals_async.tables._cells import Row, TableName
-from evals_async.tables._columns import Columns, Kind, Shape, clean, exact, json_of, kind_of, seen
+from evals_async.tables._columns import Columns, Kind, Shape, clean, columns_of, exact, json_of, kind_of
 
 
 BATCH = 1000  # rows
@@ -24,7 +24,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def load_pyarrow(name: str = "pyarrow") -> Any:  # it has no types
-    """pyarrow, or a part of it. Raises `MissingExtra`."""
+    """Import pyarrow or a module of it. Raises `MissingExtra`."""
     try:
         return import_module(name)
     except ImportError as error:
@@ -32,7 +32,7 @@ def load_pyarrow(name: str = "pyarrow") -> Any:  # it has no types
 
 
 def type_of(shape: Shape) -> Any:
-    """The Arrow type of a column."""
+    """Return the Arrow type of a column."""
     pyarrow = load_pyarrow()
     kind = shape.final
     if kind == "struct":
@@ -45,7 +45,7 @@ def type_of(shape: Shape) -> Any:
 
 
 def schema_of(columns: Columns) -> Any:
-    """The Arrow schema of a table."""
+    """Return the Arrow schema of a table."""
     return load_pyarrow().schema([(clean(name), type_of(shape)) for name, shape in columns.all()])
 
 
@@ -64,7 +64,7 @@ CASTS: Mapping[Kind, Callable[[object], object]] = {
 
 
 def caster(shape: Shape) -> Callable[[object], object]:
-    """What makes of a value what Arrow takes for that shape."""
+    """Return a function that converts a value to the Arrow type of this shape."""
     kind = shape.final
     if kind == "list":
         inner = caster(shape.element or Shape())
@@ -83,7 +83,7 @@ def caster(shape: Shape) -> Callable[[object], object]:
 
 
 def batch_of(rows: Sequence[Row], columns: Columns, schema: Any) -> Any:
-    """Rows as one record batch of a known schema."""
+    """Convert rows to one record batch with this schema."""
     pyarrow = load_pyarrow()
     whole = list(columns.fill(rows)) if columns.crowded else rows
     arrays: list[Any] = []
@@ -94,21 +94,21 @@ def batch_of(rows: Sequence[Row], columns: Columns, schema: Any) -> Any:
 
 
 def batches(rows: Iterable[Row], columns: Columns) -> Iterator[Any]:
-    """Rows as record batches of one schema, in bounded memory."""
+    """Convert rows to record batches with one schema; one batch is in memory."""
     schema, left = schema_of(columns), iter(rows)
     while chunk := list(islice(left, BATCH)):
         yield batch_of(chunk, columns, schema)
 
 
-# --- without knowing the columns in advance --------------------------------------------------------------------------
+# --- tables whose columns are found while reading ---------------------------------------------------------------------
 
 
 @attrs.define
 class Builder:
-    """A table that grows row by row, while its columns are still being learned.
+    """Builds a table row by row; the columns and their types are found while rows arrive.
 
-    Full batches are kept as Arrow: a column as its own type while all of its values are of one plain kind, as JSON text
-    otherwise. At the end every column gets its final type; most are there already, and are not touched.
+    Full batches are stored as Arrow. A column of a batch has a plain type if all its values have this type, and is JSON
+    text otherwise. `finish` converts the columns that do not yet have their final type.
     """
 
     table: TableName
@@ -122,14 +122,14 @@ class Builder:
         self.columns = Columns(self.table)
 
     def add(self, row: Row) -> None:
-        """One more row."""
-        self.columns.see(row)
+        """Add one row."""
+        self.columns.add(row)
         self.waiting.append(row)
         if len(self.waiting) >= BATCH:
             self.pack()
 
     def pack(self) -> None:
-        """Turn the rows that wait into Arrow."""
+        """Convert the waiting rows to Arrow."""
         pyarrow = load_pyarrow()
         rows, self.waiting = self.waiting, []
         if not rows:
@@ -153,7 +153,7 @@ class Builder:
         self.sizes.append(len(rows))
 
     def finish(self) -> Any:
-        """The whole as a `pyarrow.Table`."""
+        """Return all rows as a `pyarrow.Table`."""
         pyarrow = load_pyarrow()
         self.pack()
         schema = schema_of(self.columns)
@@ -167,7 +167,7 @@ class Builder:
         return zip(self.kept, self.sizes, strict=True)
 
     def chunk(self, kept: tuple[Any, Kind] | None, shape: Shape, wanted: Any, size: int) -> Any:
-        """One column of one batch in its final type."""
+        """Convert one column of one batch to its final type."""
         pyarrow = load_pyarrow()
         if kept is None:
             return pyarrow.nulls(size, wanted)
@@ -182,7 +182,7 @@ class Builder:
 
 
 def table_of(table: TableName, rows: Iterable[Row]) -> Any:
-    """Rows that are all there as a `pyarrow.Table`."""
+    """Convert rows to a `pyarrow.Table`."""
     found = list(rows)
-    columns = seen(table, found)
+    columns = columns_of(table, found)
     return load_pyarrow().Table.from_batches(batches(found, columns), schema_of(columns))

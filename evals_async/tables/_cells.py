@@ -1,9 +1,9 @@
-"""One thing of the API as one flat row: which columns each table has, and what stands in them.
+"""Convert an object of the API to flat rows: the columns of each table, and their values.
 
-Columns of a fixed name come first and are always there. Behind them are those that depend on the data, each with a
-prefix, so that no two of them can meet: `item.<field>`, `metadata.<key>`, `tokens.<model>`, `score.<criterion>`,
-`passed.<criterion>`, `failed.<criterion>`. Values are plain Python: numbers, texts, booleans, datetimes; what is nested
-in a data source's row or in metadata stays a dict or a list.
+Fixed columns are first and always exist. Columns that depend on the data follow; their names have a prefix, so that
+they cannot collide: `item.<field>`, `metadata.<key>`, `tokens.<model>`, `score.<criterion>`, `passed.<criterion>`,
+`failed.<criterion>`. Values are plain Python: numbers, strings, booleans, datetimes. Nested values of a data source's
+row or of metadata remain dicts and lists.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TableName: TypeAlias = Literal["evals", "runs", "items", "results", "files"]
 Row: TypeAlias = dict[str, object]
 Thing: TypeAlias = Eval | EvalRun | OutputItem | File
 
-MOST_FIELDS = 500  # columns of one prefix; what is beyond them stands together in one column of JSON text
+MOST_FIELDS = 500  # columns with one prefix; further fields share one column of JSON text
 
 COLUMNS: Mapping[TableName, Mapping[str, str]] = {
     "evals": {
@@ -70,7 +70,7 @@ COLUMNS: Mapping[TableName, Mapping[str, str]] = {
         "sha256": "text",
     },
 }
-"""The columns of each table that are always there, and what they hold. `any` takes the type of its values."""
+"""The fixed columns of each table, and their types. The type of `any` depends on the values."""
 
 PREFIXES: Mapping[TableName, tuple[str, ...]] = {
     "evals": ("metadata",),
@@ -79,36 +79,36 @@ PREFIXES: Mapping[TableName, tuple[str, ...]] = {
     "results": (),
     "files": (),
 }
-"""The columns that depend on the data, in the order in which they follow."""
+"""The prefixes of the columns that depend on the data, in order."""
 
 
 @attrs.define
 class CriterionNames:
-    """A name for each criterion of an eval that no other criterion of that eval has.
+    """Gives each criterion of an eval a unique name, the same in all rows of a table.
 
-    It is the grader's own name; where graders share one, the metric or a number tells them apart: `g`, `g (f1)`,
-    `g #2`. Remembers what it has named, so that all rows of one table agree.
+    It is the name of the grader. If several graders have the same name, the metric or a number is added: `g`, `g (f1)`,
+    `g #2`.
     """
 
     named: dict[tuple[str, str, str | None, int], str] = attrs.Factory(dict[tuple[str, str, str | None, int], str])
     taken: dict[str, set[str]] = attrs.Factory(dict[str, set[str]])
 
     def of(self, eval_id: str | None, ids: Sequence[tuple[str | None, str | None]]) -> list[str]:
-        """The names for criteria of one row or run, given as (id or name, metric)."""
-        home = eval_id or ""
+        """Return the names for the criteria of one row or run, which are given as (id or name, metric)."""
+        owner = eval_id or ""
         plain = [without_uuid(name or "") or "grader" for name, _ in ids]
         found: list[str] = []
-        met: dict[tuple[str, str | None], int] = {}
+        counts: dict[tuple[str, str | None], int] = {}
         for (name, metric), bare in zip(ids, plain, strict=True):
-            number = met[name or "", metric] = met.get((name or "", metric), 0) + 1
-            key = (home, name or "", metric, number)
+            number = counts[name or "", metric] = counts.get((name or "", metric), 0) + 1
+            key = (owner, name or "", metric, number)
             if key not in self.named:
-                self.named[key] = self.invent(home, bare, metric, plain.count(bare) > 1)
+                self.named[key] = self.unique_name(owner, bare, metric, plain.count(bare) > 1)
             found.append(self.named[key])
         return found
 
-    def invent(self, home: str, bare: str, metric: str | None, shared: bool) -> str:
-        taken = self.taken.setdefault(home, set())
+    def unique_name(self, owner: str, bare: str, metric: str | None, shared: bool) -> str:
+        taken = self.taken.setdefault(owner, set())
         first = f"{bare} ({metric})" if metric and (shared or bare in taken) else bare
         name, number = first, 1
         while name in taken:
@@ -118,12 +118,12 @@ class CriterionNames:
         return name
 
     def of_results(self, eval_id: str | None, results: Iterable[GraderResult] | None) -> list[str]:
-        """The names for the results of one output item."""
+        """Return the names for the results of one output item."""
         return self.of(eval_id, [(result.name, result.metric) for result in results or ()])
 
 
 def json_text(value: object) -> str | None:
-    """The JSON text of a model or a value; `None` for none."""
+    """Return the JSON text of a model or a value; `None` for `None`."""
     return None if value is None else _json.dump(encode(value)).decode()
 
 
@@ -132,7 +132,7 @@ def score_of(result: GraderResult) -> float | None:
 
 
 def prefixed(prefix: str, values: JSONObject | None, row: Row) -> None:
-    """Give every field of an object a column of its own."""
+    """Add one column per field of an object to a row."""
     for name, value in (values or {}).items():
         row[f"{prefix}.{name}"] = value if isinstance(value, str | int | float | None) else encode(value)
 
@@ -189,7 +189,7 @@ def run_row(run: EvalRun, names: CriterionNames) -> Row:
 
 
 def counted_once(run: EvalRun) -> Sequence[ModelUsage]:
-    """The usage of each model, as far as `total_tokens` counts it: Foundry lists that of a target a second time."""
+    """Return the usage of each model that `total_tokens` counts. Foundry lists the usage of a target a second time."""
     listed = run.per_model_usage or ()
     if run.total_tokens is None or sum(usage.total_tokens or 0 for usage in listed) == run.total_tokens:
         return listed
@@ -197,7 +197,7 @@ def counted_once(run: EvalRun) -> Sequence[ModelUsage]:
 
 
 def source_without_rows(run: EvalRun) -> tuple[JSONValue, bool]:
-    """A run's data source without the rows that are written out in it, and whether there were any: they are items."""
+    """Return a run's data source without the rows inside it, and whether it had any. Those rows are the items."""
     whole = encode(run.data_source)
     source = as_object((as_object(whole) or {}).get("source"))
     if source is None or "content" not in source:
@@ -206,7 +206,7 @@ def source_without_rows(run: EvalRun) -> tuple[JSONValue, bool]:
 
 
 def item_row(item: OutputItem, names: CriterionNames, key: tuple[str | None, str | None] | None = None) -> Row:
-    """The row of an output item; `key` names its eval and run where the item itself does not."""
+    """Return the row of an output item. `key` has its eval id and run id if the item itself has none."""
     eval_id, run_id = key or (item.eval_id, item.run_id)
     sample = item.sample
     usage = None if sample is None else sample.usage
@@ -239,7 +239,7 @@ def item_row(item: OutputItem, names: CriterionNames, key: tuple[str | None, str
 def result_rows(
     item: OutputItem, names: CriterionNames, key: tuple[str | None, str | None] | None = None
 ) -> Iterator[Row]:
-    """A row for each result of an output item."""
+    """Yield one row per result of an output item."""
     eval_id, run_id = key or (item.eval_id, item.run_id)
     for label, result in zip(names.of_results(eval_id, item.results), item.results or (), strict=True):
         yield {

@@ -1,7 +1,7 @@
-"""What kinds of values a column has: learned from the values, row by row, so that every column gets one type.
+"""Find one type for every column from the values of its rows.
 
-Integers and floats together are floats, objects are structs of all the fields that were seen, anything else that does
-not fit together becomes JSON text. Nothing here needs an extra.
+Integers and floats together become floats. Objects become structs with all fields that occur. Other mixed types become
+JSON text. Nothing here needs an extra.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from evals_async.tables._cells import COLUMNS, MOST_FIELDS, PREFIXES, Row, Table
 
 Kind: TypeAlias = Literal["null", "bool", "int", "float", "text", "time", "list", "struct", "json"]
 
-DEEPEST = 8  # levels of nested values that become types; what is deeper is JSON text
-MOST_MEMBERS = 200  # fields of one struct; an object with more is a dictionary, and becomes JSON text
+DEEPEST = 8  # levels of nested types; deeper values become JSON text
+MOST_MEMBERS = 200  # fields of one struct; an object with more fields becomes JSON text
 LARGEST_INT = 2**63 - 1
 EXACT_INT = 2**53  # integers up to here are exact as floats
 
 
 def kind_of(value: object) -> Kind:
-    """The kind of one value, as it stands."""
+    """Return the kind of one value."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -44,16 +44,16 @@ def kind_of(value: object) -> Kind:
 
 @attrs.define
 class Shape:
-    """What a column's values have in common so far."""
+    """The common type of a column's values so far."""
 
     depth: int = 0
     kind: Kind = "null"
-    large: bool = False  # an integer that no float holds exactly
+    large: bool = False  # whether an integer is too large to be exact as a float
     element: Shape | None = None
     members: dict[str, Shape] = attrs.Factory(dict[str, "Shape"])
 
-    def see(self, value: object) -> None:
-        """Take one more value into account."""
+    def add(self, value: object) -> None:
+        """Add one value."""
         kind = kind_of(value)
         if kind == "null" or self.kind == "json":
             return
@@ -68,60 +68,60 @@ class Shape:
         else:
             self.kind = kind
         if self.kind == "list":
-            self.see_list(value)
+            self.add_list(value)
         elif self.kind == "struct":
-            self.see_struct(value)
+            self.add_struct(value)
         else:
             self.element, self.members = None, {}
 
-    def see_list(self, value: object) -> None:
+    def add_list(self, value: object) -> None:
         self.element = self.element or Shape(self.depth + 1)
         for each in as_array(value) or ():
-            self.element.see(each)
+            self.element.add(each)
 
-    def see_struct(self, value: object) -> None:
+    def add_struct(self, value: object) -> None:
         for name, member in (as_object(value) or {}).items():
             if name not in self.members:
                 if len(self.members) >= MOST_MEMBERS:
                     self.kind, self.members = "json", {}
                     return
                 self.members[name] = Shape(self.depth + 1)
-            self.members[name].see(member)
+            self.members[name].add(member)
 
     @property
     def final(self) -> Kind:
-        """The kind of the whole column: text where there was no value at all, JSON text for empty objects only."""
+        """The kind of the whole column: text if all values are null, JSON text if all objects are empty."""
         if self.kind == "struct" and not self.members:
             return "json"
         return "text" if self.kind == "null" else self.kind
 
 
 def json_of(value: object) -> str:
-    """A value as text: a text as it is, anything else as JSON."""
+    """Return a string without a change, and other values as JSON text."""
     return clean(value) if isinstance(value, str) else exact(value)
 
 
 def exact(value: object) -> str:
-    """The JSON text of a value out of a JSON document."""
+    """Return the JSON text of a value."""
     return _json.dump(cast("JSONValue", value)).decode()
 
 
 def clean(text: str) -> str:
-    """A text that UTF-8 can hold: a lone surrogate becomes its escape."""
+    """Replace lone surrogates by escapes, because UTF-8 cannot encode them."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def fixed(kind: str) -> Shape:
-    """The shape of a column whose kind is known from the start."""
+    """Return the shape of a fixed column."""
     if kind == "texts":
         return Shape(kind="list", element=Shape(1, "text"))
-    known: tuple[Kind, ...] = ("bool", "int", "float", "text", "time")
-    return next((Shape(kind=each) for each in known if each == kind), Shape())
+    plain: tuple[Kind, ...] = ("bool", "int", "float", "text", "time")
+    return next((Shape(kind=each) for each in plain if each == kind), Shape())
 
 
 @attrs.define
 class Columns:
-    """The columns of a table: the fixed ones, and those that its rows brought along, in order."""
+    """The columns of a table: the fixed columns and the columns of its rows, in order."""
 
     table: TableName
     shapes: dict[str, Shape] = attrs.Factory(dict[str, Shape])
@@ -132,13 +132,13 @@ class Columns:
         self.shapes = {name: fixed(kind) for name, kind in COLUMNS[self.table].items()}
         self.found = {prefix: {} for prefix in PREFIXES[self.table]}
 
-    def see(self, row: Row) -> None:
-        """Take a row into account."""
-        known = self.shapes
+    def add(self, row: Row) -> None:
+        """Add the columns of one row."""
+        shapes = self.shapes
         for name, value in row.items():
-            if name in known:
+            if name in shapes:
                 if COLUMNS[self.table][name] == "any":
-                    known[name].see(value)
+                    shapes[name].add(value)
                 continue
             prefix = name.partition(".")[0]
             columns = self.found[prefix]
@@ -147,10 +147,10 @@ class Columns:
                     self.crowded.add(prefix)
                     continue
                 columns[name] = Shape()
-            columns[name].see(value)
+            columns[name].add(value)
 
     def all(self) -> Iterator[tuple[str, Shape]]:
-        """Every column with its shape. `item` and the like, for what found no column of its own, come last."""
+        """Yield every column with its shape. The shared column of a prefix (`item.*`) follows its other columns."""
         yield from self.shapes.items()
         for prefix, columns in self.found.items():
             yield from columns.items()
@@ -158,7 +158,7 @@ class Columns:
                 yield f"{prefix}.*", Shape(kind="json")
 
     def fill(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """The rows, each with every column of the table, in order."""
+        """Yield the rows, each with every column of the table, in order."""
         names = [name for name, _ in self.all()]
         for row in rows:
             full: Row = {name: row.get(name) for name in names}
@@ -167,18 +167,18 @@ class Columns:
             yield full
 
     def rest(self, prefix: str, row: Row) -> str | None:
-        """The fields of a row that found no column, as JSON text."""
-        beside = {
+        """Return the fields of a row without their own column as JSON text."""
+        others = {
             name.removeprefix(f"{prefix}."): value
             for name, value in row.items()
             if name.startswith(f"{prefix}.") and name not in self.found[prefix]
         }
-        return exact(beside) if beside else None
+        return exact(others) if others else None
 
 
-def seen(table: TableName, rows: Iterable[Row]) -> Columns:
-    """The columns of rows, read once."""
+def columns_of(table: TableName, rows: Iterable[Row]) -> Columns:
+    """Return the columns of these rows."""
     columns = Columns(table)
     for row in rows:
-        columns.see(row)
+        columns.add(row)
     return columns

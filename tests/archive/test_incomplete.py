@@ -151,7 +151,7 @@ async def test_what_was_left_out_is_an_error_when_it_is_asked_for(export: Export
     server = LocalServer(file, read_only=True)
     async with server, EvalsClient(base_url=server.base_url, api_key=KEY) as client:
         [run, _] = await client.evals.runs.list("eval_0").collect()
-        with pytest.raises(ApiError, match="the export left it out"):
+        with pytest.raises(ApiError, match="the options of the export excluded it"):
             await client.evals.runs.output_items.list(run.id, eval_id="eval_0")
 
 

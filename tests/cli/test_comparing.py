@@ -118,7 +118,7 @@ async def test_the_page_of_a_comparison(command: Command, tmp_path: Path) -> Non
     assert (0, f"written: {file}") == (ended.code, ended.err.splitlines()[0])
     text = file.read_text(encoding="utf-8")
     assert 10 == text.count('data-verdict="worse"')
-    assert "B is worse than chance explains" in text
+    assert "B is significantly worse" in text
 
 
 @pytest.mark.usefixtures("runs")
@@ -145,8 +145,8 @@ async def test_the_page_of_a_run(command: Command, server: LocalServer, tmp_path
         (("a", "b", "c", "--eval", EVAL, "--to", "x.html"), "--to writes a page about two runs"),
         (("good", "worse"), "The eval of the run good is not known."),
         (("nowhere.db:good", "worse"), "there is no such file"),
-        (("good", "worse", "--eval", EVAL, "--price", "gpt"), "is no price"),
-        (("good", "worse", "--eval", EVAL, "--cluster", "topic"), "is no field of the item"),
+        (("good", "worse", "--eval", EVAL, "--price", "gpt"), "a price must be"),
+        (("good", "worse", "--eval", EVAL, "--cluster", "topic"), "must be a field of the item"),
     ],
 )
 async def test_mistakes(command: Command, arguments: tuple[str, ...], why: str) -> None:

@@ -50,7 +50,7 @@ def test_other_rows_at_the_same_place(item: Make, other: object) -> None:
     found = alignment([item(0, True), item(1, True, row={"x": 1})], [item(0, True, run=1), item(1, True, row=other)])
     assert (1, 1, (), ()) == (len(found.pairs), len(found.changed), found.only_a, found.only_b)
     assert not found.complete
-    assert "1 places have another row in B than in A: not compared" in found.sentences()
+    assert "1 row changed between A and B: not compared" in found.sentences()
 
 
 def test_servers_that_count_from_one(item: Make) -> None:
@@ -84,7 +84,7 @@ def test_items_that_come_twice(item: Make) -> None:
     """An item that a listing brings twice counts once, and that is said."""
     found = alignment([item(0, True), item(0, True)], [item(0, True, run=1)])
     assert (1, 1) == (len(found.pairs), found.repeated)
-    assert "1 items came twice: counted once" in found.sentences()
+    assert "1 item listed twice: counted once" in found.sentences()
 
 
 def test_answers_in_the_row_do_not_make_it_another_row() -> None:
@@ -108,7 +108,7 @@ def test_criteria_of_two_evals_are_aligned_by_name(item: Make) -> None:
     found = alignment([a], [b])
     assert [("match", "match")] == [(left.plain, right.plain) for left, right in found.criteria]
     assert ["tone"] == [name.plain for name in found.criteria_only_a]
-    assert "criteria in A only: tone: not compared" in found.sentences()
+    assert "criteria only in A: tone: not compared" in found.sentences()
 
 
 def test_two_criteria_of_one_name(item: Make) -> None:
@@ -134,5 +134,5 @@ def test_items_of_another_run_are_refused(item: Make) -> None:
     """Outcomes of a run take no items of another one."""
     outcomes = RunOutcomes(EvalRun(id="evalrun_0", status="completed"))
     outcomes.add(item(0, True))
-    with pytest.raises(InvalidArgument, match="is of the run evalrun_1, not of evalrun_0"):
+    with pytest.raises(InvalidArgument, match="belongs to the run evalrun_1, not to evalrun_0"):
         outcomes.add(item(1, True, run=1))

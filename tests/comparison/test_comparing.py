@@ -111,15 +111,15 @@ def test_clusters_widen_the_error(item: Make) -> None:
 @pytest.mark.parametrize("cluster", ["topic", "item", "item.", "sample.x", "item..x", ""])
 def test_clusters_are_fields_of_the_item(cluster: str) -> None:
     """Another path is refused before anything is compared."""
-    with pytest.raises(InvalidArgument, match="is no field of the item"):
+    with pytest.raises(InvalidArgument, match="must be a field of the item"):
         compare([], [], cluster=cluster)
 
 
 def test_arguments_are_checked(item: Make) -> None:
     """A confidence beyond 0 and 1, and outcomes that were gathered with another cluster, are refused."""
-    with pytest.raises(InvalidArgument, match=r"confidence 95"):
+    with pytest.raises(InvalidArgument, match=r"confidence must be between 0 and 1, got 95"):
         compare([], [], confidence=95)
-    with pytest.raises(InvalidArgument, match=r"gathered with cluster=None, not 'item\.x'"):
+    with pytest.raises(InvalidArgument, match=r"cluster=None, but compare\(\) got cluster='item\.x'"):
         compare(RunOutcomes(), [item(0, True)], cluster="item.x")
 
 
@@ -128,7 +128,7 @@ def test_nothing_in_common(item: Make) -> None:
     found = compare([item(0, True)], [item(7, True, run=1)])
     assert "not comparable" == found.verdict
     assert (None, None, None) == (found.overall.p, found.overall.difference, found.overall.a.value)
-    assert ["0 rows aligned", "1 rows are in A only: not compared", "1 rows are in B only: not compared"] == (
+    assert ["0 rows aligned", "1 row only in A: not compared", "1 row only in B: not compared"] == (
         found.alignment.sentences()
     )
 
@@ -176,7 +176,7 @@ def test_cost() -> None:
 @pytest.mark.parametrize("text", ["gpt", "gpt=1", "=1/2", "gpt=1/x", "gpt=1..2/3", ""])
 def test_prices_that_cannot_be_read(text: str) -> None:
     """What is no price is refused."""
-    with pytest.raises(InvalidArgument, match="is no price"):
+    with pytest.raises(InvalidArgument, match="a price must be"):
         TokenPrice.of(text)
 
 

@@ -42,7 +42,7 @@ async def get(server: LocalServer, path: str, accept: str | None = BROWSER["Acce
         (f"/v1/evals/{EVAL}", ["The run short", "The run long", "string check"]),
         (f"/v1/evals/{EVAL}/runs/short", ["50.0 %", "Answer 3 of the model", "It is so, 3.", "rate_limited: too many"]),
         (f"/openai/v1/evals/{EVAL}/runs/short", ["The run short"]),
-        (f"/v1/compare?a={EVAL}/short&b={EVAL}/long", ["10 rows aligned", "110 rows are in B only", "No row flipped"]),
+        (f"/v1/compare?a={EVAL}/short&b={EVAL}/long", ["10 rows aligned", "110 rows only in B", "No row flipped"]),
     ],
 )
 async def test_pages_for_browsers(server: LocalServer, path: str, words: list[str]) -> None:
@@ -191,7 +191,7 @@ async def test_judges_without_structured_output_are_named(server: LocalServer) -
     items[0]["results"][0]["sample"]["degraded"] = "plain text"
     await server.seed(runs=[run_of("degraded")], output_items=items)
     _, body, _ = await get(server, f"/v1/evals/{EVAL}/runs/degraded")
-    assert "The judge <bdi>judge-2025</bdi> gave 1 answers without structured output." in body
+    assert "The judge <bdi>judge-2025</bdi> returned no structured output 1 time." in body
     assert 1 == body.count('class="fact warn"')
 
 

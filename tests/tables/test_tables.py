@@ -257,10 +257,10 @@ async def test_a_failed_read_is_raised(client: EvalsClient) -> None:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        (run(), "not of EvalRun"),
-        ("evalrun_1", "not of 'evalrun_1'"),
+        (run(), "got EvalRun"),
+        ("evalrun_1", "got 'evalrun_1'"),
         ([1], "no table of int"),
-        ([run(), item()], "a OutputItem has no place in the table 'runs'"),
+        ([run(), item()], "a OutputItem does not belong in the table 'runs'"),
     ],
 )
 def test_what_is_no_source_is_said(source: Any, words: str) -> None:
@@ -271,7 +271,7 @@ def test_what_is_no_source_is_said(source: Any, words: str) -> None:
 
 def test_a_table_that_is_not_there() -> None:
     """The tables are named."""
-    with pytest.raises(InvalidArgument, match="there are: evals, runs, items, results, files"):
+    with pytest.raises(InvalidArgument, match="the tables are: evals, runs, items, results, files"):
         to_rows([run()], table="rows")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]  # on purpose
 
 

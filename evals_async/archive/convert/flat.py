@@ -18,7 +18,7 @@ from evals_async.archive.convert.report import ArchiveReader, ConversionReport, 
 from evals_async.archive.tables import TABLES, eval_keys, table_rows
 from evals_async.tables import Row, TableName
 from evals_async.tables._arrow import batches, load_pyarrow, schema_of
-from evals_async.tables._columns import Columns, clean, exact, seen
+from evals_async.tables._columns import Columns, clean, columns_of, exact
 
 
 Format: TypeAlias = Literal["jsonl", "csv", "parquet"]
@@ -54,8 +54,8 @@ def told(source: ArchiveReader, out: Output, table: TableName, eval_id: str | No
     return counted(table_rows(source, table, out.report, eval_id), table, out.report)
 
 
-def columns_of(source: ArchiveReader, table: TableName) -> Columns:
-    return seen(table, table_rows(source, table, ConversionReport()))
+def archive_columns(source: ArchiveReader, table: TableName) -> Columns:
+    return columns_of(table, table_rows(source, table, ConversionReport()))
 
 
 def write_jsonl(source: ArchiveReader, out: Output, table: TableName) -> None:
@@ -71,7 +71,7 @@ def cell(value: object) -> Any:
 
 def write_csv(source: ArchiveReader, out: Output, table: TableName) -> None:
     """RFC 4180, UTF-8, with a header. A text that a spreadsheet would run as a formula is given a leading quote."""
-    columns = columns_of(source, table)
+    columns = archive_columns(source, table)
     names = [name for name, _ in columns.all()]
     with out.file(f"{table}.csv") as file, io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="") as text:
         writer = csv.writer(text)
@@ -95,7 +95,7 @@ def write_parquet(source: ArchiveReader, out: Output, table: TableName) -> None:
     The eval's id then stands in the name alone, as in every directory that is partitioned in Hive's way. All files of a
     table have the same columns and types.
     """
-    columns = columns_of(source, table)
+    columns = archive_columns(source, table)
     if table in ("evals", "files"):
         write_part(told(source, out, table), columns, out, table, "part-0.parquet")
         return

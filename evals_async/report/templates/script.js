@@ -1,5 +1,5 @@
 "use strict";
-// In a file: filters the items that are in the page. On a server the form asks the server instead.
+// In a file, this script filters the items of the page. On the server, the form sends a request.
 (() => {
   const list = document.getElementById("list");
   const form = document.getElementById("filter");
@@ -48,7 +48,7 @@
     });
   }
 
-  // j and k go to the next and the previous item, / to the search.
+  // The keys j and k select the next and the previous item; / selects the search field.
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
     if (event.key === "/") {

@@ -1,4 +1,4 @@
-"""A comparison as JSON, for programs. Pure functions."""
+"""`comparison_json`: a comparison as JSON, for programs. Pure functions."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -13,7 +13,7 @@ JSON = dict[str, object]
 
 
 def comparison_json(comparison: RunComparison, prices: Sequence[TokenPrice] = ()) -> JSON:
-    """Everything that a comparison says, as a JSON object; rows are named by their item ids."""
+    """Return a comparison as a JSON object. Rows are given by their item ids, shares are numbers from 0 to 1."""
     return {
         "verdict": comparison.verdict,
         "confidence": comparison.confidence,

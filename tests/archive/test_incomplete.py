@@ -126,7 +126,7 @@ async def test_the_served_api_tells_it(export: Export, file: Path) -> None:
         for error in errors:
             assert isinstance(error, ApiError)
             assert (409, "incomplete_archive") == (error.status, error.code)
-            assert "This listing is not whole in the archive that is served" in str(error)
+            assert "has this listing only in part" in str(error)
 
 
 async def test_the_official_client_does_not_ask_again(export: Export, file: Path) -> None:

@@ -11,12 +11,12 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
-from types import TracebackType
 from typing import Literal, Self, TypeAlias, get_args
 
 import attrs
 
 from evals_async import ConfigurationError, EvalsError, InvalidArgument
+from evals_async._closing import Closing
 from evals_async._json import JSONObject, NotJSON, as_object, dump, parse
 from evals_async.grading.sandbox import PACKAGES, environment, filter_file, sandboxed, trusted
 from evals_async.grading.similarity import Unavailable
@@ -77,7 +77,7 @@ class GraderFault(EvalsError):
     """The code of a grader failed: grade 0. The text says how."""
 
 
-class PythonGraders:
+class PythonGraders(Closing):
     """Runs python graders, in the way that `mode` says; `off` runs none.
 
         async with PythonGraders("sandbox") as python:
@@ -195,14 +195,6 @@ class PythonGraders:
         self._idle.clear()
         for worker in workers:
             await worker.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
 
     def __repr__(self) -> str:
         return f"PythonGraders({self.mode!r})"

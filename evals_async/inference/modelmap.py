@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import attrs
@@ -19,6 +19,7 @@ from evals_async import (
     Unprocessable,
 )
 from evals_async._clock import SYSTEM_CLOCK, Clock
+from evals_async._closing import Closing
 from evals_async._json import JSONObject, NotJSON, as_object, parse
 from evals_async.inference.adaptation import Adaptation, adaptation_for
 from evals_async.inference.completion import Completion, Embeddings, missing, of_chat, of_embeddings, of_response
@@ -58,7 +59,7 @@ class Destination:
     learned: Learned
 
 
-class Models:
+class Models(Closing):
     """The model map: for the name of a model the endpoint that answers for it.
 
         async with Models.from_file("models.toml") as models:
@@ -265,14 +266,6 @@ class Models:
         """End the calls under way and close the connections. A second time does nothing."""
         for traffic in self._traffic.values():
             await traffic.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
 
     def __repr__(self) -> str:
         return f"Models({', '.join(self.names())})"

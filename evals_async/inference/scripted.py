@@ -6,13 +6,13 @@ from collections import deque
 from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import attrs
 
 from evals_async import InvalidArgument
 from evals_async._clock import SYSTEM_CLOCK, Clock
+from evals_async._closing import Closing
 from evals_async._json import JSONObject, NotJSON, as_object, dump, parse
 from evals_async.inference import rules
 from evals_async.inference.rules import Rule, ScriptedRequest
@@ -28,7 +28,7 @@ MOST_BYTES = 32 * 2**20  # of a request
 STATUS_TYPES: Mapping[int, str] = {401: "authentication_error", 429: "rate_limit_error"}
 
 
-class ScriptedModels:
+class ScriptedModels(Closing):
     """An endpoint that speaks like a model and is none: rules say which request gets which answer.
 
         async with ScriptedModels(Rule(contains="2 + 2", text="4"), Rule(text="I do not know.")) as scripted:
@@ -137,11 +137,6 @@ class ScriptedModels:
     async def __aenter__(self) -> Self:
         await self.start()
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
 
     def __repr__(self) -> str:
         return f"ScriptedModels({self.base_url if self._runner else 'not running'}, rules={len(self.rules)})"

@@ -182,6 +182,20 @@ def dump(value: JSONValue, *, indent: int | None = None) -> bytes:
         return text_of(value, ascii_only=True, indent=indent).encode()
 
 
+encode_fast: Callable[[object], bytes] = msgspec.json.Encoder().encode
+
+
+def text_of_parsed(value: JSONValue) -> str:
+    """The compact text of what `parse` has made, or of objects and arrays of it: several times as quick as `dump`.
+
+    Floats must be finite. Raises `NotJSON` as `dump` does.
+    """
+    try:
+        return encode_fast(value).decode()
+    except (TypeError, ValueError, OverflowError, RecursionError):  # a lone surrogate, an integer of 20 digits
+        return text_of(value, ascii_only=True)
+
+
 def canonical(value: JSONValue) -> bytes:
     """Return the canonical text of a value: sorted keys, no spaces, ASCII.
 

@@ -8,7 +8,8 @@ import attrs
 from evals_async._json import JSONObject
 
 
-NOTHING: Mapping[str, JSONObject] = MappingProxyType({})
+NO_USAGE: Mapping[str, JSONObject] = MappingProxyType({})
+NO_PARTS: "Mapping[str, Grade]" = MappingProxyType({})
 
 
 @attrs.frozen(kw_only=True)
@@ -31,13 +32,13 @@ class Grade:
     `model` (dated), `usage`, `error`, `temperature`, `top_p`."""
     steps: tuple[JSONObject, ...] = attrs.field(default=(), repr=False)
     """A judge's reasoning: objects with `description` and `conclusion`."""
-    usage: Mapping[str, JSONObject] = attrs.field(default=NOTHING, repr=False)
+    usage: Mapping[str, JSONObject] = attrs.field(default=NO_USAGE, repr=False)
     """By the dated name of each model that was asked: `invocation_count`, and tokens as the API counts them."""
     cost: float | None = None
     """By the prices of the model map; `None` without them."""
     billed_retries: int = 0
     """Attempts whose answer was lost, and which may have been billed."""
-    parts: Mapping[str, "Grade"] = attrs.field(factory=dict["str", "Grade"], repr=False)
+    parts: Mapping[str, "Grade"] = attrs.field(default=NO_PARTS, repr=False)
     """The grades of a multi grader's parts, by name."""
     notes: tuple[str, ...] = ()
     """What a reader of the grade should know, such as that the judge gave no structured output."""

@@ -60,8 +60,7 @@ async def graded(
     """The grade of a criterion. Raises `TemplateError` and `Unavailable`."""
     match criterion.get("type"):
         case "string_check":
-            score, passed = string_check(criterion, namespaces)
-            return Grade(score=score, passed=passed)
+            return PASSED if string_check(criterion, namespaces)[1] else FAILED
         case "text_similarity":
             if criterion.get("evaluation_metric") == "cosine":
                 return await cosine_similarity(criterion, namespaces, models)
@@ -78,6 +77,10 @@ async def graded(
             return await multi(criterion, namespaces, models, python)
         case kind:
             raise Unavailable(f"a grader of type {kind} is not carried out here")
+
+
+# Of a string check there are two grades only: all its rows share them.
+PASSED, FAILED = Grade(score=1.0, passed=True), Grade(score=0.0, passed=False)
 
 
 async def python_grade(criterion: JSONObject, namespaces: Mapping[str, object], python: PythonGraders | None) -> Grade:
@@ -113,17 +116,9 @@ async def multi(
     """The formula `calculate_output` over the scores of the parts. It passes by its `pass_threshold` only; without one
     `passed` is `None`. A part that could not be graded is the error of all.
     """
-
-    async def part_grade(part: JSONObject) -> Grade:
-        try:
-            return await graded(part, namespaces, models, python)
-        except TemplateError as error:
-            return Grade.failed("invalid_variable_error", str(error))
-        except Unavailable as error:
-            return Grade.failed(error.code, str(error))
-
     parts = parts_of(criterion)
-    grades = dict(zip(parts, await asyncio.gather(*map(part_grade, parts.values())), strict=True))
+    each_graded = (grade_seen(part, namespaces, models, python) for part in parts.values())
+    grades = dict(zip(parts, await asyncio.gather(*each_graded), strict=True))
     usage: dict[str, JSONObject] = {}
     for name in {name: None for each in grades.values() for name in each.usage}:
         usage[name] = summed([each.usage[name] for each in grades.values() if name in each.usage])

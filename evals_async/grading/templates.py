@@ -57,11 +57,8 @@ class Template:
 
     texts: tuple[str, ...]
     paths: tuple[str, ...]
-
-    @property
-    def whole(self) -> str | None:
-        """The path of a template that is one placeholder and nothing else."""
-        return self.paths[0] if len(self.paths) == 1 and not "".join(self.texts).strip() else None
+    whole: str | None
+    """The path of a template that is one placeholder and nothing else."""
 
 
 def parsed(template: str) -> Template:
@@ -72,7 +69,8 @@ def parsed(template: str) -> Template:
 @lru_cache(maxsize=PARSED)
 def taken_apart(template: str) -> Template:
     pieces = PLACEHOLDER.split(template)
-    return Template(tuple(pieces[::2]), tuple(path.strip() for path in pieces[1::2]))
+    texts, paths = tuple(pieces[::2]), tuple(path.strip() for path in pieces[1::2])
+    return Template(texts, paths, paths[0] if len(paths) == 1 and not "".join(texts).strip() else None)
 
 
 def opened(value: object) -> object:
@@ -89,12 +87,11 @@ def lookup(path: str, namespaces: Mapping[str, object]) -> object:
     """The value that a path points to. Raises `TemplateError` where there is none."""
     value: object = namespaces
     for step in steps(path):
-        value = opened(value)
+        if isinstance(value, str):
+            value = opened(value)
         if isinstance(step, str) and (fields := as_object(value)) is not None and step in fields:
             value = fields[step]
-            continue
-        entries = as_array(value)
-        if isinstance(step, int) and entries is not None and step < len(entries):
+        elif isinstance(step, int) and (entries := as_array(value)) is not None and step < len(entries):
             value = entries[step]
         else:
             raise TemplateError(f"there is nothing at {{{{ {path} }}}}")
@@ -119,8 +116,8 @@ def render(template: str, namespaces: Mapping[str, object]) -> str:
     if not found.paths:
         return template
     pieces = [found.texts[0]]
-    for path, text in zip(found.paths, found.texts[1:], strict=True):
-        pieces += (as_text(lookup(path, namespaces)), text)
+    for number, path in enumerate(found.paths, 1):
+        pieces += (as_text(lookup(path, namespaces)), found.texts[number])
     return "".join(pieces)
 
 
@@ -171,7 +168,7 @@ def render_content(content: object, namespaces: Mapping[str, object]) -> object:
     """A content with its placeholders filled: parts keep their type, and one placeholder may stand for parts."""
     if isinstance(content, str):
         value = render_value(content, namespaces)
-        return value if are_parts(value) else as_text(value)
+        return value if isinstance(value, str) or are_parts(value) else as_text(value)
     if (part := as_object(content)) is not None:
         return {key: entry if key == "type" else render_content(entry, namespaces) for key, entry in part.items()}
     if (entries := as_array(content)) is not None:
@@ -186,6 +183,5 @@ def spread(value: object) -> Sequence[object]:
 
 def are_parts(value: object) -> bool:
     """Is this a list of content parts, such as text and image?"""
-    entries = as_array(value)
-    kinds = [(as_object(entry) or {}).get("type") for entry in entries or ()]
+    kinds = [(as_object(entry) or {}).get("type") for entry in as_array(value) or ()]
     return bool(kinds) and all(isinstance(kind, str) and kind in PART_TYPES for kind in kinds)

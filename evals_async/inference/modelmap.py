@@ -52,8 +52,9 @@ class Learned:
 
 @attrs.frozen
 class Destination:
-    """Where the calls for one name go."""
+    """Where the calls for one name go, and what the model is called there."""
 
+    model: str
     endpoint: Endpoint
     traffic: Traffic
     learned: Learned
@@ -133,9 +134,9 @@ class Models(Closing):
         found = self._destinations.get(name)
         if found is None:
             endpoint = self.endpoint(name)
-            connection = endpoint.connection
-            learned = self._learned.setdefault((connection, endpoint.model or name), Learned())
-            found = Destination(endpoint, self._traffic[connection], learned)
+            connection, model = endpoint.connection, endpoint.model or name
+            learned = self._learned.setdefault((connection, model), Learned())
+            found = Destination(model, endpoint, self._traffic[connection], learned)
             if len(self._destinations) >= MOST_NAMES:
                 self._destinations.clear()
             self._destinations[name] = found
@@ -157,15 +158,16 @@ class Models(Closing):
         `RequestError` for what the endpoint refuses or does not answer within `timeout` seconds, `InvalidArgument` for
         a name that is not mapped.
         """
-        learned = self.learned(name)
-        body: dict[str, object] = {"messages": chat_messages(messages), **chat_params(params)}
+        destination = self._destination(name)
+        learned = destination.learned
+        body = {"model": destination.model, "messages": chat_messages(messages), **chat_params(params)}
         notes: list[str] = []
         for known in learned.adaptations:
             body = known.applied(body, notes)
         tried: list[Adaptation] = []
         while True:
             try:
-                completion = await self._call(name, "/chat/completions", body, of_chat, timeout)
+                completion = await self._call(destination, "/chat/completions", body, of_chat, timeout)
             except (BadRequest, Unprocessable) as error:
                 adaptation = adaptation_for(error.message, body)
                 if adaptation is None:
@@ -185,12 +187,13 @@ class Models(Closing):
         `notes` say so. Raises as `chat` does, and `InvalidArgument` for what cannot be translated, such as
         hosted tools.
         """
-        learned = self.learned(name)
+        destination = self._destination(name)
+        learned = destination.learned
         if learned.responses is not False:
             fields, notes = response_params(params)
-            body: dict[str, object] = {"input": response_input(input), **fields}
+            body = {"model": destination.model, "input": response_input(input), **fields}
             try:
-                completion = await self._call(name, "/responses", body, of_response, timeout)
+                completion = await self._call(destination, "/responses", body, of_response, timeout)
             except ApiError as error:
                 if learned.responses or not is_unknown_path(error):
                     raise
@@ -212,20 +215,19 @@ class Models(Closing):
         def read(body: JSONObject, asked: str) -> Embeddings:
             return of_embeddings(body, asked, len(texts))
 
-        return await self._call(name, "/embeddings", {"input": list(texts)}, read, timeout)
+        destination = self._destination(name)
+        body = {"model": destination.model, "input": list(texts)}
+        return await self._call(destination, "/embeddings", body, read, timeout)
 
     async def _call(
         self,
-        name: str,
+        destination: Destination,
         path: str,
-        body: dict[str, object],
+        body: JSONObject,
         read: Callable[[JSONObject, str], T],
         timeout: float | None,
     ) -> T:
         """One call; `read` makes its value of the answer, and an answer that it cannot read is asked for once more."""
-        destination = self._destination(name)
-        endpoint = destination.endpoint
-        model = endpoint.model or name
 
         async def value(response: Response) -> T:
             try:
@@ -234,10 +236,10 @@ class Models(Closing):
                 answer = None
             if answer is None:
                 raise missing("$", "an object", response.body[:40].decode("utf-8", "replace"))
-            return read(answer, model)
+            return read(answer, destination.model)
 
-        found, billed = await destination.traffic.send(path, {"model": model, **body}, value, timeout)
-        cost = endpoint.cost(found.usage)
+        found, billed = await destination.traffic.send(path, body, value, timeout)
+        cost = destination.endpoint.cost(found.usage)
         return attrs.evolve(found, billed_retries=billed, cost=cost) if billed or cost is not None else found
 
     # --- abilities ----------------------------------------------------------------------------------------------------

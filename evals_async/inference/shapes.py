@@ -90,6 +90,8 @@ def chat_tools(tools: object) -> list[JSONObject]:
 def chat_params(params: JSONObject) -> dict[str, object]:
     """Parameters of either API, or the `sampling_params` of a run, as those of chat completions; nulls are left out."""
     found = {key: value for key, value in params.items() if value is not None}
+    if not found:
+        return found
     for plural in ("max_completions_tokens", "max_output_tokens"):
         if plural in found:
             found.setdefault("max_completion_tokens", found.pop(plural))

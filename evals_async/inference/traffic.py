@@ -22,7 +22,7 @@ from evals_async import (
     Timeouts,
 )
 from evals_async._clock import SYSTEM_CLOCK, Clock
-from evals_async._json import JSONObject, NotJSON, as_array, as_object, parse
+from evals_async._json import JSONObject, NotJSON, as_array, as_object, dump, parse
 from evals_async.inference.endpoints import Endpoint
 
 
@@ -85,8 +85,7 @@ class Traffic:
         self, route: str, body: JSONObject, read: Callable[[Response], Awaitable[T]], timeout: float | None
     ) -> tuple[T, int]:
         """What `read` makes of the answer to a POST, and how many attempts before it may have been billed."""
-        # An update may be sent again when its answer was lost: a completion changes nothing there, it is only billed.
-        request = self._client.request("POST", route, kind="update", body=body)
+        request = self._request(route, body)
         # An attempt may take all of the time: to cut off a slow answer would only have it billed twice.
         timeouts = timeouts_of(timeout)
         try:
@@ -94,6 +93,15 @@ class Traffic:
             return value, self._counted.get(id(request), 0)
         finally:
             self._counted.pop(id(request), None)
+
+    def _request(self, route: str, body: JSONObject) -> Request:
+        """A POST, which may be sent again when its answer was lost: a completion changes nothing there, it is only
+        billed. Raises `InvalidArgument`.
+        """
+        try:
+            return Request("POST", route, route, "update", body=dump(body))
+        except NotJSON:  # models, dates and the like: the client makes JSON of them, or says what is wrong
+            return self._client.request("POST", route, kind="update", body=body)
 
     async def names(self, timeout: float | None) -> tuple[str, ...]:
         """The models that the endpoint lists: GET /models. Raises `RequestError`."""

@@ -6,7 +6,8 @@ from contextlib import suppress
 
 import attrs
 
-from evals_async._store import Database, Row, executions, json_text
+from evals_async._json import text_of_parsed
+from evals_async._store import Database, Row, executions
 from evals_async._store.executions import FinishedRow, RunId, Sums
 
 
@@ -22,8 +23,8 @@ class ItemText:
 
     @classmethod
     def of(cls, item: Mapping[str, object]) -> "ItemText":
-        """The text of an item. Raises `ValueError` or `RecursionError` for what JSON cannot hold."""
-        return cls(json_text(item), str(item["status"]))
+        """The text of an item. Raises `NotJSON` for what JSON cannot hold."""
+        return cls(text_of_parsed(item), str(item["status"]))
 
 
 @attrs.frozen
@@ -91,6 +92,6 @@ class RowCommitter:
 
     def _finished(self, each: WaitingRow) -> FinishedRow:
         item_id, now = self._new_id(), int(self._now())
-        text = f'{{"id":{json_text(item_id)},"created_at":{now},{each.item.text[1:]}'
+        text = f'{{"id":"{item_id}","created_at":{now},{each.item.text[1:]}'
         row = Row(key=(*each.run, item_id), label=each.item.status, created_at=now, updated_at=now, text=text)
         return FinishedRow(each.run, each.number, row, each.sums)

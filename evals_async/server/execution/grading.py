@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -61,6 +62,10 @@ async def grade_row(
             results.append(error_result(criterion, problem("grader_unavailable", reason)))
             continue
         given = await grade_seen(criterion, namespaces, tools.models, tools.python)
+        if given.score is not None and not math.isfinite(given.score):
+            reason = f"the score {given.score} is no number that JSON has"
+            results.append(error_result(criterion, problem("grader_unavailable", reason)))
+            continue
         results.append(graded_result(criterion, given))
         add_grade(sums, given)
     return GradedRow(tuple(results), sums)

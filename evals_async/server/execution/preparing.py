@@ -5,8 +5,8 @@ A run whose rows cannot all be read fails before the first of them is paid for.
 
 from collections.abc import AsyncIterator, Iterator
 
-from evals_async._json import JSONObject, as_object
-from evals_async._store import Database, executions, json_text, rows
+from evals_async._json import JSONObject, as_object, text_of_parsed
+from evals_async._store import Database, executions, rows
 from evals_async._store.executions import RunId
 from evals_async.server.execution.source import (
     BadRows,
@@ -88,7 +88,7 @@ async def rows_of_run(database: Database, run: JSONObject) -> AsyncIterator[Sour
 
 def row_text(row: SourceRow) -> str:
     """A row as it is put down."""
-    return json_text({"item": row.item} if row.sample is None else {"item": row.item, "sample": row.sample})
+    return text_of_parsed({"item": row.item} if row.sample is None else {"item": row.item, "sample": row.sample})
 
 
 async def put_down_rows(database: Database, run: JSONObject) -> int:

@@ -5,6 +5,7 @@ The same counts serve a run under way and one that has ended. Pure functions.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from evals_async._json import JSONObject, as_array, as_object
 from evals_async._store.executions import Sums
@@ -21,7 +22,7 @@ LARGEST = 2**40  # of one count: so many can be added up a million times in a co
 
 def count(value: object) -> int:
     """A count as it came in JSON; what is none counts as 0, and what cannot be true as the largest."""
-    return max(0, min(value, LARGEST)) if isinstance(value, int) and not isinstance(value, bool) else 0
+    return min(value, LARGEST) if type(value) is int and value > 0 else 0
 
 
 MOST_COST = 1000.0  # of a row
@@ -50,12 +51,18 @@ def add_item(sums: Sums, item: JSONObject) -> None:
             add(sums, "criterion", text_column(result["name"]), field, 1)
 
 
+@lru_cache(maxsize=256)
+def keys_of_model(model: str) -> Mapping[str, tuple[str, str, str]]:
+    """The keys of what is counted of a model, by field."""
+    name = text_column(model)
+    return {field: ("model", name, field) for field in MODEL_FIELDS}
+
+
 def add_model(sums: Sums, model: str, usage: JSONObject, invocations: int = 1) -> None:
     """Add calls of a model, by the name that its answers say."""
-    key = text_column(model)
-    add(sums, "model", key, "invocation_count", invocations)
-    for name in USAGE:
-        add(sums, "model", key, name, count(usage.get(name)))
+    for field, key in keys_of_model(model).items():
+        number = invocations if field == "invocation_count" else count(usage.get(field))
+        sums[key] = sums.get(key, 0) + number
 
 
 def add_calls(sums: Sums, calls: int, usage: JSONObject) -> None:

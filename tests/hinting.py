@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from evals_async.cli import hints, output
+from evals_async.cli import hints
 from evals_async.cli.groups import Command, root
 
 
@@ -38,16 +38,16 @@ def parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def every_hint_is_a_command(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every hint that is printed while a test runs holds a command that the command line takes, if it holds one."""
-    told: list[str] = []
-    print_it = output.hint
+    told: list[hints.Advice] = []
+    print_it = hints.tell
 
-    def hint(text: str) -> None:
-        told.append(text)
-        print_it(text)
+    def tell(advice: hints.Advice) -> None:
+        told.append(advice)
+        print_it(advice)
 
-    monkeypatch.setattr(output, "hint", hint)
+    monkeypatch.setattr(hints, "tell", tell)
     yield
-    for text in told:
+    for _, text in told:
         for words in commands_in(text):
             try:
                 parse(words, monkeypatch)

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from evals_async import errors
 from evals_async._extras import extra_missing
 from evals_async.cli import hints, output
+from evals_async.cli.hints import Advice, Hint
 
 
 if TYPE_CHECKING:
@@ -20,47 +21,34 @@ if TYPE_CHECKING:
 
 OK, ERROR, USAGE, AUTH, INTERRUPTED = 0, 1, 2, 4, 130
 
-KEY_HINT = (
-    "set OPENAI_API_KEY, or AZURE_OPENAI_ENDPOINT and AZURE_OPENAI_API_KEY; without a key there is: {program} demo"
-)
-
-UNEXPECTED = (
-    "repeat with --verbose to see where it happened; if the arguments are right, this is a fault of evals-async"
-)
-
 
 class KeyMissing(errors.ConfigurationError):
     """There is no key for the service, or none that can be sent."""
 
 
-WRONG_ADDRESS = "check --base-url and OPENAI_BASE_URL: nothing of the Evals API is there; it mostly ends in /v1"
-READ_ONLY = "that server takes no writes; one that does: {program} serve FILE.db --writable"
-WRITING = "use a key that may write evals in this project (OPENAI_PROJECT_ID)"
-
-HINTS: tuple[tuple[type[errors.EvalsError], str], ...] = (
-    (KeyMissing, KEY_HINT),
-    (errors.Unauthenticated, "check the key in the environment, and that it belongs to this base URL"),
-    (errors.PermissionDenied, "use a key that may read evals in this project (OPENAI_PROJECT_ID)"),
-    (errors.QuotaExceeded, "waiting does not help: see to the quota of the organization"),
-    (errors.RateLimited, "try again later, or with a smaller --concurrency"),
-    (errors.TlsError, "check the certificate of the server and the time of this machine"),
-    (errors.ConnectFailed, "check --base-url and OPENAI_BASE_URL; a server of your own: {program} serve --sample"),
-    (errors.DeadlineExceeded, "give it more time: --timeout SECONDS"),
-    (errors.ServerError, "try again later, or with a larger --max-retries"),
-    (errors.DecodeError, "check that --base-url or OPENAI_BASE_URL is that of an Evals API; it mostly ends in /v1"),
-    (errors.BodyTooLarge, "accept more: --max-body SIZE"),
-    (errors.UnexpectedRedirect, "check --base-url and OPENAI_BASE_URL"),
-    (errors.WaitTimeout, "wait longer: --deadline SECONDS"),
+HINTS: tuple[tuple[type[errors.EvalsError], Hint], ...] = (
+    (KeyMissing, Hint.KEY),
+    (errors.Unauthenticated, Hint.WRONG_KEY),
+    (errors.PermissionDenied, Hint.READING),
+    (errors.QuotaExceeded, Hint.QUOTA),
+    (errors.RateLimited, Hint.LATER),
+    (errors.TlsError, Hint.CERTIFICATE),
+    (errors.ConnectFailed, Hint.NO_SERVER),
+    (errors.DeadlineExceeded, Hint.MORE_TIME),
+    (errors.ServerError, Hint.MORE_RETRIES),
+    (errors.DecodeError, Hint.NO_EVALS_API),
+    (errors.BodyTooLarge, Hint.LARGER_BODY),
+    (errors.UnexpectedRedirect, Hint.REDIRECTED),
+    (errors.WaitTimeout, Hint.LONGER_WAIT),
 )
-"""What helps against an error: the first class that fits. `{program}` is this program, as it was invoked."""
+"""What helps against an error: the first class that fits."""
 
-NO_ARCHIVE = "name an archive; one is made by: {program} export --to FILE.db"
 ARCHIVE_HINTS = (
-    ("SQLITE_NOTADB", NO_ARCHIVE),
-    ("database of another program", NO_ARCHIVE),
-    ("of an older version", "open it for writing once, without a server: {program} regrade FILE.db --estimate"),
-    ("SQLITE_CANTOPEN", "the directory must be there, with the right to read and write in it"),
-    ("being written by another", "wait until the other one has ended"),
+    ("SQLITE_NOTADB", Hint.NO_ARCHIVE),
+    ("database of another program", Hint.NO_ARCHIVE),
+    ("of an older version", Hint.OLD_ARCHIVE),
+    ("SQLITE_CANTOPEN", Hint.DIRECTORY),
+    ("being written by another", Hint.BEING_WRITTEN),
 )
 """What helps against an archive that cannot be used: the first whose words stand in the error."""
 
@@ -108,7 +96,7 @@ def forget_stdout() -> None:
 def run(arguments: list[str] | None) -> int:
     import click
 
-    from evals_async.cli.groups import ConnectionOptions, root
+    from evals_async.cli.groups import ConnectionOptions, Misused, root
 
     given = sys.argv[1:] if arguments is None else arguments
     terms = ConnectionOptions(words=tuple(given))
@@ -119,7 +107,8 @@ def run(arguments: list[str] | None) -> int:
         return USAGE
     except click.UsageError as error:
         usage, command = ("", "") if error.ctx is None else (error.ctx.get_usage(), error.ctx.command_path)
-        return misused(error.format_message(), usage, command.split()[1:])
+        told = error.advice if isinstance(error, Misused) else hints.advice(Hint.HELP, command=command.split()[1:])
+        return misused(error.format_message(), usage, told)
     except click.ClickException as error:
         output.error(error.format_message())
         return ERROR
@@ -136,12 +125,11 @@ def run(arguments: list[str] | None) -> int:
     return code if isinstance(code, int) else OK
 
 
-def misused(message: str, usage: str, command: list[str]) -> int:
-    """Tell a mistake in the command line; returns the exit code. The message may say after `next: ` what to do."""
-    what, _, hint = message.partition("\nnext: ")
-    output.error(what)
+def misused(message: str, usage: str, told: Advice) -> int:
+    """Tell a mistake in the command line, and what to do; returns the exit code."""
+    output.error(message)
     output.note(usage)
-    output.hint(hint or hints.command(*command, "--help"))
+    hints.tell(told)
     return USAGE
 
 
@@ -155,17 +143,18 @@ def failed(*failures: Exception, terms: "ConnectionOptions | None" = None, most:
 
     Returns the exit code, that of the worst of all.
     """
-    told: dict[str, None] = {}
+    told: dict[Advice, None] = {}
     for error in failures[:most]:
         output.error(described(error))
-        if isinstance(error, errors.RequestError) and error.after:
-            output.note(f"the listing goes on from there with: --after {error.after}")
-        if hint := hint_for(error, terms):
+        if isinstance(error, errors.RequestError) and error.after and terms is not None and terms.listing:
+            again = hints.changed(terms.words, "--after", error.after)
+            told[hints.advice(Hint.GO_ON_LISTING, again=again)] = None
+        if hint := advice_for(error, terms):
             told[hint] = None
     if most is not None and len(failures) > most:
         output.note(f"{len(failures) - most:,} more could not be fetched")
     for hint in told:
-        output.hint(hint)
+        hints.tell(hint)
     return max(map(exit_code, failures), default=OK)
 
 
@@ -200,23 +189,26 @@ def described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def hint_for(error: Exception, terms: "ConnectionOptions | None" = None) -> str | None:
+def advice_for(error: Exception, terms: "ConnectionOptions | None" = None) -> Advice | None:
     """What to do about an error; the ids of the request are filled in."""
     if no_room(error):
-        return "make room on the disk, then give the same command again"
+        return hints.advice(Hint.MAKE_ROOM, terms)
     if isinstance(error, errors.ArchiveError):
-        return next((hints.filled(hint) for words, hint in ARCHIVE_HINTS if words in str(error)), None)
+        found = next((hint for words, hint in ARCHIVE_HINTS if words in str(error)), None)
+        return None if found is None else hints.advice(found)
     if isinstance(error, OSError) and error.filename is not None:
-        return "choose another path, or see to the rights of this one"
+        return hints.advice(Hint.OTHER_PATH)
     if isinstance(error, errors.PermissionDenied) and error.method != "GET":
-        return hints.filled(READ_ONLY if error.code == "read_only" else WRITING)
+        return hints.advice(Hint.READ_ONLY if error.code == "read_only" else Hint.WRITING)
     if isinstance(error, errors.NotFound):
         if error.path in ("/evals", "/files"):  # a listing that every server of the API has
-            return WRONG_ADDRESS
+            return hints.advice(Hint.WRONG_ADDRESS)
         _, _, below = error.path.partition("/evals/")
         eval_id, _, rest = below.partition("/")
-        found = ("runs", "list", unquote(eval_id)) if rest.startswith("runs/") else ("evals", "list")
-        return hints.command(*found, terms=terms)
+        if rest.startswith("runs/"):
+            return hints.advice(Hint.LIST_RUNS, terms, eval_id=unquote(eval_id))
+        return hints.advice(Hint.LIST_EVALS, terms)
     if not isinstance(error, errors.EvalsError):
-        return UNEXPECTED
-    return next((hints.filled(hint) for kind, hint in HINTS if isinstance(error, kind)), None)
+        return hints.advice(Hint.UNEXPECTED)
+    found = next((hint for kind, hint in HINTS if isinstance(error, kind)), None)
+    return None if found is None else hints.advice(found, again=hints.more_of(found, terms))

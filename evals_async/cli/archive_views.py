@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import click
-
 import evals_async
 from evals_async.archive import Archive, ArchiveSummary
-from evals_async.cli import output
+from evals_async.cli import hints, output
 from evals_async.cli.archived import tell_gaps
-from evals_async.cli.groups import ConnectionOptions
-from evals_async.cli.hints import command
+from evals_async.cli.groups import ConnectionOptions, Misused
+from evals_async.cli.hints import Hint
 from evals_async.cli.text import STATUS_STYLES, Column, human_bytes, percent, plural
 from evals_async.cli.views import RUNS
 from evals_async.errors import InvalidArgument
@@ -71,7 +69,7 @@ def show_summary(found: ArchiveSummary, file: Path) -> None:
             for each in found.evals
         ],
     )
-    output.hint(command("show", str(file)))
+    hints.say(Hint.SHOW, file=str(file))
 
 
 async def show_file(terms: ConnectionOptions, file: Path, run: str | None, rows: int) -> None:
@@ -130,4 +128,4 @@ async def run_of(archive: Archive, file: Path, run_id: str, eval_id: str | None)
     try:
         return await archive.run(run_id, eval_id=eval_id)
     except InvalidArgument as error:
-        raise click.UsageError(f"{error}\nnext: {command('show', str(file))}") from None
+        raise Misused(str(error), hints.advice(Hint.SHOW, file=str(file))) from None

@@ -23,9 +23,10 @@ from evals_async.archive import (
     disk_is_full,
 )
 from evals_async.archive.export.estimate import estimate
-from evals_async.cli import WRONG_ADDRESS, output
+from evals_async.cli import hints, output
+from evals_async.cli.archiving import MAX_OUTAGE
 from evals_async.cli.groups import ConnectionOptions
-from evals_async.cli.hints import command, filled, server_words
+from evals_async.cli.hints import Hint
 from evals_async.cli.service import connect, talking
 from evals_async.cli.text import Column, human_bytes, human_seconds, plural
 from evals_async.server import LocalServer, sample_tree
@@ -48,14 +49,11 @@ async def server_of(terms: ConnectionOptions, demo: bool) -> AsyncGenerator[eval
             yield client
 
 
-def export_command(file: Path, selection: Selection, demo: bool, terms: ConnectionOptions) -> str:
-    """The command that goes on with an export."""
-    return command("export", *again(file, selection, demo), terms=terms)
-
-
-def again(file: Path, selection: Selection, demo: bool) -> list[str]:
+def again(file: Path, selection: Selection, demo: bool, max_outage: float = MAX_OUTAGE) -> list[str]:
     """The arguments that go on with an export."""
     words = ["--to", str(file)]
+    if max_outage != MAX_OUTAGE:
+        words += ["--max-outage", f"{max_outage:g}"]
     for eval_id in selection.evals:
         words += ["--eval", eval_id]
     if selection.since is not None:
@@ -86,15 +84,15 @@ async def export_into(
                 reread=reread,
                 on_progress=ExportTeller(update),
             )
-    show_export(report, file, export_command(file, selection, demo, terms), demo, terms)
+    show_export(report, file, again(file, selection, demo, max_outage), demo, terms)
     return report.exit_code
 
 
-async def estimate_for(terms: ConnectionOptions, file: Path, selection: Selection, *, demo: bool) -> int:
+async def estimate_for(terms: ConnectionOptions, selection: Selection, go_on: list[str], *, demo: bool) -> int:
     """Count what an export would copy."""
     async with server_of(terms, demo) as client:
         await show_estimate(client, selection, terms.concurrency)
-    output.hint(export_command(file, selection, demo, terms))
+    hints.say(Hint.EXPORT, terms, export=go_on)
     return 0
 
 
@@ -154,7 +152,7 @@ async def show_estimate(client: evals_async.EvalsClient, selection: Selection, c
     output.note("nothing was written")
 
 
-def show_export(report: ExportReport, file: Path, go_on: str, demo: bool, terms: ConnectionOptions) -> None:
+def show_export(report: ExportReport, file: Path, go_on: list[str], demo: bool, terms: ConnectionOptions) -> None:
     """What came of an export, and what to do next."""
     names = (("evals", "Evals"), ("runs", "Runs"), ("output_items", "Items"), ("files", "Files"))
     output.record(
@@ -176,13 +174,17 @@ def show_export(report: ExportReport, file: Path, go_on: str, demo: bool, terms:
         output.note(f"this went on with the export of {began:%Y-%m-%d %H:%M} UTC; once more brings what is newer")
     if report.stopped is not None:
         output.error(f"stopped: {in_short(report.stopped)}")
-        output.hint(go_on)
+        hints.say(Hint.EXPORT, terms, export=go_on)
     elif not report.complete:
         missing = [each for each in report.unfinished if each.what == "evals" and "404" in each.why]
-        output.hint(filled(WRONG_ADDRESS) if missing else go_on)
+        if missing:
+            hints.say(Hint.WRONG_ADDRESS)
+        else:
+            hints.say(Hint.EXPORT, terms, export=go_on)
+    elif demo:
+        hints.say(Hint.VERIFY_DEMO, file=str(file))
     else:
-        flag = ["--demo"] if demo else server_words(terms)
-        output.hint(command("verify", str(file), *flag))
+        hints.say(Hint.VERIFY, terms, file=str(file))
 
 
 # --- what an archive lacks --------------------------------------------------------------------------------------------
@@ -194,15 +196,15 @@ async def tell_gaps(archive: Archive, file: Path, terms: ConnectionOptions, *, d
     name_some(found.missing, "incomplete: ")
     name_some(found.left_out, "note: ")
     if not found.complete:
-        output.hint(await archive_again(archive, file, terms, demo=demo))
+        hints.tell(await export_again(archive, file, terms, demo=demo))
     return found.complete
 
 
-async def archive_again(archive: Archive, file: Path, terms: ConnectionOptions, *, demo: bool = False) -> str:
+async def export_again(archive: Archive, file: Path, terms: ConnectionOptions, *, demo: bool = False) -> hints.Advice:
     """The command that exports into this archive once more: what was chosen last, from the server of these options."""
     last = (await archive.summary()).last
     selection = Selection() if last is None else Selection.of(last.selection)
-    return command("export", *again(file, selection, demo), terms=terms)
+    return hints.advice(Hint.EXPORT, terms, export=again(file, selection, demo))
 
 
 def name_some(lines: Sequence[str], before: str) -> None:
@@ -223,13 +225,13 @@ async def verify_file(
         else:
             async with server_of(terms, demo) as client:
                 report = await archive.verify(client, sample=sample, concurrency=terms.concurrency)
-        again = await archive_again(archive, file, terms, demo=demo)
+        export = await export_again(archive, file, terms, demo=demo)
     write_manifest(report, file, manifest)
     show_verification(report, file)
     if report.stopped is not None:
-        output.hint(f"without the server: {command('verify', str(file), '--offline')}")
+        hints.say(Hint.VERIFY_WITHOUT_SERVER, file=str(file))
     else:
-        output.hint(command("serve", str(file)) if report.complete else again)
+        hints.tell(hints.advice(Hint.SERVE, file=str(file)) if report.complete else export)
     return report.exit_code
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 import click
 
 from evals_async import errors
-from evals_async.cli import INTERRUPTED, KeyMissing, failed, output
-from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
-from evals_async.cli.hints import command
+from evals_async.cli import INTERRUPTED, KeyMissing, failed, hints, output
+from evals_async.cli.groups import Command, ConnectionOptions, Misused, examples, global_options, pass_terms
+from evals_async.cli.hints import Hint
 from evals_async.cli.service import run
 
 
 SAMPLE_RUNS = 20
+MAX_OUTAGE = 300.0  # seconds
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -54,7 +55,7 @@ def seconds_of(_: click.Context, __: click.Parameter, value: datetime | None) ->
 @click.option(
     "--max-outage",
     type=click.FloatRange(min=0),
-    default=300.0,
+    default=MAX_OUTAGE,
     show_default=True,
     metavar="SECONDS",
     help="How long to bear a server that does not answer.",
@@ -85,30 +86,30 @@ def export(
     """
     from evals_async.archive import Selection, disk_is_full
     from evals_async.archive.values import DISK_FULL
-    from evals_async.cli.archived import estimate_for, export_command, export_into
+    from evals_async.cli.archived import again, estimate_for, export_into
 
     selection = Selection(evals=eval_ids, since=since, items=not no_items, files=not no_files)
-    go_on = export_command(file, selection, demo, terms)
+    go_on = again(file, selection, demo, max_outage)
     if dry_run:
-        return run(terms, estimate_for(terms, file, selection, demo=demo))
+        return run(terms, estimate_for(terms, selection, go_on, demo=demo))
     how = {"reread": reread, "another_server": another_server}
     copying = export_into(terms, file, selection, demo=demo, max_outage=max_outage, **how)
     try:
         return run(terms, copying)
     except KeyboardInterrupt:
         output.note("stopped; what was copied is kept")
-        output.hint(go_on)
+        hints.say(Hint.EXPORT, terms, export=go_on)
         return INTERRUPTED
     except (errors.ArchiveError, OSError) as error:
         if not disk_is_full(error):
             raise
         output.error(f"the disk is full: {error}")
-        output.hint(f"make room, then: {go_on}")
+        hints.say(Hint.MAKE_ROOM, terms)
         return DISK_FULL
     except errors.RequestError as error:
-        code = failed(error)
+        code = failed(error, terms=terms)
         output.note("what was copied is kept")
-        output.hint(f"when that is cured: {go_on}")
+        hints.say(Hint.EXPORT_WHEN_CURED, terms, export=go_on)
         return code
 
 
@@ -160,8 +161,8 @@ def verify(
         return run(terms, verify_file(terms, file, offline=offline, sample=chosen, manifest=manifest, demo=demo))
     except KeyMissing as error:
         code = failed(error)
-        output.hint(f"without a key, the archive by itself: {command('verify', str(file), '--offline')}")
-        output.hint(f"an archive of the demo: {command('verify', str(file), '--demo')}")
+        hints.say(Hint.VERIFY_WITHOUT_KEY, file=str(file))
+        hints.say(Hint.VERIFY_DEMO_INSTEAD, file=str(file))
         return code
 
 
@@ -199,9 +200,7 @@ def show(terms: ConnectionOptions, place: str, name: str | None, rows: int) -> N
     if name is None and colon and Path(file).is_file():
         place, name = file, run_id
     if not Path(place).is_file():
-        raise click.UsageError(
-            f"There is no file {place}.\nnext: an archive is made by: {command('export', '--to', place)}"
-        )
+        raise Misused(f"There is no file {place}.", hints.advice(Hint.EXPORT_INTO, file=place))
     from evals_async.cli.archive_views import show_file
 
     run(terms, show_file(terms, Path(place), name, rows))

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import attrs
 
 import evals_async
-from evals_async.cli import output
+from evals_async.cli import hints, output
 from evals_async.cli.comparing import NOT_COMPARABLE, REGRESSED, FailOn
 from evals_async.cli.groups import ConnectionOptions
+from evals_async.cli.hints import Hint
 from evals_async.cli.places import RunPlace, RunReader
 from evals_async.cli.text import Column, percent, plural
 from evals_async.comparison import (
@@ -65,6 +66,9 @@ async def compare_runs(terms: ConnectionOptions, places: Sequence[RunPlace], opt
     else:
         for place, each in zip(places[1:], found, strict=True):
             show(each, places[0], place, options)
+        most = max(len(each.regressions) + len(each.improvements) for each in found)
+        if most > options.rows > 0:
+            hints.say(Hint.ALL_ROWS, again=hints.changed(terms.words, "--rows", str(most)))
     return max(exit_code(each, options.fail_on) for each in found)
 
 
@@ -284,7 +288,7 @@ def show_flips(comparison: RunComparison, most: int) -> None:
         title="Rows that flipped",
     )
     if len(flips) > most:
-        output.note(f"{len(flips) - most:,} more rows flipped: --rows {len(flips)}")
+        output.note(f"{len(flips) - most:,} more rows flipped")
 
 
 def flipped(comparison: RunComparison, pair: Pair) -> list[str]:

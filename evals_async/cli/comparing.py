@@ -82,7 +82,7 @@ def compare(
         raise click.UsageError("Name at least two runs to compare.")
     if file is not None and len(names) > 2:
         raise click.UsageError("--to writes a page about two runs; name two.")
-    places = [place_of(name, eval_id, "compare") for name in names]
+    places = [place_of(name, eval_id, terms) for name in names]
     options = CompareOptions(
         cluster=cluster,
         confidence=confidence,
@@ -122,4 +122,4 @@ def report(terms: ConnectionOptions, names: tuple[str, ...], eval_id: str | None
     name, *others = of_an_archive(names)
     if others:
         raise click.UsageError("A report is about one run; name one.")
-    run(terms, report_run(terms, place_of(name, eval_id, "report"), file, items))
+    run(terms, report_run(terms, place_of(name, eval_id, terms), file, items))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 import evals_async
-from evals_async.cli import failed, output
+from evals_async.cli import failed, hints, output
 from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
-from evals_async.cli.hints import command
+from evals_async.cli.hints import Hint
 from evals_async.cli.service import connect, run, talking
 from evals_async.cli.summary import RunsSummary
 from evals_async.cli.text import Column, bar, percent, plural
@@ -49,14 +49,14 @@ def demo(terms: ConnectionOptions, wanted: int, top: int, live: bool, carried_ou
         if live:
             raise click.UsageError("--run and --live exclude each other.")
         code = run(terms, run_eval(terms))
-        output.hint(f"with models of yours, in a new file: {command('serve', 'evals.db', '--model-endpoint', 'URL')}")
+        hints.say(Hint.SERVE_MODELS)
         return code
     code = run(terms, from_service(terms, wanted, top) if live else from_sample(terms, wanted, top))
     if live:
-        output.hint(command("evals", "list", terms=terms))
+        hints.say(Hint.LIST_EVALS, terms)
     else:
-        output.hint(command("serve", "--sample"))
-        output.hint(f"with a key: {command('demo', '--live')}")
+        hints.say(Hint.SERVE_SAMPLE)
+        hints.say(Hint.DEMO_LIVE)
     return code
 
 

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import attrs
 import click
 
+from evals_async.cli.hints import Advice
+
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -49,6 +51,16 @@ class ConnectionOptions:
     verbose: bool = False
     words: tuple[str, ...] = ()
     """The words of this command, without the program."""
+    listing: bool = False
+    """Does the command print one listing, which `--after` continues?"""
+
+
+class Misused(click.UsageError):
+    """A mistake in the command line for which there is better advice than the help of the command."""
+
+    def __init__(self, message: str, advice: Advice) -> None:
+        super().__init__(message)
+        self.advice = advice
 
 
 pass_terms = click.make_pass_decorator(ConnectionOptions, ensure=True)

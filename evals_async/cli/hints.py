@@ -1,7 +1,7 @@
-"""What to do next, as commands that can be copied: made here, and nowhere else.
+"""What to do next: every hint that the program prints is in one table here, and is printed from here.
 
-A command is written as the program was invoked: `evals-async` where the shell finds this one by that name, and the path
-or the interpreter that was used elsewhere, so that it works without an activated environment too.
+A command in a hint is written as the program was invoked: `evals-async` where the shell finds this one by that name,
+and the path or the interpreter that was used elsewhere. So it works without an activated environment too.
 """
 
 from __future__ import annotations
@@ -9,14 +9,131 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
+from enum import StrEnum, unique
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from evals_async.cli import output
 
 
 if TYPE_CHECKING:
     from evals_async.cli.groups import ConnectionOptions
 
 NAME = "evals-async"
+SECRETS = {"--api-key": "$EVALS_SERVER_API_KEY"}
+"""Options whose value is never printed, and the variable that a hint names instead."""
+
+AN_HOUR = 3600.0  # seconds that `runs wait` waits by default
+LARGE_BODY = 128 * 2**20
+
+
+@unique
+class Hint(StrEnum):
+    """Every hint. `{again}` is the command that was given, `{server}` the options that name the server.
+
+    Words in capital letters are for the person to fill in. `tests/cli/test_every_hint.py` runs each of them.
+    """
+
+    # from one command to the next
+    HELP = "{program}{command} --help"
+    LIST_EVALS = "{program} evals list{server}"
+    LIST_RUNS = "{program} runs list {eval_id}{server}"
+    GET_RUN = "{program} runs get {run}{server}"
+    LIST_ITEMS = "{program} items list {run}{server}"
+    NAME_RUN = "{program} items list EVAL_ID/RUN_ID{server}"
+    ADD_EVAL = "add its eval: {again} --eval EVAL_ID"
+    GO_ON_LISTING = "the listing goes on from there with: {again}"
+    ALL_ROWS = "all rows that flipped: {again}"
+
+    # the demo and the server
+    SERVE_SAMPLE = "{program} serve --sample"
+    DEMO_LIVE = "with a key: {program} demo --live"
+    SERVE_MODELS = "with models of yours, in a new file: {program} serve evals.db --model-endpoint URL"
+    NEW_FILE = "make a new one, with nothing in it: {again} --new"
+    FREE_PORT = "take any free port: {again}"
+    MODELS = "check{place}, the key that it needs, and that the endpoint runs; it mostly ends in /v1"
+
+    # archives
+    EXPORT = "{program} export{export}{server}"
+    EXPORT_WHEN_CURED = "when that is cured: {program} export{export}{server}"
+    EXPORT_INTO = "an archive is made by: {program} export --to {file}"
+    NO_ARCHIVE = "name an archive; one is made by: {program} export --to FILE.db"
+    OLD_ARCHIVE = "open it for writing once, without a server: {program} regrade FILE.db --estimate"
+    VERIFY = "{program} verify {file}{server}"
+    VERIFY_DEMO = "{program} verify {file} --demo"
+    VERIFY_DEMO_INSTEAD = "an archive of the demo: {program} verify {file} --demo"
+    VERIFY_WITHOUT_KEY = "without a key, the archive by itself: {program} verify {file} --offline"
+    VERIFY_WITHOUT_SERVER = "without the server: {program} verify {file} --offline"
+    SHOW = "{program} show {file}"
+    SERVE = "{program} serve {file}"
+    ALLOW_INCOMPLETE = "{again} --allow-incomplete"
+    OTHER_DIRECTORY = "choose another directory: {again} --out DIRECTORY"
+    MAKE_ROOM = "make room, then: {again}"
+    DIRECTORY = "the directory must be there, with the right to read and write in it"
+    BEING_WRITTEN = "wait until the other one has ended"
+    OTHER_PATH = "choose another path, or see to the rights of this one"
+
+    # errors of requests
+    KEY = (
+        "set OPENAI_API_KEY, or AZURE_OPENAI_ENDPOINT and AZURE_OPENAI_API_KEY; without a key there is: {program} demo"
+    )
+    WRONG_KEY = "check the key in the environment, and that it belongs to this base URL"
+    READING = "use a key that may read evals in this project (OPENAI_PROJECT_ID)"
+    WRITING = "use a key that may write evals in this project (OPENAI_PROJECT_ID)"
+    READ_ONLY = "that server takes no writes; one that does: {program} serve FILE.db --writable"
+    QUOTA = "waiting does not help: see to the quota of the organization"
+    LATER = "try again later, with fewer requests at once: {again}"
+    MORE_RETRIES = "try again later, with more attempts: {again}"
+    MORE_TIME = "give it more time: {again}"
+    LONGER_WAIT = "wait longer: {again}"
+    LARGER_BODY = "accept more: {again}"
+    CERTIFICATE = "check the certificate of the server and the time of this machine"
+    NO_SERVER = "check --base-url and OPENAI_BASE_URL; a server of your own: {program} serve --sample"
+    WRONG_ADDRESS = "check --base-url and OPENAI_BASE_URL: nothing of the Evals API is there; it mostly ends in /v1"
+    NO_EVALS_API = "check that --base-url or OPENAI_BASE_URL is that of an Evals API; it mostly ends in /v1"
+    REDIRECTED = "check --base-url and OPENAI_BASE_URL"
+    UNEXPECTED = (
+        "repeat with --verbose to see where it happened; if the arguments are right, this is a fault of evals-async"
+    )
+
+
+class Advice(NamedTuple):
+    """A hint with its values filled in."""
+
+    hint: Hint
+    text: str
+
+
+def advice(hint: Hint, terms: ConnectionOptions | None = None, **values: str | Sequence[str]) -> Advice:
+    """A hint with its values: single words, or several, quoted so that they can be copied into a shell.
+
+    Values that are sequences begin with a space where there are any. `again` is the command of `terms` by default.
+    """
+    filled = {"program": shlex.join(program()), "server": listed(server_words(terms) if terms is not None else ())}
+    if "{again}" in hint:
+        words = values.pop("again", terms.words if terms is not None else ())
+        filled["again"] = filled["program"] + listed(without_secrets(words))
+    filled |= {name: shlex.quote(value) if isinstance(value, str) else listed(value) for name, value in values.items()}
+    return Advice(hint, hint.format_map(filled))
+
+
+def tell(told: Advice) -> None:
+    """Print a hint."""
+    output.hint(told.text)
+
+
+def say(hint: Hint, terms: ConnectionOptions | None = None, **values: str | Sequence[str]) -> None:
+    """Print a hint with its values."""
+    tell(advice(hint, terms, **values))
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as a shell reads them, each after a space. A word that names a variable keeps it."""
+    return "".join(f' "{word}"' if word in SECRETS.values() else f" {shlex.quote(word)}" for word in words)
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
 
 
 def program() -> list[str]:
@@ -42,12 +159,85 @@ def command(*words: str, terms: ConnectionOptions | None = None) -> str:
 
 
 def filled(text: str) -> str:
-    """A hint with `{program}` in it, as the person would write it."""
+    """A text with `{program}` in it, as the person would write it."""
     return text.replace("{program}", shlex.join(program()))
 
 
 def server_words(terms: ConnectionOptions) -> list[str]:
-    """The options that name the server."""
-    url = [] if terms.base_url is None else ["--base-url", terms.base_url]
+    """The options that name the server, and those that say how to talk to it, where they are not the usual ones."""
+    named = () if terms.base_url is None else (("--base-url", terms.base_url),)
     flags = (("--azure", terms.azure), ("--allow-http", terms.allow_http))
-    return url + [flag for flag, given in flags if given]
+    usual = type(terms)()
+    numbers = (
+        ("--timeout", terms.timeout, usual.timeout),
+        ("--max-retries", terms.max_retries, usual.max_retries),
+        ("--concurrency", terms.concurrency, usual.concurrency),
+        ("--max-body", terms.max_body, usual.max_body),
+    )
+    words = [word for pair in named for word in pair] + [flag for flag, given in flags if given]
+    for option, value, default in numbers:
+        words += [] if value == default else [option, f"{value:g}" if isinstance(value, float) else str(value)]
+    return words
+
+
+def changed(words: Sequence[str], option: str, value: str) -> list[str]:
+    """The words of a command, with another value of an option. What stands after `--` stays at the end."""
+    kept = without(words, option)
+    end = kept.index("--") if "--" in kept else len(kept)
+    return [*kept[:end], option, value, *kept[end:]]
+
+
+def without(words: Sequence[str], option: str) -> list[str]:
+    """The words of a command without an option and its value."""
+    kept: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word == "--":
+            return [*kept, word, *rest]
+        if word == option:
+            next(rest, None)
+        elif not word.startswith(f"{option}="):
+            kept.append(word)
+    return kept
+
+
+def without_secrets(words: Sequence[str]) -> list[str]:
+    """The words of a command, with the variable instead of each secret."""
+    kept = list(words)
+    for option, variable in SECRETS.items():
+        if any(word == option or word.startswith(f"{option}=") for word in words):
+            kept = changed(kept, option, variable)
+    return kept
+
+
+def more_of(hint: Hint, terms: ConnectionOptions | None) -> list[str]:
+    """The words of the command, with more of what was too little: time, attempts, room for a body."""
+    if terms is None:
+        return []
+    words = list(terms.words)
+    match hint:
+        case Hint.MORE_TIME:
+            return changed(words, "--timeout", f"{terms.timeout * 2:g}")
+        case Hint.LONGER_WAIT:
+            return changed(words, "--deadline", f"{float(value_of(words, '--deadline') or AN_HOUR) * 2:g}")
+        case Hint.MORE_RETRIES:
+            return changed(words, "--max-retries", str(max(5, terms.max_retries * 2)))
+        case Hint.LATER:
+            return changed(words, "--concurrency", str(max(1, terms.concurrency // 2)))
+        case Hint.LARGER_BODY:
+            return changed(words, "--max-body", str(max(LARGE_BODY, terms.max_body * 4)))
+        case _:
+            return words
+
+
+def value_of(words: Sequence[str], option: str) -> str | None:
+    """The value of an option in the words of a command; the last one, as the command takes it."""
+    found: str | None = None
+    for word, following in zip(words, (*words[1:], ""), strict=True):
+        if word == "--":
+            break
+        if word == option:
+            found = following
+        elif word.startswith(f"{option}="):
+            found = word.partition("=")[2]
+    return found

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evals_async.cli import output
+from evals_async.cli import hints, output
 from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
+from evals_async.cli.hints import Hint
 from evals_async.cli.service import run
 from evals_async.cli.text import Column
 
@@ -56,8 +57,8 @@ def models(terms: ConnectionOptions, names: tuple[str, ...], file: Path | None, 
         if ability.error is not None:
             output.error(f"{ability.entry}: {ability.error}")
     if not all(ability.answers for ability in found):
-        place = f"base_url in {file}" if file is not None else "--model-endpoint"
-        output.hint(f"check {place}, the key that it needs, and that the endpoint runs; it mostly ends in /v1")
+        place = ["base_url", "in", str(file)] if file is not None else ["--model-endpoint"]
+        hints.say(Hint.MODELS, place=place)
     return 0 if all(ability.answers for ability in found) else 1
 
 

@@ -14,7 +14,7 @@ from evals_async.archive.values import DISK_FULL, INCOMPLETE
 from evals_async.cli import hints, output
 from evals_async.cli.archived import tell_gaps
 from evals_async.cli.groups import ConnectionOptions
-from evals_async.cli.hints import server_words
+from evals_async.cli.hints import Hint
 from evals_async.cli.text import Column, plural
 
 
@@ -23,13 +23,16 @@ LOSSY = 3
 
 
 async def may_go_on(
-    archive: Archive, file: Path, terms: ConnectionOptions, allow_incomplete: bool, command: list[str]
+    archive: Archive, file: Path, source: ConnectionOptions, terms: ConnectionOptions, allow_incomplete: bool
 ) -> bool:
-    """Say what the archive lacks; where it lacks something, whether that was allowed, and how to allow it."""
-    if await tell_gaps(archive, file, terms) or allow_incomplete:
+    """Say what the archive lacks; where it lacks something, whether that was allowed, and how to allow it.
+
+    `source` names the server that the archive can be completed from.
+    """
+    if await tell_gaps(archive, file, source) or allow_incomplete:
         return True
     output.error(f"{file} is incomplete")
-    output.hint(hints.command(*command, "--allow-incomplete"))
+    hints.say(Hint.ALLOW_INCOMPLETE, terms)
     return False
 
 
@@ -37,14 +40,13 @@ async def convert_file(
     terms: ConnectionOptions, file: Path, form: str, directory: Path, *, dry: bool, strict: bool, allow_incomplete: bool
 ) -> int:
     """Convert, and tell what became of everything; returns the exit code."""
-    command = ["convert", str(file), "--to", form, "--out", str(directory)]
     async with Archive.open(file, read_only=True) as archive:
-        if not await may_go_on(archive, file, terms, allow_incomplete, command):
+        if not await may_go_on(archive, file, terms, terms, allow_incomplete):
             return INCOMPLETE
         try:
             report = await archive.convert(form, directory, dry=dry, allow_incomplete=True)
         except OSError as error:
-            return not_written(error, directory, hints.command(*command))
+            return not_written(error, directory, terms)
     show_conversion(report)
     if dry:
         for path in report.written:
@@ -54,14 +56,14 @@ async def convert_file(
     return exit_code(report, strict)
 
 
-def not_written(error: OSError, directory: Path, again: str) -> int:
+def not_written(error: OSError, directory: Path, terms: ConnectionOptions) -> int:
     """Tell why a file could not be written, and what to do; returns the exit code."""
     if disk_is_full(error):
         output.error(f"the disk is full: {error}")
-        output.hint(f"make room, then: {again}")
+        hints.say(Hint.MAKE_ROOM, terms)
         return DISK_FULL
     output.error(f"cannot write to {directory}: {error.strerror or error}")
-    output.hint("choose another directory: --out DIRECTORY")
+    hints.say(Hint.OTHER_DIRECTORY, again=hints.without(terms.words, "--out"))
     return 1
 
 
@@ -109,14 +111,12 @@ async def push_file(
     allow_incomplete: bool,
 ) -> int:
     """Push, and tell what became of everything; returns the exit code."""
-    server = server_words(terms)
     async with Archive.open(file, read_only=True) as archive:
-        command = ["push", str(file), "--runs", which, *server]
-        if not await may_go_on(archive, file, ConnectionOptions(), allow_incomplete, command):
+        if not await may_go_on(archive, file, ConnectionOptions(), terms, allow_incomplete):
             return INCOMPLETE
         push = await archive.push(client, runs=which, allow_incomplete=True)
     show_ids(push)
     output.say()
     show_conversion(push.report)
-    output.hint(hints.command("evals", "list", *server))
+    hints.say(Hint.LIST_EVALS, terms)
     return exit_code(push.report, strict)

@@ -19,7 +19,8 @@ from evals_async.archive import Archive
 from evals_async.cli import hints
 from evals_async.cli.archive_views import run_of
 from evals_async.cli.archived import tell_gaps
-from evals_async.cli.groups import ConnectionOptions
+from evals_async.cli.groups import ConnectionOptions, Misused
+from evals_async.cli.hints import Hint
 from evals_async.cli.service import run_key, talking
 
 
@@ -44,20 +45,20 @@ def of_an_archive(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name if ":" in name else f"{first}:{name}" for name in others)
 
 
-def place_of(name: str, eval_id: str | None, command: str) -> RunPlace:
+def place_of(name: str, eval_id: str | None, terms: ConnectionOptions) -> RunPlace:
     """The place that a name on the command line means. Raises `click.UsageError`."""
     file, colon, rest = name.rpartition(":")
     if not colon and Path(name).is_file():
-        raise click.UsageError(f"{name} names an archive, and no run of it.\nnext: {hints.command('show', name)}")
+        raise Misused(f"{name} names an archive, and no run of it.", hints.advice(Hint.SHOW, file=name))
     if not colon and name.endswith(".db"):
         raise click.UsageError(f"{name} seems to name an archive, and there is no such file.")
     if not colon:
-        return RunPlace(None, *run_key(name, eval_id, command))
+        return RunPlace(None, *run_key(name, eval_id, terms))
     if not Path(file).is_file():
         raise click.UsageError(f"{name} names a run of the archive {file}, and there is no such file.")
     own, _, run_id = rest.rpartition("/")
     if not run_id:
-        raise click.UsageError(f"{name} names no run.\nnext: {hints.command('show', file)}")
+        raise Misused(f"{name} names no run.", hints.advice(Hint.SHOW, file=file))
     return RunPlace(Path(file), own or eval_id, run_id)
 
 

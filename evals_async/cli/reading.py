@@ -9,9 +9,17 @@ import attrs
 import click
 
 import evals_async
-from evals_async.cli import failed, output
-from evals_async.cli.groups import CommandGroup, ConnectionOptions, examples, global_options, json_options, pass_terms
-from evals_async.cli.hints import command
+from evals_async.cli import failed, hints, output
+from evals_async.cli.groups import (
+    CommandGroup,
+    ConnectionOptions,
+    Misused,
+    examples,
+    global_options,
+    json_options,
+    pass_terms,
+)
+from evals_async.cli.hints import AN_HOUR, Hint
 from evals_async.cli.service import run_key, run_with_client
 from evals_async.cli.views import EVALS, ITEMS, ITEMS_OF_RUNS, RUNS, View
 
@@ -24,7 +32,6 @@ Order: TypeAlias = Literal["asc", "desc"]
 Status: TypeAlias = Literal["queued", "in_progress", "completed", "canceled", "failed"]
 Verdict: TypeAlias = Literal["pass", "fail"]
 
-AN_HOUR = 3600.0
 FAILURES_TOLD = 3
 
 eval_option = click.option(
@@ -62,9 +69,10 @@ def list_evals(terms: ConnectionOptions, limit: int | None, order: Order | None,
     async def work(client: evals_async.EvalsClient) -> evals_async.Eval | None:
         return await show_listing(client.evals.list(after=after, order=order), limit, EVALS, form)
 
+    terms.listing = True
     last = run_with_client(terms, work)
     if last is not None and form is None:
-        output.hint(command("runs", "list", last.id, terms=terms))
+        hints.say(Hint.LIST_RUNS, terms, eval_id=last.id)
 
 
 @evals.command("get", epilog=examples("evals-async evals get eval_abc", "evals-async evals get eval_abc --json"))
@@ -80,7 +88,7 @@ def get_evals(terms: ConnectionOptions, names: tuple[str, ...], form: Form) -> i
 
     code = run_with_client(terms, work)
     if form is None and not code:
-        output.hint(command("runs", "list", names[0], terms=terms))
+        hints.say(Hint.LIST_RUNS, terms, eval_id=names[0])
     return code
 
 
@@ -123,9 +131,10 @@ def list_runs(
         pager = client.evals.runs.list(eval_id, after=after, order=order, status=status)
         return await show_listing(pager, limit, RUNS, form)
 
+    terms.listing = True
     last = run_with_client(terms, work)
     if last is not None and form is None:
-        output.hint(command("runs", "get", f"{eval_id}/{last.id}", terms=terms))
+        hints.say(Hint.GET_RUN, terms, run=f"{eval_id}/{last.id}")
 
 
 @runs.command(
@@ -143,14 +152,14 @@ def list_runs(
 @pass_terms
 def get_runs(terms: ConnectionOptions, names: tuple[str, ...], eval_id: str | None, form: Form) -> int:
     """Show a run, or several, fetched concurrently."""
-    keys = [run_key(name, eval_id, "runs get") for name in names]
+    keys = [run_key(name, eval_id, terms) for name in names]
 
     async def work(client: evals_async.EvalsClient) -> int:
         return await show_each(client.evals.runs.retrieve, keys, terms, RUNS, form)
 
     code = run_with_client(terms, work)
     if form is None and not code:
-        output.hint(command("items", "list", "/".join(keys[0]), terms=terms))
+        hints.say(Hint.LIST_ITEMS, terms, run="/".join(keys[0]))
     return code
 
 
@@ -178,7 +187,7 @@ def wait_for_runs(
     terms: ConnectionOptions, names: tuple[str, ...], eval_id: str | None, deadline: float, form: Form
 ) -> int:
     """Wait until a run, or several, are over, then show them. Exit code 1 unless all are completed."""
-    keys = [run_key(name, eval_id, "runs wait") for name in names]
+    keys = [run_key(name, eval_id, terms) for name in names]
 
     async def work(client: evals_async.EvalsClient) -> int:
         ended = await wait_with_progress(client, keys, deadline, terms.concurrency)
@@ -232,18 +241,19 @@ def list_items(
     """
     if name is None:
         if eval_id is None:
-            raise click.UsageError(f"No run is named.\nnext: {command('items', 'list', 'EVAL_ID/RUN_ID')}")
+            raise Misused("No run is named.", hints.advice(Hint.NAME_RUN, terms))
         if order is not None or after is not None:
             raise click.UsageError("--order and --after are for the items of one run: name it.")
         wanted = ItemsWanted(eval_id, status, limit, form)
         return run_with_client(terms, lambda client: show_items_of_runs(client, terms, wanted))
-    key = run_key(name, eval_id, "items list")
+    key = run_key(name, eval_id, terms)
 
     async def work(client: evals_async.EvalsClient) -> int:
         pager = client.evals.runs.output_items.list(key, after=after, order=order, status=status)
         await show_listing(pager, limit, ITEMS, form)
         return 0
 
+    terms.listing = True
     return run_with_client(terms, work)
 
 

@@ -14,7 +14,8 @@ import click
 
 import evals_async
 from evals_async.cli import KeyMissing, hints, output
-from evals_async.cli.groups import ConnectionOptions
+from evals_async.cli.groups import ConnectionOptions, Misused
+from evals_async.cli.hints import Hint
 from evals_async.errors import ConfigurationError
 
 
@@ -120,7 +121,7 @@ def run(terms: ConnectionOptions, work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(work)
 
 
-def run_key(name: str, eval_id: str | None, command: str) -> tuple[str, str]:
+def run_key(name: str, eval_id: str | None, terms: ConnectionOptions) -> tuple[str, str]:
     """The ids of a run named EVAL_ID/RUN_ID, or RUN_ID with --eval. Raises `click.UsageError`."""
     first, slash, rest = name.partition("/")
     if slash:
@@ -128,8 +129,5 @@ def run_key(name: str, eval_id: str | None, command: str) -> tuple[str, str]:
             raise click.UsageError(f"{name} names the eval {first}, --eval names {eval_id}.")
         return first, rest
     if eval_id is None:
-        raise click.UsageError(
-            f"The eval of the run {name} is not known.\n"
-            f"next: add its eval: {hints.command(*command.split(), f'EVAL_ID/{name}')}"
-        )
+        raise Misused(f"The eval of the run {name} is not known.", hints.advice(Hint.ADD_EVAL, terms))
     return eval_id, name

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from evals_async.cli import output
+from evals_async.cli import hints, output
 from evals_async.cli.executing import ExecutionChoice, execution_options, tell_execution
-from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
-from evals_async.cli.hints import command
+from evals_async.cli.groups import Command, ConnectionOptions, Misused, examples, global_options, pass_terms
+from evals_async.cli.hints import Hint, command
 from evals_async.cli.service import run
 
 
@@ -105,8 +105,7 @@ def serve(
         raise click.UsageError("A read-only server carries no runs out: leave --read-only or the models out.")
     if file is not None and not file.exists() and not read_only:
         if not (new or sample or choice.has_models):
-            made = command(*terms.words, "--new")
-            raise click.UsageError(f"There is no file {file}.\nnext: make a new one, with nothing in it: {made}")
+            raise Misused(f"There is no file {file}.", hints.advice(Hint.NEW_FILE, terms))
         output.note(f"{file} is new: it is made now, with nothing in it")
     place = ServedPlace(file=file, host=host, port=port, allowed=allowed, api_key=api_key)
     keep = not writable and not sample  # what was exported
@@ -118,7 +117,7 @@ def serve(
         if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
             raise
         output.error(f"cannot listen on {host}:{port}: {error.strerror or error}")
-        output.hint(f"take any free port: {command(*terms.words, '--port', '0')}")
+        hints.say(Hint.FREE_PORT, again=hints.changed(terms.words, "--port", "0"))
         return 1
     output.note("stopped")
     return 0

@@ -63,7 +63,7 @@ async def test_what_is_told(command: Command) -> None:
     assert "worse" == lines[2][-1]
     assert ["A", "gpt-x", "20", "20000", "0", "2000"] in lines
     assert [["10", "worse", "match", "good_10", "worse_10"]] == [line for line in lines if line[0] == "10"]
-    assert "7 more rows flipped: --rows 10" in ended.err
+    assert "7 more rows flipped\n" in ended.err
 
 
 @pytest.mark.usefixtures("runs")

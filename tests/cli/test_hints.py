@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 from commandline import Command
 from hinting import commands_in
 
-from evals_async.cli import HINTS, READ_ONLY, hints, main
+from evals_async.cli import hints, main
 from evals_async.cli.groups import ConnectionOptions
+from evals_async.cli.hints import Hint
 from evals_async.server import LocalServer, SampleTree
 
 
@@ -110,26 +112,28 @@ def test_a_password_in_the_url_is_a_mistake_in_the_url(capsys: pytest.CaptureFix
 def test_the_words_of_a_server() -> None:
     """A hint for a server has the options that name it, and no others."""
     terms = ConnectionOptions(base_url="http://evals/v1", azure=True, allow_http=True, timeout=5, verbose=True)
-    assert "evals-async evals list --base-url http://evals/v1 --azure --allow-http" == hints.command(
+    assert "evals-async evals list --base-url http://evals/v1 --azure --allow-http --timeout 5" == hints.command(
         "evals", "list", terms=terms
     )
 
 
-@pytest.mark.parametrize("hint", [*(hint for _, hint in HINTS), READ_ONLY])
-def test_hints_at_errors_name_what_there_is(hint: str) -> None:
-    """The commands and the options in the hints at errors are there."""
-    from click import Context, Group, Option
+def test_what_was_chosen_stays_in_the_next_command() -> None:
+    """Time, attempts, requests at once and the size of an answer are kept, where they are not the usual ones."""
+    terms = ConnectionOptions(timeout=120, max_retries=0, concurrency=8, max_body=2**28)
+    told = hints.advice(Hint.LIST_RUNS, terms, eval_id="eval a")
+    assert (
+        "evals-async runs list 'eval a' --timeout 120 --max-retries 0 --concurrency 8 --max-body 268435456" == told.text
+    )
 
-    from evals_async.cli.groups import root
 
-    def options(group: Group) -> set[str]:
-        context = Context(group)
-        inner = [group.get_command(context, name) for name in group.list_commands(context)]
-        own = {
-            name for each in [group, *inner] if each for p in each.params if isinstance(p, Option) for name in p.opts
-        }
-        return own.union(*(options(each) for each in inner if isinstance(each, Group)))
-
-    text = hints.filled(hint)
-    assert "{" not in text
-    assert {word.strip(",;:") for word in text.split() if word.startswith("--")} <= options(root)
+def test_no_key_is_printed_in_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    """`serve --api-key KEY` on a port that is taken: the hint names the variable, in every spelling of the option."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for key in (["--api-key", "sk-secret"], ["--api-key=sk-secret"]):
+            assert 1 == main(["serve", *key, "--port", port])
+            told = capsys.readouterr().err
+            assert "sk-secret" not in told
+            assert 'evals-async serve --port 0 --api-key "$EVALS_SERVER_API_KEY"\n' in told

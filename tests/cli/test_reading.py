@@ -206,7 +206,8 @@ async def test_wait_ends_at_its_deadline(command: Command, server: LocalServer, 
     await server.seed(runs=[{**tree["runs"][0], "id": run_id, "eval_id": eval_id, "status": "queued"}])
     result = await command("runs", "wait", f"{eval_id}/{run_id}", "--deadline", "0.05")
     assert (1, "") == (result.code, result.out)
-    assert "error: not done within 0.05 seconds\nnext: wait longer: --deadline SECONDS\n" in result.err
+    assert "error: not done within 0.05 seconds\nnext: wait longer: " in result.err
+    assert result.err.endswith(f"evals-async runs wait {eval_id}/{run_id} --deadline 0.1\n")
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
@@ -236,7 +237,10 @@ async def test_an_answer_that_is_too_large(command: Command, tree: SampleTree) -
     eval_id = str(tree["evals"][0]["id"])
     result = await command("evals", "get", eval_id, "--max-body", "100")
     assert 1 == result.code
-    assert "the body is larger than 100 bytes\nnext: accept more: --max-body SIZE\n" in result.err
+    assert (
+        f"the body is larger than 100 bytes\nnext: accept more: evals-async evals get {eval_id} --max-body {2**27}\n"
+        in result.err
+    )
     assert 0 == (await command("evals", "get", eval_id, "--max-body", "1M")).code
 
 
@@ -277,7 +281,10 @@ async def test_broken_listing_says_where_to_go_on(command: Command, server: Loca
         json.loads(result.out)
     assert 100 == len(json.loads(result.out + "]"))
     assert first
-    assert re.search(r"\nthe listing goes on from there with: --after evalrun_\w+\nnext: try again later", result.err)
+    assert re.search(
+        r"\nnext: the listing goes on from there with: evals-async .* --after evalrun_\w+\nnext: try again later",
+        result.err,
+    )
 
 
 async def test_no_server(command: Command) -> None:

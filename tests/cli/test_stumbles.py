@@ -255,7 +255,8 @@ def test_a_server_that_never_answers(
     assert 1 == main([*words, "--base-url", silent, "--timeout", "0.3", "--max-retries", "0"])
     captured = capsys.readouterr()
     assert f"no answer from {silent} yet; Ctrl-C ends the waiting\n" in captured.err
-    assert "next: give it more time: --timeout SECONDS\n" in captured.err
+    assert "next: give it more time: evals-async " in captured.err
+    assert captured.err.endswith(" --timeout 0.6\n")
     assert "" == captured.out
 
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import errno
+import logging
 import os
 import socket
 import ssl
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -493,4 +495,17 @@ async def an_error_that_nobody_thought_of(person: Person) -> None:
     shown = await person.run("serve", "--sample", *FREE)
     assert (1, False) == (shown.code, "Traceback" in shown.err)
     assert "repeat with --verbose" in person.hinted(Hint.UNEXPECTED, shown)
-    assert "Traceback" in (await person.run("serve", "--sample", *FREE, "--verbose")).err
+    with not_logging_later():
+        assert "Traceback" in (await person.run("serve", "--sample", *FREE, "--verbose")).err
+
+
+@contextmanager
+def not_logging_later() -> Iterator[None]:
+    """Undo what --verbose does to the logger of this process."""
+    logger = logging.getLogger("evals_async")
+    handlers, level = list(logger.handlers), logger.level
+    try:
+        yield
+    finally:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)

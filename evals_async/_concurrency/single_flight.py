@@ -5,12 +5,13 @@ The code that makes the calls decides which calls may share, and under which key
 
 import asyncio
 import copy
-from collections.abc import Callable, Coroutine, Hashable
-from typing import Any, TypeAlias, TypeVar, cast
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, TypeAlias, TypeVar, TypeVarTuple, Unpack, cast
 
 
 E = TypeVar("E", bound=BaseException)
 V = TypeVar("V")
+Ts = TypeVarTuple("Ts")
 
 
 SharedResult: TypeAlias = tuple[Any, BaseException | None]
@@ -33,24 +34,30 @@ class SingleFlight:
         self.leaders: dict[Hashable, asyncio.Task[object]] = {}  # the tasks that make the calls
         self.waiters: dict[Hashable, list[tuple[asyncio.Future[SharedResult], asyncio.Task[object]]]] = {}
 
-    async def run(self, key: Hashable, call: Coroutine[Any, Any, V], *, copy_of: Callable[[V], V] | None = None) -> V:
-        """Return the result of the running call for `key`. If there is none, run `call`.
+    async def run(
+        self,
+        key: Hashable,
+        call: Callable[[Unpack[Ts]], Awaitable[V]],
+        *args: *Ts,
+        copy_of: Callable[[V], V] | None = None,
+    ) -> V:
+        """Return the result of the running call for `key`. If there is none, call `call(*args)`.
 
-        `call` is closed if it is not needed. Raises the error of the call. With `copy_of`, the first caller gets the
-        result itself, and each waiter gets a copy.
+        Raises the error of the call. With `copy_of`, the first caller gets the result itself, and each waiter gets a
+        copy.
         """
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # a coroutine always runs in a task here
         leader = self.leaders.get(key)
         if leader is not None and leader.get_loop() is not task.get_loop():
             if not leader.get_loop().is_closed():
-                return await call
+                return await call(*args)
             # Its loop was closed while the call ran, so the call will never end.
             leader = None
             self.leaders.pop(key, None)
             self.waiters.pop(key, None)
         if leader is not None and not leader.cancelling():  # a task that is being cancelled gives no result
-            outcome = await self.follow(key, task, call)
+            outcome = await self.follow(key, task)
             if outcome is not TAKE_OVER:
                 try:
                     if outcome[1] is not None:
@@ -62,7 +69,7 @@ class SingleFlight:
         self.leaders[key] = task
         outcome = TAKE_OVER
         try:
-            value = await call
+            value = await call(*args)
             outcome = (value, None)
             return value
         except BaseException as error:
@@ -70,29 +77,23 @@ class SingleFlight:
                 outcome = (None, error)
             raise
         finally:
-            self.leave(key, task, outcome)
+            if self.waiters:
+                self.leave(key, task, outcome)
+            elif self.leaders.get(key) is task:
+                del self.leaders[key]
             # Otherwise this frame and the traceback of an error refer to each other until the next garbage collection.
             del outcome, leader, task
 
-    async def follow(
-        self, key: Hashable, task: asyncio.Task[object], instead: Coroutine[Any, Any, object]
-    ) -> SharedResult:
-        """Wait for the result of the running call, or for `TAKE_OVER`. The call `instead` is closed, except after
-        `TAKE_OVER`.
-        """
+    async def follow(self, key: Hashable, task: asyncio.Task[object]) -> SharedResult:
+        """Wait for the result of the running call, or for `TAKE_OVER`."""
         waiter: asyncio.Future[SharedResult] = task.get_loop().create_future()
         self.waiters.setdefault(key, []).append((waiter, task))
-        outcome: SharedResult | None = None
         try:
-            outcome = await waiter
-            return outcome
+            return await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.result() is TAKE_OVER:
                 self.leave(key, task, TAKE_OVER)  # this waiter was chosen to make the call at the same moment
             raise
-        finally:
-            if outcome is not TAKE_OVER:
-                instead.close()
 
     def leave(self, key: Hashable, task: asyncio.Task[object], outcome: SharedResult) -> None:
         """Give the result of the call of `task` to the waiters, or let the first waiter make the call again."""

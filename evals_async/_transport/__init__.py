@@ -38,12 +38,12 @@ from evals_async._transport.delays import Allowance, RateLimits, server_delay
 from evals_async._transport.failures import error_for
 from evals_async._transport.limiter import AdaptiveLimiter, Limiter, Statistics
 from evals_async._transport.messages import Kind, Method, Request, Response, Sink, Upload
-from evals_async._transport.pipeline import Pipeline, Resolve
+from evals_async._transport.pipeline import Pipeline
 from evals_async._transport.pipelines import Pipelines
 from evals_async._transport.pool import ConnectionPool
 from evals_async._transport.proxies import checked_proxy
 from evals_async._transport.retry import Budget, RetryPolicy, Timeouts
-from evals_async._transport.state import Read
+from evals_async._transport.state import Read, Resolve
 from evals_async._transport.transport import Transport
 
 

@@ -5,8 +5,8 @@ Bytes and headers only: what a response means is the business of the `read` that
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeAlias, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import attrs
 
@@ -21,6 +21,7 @@ from evals_async._transport.state import (
     CallState,
     Query,
     Read,
+    Resolve,
     call_headers,
     logger,
     merged_query,
@@ -42,13 +43,6 @@ from evals_async.errors import (
 
 
 T = TypeVar("T")
-
-Resolve: TypeAlias = Callable[[], Awaitable[T | None]]
-"""Finds out what became of a cancel or a delete whose response was lost: its value if it took effect, `None` if not.
-
-Asked for a cancel whenever it ends in an error and an attempt may have been carried out; for a delete only if the
-server then answers 404, so that the object is gone.
-"""
 
 NO_QUERY: Query = ()
 USUAL_HEADERS = usual_headers({})
@@ -123,7 +117,7 @@ class Pipeline:
         pool = transport.pool
         own = call_headers(request, headers)
         asked = merged_query(query, request.query) if query else request.query
-        call = CallState(request, read, timeouts, policy, own, asked, self.clock.monotonic())
+        call = CallState(request, read, timeouts, policy, own, asked, self.clock.monotonic(), resolve)
         if watch is not None:
             watch(call)
         task = asyncio.current_task(pool.loop)
@@ -140,7 +134,7 @@ class Pipeline:
                     self.budget.give(SUCCESS_GIVES)
                 return value
             # Popped, or this frame and the error's traceback would hold each other until a collection.
-            return await self.retry(call, failed.pop(), resolve)
+            return await self.retry(call, failed.pop())
         except asyncio.CancelledError:
             # close() cancels the calls under way; anyone else's cancellation goes on.
             if not pool.closed or task.uncancel() > cancelling:
@@ -227,8 +221,8 @@ class Pipeline:
             raise
         return among
 
-    async def retry(self, call: CallState[T], failure: RequestError, resolve: Resolve[T] | None) -> T:
-        """Try again after the first attempt ended in `failure`; in the end the error, or what `resolve` finds."""
+    async def retry(self, call: CallState[T], failure: RequestError) -> T:
+        """Try again after the first attempt ended in `failure`; in the end the error, or what `call.resolve` finds."""
         state = RetryState(call.policy, call.request.kind, self.clock, self.budget, call.end, limited=self.limited)
 
         def may_retry(error: RequestError) -> bool:
@@ -259,7 +253,7 @@ class Pipeline:
                 self.budget.give(state.cost or SUCCESS_GIVES)
                 return value
         failure = self.final(call, failure, state)
-        if resolve is not None and (found := await self.resolved(call, failure, resolve)) is not None:
+        if call.resolve is not None and (found := await self.resolved(call, failure, call.resolve)) is not None:
             return found
         try:
             raise failure

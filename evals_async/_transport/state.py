@@ -22,6 +22,13 @@ Query: TypeAlias = Sequence[tuple[str, str]]
 Read: TypeAlias = Callable[[Response], Awaitable[T]]
 """Makes a value of a successful response; may raise `DecodeError` and `ResponseMismatch`, which can be retried."""
 
+Resolve: TypeAlias = Callable[[], Awaitable[T | None]]
+"""Finds out what became of a cancel or a delete whose response was lost: its value if it took effect, `None` if not.
+
+Asked for a cancel whenever it ends in an error and an attempt may have been carried out; for a delete only if the
+server then answers 404, so that the object is gone.
+"""
+
 logger = logging.getLogger("evals_async")
 
 
@@ -83,6 +90,7 @@ class CallState(Generic[T]):
         "read",
         "read_timeout",
         "request",
+        "resolve",
         "response",
         "start",
         "timeouts",
@@ -98,6 +106,7 @@ class CallState(Generic[T]):
         headers: SecretHeaders,
         query: Query,
         start: float,
+        resolve: Resolve[T] | None = None,
     ) -> None:
         self.request = request
         self.read = read
@@ -106,6 +115,7 @@ class CallState(Generic[T]):
         self.headers = headers  # without credentials: each attempt asks for those anew
         self.query = query
         self.start = start
+        self.resolve = resolve
         self.end = math.inf if timeouts.total is None else start + timeouts.total
         # Files may take the whole time of the call; only a download may pause, as long as an attempt may take.
         downloads = request.sink is not None

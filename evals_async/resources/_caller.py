@@ -158,6 +158,7 @@ class Caller:
         self.cache = cache if cache is None or isinstance(cache, CacheGuard) else CacheGuard(cache, self.clock)
         self.scope = scope
         self.page_lock: YieldingLock = YieldingLock()
+        self.watch: Callable[[CallState[Any]], None] | None = None  # is given each call before its first attempt
 
     def send(
         self,
@@ -166,7 +167,6 @@ class Caller:
         *,
         timeout: float | Timeouts | Omit | None = OMIT,
         resolve: Resolve[T] | None = None,
-        watch: Callable[[CallState[T]], None] | None = None,
     ) -> Coroutine[Any, Any, T]:
         """What `read` makes of the response to `request`, under this client's defaults; see `Pipeline.send`."""
         defaults = self.defaults
@@ -178,7 +178,7 @@ class Caller:
             headers=defaults.all_headers,
             query=defaults.query,
             resolve=resolve,
-            watch=watch,
+            watch=self.watch,
         )
 
     def fetch(
@@ -197,15 +197,15 @@ class Caller:
         With `share`, concurrent calls for the same path share one request, and an object that is `final` comes from the
         cache. A call with options of its own is never shared.
         """
-        share = share and not options
-        if share and final is not None and self.cache is not None:
-            fetched = self.cached(request, shape, expected, self.cache, final)
-        else:
-            read = partial(read_object, shape, expected)
-            fetched = self.send(request, read, timeout=options.get("timeout", OMIT), resolve=resolve)
-        if not share or self.flight is None:
-            return fetched
-        return self.flight.run(request.path, fetched, copy_of=copy_of)
+        flight, cache = self.flight, self.cache
+        if share and not options and cache is not None and final is not None:
+            if flight is None:
+                return self.cached(request, shape, expected, cache, final)
+            return flight.run(request.path, self.cached, request, shape, expected, cache, final, copy_of=copy_of)
+        read = partial(read_object, shape, expected)
+        if share and not options and flight is not None:
+            return flight.run(request.path, self.send, request, read, copy_of=copy_of)
+        return self.send(request, read, timeout=options.get("timeout", OMIT), resolve=resolve)
 
     async def cached(
         self, request: Request, shape: type[T], expected: Expected | None, cache: CacheGuard, final: Callable[[T], bool]

@@ -1,6 +1,6 @@
 """Raw responses: `raw` makes of a resource's method one that returns the response beside the object."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import timedelta
 from functools import update_wrapper
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
@@ -8,8 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import attrs
 
-from evals_async._omit import OMIT, Omit
-from evals_async._transport import Method, Request, Resolve, Response, Timeouts
+from evals_async._transport import Method, Response
 from evals_async._transport.state import CallState
 from evals_async.errors import DecodeError, ResponseError, ResponseMismatch
 from evals_async.resources._caller import Caller, Resource
@@ -103,29 +102,22 @@ class RecordingCaller(Caller):
 
     def __init__(self, caller: Caller) -> None:
         super().__init__(caller.pipeline, caller.defaults)
+        self.watch = self.record
         self.response: Response | None = None
         self.call: CallState[Any] | None = None
         self.seconds = 0.0
 
-    def send(
-        self,
-        request: Request,
-        read: Callable[[Response], Awaitable[T]],
-        *,
-        timeout: float | Timeouts | Omit | None = OMIT,
-        resolve: Resolve[T] | None = None,
-        watch: Callable[[CallState[T]], None] | None = None,
-    ) -> Coroutine[Any, Any, T]:
-        async def record(response: Response) -> T:
+    def record(self, call: CallState[Any]) -> None:
+        """Keep the call, and from now on each response that it reads."""
+        read = call.read
+
+        async def keep_and_read(response: Response) -> Any:
             self.response = response
-            if self.call is not None:
-                self.seconds = self.clock.monotonic() - self.call.began
+            self.seconds = self.clock.monotonic() - call.began
             return await read(response)
 
-        def keep(call: CallState[T]) -> None:
-            self.call = call
-
-        return super().send(request, record, timeout=timeout, watch=keep)
+        call.read, call.resolve = keep_and_read, None
+        self.call = call
 
     def raw(self, result: T | ResponseError) -> RawResponse[T]:
         """The response that was kept, with what was made of it."""

@@ -8,21 +8,15 @@ from evals_async._transport.delays import poll_delay
 from evals_async.errors import BodyTooLarge, RunFailed
 from evals_async.models.params import RunStatus
 from evals_async.models.runs import EvalRun
-from evals_async.resources._caller import Caller, Identity
+from evals_async.resources._caller import Caller
 from evals_async.resources._requests import NO_OPTIONS, parameters, request
-from evals_async.resources.output_items import RunKey, ids_of
+from evals_async.resources._run_keys import EVAL_OF_RUN, RUN, RUN_IDS, RUNS, RunKey, ids_of
 
 
 logger = logging.getLogger("evals_async")
 
 UNDER_WAY: tuple[RunStatus, ...] = ("queued", "in_progress")  # in the order in which a run goes through them
 MOST_PAGES = 4  # of both listings together, however few runs are waited for
-
-RUNS = "/evals/{eval_id}/runs"
-RUN = "/evals/{eval_id}/runs/{run_id}"
-
-RUN_IDS = Identity("eval_id", "id")
-EVAL_OF_RUN = Identity("eval_id")
 
 
 class RunWatcher:

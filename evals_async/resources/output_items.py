@@ -3,72 +3,27 @@
 Source: https://platform.openai.com/docs/api-reference/evals/getRunOutputItems
 """
 
-from typing import Literal, Protocol, TypeAlias, TypeVar, Unpack, overload
+from typing import Literal, Unpack, overload
 
 from evals_async._concurrency.channel import Items
 from evals_async._concurrency.fanout import FanOut, fan_out, gather_many, merge
 from evals_async._paging.by_pages import Lookup, fan_out_by_pages, gather_by_pages
 from evals_async._paging.cursor import too_heavy
 from evals_async._paging.pages import Pager
-from evals_async.errors import InvalidArgument, shown
 from evals_async.models.output_items import OutputItem
 from evals_async.models.params import ItemStatus, Order
-from evals_async.models.runs import EvalRun
 from evals_async.resources._caller import Identity, Resource
 from evals_async.resources._many import ManyOptions
 from evals_async.resources._raw import raw
 from evals_async.resources._requests import NO_OPTIONS, CallOptions, parameters, request
+from evals_async.resources._run_keys import LocatedRun, R, RunKey, ids_of
 
-
-RunKey: TypeAlias = str | tuple[str, str] | EvalRun
-"""How a run may be named: its id (with `eval_id=` beside it), a pair `(eval_id, run_id)`, or the run itself."""
-
-LocatedRun: TypeAlias = tuple[str, str] | EvalRun
-"""A run whose eval is known with it. A bare id needs `eval_id=` beside it."""
-
-R = TypeVar("R", bound=RunKey)
-T_co = TypeVar("T_co", covariant=True)
 
 ITEMS = "/evals/{eval_id}/runs/{run_id}/output_items"
 ITEM = ITEMS + "/{output_item_id}"
 
 ITEM_IDS = Identity("eval_id", "run_id", "id")
 RUN_OF_ITEM = Identity("eval_id", "run_id")
-
-
-class OfRun(Protocol[T_co]):
-    """A raw method that takes a run."""
-
-    @overload
-    async def __call__(self, run_id: RunKey, *, eval_id: str, **options: Unpack[CallOptions]) -> T_co: ...
-
-    @overload
-    async def __call__(
-        self, run_id: LocatedRun, *, eval_id: str | None = ..., **options: Unpack[CallOptions]
-    ) -> T_co: ...
-
-
-def ids_of(run: RunKey, eval_id: str | None) -> tuple[str, str]:
-    """The ids of a run's eval and of the run, however it is named.
-
-    Raises `InvalidArgument` when the eval's is unknown, or named twice and differently.
-    """
-    if isinstance(run, EvalRun):
-        known, run_id = run.eval_id, run.id
-    elif isinstance(run, tuple):
-        if len(run) != 2:
-            raise InvalidArgument(f"a run is named by a pair (eval_id, run_id), not by {len(run)} things")
-        known, run_id = run
-    else:
-        known, run_id = None, run
-    if known is not None and eval_id is not None and known != eval_id:
-        raise InvalidArgument(f"the run {shown(run_id)} belongs to the eval {shown(known)}, not to {shown(eval_id)}")
-    found = known if known is not None else eval_id
-    if found is None:
-        raise InvalidArgument(
-            f"the eval of the run {shown(run_id)} is not known: pass eval_id=, or name it (eval_id, run_id)"
-        )
-    return found, run_id
 
 
 class ItemListOptions(CallOptions, total=False):

@@ -25,25 +25,19 @@ from evals_async.resources._caller import Caller, Fetched, Identity, Resource
 from evals_async.resources._many import ManyOptions
 from evals_async.resources._raw import RawResponse, raw
 from evals_async.resources._requests import NO_OPTIONS, CallOptions, json_body, parameters, request
-from evals_async.resources._watching import (
+from evals_async.resources._run_keys import (
     EVAL_OF_RUN,
     RUN,
     RUN_IDS,
     RUNS,
-    RunWatcher,
-    body_too_large,
-    is_terminal,
-    is_under_way,
-)
-from evals_async.resources.output_items import (
     LocatedRun,
     OfRun,
-    OutputItems,
-    OutputItemsWithRawResponse,
     R,
     RunKey,
     ids_of,
 )
+from evals_async.resources._watching import RunWatcher, body_too_large, is_terminal, is_under_way
+from evals_async.resources.output_items import OutputItems, OutputItemsWithRawResponse
 
 
 AN_HOUR = 3600.0

@@ -54,7 +54,7 @@ class Caller:
 async def test_a_failure_waits_for_no_collection() -> None:
     """The errors of those who wait, and all that their frames hold, are gone with the last who looks at them."""
     flights, call = SingleFlight(), Caller(lambda: NotFound("No such run.", status=404))
-    waiters = [asyncio.create_task(flights.run("run_1", call())) for _ in range(3)]
+    waiters = [asyncio.create_task(flights.run("run_1", call)) for _ in range(3)]
     await turns()
     gc.collect()
     gc.disable()
@@ -71,8 +71,8 @@ async def test_a_failure_waits_for_no_collection() -> None:
 async def test_many_waiters_share_one_call() -> None:
     """A hundred concurrent calls with one key are one call; another key is another call."""
     flights, call, other = SingleFlight(), Caller(), Caller()
-    waiters = [asyncio.create_task(flights.run("run_1", call())) for _ in range(100)]
-    stranger = asyncio.create_task(flights.run("run_2", other()))
+    waiters = [asyncio.create_task(flights.run("run_1", call)) for _ in range(100)]
+    stranger = asyncio.create_task(flights.run("run_2", other))
     await turns()
     call.go.set()
     other.go.set()
@@ -85,9 +85,9 @@ async def test_nothing_is_remembered() -> None:
     """One call after the other is two calls."""
     flights, call = SingleFlight(), Caller()
     call.go.set()
-    answer = await flights.run("run_1", call())
+    answer = await flights.run("run_1", call)
     assert_type(answer, str)
-    assert (answer, await flights.run("run_1", call())) == ("answer 1", "answer 2")
+    assert (answer, await flights.run("run_1", call)) == ("answer 1", "answer 2")
 
 
 @pytest.mark.parametrize("doomed", [0, 1])
@@ -96,7 +96,7 @@ async def test_cancelled_waiter_does_not_hurt_the_others(doomed: int) -> None:
     who is gone, of a second one that the other makes.
     """
     flights, call = SingleFlight(), Caller()
-    waiters = [asyncio.create_task(flights.run("run_1", call())) for _ in range(2)]
+    waiters = [asyncio.create_task(flights.run("run_1", call)) for _ in range(2)]
     await turns()
     waiters[doomed].cancel()
     await turns()
@@ -109,7 +109,7 @@ async def test_cancelled_waiter_does_not_hurt_the_others(doomed: int) -> None:
 async def test_the_turn_goes_on_until_somebody_takes_it() -> None:
     """Of those who wait the first still there makes the call anew; one that leaves with the turn passes it on."""
     flights, call = SingleFlight(), Caller()
-    waiters = [asyncio.create_task(flights.run("run_1", call())) for _ in range(5)]
+    waiters = [asyncio.create_task(flights.run("run_1", call)) for _ in range(5)]
     await turns()
     waiters[1].cancel()
     waiters[0].cancel()
@@ -132,7 +132,7 @@ async def test_waiter_cancelled_while_the_call_lands() -> None:
         asyncio.get_running_loop().call_soon(waiters[1].cancel)
         return "answer"
 
-    waiters = [asyncio.create_task(flights.run("run_1", call())) for _ in range(2)]
+    waiters = [asyncio.create_task(flights.run("run_1", call)) for _ in range(2)]
     await turns()
     go.set()
     assert await waiters[0] == "answer"
@@ -143,7 +143,7 @@ async def test_waiter_cancelled_while_the_call_lands() -> None:
 async def test_call_ends_with_its_last_waiter() -> None:
     """When the last one leaves the call is cancelled, and is gone when he is; the next to ask calls anew."""
     flights, call = SingleFlight(), Caller()
-    waiters = [asyncio.create_task(flights.run("run_1", call())) for _ in range(2)]
+    waiters = [asyncio.create_task(flights.run("run_1", call)) for _ in range(2)]
     await turns()
     for waiter in waiters:
         waiter.cancel()
@@ -151,7 +151,7 @@ async def test_call_ends_with_its_last_waiter() -> None:
     assert (call.begun, call.cancelled) == (1, 1)
     assert others() == set()
     call.go.set()
-    assert await flights.run("run_1", call()) == "answer 2"
+    assert await flights.run("run_1", call) == "answer 2"
 
 
 async def test_who_asks_while_a_call_is_being_cancelled_calls_anew() -> None:
@@ -170,11 +170,11 @@ async def test_who_asks_while_a_call_is_being_cancelled_calls_anew() -> None:
                 ended.append(0)
         return begun[-1]
 
-    first = asyncio.create_task(flights.run("run_1", slow_to_end()))
+    first = asyncio.create_task(flights.run("run_1", slow_to_end))
     await turns()
     first.cancel()
     await turns()
-    assert await flights.run("run_1", slow_to_end()) == 1
+    assert await flights.run("run_1", slow_to_end) == 1
     assert ended == []
     await asyncio.wait([first])
     assert first.cancelled()
@@ -192,12 +192,12 @@ async def test_who_leads_anew_takes_along_those_who_wait() -> None:
             await wait.wait()
         return "never"
 
-    first = asyncio.create_task(flights.run("run_1", never_ends()))
-    waiter = asyncio.create_task(flights.run("run_1", call()))
+    first = asyncio.create_task(flights.run("run_1", never_ends))
+    waiter = asyncio.create_task(flights.run("run_1", call))
     await turns()
     first.cancel()
     await turns()
-    later = asyncio.create_task(flights.run("run_1", call()))
+    later = asyncio.create_task(flights.run("run_1", call))
     await turns()
     call.go.set()
     assert ("answer 1", "answer 1") == (await waiter, await later)
@@ -205,7 +205,7 @@ async def test_who_leads_anew_takes_along_those_who_wait() -> None:
     wait.set()
     await asyncio.wait([first])
     assert first.cancelled()
-    assert "answer 2" == await flights.run("run_1", call())
+    assert "answer 2" == await flights.run("run_1", call)
 
 
 async def test_who_asks_when_a_call_has_just_failed_calls_anew() -> None:
@@ -214,14 +214,14 @@ async def test_who_asks_when_a_call_has_just_failed_calls_anew() -> None:
     later: list[asyncio.Task[str]] = []
 
     def ask() -> None:
-        later.append(asyncio.create_task(flights.run("run_1", call())))
+        later.append(asyncio.create_task(flights.run("run_1", call)))
 
     async def failing() -> str:
         asyncio.get_running_loop().call_soon(ask)
         raise NotFound("no such run", status=404)
 
     with pytest.raises(NotFound):
-        await flights.run("run_1", failing())
+        await flights.run("run_1", failing)
     ask()
     await turns()
     call.go.set()
@@ -231,13 +231,13 @@ async def test_who_asks_when_a_call_has_just_failed_calls_anew() -> None:
 async def test_failure_reaches_all_and_is_forgotten() -> None:
     """All who wait get the failure; who asks afterwards gets a new call."""
     flights, call = SingleFlight(), Caller(lambda: NotFound("no such run", status=404))
-    waiters = [asyncio.create_task(flights.run("run_1", call())) for _ in range(3)]
+    waiters = [asyncio.create_task(flights.run("run_1", call)) for _ in range(3)]
     await turns()
     call.go.set()
     results = await asyncio.gather(*waiters, return_exceptions=True)
     assert [(type(result), str(result)) for result in results] == [(NotFound, "404 NotFound: no such run")] * 3
     call.error = None
-    assert await flights.run("run_1", call()) == "answer 2"
+    assert await flights.run("run_1", call) == "answer 2"
 
 
 async def test_each_waiter_has_an_error_of_his_own() -> None:
@@ -256,7 +256,7 @@ async def test_each_waiter_has_an_error_of_his_own() -> None:
 
     async def waiter(name: str) -> NotFound:
         try:
-            await flights.run("run_1", call())
+            await flights.run("run_1", call)
         except NotFound as error:
             error.add_note(name)
             return error
@@ -294,7 +294,7 @@ class Chameleon(Exception):
 async def test_error_that_cannot_be_copied_is_shared(kind: type[Exception]) -> None:
     """An exception that has no faithful copy is given to everyone as it is."""
     flights, call = SingleFlight(), Caller(kind)
-    waiters = [asyncio.create_task(flights.run("run_1", call())) for _ in range(2)]
+    waiters = [asyncio.create_task(flights.run("run_1", call)) for _ in range(2)]
     await turns()
     call.go.set()
     results = await asyncio.gather(*waiters, return_exceptions=True)
@@ -305,13 +305,13 @@ async def test_error_that_cannot_be_copied_is_shared(kind: type[Exception]) -> N
 async def test_cancellation_inside_the_call_reaches_the_waiters() -> None:
     """A call that ends as cancelled from within ends its waiters the same way, and is forgotten."""
     flights, call = SingleFlight(), Caller(asyncio.CancelledError)
-    waiters = [asyncio.create_task(flights.run("run_1", call())) for _ in range(2)]
+    waiters = [asyncio.create_task(flights.run("run_1", call)) for _ in range(2)]
     await turns()
     call.go.set()
     await asyncio.wait(waiters)
     assert [waiter.cancelled() for waiter in waiters] == [True, True]
     call.error = None
-    assert await flights.run("run_1", call()) == "answer 2"
+    assert await flights.run("run_1", call) == "answer 2"
 
 
 async def test_call_runs_in_the_task_of_the_first() -> None:
@@ -323,7 +323,7 @@ async def test_call_runs_in_the_task_of_the_first() -> None:
 
     mine = asyncio.current_task()
     var.set("mine")
-    assert await SingleFlight().run("run_1", call()) == ("mine", True)
+    assert await SingleFlight().run("run_1", call) == ("mine", True)
 
 
 def test_each_loop_has_its_own_flights() -> None:
@@ -338,10 +338,10 @@ def test_each_loop_has_its_own_flights() -> None:
         return "now"
 
     loop = asyncio.new_event_loop()
-    left = loop.create_task(flights.run("run_1", hang()))
+    left = loop.create_task(flights.run("run_1", hang))
     loop.run_until_complete(asyncio.sleep(0))
     try:
-        assert asyncio.run(flights.run("run_1", answer())) == "now"
+        assert asyncio.run(flights.run("run_1", answer)) == "now"
     finally:
         left.cancel()
         loop.run_until_complete(asyncio.wait([left]))

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Mapping
 
 import pytest
+from hypothesis import HealthCheck, settings
 from virtual_time import SkippingLoop
 
 
@@ -14,6 +15,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background by a shell. Child processes would ignore Ctrl-C too, which some tests are about.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# How long an example takes is the machine's affair. By default the examples are the same each time, so that a change is
+# not held up by what another one brought; `pytest --hypothesis-profile=random` looks for new ones.
+settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.register_profile("repeatable", settings.get_profile("random"), derandomize=True)
+settings.load_profile("repeatable")
+
+VIRTUAL = ("faults", "transport")  # folders all of whose tests run in virtual time
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NETRC")
 
 
@@ -26,8 +34,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Tests with the mark `virtual_time` get a loop that waits for no timer."""
-    virtual = item.get_closest_marker("virtual_time") is not None
+    """Tests of those folders, and tests with the mark `virtual_time`, get a loop that waits for no timer."""
+    virtual = item.path.parent.name in VIRTUAL or item.get_closest_marker("virtual_time") is not None
     return {"virtual": SkippingLoop} if virtual else {"real": asyncio.new_event_loop}
 
 

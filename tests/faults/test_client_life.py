@@ -1,11 +1,10 @@
 """A client's life in one process: made anywhere, used in one loop, closed at any moment."""
 
 import asyncio
-import time
 from collections.abc import Callable
 
 import pytest
-from doubles import caller_of
+from doubles import caller_of, loop_time
 from faults.harness import EVAL, LISTINGS, READS, Do, create_eval, told, with_faults
 from transport.faultserver import FaultServer, answer, raw
 from transport.harness import assert_plain
@@ -15,17 +14,16 @@ from evals_async import ClientClosed, EvalsClient, WrongLoop
 
 STALLS = raw(b"", then="stall")
 WAITS = answer(429, b"{}", ("Retry-After", "50"))
-AT_ONCE = 0.1  # seconds within which calls end with their client
+AT_ONCE = 0.1  # seconds of the loop within which calls end with their client
 CALLS: dict[str, Do] = {**READS, "listing": LISTINGS["runs"], "create": create_eval}
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # what is looked at are plain values
             await asyncio.sleep(0.001)
 
 
-@pytest.mark.measures_time
 @pytest.mark.parametrize("where", ["reading", "pausing", "queueing"])
 async def test_closing_ends_the_calls_under_way(where: str) -> None:
     """L06: wherever they are, they end with ClientClosed, at once; what comes later is refused before it is sent."""
@@ -35,10 +33,10 @@ async def test_closing_ends_the_calls_under_way(where: str) -> None:
         calls = [asyncio.ensure_future(do(client)) for do in CALLS.values()]
         await until(lambda: len(server.seen) == min(slots, len(calls)) or client.statistics().throttles > 0)
         await asyncio.sleep(0.02)
-        began = time.monotonic()
+        began = loop_time()
         await client.close()
         errors = await asyncio.gather(*calls, return_exceptions=True)
-        assert time.monotonic() - began < AT_ONCE
+        assert loop_time() - began < AT_ONCE
         assert [ClientClosed] * len(calls) == [type(error) for error in errors]
         sent = len(server.seen)
         await client.close()
@@ -88,7 +86,7 @@ async def test_a_second_thread_is_told() -> None:
         await client.evals.retrieve("eval_1")
 
         def elsewhere() -> None:
-            asyncio.run(asyncio.wait_for(client.evals.retrieve("eval_1"), 5))
+            asyncio.run(asyncio.wait_for(client.evals.retrieve("eval_1"), 60))
 
         with pytest.raises(WrongLoop, match="one client per loop") as caught:
             await asyncio.to_thread(elsewhere)

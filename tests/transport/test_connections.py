@@ -4,12 +4,12 @@ import asyncio
 import contextlib
 import random
 import socket
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
 import pytest
+from doubles import loop_time
 from transport.faultserver import FaultServer, Peer, Scene, answer, message, raw
 from transport.harness import POLICY, TIMES, assert_plain, body_of, pipeline_for, request, serving
 
@@ -22,7 +22,7 @@ from evals_async.errors import ClientClosed, ConnectFailed, DeadlineExceeded, Re
 pytestmark = pytest.mark.usefixtures("way")
 
 
-SOON = 0.05  # real seconds within which a cancelled call is over
+SOON = 0.05  # seconds of the loop within which a cancelled call is over
 
 
 def echo(*, before: bytes = b"", after: bytes = b"", idle: bytes = b"") -> Scene:
@@ -337,12 +337,12 @@ async def test_a_look_that_fails_leaves_the_error_and_the_doubt() -> None:
 
 
 async def cancelled_in(task: asyncio.Task[Any]) -> float:
-    """Real seconds until a cancelled task is over."""
-    began = time.monotonic()
+    """Seconds of the loop until a cancelled task is over."""
+    began = loop_time()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    return time.monotonic() - began
+    return loop_time() - began
 
 
 STALLS = {
@@ -354,7 +354,6 @@ STALLS = {
 }
 
 
-@pytest.mark.measures_time
 @pytest.mark.parametrize("name", STALLS)
 async def test_cancel_ends_a_call_at_once(name: str) -> None:
     """C14: wherever a call is, its cancellation comes through, and no slot or connection stays taken."""
@@ -370,7 +369,6 @@ async def test_cancel_ends_a_call_at_once(name: str) -> None:
         assert (0, 0) == (pipeline.statistics().in_flight, pipeline.statistics().waiting)
 
 
-@pytest.mark.measures_time
 async def test_cancel_while_waiting_for_a_slot() -> None:
     """C14: who waits for a slot leaves the queue, and the others keep their places."""
     async with serving(raw(b"", then="stall"), speed=1.0, connections=1) as (_, pipeline):
@@ -386,7 +384,6 @@ async def test_cancel_while_waiting_for_a_slot() -> None:
         assert (0, 0) == (pipeline.statistics().in_flight, pipeline.statistics().waiting)
 
 
-@pytest.mark.measures_time
 async def test_cancel_while_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
     """C14: a name that is being looked up holds nobody."""
 
@@ -402,7 +399,6 @@ async def test_cancel_while_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
     await pipeline.close()
 
 
-@pytest.mark.measures_time
 async def test_a_server_that_does_not_read() -> None:
     """C14, C07: while a body is being sent, a cancel comes through, and the attempt's time ends it."""
 
@@ -461,7 +457,6 @@ async def test_the_callers_own_time_limit_is_the_callers() -> None:
         assert_plain(caught.value)
 
 
-@pytest.mark.measures_time
 async def test_close_ends_what_is_under_way() -> None:
     """L06: calls in flight, asleep and waiting end with ClientClosed; a second close is fine, a later call is not."""
     scenes = (raw(b"", then="stall"), answer(503, b"", ("Retry-After", "5")))
@@ -472,10 +467,10 @@ async def test_close_ends_what_is_under_way() -> None:
         while len(server.seen) < 2:
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.05)
-        began = time.monotonic()
+        began = loop_time()
         await pipeline.close()
         ended = await asyncio.gather(*calls, return_exceptions=True)
-        assert time.monotonic() - began < 0.1
+        assert loop_time() - began < 0.1
         assert [ClientClosed] * 5 == [type(error) for error in ended]
         for error in ended:
             assert isinstance(error, ClientClosed)

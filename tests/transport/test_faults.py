@@ -513,7 +513,6 @@ TABLE = [*STATUSES, *CONNECTIONS, *BODIES, *REDIRECTS, *WRITES]
 
 
 @pytest.mark.usefixtures("way")
-@pytest.mark.virtual_time
 @pytest.mark.parametrize("case", TABLE, ids=lambda case: case.id)
 async def test_fault(case: Case) -> None:
     """Each fault ends as its row says, in time, with so many requests, and without a trace of the key."""

@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 
 import attrs
+from waiting import LONGEST
 
 
 TESTS = Path(__file__).parent
@@ -31,6 +32,6 @@ class Scripts:
     def output(self, script: str, *options: str) -> tuple[str, str]:
         """What it prints, and what it complains of; it must end by itself, in order."""
         process = self.child(script, *options)
-        out, err = process.communicate(timeout=50)
+        out, err = process.communicate(timeout=LONGEST)
         assert 0 == process.returncode, err
         return out.strip(), err

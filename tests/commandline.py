@@ -6,6 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 import attrs
+from waiting import LONGEST
 
 
 KEY = "sk-local-test"
@@ -36,7 +37,7 @@ async def start(*arguments: str, **variables: str) -> asyncio.subprocess.Process
 
 
 async def ended(process: asyncio.subprocess.Process) -> Ended:
-    """What became of a process, within half a minute."""
-    async with asyncio.timeout(30):
+    """What became of a process."""
+    async with asyncio.timeout(LONGEST):
         out, err = await process.communicate()
     return Ended(-1 if process.returncode is None else process.returncode, out.decode(), err.decode())

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 from plainhttp import PlainHttp, eval_request
+from waiting import LONGEST
 
 from evals_async.inference import Rule, ScriptedModels
 from evals_async.server import LocalServer
@@ -50,9 +51,9 @@ class Executing:
         return await self.ended(await self.start(await self.eval_path(*criteria), data_source))
 
 
-async def ended(http: PlainHttp, run_path: str, seconds: float = 20) -> tuple[Any, list[Any]]:
+async def ended(http: PlainHttp, run_path: str) -> tuple[Any, list[Any]]:
     """A run when it has ended, and its items in the order of the rows."""
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(LONGEST):
         while (run := (await http.get(run_path)).json)["status"] not in ENDED:
             await asyncio.sleep(0.005)
     return run, await all_items(http, run_path)

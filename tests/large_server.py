@@ -9,7 +9,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -120,13 +119,6 @@ class LargeServer:
     ) -> None:
         with self.process:  # closes its input, which ends it
             pass
-
-
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Return when it is so; `TimeoutError` if it is not within so many seconds."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # what is waited for is in another process, or tells nobody
-            await asyncio.sleep(0.001)
 
 
 class Watchdog:

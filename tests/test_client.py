@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import attrs
 import pytest
-from doubles import FakeClock, caller_of
+from doubles import FakeClock, ScaledClock, caller_of
 
 from evals_async import NO_KEY, CachedTokens, EvalsClient, InvalidArgument, Response, RetryPolicy, Timeouts
 from evals_async.errors import (
@@ -471,9 +471,11 @@ async def test_statistics_and_hooks() -> None:
         assert [route, ("response", 503), ("retry", "ServerError"), route, ("response", 404)] == told
 
 
+@pytest.mark.virtual_time
 async def test_timeouts_of_one_call() -> None:
     """A call's own `timeout` goes before the client's."""
-    async with LocalServer() as server, EvalsClient(base_url=server.base_url, api_key=KEY) as client:
+    clock = ScaledClock(1.0)
+    async with LocalServer() as server, EvalsClient(base_url=server.base_url, api_key=KEY, clock=clock) as client:
         server.faults.add(Fault(delay=60, times=None))
         for call in (
             client.evals.retrieve("e1", timeout=0.02),

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import LONGEST
 
 
 USERS_TESTS = """
@@ -30,7 +31,7 @@ async def test_the_client_reaches_the_server(evals_server, evals_client):
 def test_a_synchronous_test_is_answered(evals_server_in_thread):
     from urllib.request import urlopen
 
-    with urlopen(f"{{evals_server_in_thread.base_url}}/evals", timeout=5) as answer:
+    with urlopen(f"{{evals_server_in_thread.base_url}}/evals", timeout=300) as answer:
         assert answer.status == 200
 
 
@@ -42,7 +43,7 @@ def test_that_needs_nothing():
 def run_pytest(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     fixed = ["-p", "no:cacheprovider", "-W", "error", "-o", "asyncio_default_fixture_loop_scope=function"]
     command = [sys.executable, "-m", "pytest", "-q", *fixed, *options]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LONGEST, check=False)
 
 
 @pytest.mark.parametrize(

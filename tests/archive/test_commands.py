@@ -12,6 +12,7 @@ import openai
 import pytest
 from commandline import Ended, ended, start
 from reference_server import SAME, ReferenceServer, difference, tree
+from waiting import LONGEST
 
 from evals_async.cli import main
 from evals_async.server import sample_tree
@@ -101,7 +102,7 @@ async def test_ctrl_c_leaves_a_consistent_store_and_says_how_to_go_on(tmp_path: 
 
         server.after_page = notice
         process = await start("export", "--to", str(file), "--base-url", server.base_url, OPENAI_API_KEY="k")
-        await asyncio.wait_for(interrupted.wait(), 30)
+        await asyncio.wait_for(interrupted.wait(), LONGEST)
         process.send_signal(signal.SIGINT)
         first = await ended(process)
         found = difference(file, reference)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from commandline import KEY
 from hypothesis import given, strategies as st
+from waiting import LONGEST
 
 from evals_async import EvalsClient
 from evals_async.archive import Archive
@@ -208,7 +209,9 @@ async def test_a_full_disk_in_convert_is_said(file: Path, tmp_path: Path) -> Non
         await server.seed(**sample_tree(runs=40, items=40))
     out = tmp_path / "out"
     program = [sys.executable, "-c", FULL, "40000", "convert", str(file), "--to", "jsonl", "--out", str(out)]
-    found = await asyncio.to_thread(subprocess.run, program, capture_output=True, text=True, check=False, timeout=60)
+    found = await asyncio.to_thread(
+        subprocess.run, program, capture_output=True, text=True, check=False, timeout=LONGEST
+    )
     assert DISK_FULL == found.returncode
     assert "error: the disk is full: " in found.stderr
     assert f"next: make room, then: evals-async convert {file} --to jsonl --out {out}\n" in found.stderr

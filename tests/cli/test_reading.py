@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from commandline import KEY, Command, ended, start
+from waiting import LONGEST
 
 from evals_async._json import as_object
 from evals_async.server import Fault, FaultPlan, LocalServer, SampleTree
@@ -328,7 +329,7 @@ async def test_reader_that_leaves_is_no_traceback(environment: None, tree: Sampl
         stderr=asyncio.subprocess.PIPE,
     )
     os.close(writing)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(LONGEST):
         _, err = await process.communicate()
     assert (1, b"") == (process.returncode, err)
 
@@ -339,7 +340,7 @@ async def test_interrupt_ends_with_130_and_no_traceback(
     """Ctrl-C while a request is under way: code 130, one word, no traceback."""
     server.faults = Doorbell(Fault(delay=60.0, times=None))
     process = await start("evals", "list", "--json")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(LONGEST):
         await server.faults.rang.wait()
     process.send_signal(signal.SIGINT)
     result = await ended(process)

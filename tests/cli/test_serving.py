@@ -10,6 +10,7 @@ import pytest
 from commandline import Ended, ended, start
 from executing import ECHO, ended as run_ended, sampling
 from plainhttp import EXACT, PlainHttp, eval_request
+from waiting import LONGEST
 
 from evals_async import EvalsClient
 from evals_async.cli import main
@@ -21,7 +22,7 @@ async def serving(*arguments: str) -> tuple[asyncio.subprocess.Process, str]:
     """A running `serve` on a free port, and its base URL, the first line of stdout."""
     process = await start("serve", "--port", "0", *arguments)
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(LONGEST):
         return process, (await process.stdout.readline()).decode().strip()
 
 
@@ -126,7 +127,7 @@ async def test_serve_carries_runs_out_and_says_what_is_on(tmp_path: Path) -> Non
             done = (await http.post(path, {"data_source": sampling("a")})).json["id"]
             run, _ = await run_ended(http, f"{path}/{done}")
             left = (await http.post(path, {"data_source": sampling("slow", "b")})).json["id"]
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(LONGEST):
                 while models.request_count < 3:
                     await asyncio.sleep(0.01)
         first = await stopped(process)

@@ -16,7 +16,8 @@ import attrs
 import pytest
 import uvicorn
 from aiohttp import web
-from large_server import LargeServer, key_of, until
+from large_server import LargeServer, key_of
+from waiting import until
 
 from evals_async.server import Fault
 

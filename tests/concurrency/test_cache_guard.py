@@ -5,6 +5,8 @@ import logging
 from typing import NoReturn
 
 import pytest
+from doubles import ScaledClock
+from waiting import LONGEST
 
 from evals_async import EvalsClient
 from evals_async._clock import SYSTEM_CLOCK
@@ -48,17 +50,24 @@ async def run_of(server: LocalServer) -> tuple[str, str]:
     return evaluation.id, run.id
 
 
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("stalls", [False, True])
 async def test_a_cache_that_fails_or_stalls_takes_no_call_with_it(
     stalls: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each read gets its run; one WARNING a minute names the exception, and nothing of its text."""
     cache = Broken(stalls=stalls)
-    async with LocalServer() as server:
+    async with LocalServer(queued_seconds=0, running_seconds=0) as server:
         eval_id, run_id = await run_of(server)
         async with (
-            asyncio.timeout(10),
-            EvalsClient(base_url=server.base_url, api_key="sk-cache-guard-1", cache=cache, timeout=2) as client,
+            asyncio.timeout(LONGEST),
+            EvalsClient(
+                base_url=server.base_url,
+                api_key="sk-cache-guard-1",
+                cache=cache,
+                timeout=2,
+                clock=ScaledClock(1.0),
+            ) as client,
         ):
             for _ in range(3):
                 assert run_id == (await client.evals.runs.retrieve(run_id, eval_id=eval_id)).id
@@ -72,6 +81,6 @@ async def test_a_cache_that_fails_or_stalls_takes_no_call_with_it(
 async def test_a_cache_has_no_more_time_than_the_call() -> None:
     """A call's own deadline bounds it, where that is shorter."""
     guard = CacheGuard(Broken(stalls=True), SYSTEM_CLOCK)
-    async with asyncio.timeout(0.2):
+    async with asyncio.timeout(LONGEST):
         assert await guard.get("key", 0.01) is None
     assert await guard.get("key", 0) is None

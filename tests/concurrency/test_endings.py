@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
-from large_server import LargeServer, key_of, own_time, until
+from large_server import LargeServer, key_of, own_time
+from waiting import until
 
 from evals_async import EvalsClient
 from evals_async.server import Fault, LocalServer, SampleTree

@@ -173,9 +173,18 @@ async def test_retries_are_not_progress(server: LocalServer, client: EvalsClient
     assert server.request_count == 4
 
 
-async def test_a_run_is_named_as_one_likes_everywhere(client: EvalsClient, tree: SampleTree) -> None:
+@pytest.fixture
+async def unhurried(nothing_left: None, tree: SampleTree) -> AsyncIterator[EvalsClient]:
+    """A client of a server where new runs stay queued."""
+    async with LocalServer(queued_seconds=3600) as running:
+        await running.seed(**tree)
+        async with EvalsClient(base_url=running.base_url, api_key="local") as opened:
+            yield opened
+
+
+async def test_a_run_is_named_as_one_likes_everywhere(unhurried: EvalsClient, tree: SampleTree) -> None:
     """`retrieve`, `wait`, `cancel`, `delete` and both methods of output items take an id, a pair or the run."""
-    runs = client.evals.runs
+    runs = unhurried.evals.runs
     eval_id = str(tree["evals"][0]["id"])
     source: JsonlDataSourceParam = {"type": "jsonl", "source": {"type": "file_content", "content": [{"item": {}}]}}
     made = [await runs.create(eval_id, data_source=source) for _ in range(3)]

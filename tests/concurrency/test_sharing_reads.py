@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from large_server import until
+from waiting import until
 
 from evals_async import EvalRun, EvalsClient, LRUCache, NotFound, ServerError
 from evals_async.server import Fault, LocalServer, SampleTree

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import openai
 import pytest
+from waiting import LONGEST
 
 from evals_async.inference import Rule, ScriptedModels
 from evals_async.server import LocalServer
@@ -96,7 +97,7 @@ class Place:
         )
         run: Any = await self.client.evals.runs.create(made.id, name="Run", data_source=source)
         assert run.status == "queued"
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(LONGEST):
             while run.status in ("queued", "in_progress"):
                 await asyncio.sleep(0.01)
                 run = await self.client.evals.runs.retrieve(run.id, eval_id=made.id)

@@ -7,6 +7,7 @@ from typing import Any
 
 import openai
 import pytest
+from waiting import LONGEST
 
 from evals_async.inference import Rule, ScriptedModels
 from evals_async.server import LocalServer
@@ -31,7 +32,7 @@ async def carried_out(client: openai.AsyncOpenAI, config: Any, criteria: Any, so
     """A run that was awaited, and its items in the order of the rows."""
     made = await client.evals.create(name="Use case", data_source_config=config, testing_criteria=criteria)
     run: Any = await client.evals.runs.create(made.id, name="Run", data_source=source)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(LONGEST):
         while run.status not in ("completed", "failed", "canceled"):
             await asyncio.sleep(0.01)
             run = await client.evals.runs.retrieve(run.id, eval_id=made.id)

@@ -1,13 +1,13 @@
 """A client's life in one process: made anywhere, used in one loop, closed at any moment."""
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 from doubles import caller_of, loop_time
 from faults.harness import EVAL, LISTINGS, READS, Do, create_eval, told, with_faults
 from transport.faultserver import FaultServer, answer, raw
 from transport.harness import assert_plain
+from waiting import LONGEST, until
 
 from evals_async import ClientClosed, EvalsClient, WrongLoop
 
@@ -16,12 +16,6 @@ STALLS = raw(b"", then="stall")
 WAITS = answer(429, b"{}", ("Retry-After", "50"))
 AT_ONCE = 0.1  # seconds of the loop within which calls end with their client
 CALLS: dict[str, Do] = {**READS, "listing": LISTINGS["runs"], "create": create_eval}
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():  # what is looked at are plain values
-            await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize("where", ["reading", "pausing", "queueing"])
@@ -86,7 +80,7 @@ async def test_a_second_thread_is_told() -> None:
         await client.evals.retrieve("eval_1")
 
         def elsewhere() -> None:
-            asyncio.run(asyncio.wait_for(client.evals.retrieve("eval_1"), 60))
+            asyncio.run(asyncio.wait_for(client.evals.retrieve("eval_1"), LONGEST))
 
         with pytest.raises(WrongLoop, match="one client per loop") as caught:
             await asyncio.to_thread(elsewhere)

@@ -2,10 +2,10 @@
 
 import re
 import signal
-import time
 
 import pytest
 from children import Scripts
+from waiting import LONGEST
 
 
 LONGEST_STALL = 100  # milliseconds
@@ -134,7 +134,7 @@ def test_a_signal_in_the_middle_of_a_fan_out(how: signal.Signals) -> None:
     assert process.stdout is not None
     assert "under way" == process.stdout.readline().strip()
     process.send_signal(how)
-    _, err = process.communicate(timeout=50)
+    _, err = process.communicate(timeout=LONGEST)
     assert process.returncode != 0
     for noise in ("Exception ignored", "never retrieved", "destroyed", "nclosed", "Warning", " sk-"):
         assert noise not in err, err

@@ -4,11 +4,11 @@ import asyncio
 import errno
 import os
 import struct
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from evals_async import ConfigurationError, InvalidArgument
 from evals_async.grading import PythonGraders, check_source, grade
@@ -222,9 +222,7 @@ async def test_a_cancelled_call_ends_its_process() -> None:
     """Nothing works on for a row that nobody waits for."""
     async with await graders("trusted", workers=1) as python:
         call = asyncio.ensure_future(python.score("def grade(sample, item):\n    while True: pass", {}, {}))
-        limit = time.monotonic() + 10
-        while not python.processes and time.monotonic() < limit:
-            await asyncio.sleep(0.01)
+        await until(lambda: python.processes > 0)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
@@ -238,9 +236,7 @@ async def test_closing_is_no_grade() -> None:
     call = asyncio.ensure_future(
         grade(criterion("def grade(sample, item):\n    while True: pass"), item={}, python=python)
     )
-    async with asyncio.timeout(10):
-        while not python.processes:
-            await asyncio.sleep(0.01)
+    await until(lambda: python.processes > 0)
     await python.close()
     given = await call
     assert given.score is None

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from doubles import ScaledClock
+from waiting import LONGEST
 
 from evals_async import (
     BadRequest,
@@ -155,7 +156,7 @@ async def test_a_call_that_is_cancelled_ends_at_once() -> None:
         Models.from_endpoint(scripted.base_url) as models,
     ):
         call = asyncio.ensure_future(models.chat("m", HELLO))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONGEST):
             while not scripted.request_count:
                 await asyncio.sleep(0.005)
         call.cancel()

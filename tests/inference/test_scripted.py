@@ -9,6 +9,7 @@ from typing import Any
 import openai
 import pytest
 from doubles import FakeClock
+from waiting import LONGEST
 
 from evals_async import BadRequest, ConfigurationError
 from evals_async.inference import Models, Rule, ScriptedModels, ScriptedRequest
@@ -44,7 +45,7 @@ async def test_every_answer_says_that_it_is_scripted() -> None:
         def asked() -> tuple[int, str | None]:
             request = urllib.request.Request(f"{scripted.base_url}/chat/completions", data=b"{", method="POST")
             try:
-                urllib.request.urlopen(request, timeout=5)
+                urllib.request.urlopen(request, timeout=LONGEST)
             except urllib.error.HTTPError as error:
                 with error:
                     return error.code, error.headers["x-scripted-models"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from executing import ECHO, Executing, executing, one, sampling
 from plainhttp import EXACT, PlainHttp
+from waiting import LONGEST
 
 from evals_async.inference import Rule, ScriptedModels
 from evals_async.server import LocalServer
@@ -24,7 +25,7 @@ async def test_counts_grow_while_the_run_goes_on() -> None:
         made = (await running.http.post(f"{path}/runs", {"data_source": sampling("a", "b", "slow")})).json
         assert (made["status"], made["result_counts"]["total"]) == ("queued", 0)
         run_path = f"{path}/runs/{made['id']}"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONGEST):
             while (run := (await running.http.get(run_path)).json)["result_counts"]["passed"] < 2:
                 await asyncio.sleep(0.005)
         assert (run["status"], run["result_counts"]["total"]) == ("in_progress", 3)
@@ -40,7 +41,7 @@ async def test_cancel_stops_within_a_second_and_keeps_what_is_done(suffix: str) 
     """Canceled with the items and counts of the rows that were done; nothing is asked any more."""
     async with executing(Rule(contains="Say: slow", text="slow", latency=60), ECHO, run_concurrency=2) as running:
         run_path = await running.start(await running.eval_path(EXACT), sampling("a", "slow", "slow", "d"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONGEST):
             while running.models.request_count < 3:
                 await asyncio.sleep(0.005)
         began = asyncio.get_running_loop().time()
@@ -60,7 +61,7 @@ async def test_a_deleted_run_is_stopped() -> None:
     async with executing(Rule(text="slow", latency=60), run_concurrency=1) as running:
         path = await running.eval_path(EXACT)
         first, second = [await running.start(path, sampling("a", "b")) for _ in range(2)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONGEST):
             while running.models.request_count < 2:
                 await asyncio.sleep(0.005)
         assert (await running.http.delete(first)).status == 200
@@ -76,7 +77,7 @@ async def test_rows_of_all_runs_share_the_server() -> None:
         path = await running.eval_path(EXACT)
         for _ in range(3):
             await running.start(path, sampling(*"abcd"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONGEST):
             while running.models.request_count < 3:
                 await asyncio.sleep(0.005)
         for _ in range(20):
@@ -129,7 +130,7 @@ async def test_the_next_server_goes_on_with_what_is_left(tmp_path: Path) -> None
         async with LocalServer(store, models=models.base_url) as first, PlainHttp(first) as http:
             running = Executing(first, models, http)
             run_path = await running.start(await running.eval_path(EXACT), sampling("a", "b", "slow"))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(LONGEST):
                 while (await http.get(run_path)).json["result_counts"]["passed"] < 2:
                     await asyncio.sleep(0.005)
         models.rules[:] = [ECHO]
@@ -148,7 +149,7 @@ async def test_a_server_without_models_leaves_runs_to_be_carried_out_alone(tmp_p
     async with executing(Rule(text="slow", latency=60), store=store) as running:
         path = await running.eval_path(EXACT)
         paths = [await running.start(path, sampling("a")) for _ in range(2)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONGEST):
             while running.models.request_count < 2:
                 await asyncio.sleep(0.005)
     async with LocalServer(store, queued_seconds=0, running_seconds=0) as plain, PlainHttp(plain) as http:
@@ -171,12 +172,12 @@ async def test_a_store_that_cannot_be_written_to_delays_a_run(
     store = tmp_path / "store.db"
     async with executing(Rule(contains="Say: b", text="b", latency=0.1), ECHO, store=store) as running:
         run_path = await running.start(await running.eval_path(EXACT), sampling("a", "b", "c"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONGEST):
             while running.models.request_count < 3:
                 await asyncio.sleep(0.005)
         with closing(sqlite3.connect(store, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(LONGEST):
                 while "the store cannot be written to" not in caplog.text:
                     assert (await running.http.get(run_path)).json["status"] == "in_progress"
                     await asyncio.sleep(0.005)
@@ -193,7 +194,7 @@ async def test_runs_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None
         path = await running.eval_path(EXACT)
         first = await running.start(path, sampling("slow"))
         second = await running.start(path, sampling("a"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONGEST):
             while running.models.request_count < 1:
                 await asyncio.sleep(0.005)
         assert (await running.http.get(second)).json["status"] == "queued"

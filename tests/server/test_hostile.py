@@ -6,6 +6,7 @@ import json
 import pytest
 from doubles import FakeClock
 from plainhttp import PlainHttp, eval_request
+from waiting import LONGEST
 
 from evals_async.server import LocalServer
 
@@ -16,7 +17,7 @@ async def exchange(server: LocalServer, data: bytes) -> tuple[int, bytes]:
     writer.write(data)
     answer = b""
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LONGEST):
             head = await reader.readuntil(b"\r\n\r\n")
             length = next(
                 int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-l")

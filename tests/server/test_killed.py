@@ -11,6 +11,7 @@ from pathlib import Path
 
 from executing import ended, sampling
 from plainhttp import EXACT, PlainHttp, eval_request
+from waiting import LONGEST
 
 from evals_async.inference import Rule, ScriptedModels, ScriptedRequest
 from evals_async.server import LocalServer
@@ -68,13 +69,13 @@ async def test_a_server_that_is_killed_ten_times_ends_with_every_row_once(tmp_pa
                     path = f"/evals/{(await http.post('/evals', eval_request(EXACT))).json['id']}"
                     source = sampling(*(f"row {number}" for number in range(ROWS)))
                     run_path = f"{path}/runs/{(await http.post(f'{path}/runs', {'data_source': source})).json['id']}"
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(LONGEST):
                 await reached.wait()
             child.send_signal(signal.SIGKILL)
             await child.wait()
             under_way |= asked.keys() - rows_done(store)
         async with LocalServer(store, models=models.base_url) as server, PlainHttp(server) as http:
-            run, items = await ended(http, run_path, 60)
+            run, items = await ended(http, run_path)
     assert run["status"] == "completed"
     assert run["result_counts"] == {"total": ROWS, "errored": 0, "failed": 0, "passed": ROWS}
     assert [item["datasource_item_id"] for item in items] == list(range(ROWS))

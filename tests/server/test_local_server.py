@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from doubles import FakeClock
 from plainhttp import EXACT, PlainHttp, eval_request, row, run_request
+from waiting import LONGEST
 
 from evals_async.errors import ArchiveError
 from evals_async.server import Fault, FaultPlan, LocalServer
@@ -179,7 +180,7 @@ async def test_closing_ends_idle_connections() -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b"GET /v1/evals HTTP/1.1\r\nHost: localhost\r\n\r\n")
     await reader.readuntil(b"}")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LONGEST):
         await server.close()
         assert await reader.read() == b""
     writer.close()
@@ -195,7 +196,7 @@ async def test_closing_does_not_wait_for_slow_answers() -> None:
             await asyncio.Event().wait()
 
     server = await LocalServer(faults=FaultPlan(Fault(delay=1000)), clock=Endless()).start()
-    async with PlainHttp(server) as http, asyncio.timeout(5):
+    async with PlainHttp(server) as http, asyncio.timeout(LONGEST):
         asking = asyncio.create_task(http.get("/evals"))
         await begun.wait()
         await server.close()
@@ -209,5 +210,5 @@ def test_importing_it_imports_no_client_and_no_grading_library() -> None:
     ours = tuple(f"evals_async.{name}" for name in ("client", "_codec", "models", "_transport", "resources"))
     found = f"[name for name in sys.modules if name.startswith({ours!r}) or name in {unwanted!r}]"
     script = f"import sys, evals_async.server; print({found})"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=LONGEST, check=True)
     assert done.stdout == "[]\n"

@@ -12,6 +12,7 @@ import attrs
 import pytest
 from executing import ENDED, sampling
 from plainhttp import EXACT, PlainHttp, eval_request
+from waiting import LONGEST
 
 
 ROWS = 10_000
@@ -100,7 +101,7 @@ async def test_ten_thousand_rows(tmp_path: Path, capsys: pytest.CaptureFixture[s
         run_path = f"{path}/runs/{made['id']}"
         began, seconds, memory = loop.time(), list[float](), dict[int, float]()
         run: Any = made
-        async with asyncio.timeout(400):
+        async with asyncio.timeout(3 * LONGEST):
             while run["status"] not in ENDED:
                 for request in (run_path, f"{path}/runs", f"{run_path}/output_items", "/evals"):
                     asked = loop.time()

@@ -12,6 +12,7 @@ import openai
 import pytest
 from executing import sampling
 from plainhttp import EXACT, eval_request
+from waiting import LONGEST
 
 from evals_async.errors import ArchiveError, ConfigurationError
 from evals_async.inference import Rule, ScriptedModels
@@ -19,7 +20,7 @@ from evals_async.server import Fault, LocalServer, ServerThread
 
 
 def fetch(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=5) as response:  # loopback
+    with urllib.request.urlopen(url, timeout=LONGEST) as response:  # loopback
         return json.load(response)
 
 

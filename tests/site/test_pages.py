@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
+from waiting import LONGEST
 
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         str(DOCS),
         str(out),
     ]
-    built = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    built = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, check=False)
     assert built.returncode == 0, built.stderr[-2000:]
     return out
 

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from waiting import LONGEST
 
 from evals_async._store import Database, Row, rows
 from evals_async.errors import ArchiveError
@@ -225,7 +226,7 @@ async def test_a_killed_process_loses_only_its_open_transaction(tmp_path: Path) 
     """After a kill in the middle of the third transaction, the first two are there, whole, and the file is sound."""
     path = tmp_path / "store.db"
     ended = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-c", KILLED, os.fspath(path)], timeout=30, check=False
+        subprocess.run, [sys.executable, "-c", KILLED, os.fspath(path)], timeout=LONGEST, check=False
     )
     assert ended.returncode == -signal.SIGKILL
     async with await Database.open(path) as database:

@@ -4,10 +4,10 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from children import Scripts
+from waiting import LONGEST
 
 
 COMMON = """
@@ -194,7 +194,7 @@ def test_a_signal_in_the_middle_of_a_call_ends_the_process(how: signal.Signals) 
     assert process.stdout is not None
     assert "under way" == process.stdout.readline().strip()
     process.send_signal(how)
-    _, err = process.communicate(timeout=50)
+    _, err = process.communicate(timeout=LONGEST)
     assert process.returncode != 0
     for noise in ("Exception ignored", "never retrieved", "destroyed", "nclosed", " sk-"):
         assert noise not in err, err

@@ -1,9 +1,8 @@
 """The pytest fixtures that ship with the package: `evals_server`, `evals_client`, `scripted_models`,
-`evals_server_with_models`; and for
-synchronous tests `evals_server_in_thread` and `scripted_models_in_thread`.
+`evals_server_with_models`; and for synchronous tests `evals_server_in_thread` and `scripted_models_in_thread`.
 
-Loaded into every pytest run where the package is installed, so nothing of it is imported before a test asks for a
-fixture.
+pytest loads this module in every test run where the package is installed. So the package is imported only when a test
+uses a fixture.
 
     async def test_names_the_run(evals_server, evals_client):
         await evals_server.seed(**sample_tree(runs=3))
@@ -18,8 +17,8 @@ import pytest
 
 
 def async_fixture(function: Callable[..., AsyncIterator[Any]]) -> object:
-    """A fixture for whichever plugin runs async tests here: pytest-asyncio, in strict mode too, or else anyio and the
-    like.
+    """Make an async fixture that works with pytest-asyncio, also in strict mode, and with other plugins such as
+    anyio.
     """
     try:
         from pytest_asyncio import fixture
@@ -30,7 +29,7 @@ def async_fixture(function: Callable[..., AsyncIterator[Any]]) -> object:
 
 @async_fixture
 async def evals_server() -> AsyncIterator[Any]:
-    """A `LocalServer` with an empty store in memory, for one test. Its `base_url` is where clients connect."""
+    """A `LocalServer` with an empty store in memory, for one test. Clients connect to its `base_url`."""
     from evals_async.server import LocalServer
 
     async with LocalServer() as server:
@@ -39,7 +38,7 @@ async def evals_server() -> AsyncIterator[Any]:
 
 @pytest.fixture
 def evals_server_in_thread() -> Iterator[Any]:
-    """A `LocalServer` in a thread of its own, for one test that has no event loop or blocks it."""
+    """A `LocalServer` in its own thread, for one synchronous test, or one that blocks its event loop."""
     from evals_async.server import LocalServer
 
     with LocalServer.in_thread() as server:
@@ -48,7 +47,7 @@ def evals_server_in_thread() -> Iterator[Any]:
 
 @async_fixture
 async def evals_client(evals_server: Any) -> AsyncIterator[Any]:
-    """An `EvalsClient` that talks to `evals_server`, closed after the test."""
+    """An `EvalsClient` with the base URL of `evals_server`. It is closed after the test."""
     from evals_async.client import EvalsClient
 
     async with EvalsClient(base_url=evals_server.base_url, api_key="local") as client:
@@ -57,7 +56,7 @@ async def evals_client(evals_server: Any) -> AsyncIterator[Any]:
 
 @async_fixture
 async def scripted_models() -> AsyncIterator[Any]:
-    """A `ScriptedModels` endpoint without rules, for one test: `scripted_models.add(Rule(...))` gives it answers."""
+    """A `ScriptedModels` endpoint without rules, for one test: `scripted_models.add(Rule(...))` adds a response."""
     from evals_async.inference import ScriptedModels
 
     async with ScriptedModels() as scripted:
@@ -66,7 +65,7 @@ async def scripted_models() -> AsyncIterator[Any]:
 
 @async_fixture
 async def evals_server_with_models(scripted_models: Any) -> AsyncIterator[Any]:
-    """A `LocalServer` that carries runs out by `scripted_models`, for one test."""
+    """A `LocalServer` that executes runs with `scripted_models`, for one test."""
     from evals_async.server import LocalServer
 
     async with LocalServer(models=scripted_models.base_url) as server:
@@ -75,7 +74,7 @@ async def evals_server_with_models(scripted_models: Any) -> AsyncIterator[Any]:
 
 @pytest.fixture
 def scripted_models_in_thread() -> Iterator[Any]:
-    """`scripted_models` in a thread of its own, for one test that has no event loop or blocks it."""
+    """`scripted_models` in its own thread, for one synchronous test, or one that blocks its event loop."""
     from evals_async.inference import ScriptedModels
 
     with ScriptedModels.in_thread() as scripted:

@@ -6,8 +6,8 @@
     ray.init()
     grade(read_items("tables"), criteria_of("tables")).write_parquet("grades")
 
-Ray moves the batches, and starts tasks again whose worker died. What grades is `evals_async.archive.grade_batches`; no
-scheduler, queue or cluster is made here.
+Ray moves the batches, and restarts tasks whose worker died. `evals_async.archive.grade_batches` grades. This module
+makes no scheduler, queue or cluster.
 """
 
 import os
@@ -39,12 +39,12 @@ from evals_async.inference import Models
 
 __all__ = ["criteria_of", "grade", "read_items", "read_runs"]
 
-BATCH = 1000  # rows of one task
-ROWS_OF_A_BLOCK = 5000  # rows that are read from a service before Ray gets them
+BATCH = 1000  # rows per task
+ROWS_OF_A_BLOCK = 5000  # rows per block that is put into Ray's object store
 
 
 def load_ray(name: str = "ray") -> Any:
-    """Ray, or a part of it. Raises `MissingExtra`."""
+    """Import Ray, or a module of it. Raises `MissingExtra`."""
     try:
         return import_module(name)
     except ImportError as error:
@@ -55,9 +55,9 @@ def load_ray(name: str = "ray") -> Any:
 
 
 def read_items(directory: str | os.PathLike[str]) -> Any:
-    """The items of an archive's Parquet directory (`evals-async convert --to parquet`) as a Ray dataset.
+    """Return the items in an archive's Parquet directory (`evals-async convert --to parquet`) as a Ray dataset.
 
-    Only the columns that graders see are read. Raises `MissingExtra`, and what Ray raises.
+    Only the columns that graders use are read. Raises `MissingExtra`, and errors of Ray.
     """
     ray_data, dataset = load_ray("ray.data"), import_module("pyarrow.dataset")
     items = str(Path(directory) / "items")
@@ -69,10 +69,11 @@ def read_items(directory: str | os.PathLike[str]) -> Any:
 def criteria_of(
     directory: str | os.PathLike[str], names: Sequence[str] = (), *, models: bool = False, python: bool = False
 ) -> Criteria:
-    """The criteria of the evals in an archive's Parquet directory, by eval: all, or those with these names or ids.
+    """Return the criteria of the evals in an archive's Parquet directory, by eval: all, or those with these names
+    or ids.
 
-    Judges and python graders are among them only with `models` and with `python`. Raises `InvalidArgument` for a name
-    that no criterion has, `MissingExtra`.
+    Judges are included only with `models`, and python graders only with `python`. Raises `InvalidArgument` for an
+    unknown name, and `MissingExtra`.
     """
     load_arrow()
     table = import_module("pyarrow.parquet").read_table(Path(directory) / "evals")
@@ -94,10 +95,11 @@ def criteria_of(
 
 
 async def read_runs(client: EvalsClient, runs: Iterable[tuple[str, str]]) -> Any:
-    """The output items of runs, given as (eval_id, run_id), straight from the service, as a Ray dataset.
+    """Return the output items of runs, given as (eval_id, run_id), from the service, as a Ray dataset.
 
-    One client reads them all, here: a service's rate limit is one for all workers of a cluster, so that more readers
-    would not be faster. Blocks of 5,000 rows go into Ray's object store as they come. Raises what the client raises.
+    One client in this process reads all items. All workers of a cluster share one rate limit of the service, so more
+    readers would not be faster. Blocks of 5,000 rows go into Ray's object store as they arrive. Raises `MissingExtra`,
+    and errors of the client.
     """
     ray, ray_data = load_ray(), load_ray("ray.data")
     blocks: list[Any] = []
@@ -134,15 +136,17 @@ def grade(
     workers: int | None = None,
     batch_size: int = BATCH,
 ) -> Any:
-    """The grades of a dataset of rows: a Ray dataset with the columns of `grade_batches`, made lazily.
+    """Return the grades of a dataset of rows: a lazy Ray dataset with the columns of `grade_batches`.
 
-    Equal rows get equal grades whatever the number of `workers` (`None`: as many as Ray has CPUs). A task whose worker
-    died is started again by Ray, so that nothing is lost. Judges need a model map in a file that every worker can
-    read (`models`), and each worker keeps to its limits by itself; python graders need `python`. With either, the
-    workers are actors, which keep their connections and processes, and `workers` is 1 unless it is given.
+    The grades do not depend on the number of `workers` (`None`: as many as Ray has CPUs). Ray restarts a task whose
+    worker died, so no grade is lost.
+
+    Judges need `models`, the path of a model map that every worker can read. Each worker applies the limits of the map
+    by itself. Python graders need `python`. With `models` or `python`, the workers are actors, which keep their
+    connections and processes, and `workers` defaults to 1.
     """
     ray_data = load_ray("ray.data")
-    # Blocks of one batch, so that there is work for every worker whatever the size of the files.
+    # Blocks of one batch, so that all workers get work, also from a single large file.
     blocks = dataset.repartition(target_num_rows_per_block=batch_size)
     waits = any(needs_loop(criterion) for each in criteria.values() for criterion in each)
     if not waits:
@@ -156,17 +160,17 @@ def grade(
         batch_size=batch_size,
         fn_constructor_args=(criteria, None if models is None else os.fspath(models), python),
         compute=ray_data.ActorPoolStrategy(size=workers or 1),
-        num_cpus=0,  # they wait for others; with a CPU each they would keep it from the tasks that feed them
+        num_cpus=0,  # they mostly wait; a reserved CPU would be missing for the tasks that read the rows
     )
 
 
 def grade_table(table: Any, *, criteria: Criteria) -> Any:
-    """The grades of a table of rows."""
+    """Return the grades of a table of rows."""
     return load_arrow().Table.from_batches(grade_batches(table.to_batches(), criteria), schema_of(GRADE_COLUMNS))
 
 
 class GradingWorker:
-    """An actor that grades: it opens its models and processes once, at the first batch."""
+    """An actor that grades. It opens its models and processes once, at the first batch."""
 
     def __init__(self, criteria: Criteria, models: str | None, python: Literal["sandbox", "trusted"] | None) -> None:
         self._waiting: list[Any] = []
@@ -185,5 +189,5 @@ class GradingWorker:
         return load_arrow().Table.from_batches(found, schema_of(GRADE_COLUMNS))
 
     def __del__(self) -> None:
-        with suppress(Exception):  # the interpreter may be ending
+        with suppress(Exception):  # the interpreter may be shutting down
             self._grades.close()

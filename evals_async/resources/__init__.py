@@ -1,7 +1,8 @@
-"""One method per endpoint. Each resource holds a `Caller`, which sends, decodes and pages; none knows the client.
+"""One method per endpoint. Each resource has a `Caller`, which sends requests, decodes responses and reads
+listings.
 
-A module imports from those before it: `_requests`, `_uploads`, `_caller`, `_raw`, `_many`, `output_items`, `runs`,
-`evals`, `files`, `graders`.
+Each module imports only from the modules before it in this list: `_requests`, `_uploads`, `_caller`, `_raw`, `_many`,
+`output_items`, `runs`, `evals`, `files`, `graders`.
 """
 
 from evals_async._omit import OMIT, Omit

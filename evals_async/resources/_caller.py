@@ -1,6 +1,6 @@
-"""`Caller`: how a resource sends a request and reads the response, as an object or as a listing.
+"""`Caller`: sends the requests of a resource, and decodes the responses to objects and listings.
 
-Every resource of a client holds the same `Caller`. Nothing here knows an endpoint.
+All resources of a client share one `Caller`. It does not depend on endpoints.
 """
 
 import asyncio
@@ -38,13 +38,15 @@ T = TypeVar("T")
 
 Ids: TypeAlias = tuple[str, ...]
 
-NOTICED = 0.01  # seconds of a call that a cache may take without the server's share being counted anew
-LARGE_PAGE = 512 * 1024  # bytes from which a page is decoded in slices, so that other tasks run in between
+NOTICED = 0.01  # seconds; if the cache takes longer, the timeout of the request is reduced
+LARGE_PAGE = 512 * 1024  # bytes; a larger page is decoded in parts, so that other tasks can run in between
 
 
 @attrs.frozen(kw_only=True)
 class CallDefaults:
-    """What every call of a client sends and keeps to, unless it says otherwise. `with_options` copies differ in it."""
+    """The default timeouts, retry policy, headers and query of the calls of a client. `with_options` changes them
+    in a copy.
+    """
 
     timeouts: Timeouts
     retry: RetryPolicy
@@ -56,19 +58,19 @@ class CallDefaults:
 
 
 class Fetched(NamedTuple, Generic[T]):
-    """An object, and the response that brought it: `None` when it came from the cache, or when it is inferred."""
+    """An object and its response. The response is `None` if the object came from the cache, or was inferred."""
 
     value: T
     response: Response | None = None
 
 
 def copy_of(fetched: Fetched[Any]) -> Fetched[Any]:
-    """The same for another reader: an object of his own, because the free-form JSON in it can be changed."""
+    """Return a copy for another caller. The free-form JSON in an object is mutable, so callers must not share it."""
     return Fetched(copied(fetched.value), fetched.response)
 
 
 class Identity:
-    """The attributes in which an object tells which one it is: the ids of what it belongs to, and its own."""
+    """The attributes that identify an object: the ids of its parents, and its own id."""
 
     def __init__(self, *names: str) -> None:
         self.names = names
@@ -78,16 +80,18 @@ class Identity:
         )
 
     def check(self, value: object, ids: Ids) -> None:
-        """Raise `ResponseMismatch` when an id is not the one asked for: pools have delivered responses of others."""
+        """Raise `ResponseMismatch` if an id differs from the requested id. A connection may deliver another
+        request's response.
+        """
         if self.of(value) == ids:
             return
         for name, asked in zip(self.names, ids, strict=True):
             got = getattr(value, name)
             if got is not None and got != asked:
-                raise ResponseMismatch(f"asked for {name} {asked!r}, got {got!r}", asked=asked, got=str(got))
+                raise ResponseMismatch(f"requested {name} {asked!r}, got {got!r}", asked=asked, got=str(got))
 
     def check_all(self, values: Sequence[object], items: Callable[[], Sequence[object]], ids: Ids) -> None:
-        """Check every object of a page. `items` makes the objects of `values`, and is used only when one differs."""
+        """Check every object of a page. `items` makes the objects of `values`. It is used only if an id differs."""
         if [*map(self.of, values)].count(ids) == len(values):
             return
         for item in items():
@@ -95,11 +99,11 @@ class Identity:
 
 
 Expected: TypeAlias = tuple[Identity, Ids]
-"""Which object a response must hold, or which one the objects of a listing must belong to."""
+"""The ids that an object in a response must have, or the parent ids that the objects of a listing must have."""
 
 
 def decode_expected(body: bytes, shape: type[T], expected: Expected | None) -> T:
-    """The object that a body describes, if it is the expected one."""
+    """Decode a body to an object and check its ids. Raises `DecodeError` or `ResponseMismatch`."""
     value = decode(body, shape)
     if expected is not None:
         identity, ids = expected
@@ -112,10 +116,10 @@ async def read_object(shape: type[T], expected: Expected | None, response: Respo
 
 
 class YieldingLock:
-    """Lets one page through at a time, and the next one only after the loop has run the task that waits for this one.
+    """A lock for the decoding of pages. The next page is decoded only after the task of the previous page has run.
 
-    Pages of many listings come at the same time. If all were decoded before the first is used, its records would be out
-    of the processor's caches when its items are made of them, and the loop would be held for the time of all.
+    Pages of many listings arrive at the same time. If all were decoded before the first is used, its records would no
+    longer be in the processor's caches, and the event loop would be blocked for the time of all pages.
     """
 
     def __init__(self) -> None:
@@ -124,22 +128,22 @@ class YieldingLock:
 
     async def __aenter__(self) -> None:
         loop = asyncio.get_running_loop()
-        if loop is not self.loop:  # the one before is closed
+        if loop is not self.loop:  # the previous loop is closed
             self.loop, self.lock = loop, asyncio.Lock()
         await self.lock.acquire()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # The loop calls the task that waits for the page right after this, and only then the next one here.
+        # The loop first runs the task that waits for the page, and then the next waiter of this lock.
         asyncio.get_running_loop().call_soon(self.lock.release)
 
 
 class Caller:
-    """Sends the calls of one client: `fetch` for one object, `listing` for many, `send` for anything else.
+    """Sends the calls of one client: `fetch` for one object, `listing` for many, `send` for other responses.
 
-    `flight` lets concurrent reads of one object share a request. `cache` keeps objects that never change again, under
-    keys that begin with `scope`. Either may be missing.
+    `flight` lets concurrent reads of one object share a request. `cache` stores objects that cannot change any more,
+    under keys that start with `scope`. Both are optional.
     """
 
     def __init__(
@@ -168,7 +172,7 @@ class Caller:
         timeout: float | Timeouts | Omit | None = OMIT,
         resolve: Resolve[T] | None = None,
     ) -> Coroutine[Any, Any, T]:
-        """What `read` makes of the response to `request`, under this client's defaults; see `Pipeline.send`."""
+        """Send `request` with the defaults of this client, and return the result of `read`. See `Pipeline.send`."""
         defaults = self.defaults
         return self.pipeline.send(
             request,
@@ -192,10 +196,10 @@ class Caller:
         share: bool = False,
         final: Callable[[T], bool] | None = None,
     ) -> Coroutine[Any, Any, Fetched[T]]:
-        """The object that the response describes, which must be the expected one.
+        """Return the object of the response. Its ids must be the expected ones.
 
-        With `share`, concurrent calls for the same path share one request, and an object that is `final` comes from the
-        cache. A call with options of its own is never shared.
+        With `share`, concurrent calls for the same path share one request, and an object that is `final` may come from
+        the cache. A call with its own options is never shared.
         """
         flight, cache = self.flight, self.cache
         if share and not options and cache is not None and final is not None:
@@ -210,10 +214,11 @@ class Caller:
     async def cached(
         self, request: Request, shape: type[T], expected: Expected | None, cache: CacheGuard, final: Callable[[T], bool]
     ) -> Fetched[T]:
-        """The object from the cache, or from the server and then, if it is `final`, into the cache, byte for byte.
+        """Return the object from the cache, or else from the server. If it is `final`, its exact bytes are stored
+        in the cache.
 
-        A cache entry is checked as a response is; a damaged one counts as missing. The time of the cache is part of the
-        call's, and so is what is left of that for the server.
+        A cache entry is checked like a response. An invalid entry counts as a miss. The time of the cache is part of
+        the timeout of the call.
         """
         key, start = self.scope + request.path, self.clock.monotonic()
         timeouts = self.defaults.timeouts
@@ -231,7 +236,7 @@ class Caller:
     async def kept(
         self, key: str, shape: type[T], expected: Expected | None, cache: CacheGuard, seconds: float = math.inf
     ) -> T | None:
-        """What the cache has under `key`, if it comes in time and can be used."""
+        """Return the cached object for `key`, or `None` if there is no valid entry or the cache is too slow."""
         if (found := await cache.get(key, seconds)) is not None:
             with suppress(ResponseError):
                 return decode_expected(found, shape, expected)
@@ -240,7 +245,7 @@ class Caller:
     def pages(
         self, request: Request, shape: type[T], options: CallOptions = NO_OPTIONS, *, expected: Expected | None = None
     ) -> Fetch[T]:
-        """How the pages of a listing are fetched, of objects that all belong to the expected one."""
+        """Return the function that fetches the pages of a listing. All objects must have the expected parent ids."""
 
         async def read(response: Response) -> PageBody[T]:
             if len(response.body) < LARGE_PAGE:
@@ -255,7 +260,7 @@ class Caller:
 
         _, size, extra = paging_of(options)
         if size is not None:
-            extra = tuple(pair for pair in extra if pair[0] != "limit")  # it is the `limit` below
+            extra = tuple(pair for pair in extra if pair[0] != "limit")  # the argument `limit` has this value
 
         async def fetch(after: str | None, limit: int | None) -> PageBody[T]:
             query = merged(request.query, parameters(after=after, limit=limit))
@@ -276,7 +281,9 @@ class Caller:
         expected: Expected | None = None,
         shrink: Callable[[Exception], bool] | None = None,
     ) -> Pager[T]:
-        """A listing of objects that all belong to the expected one. `after` and `limit` in `extra_query` win."""
+        """Return a listing. All objects must have the expected parent ids. `after` and `limit` in `extra_query`
+        have priority.
+        """
         first, size, _ = paging_of(options)
         after, limit = first if first is not None else given(after), size or given(limit)
         if after is not None:
@@ -286,7 +293,7 @@ class Caller:
 
 
 class Resource:
-    """What the resources of a client have in common: the `Caller` that they send with."""
+    """The base class of the resources of a client."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller

@@ -1,6 +1,4 @@
-"""Many objects by their ids: `ById`, the base of the resources whose objects are named by one id, and what the others
-share with it. Nothing here knows an endpoint.
-"""
+"""Requests for many objects by their ids: `ById`, the base class of resources whose objects have one id."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
@@ -16,20 +14,20 @@ T = TypeVar("T")
 
 
 class ManyOptions(TypedDict, total=False):
-    """How many calls are made at once."""
+    """The options of calls for many objects."""
 
     concurrency: int
-    """Requests at once, 1 to 256."""
+    """The maximum number of concurrent requests, from 1 to 256."""
     on_progress: OnProgress | None
-    """Called after each outcome."""
+    """Called with a `Progress` after each outcome."""
 
 
 class ById(Resource, ABC, Generic[T]):
-    """A resource whose objects are named by one id."""
+    """A resource whose objects have one id."""
 
     @abstractmethod
     def retrieve(self, one_id: str, /, **options: Unpack[CallOptions]) -> Coroutine[Any, Any, T]:
-        """The object of that id."""
+        """Return the object with this id."""
 
     @overload
     async def retrieve_many(
@@ -44,9 +42,11 @@ class ById(Resource, ABC, Generic[T]):
     async def retrieve_many(
         self, ids: Items[str], /, *, on_error: Literal["raise", "return"] = "raise", **many: Unpack[ManyOptions]
     ) -> tuple[T | Exception, ...]:
-        """The objects of those ids, in their order, at most `concurrency` requests at once; see `gather_many`."""
+        """Return the objects with these ids, in their order, with at most `concurrency` requests at once. See
+        `gather_many`, also for the errors.
+        """
         return await gather_many(self.retrieve, ids, on_error=on_error, **many)
 
     def stream_many(self, ids: Items[str], /, **many: Unpack[ManyOptions]) -> FanOut[str, T]:
-        """The objects of those ids as they arrive, each in an `Outcome`; see `fan_out`."""
+        """Yield the objects with these ids as they arrive, each in an `Outcome`. See `fan_out`, also for the errors."""
         return fan_out(self.retrieve, ids, **many)

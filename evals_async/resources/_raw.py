@@ -1,4 +1,4 @@
-"""Raw responses: `raw` makes of a resource's method one that returns the response beside the object."""
+"""Raw responses: `raw` calls a method of a resource and returns the response together with the object."""
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import timedelta
@@ -20,13 +20,14 @@ R = TypeVar("R", bound=Resource)
 
 HARMLESS = frozenset({"after", "limit", "order", "order_by", "purpose", "status", "api-version"})
 HIDDEN = "..."
-"""What `url` shows of every other parameter: a signature or a key may stand in it."""
+"""The text that `url` shows for other parameters, because their values may be a signature or a key."""
 
 
 class ResponseHeaders(Mapping[str, str]):
-    """The headers of a response. A name may be asked for in any case; the names themselves are in lower case.
+    """The headers of a response.
 
-    Of a header that came more than once this is the first value; `get_list` gives all.
+    Lookups ignore case; iteration gives lower-case names. If a header was sent more than once, a lookup returns its
+    first value, and `get_list` returns all values.
     """
 
     __slots__ = ("_values",)
@@ -49,7 +50,7 @@ class ResponseHeaders(Mapping[str, str]):
         return len(self._values)
 
     def get_list(self, name: str) -> list[str]:
-        """Every value of that header, in order; an empty list if it did not come."""
+        """Return all values of a header, in their order. The list is empty if the header is missing."""
         return [*self._values.get(name.lower(), [])]
 
     def __repr__(self) -> str:
@@ -58,11 +59,11 @@ class ResponseHeaders(Mapping[str, str]):
 
 @attrs.frozen(kw_only=True)
 class RawResponse(Generic[T]):
-    """A response as it came: status, headers and exact bytes; `parse()` gives what the call would have returned.
+    """A response with status, headers and exact bytes. `parse()` returns the object that the normal call returns.
 
-    `headers` are asked for in any case. `url` is the request's, with its query, but for values that may be secret,
-    which are shown as `...`. `elapsed` is the time from the sending of the last attempt until its whole response was
-    there, `retries_taken` how many attempts failed before it.
+    `headers` ignores the case of names. `url` is the URL of the request with its query; values that may be secret are
+    shown as `...`. `elapsed` is the duration of the last attempt, from sending until the whole response was received.
+    `retries_taken` is the number of failed attempts before it.
     """
 
     status: int
@@ -82,13 +83,12 @@ class RawResponse(Generic[T]):
 
     @property
     def text(self) -> str:
-        """`content` as UTF-8, which JSON is. What is no UTF-8 is shown as U+FFFD."""
+        """`content` decoded as UTF-8. Invalid bytes become U+FFFD."""
         return self.content.decode("utf-8", "replace")
 
     def parse(self) -> T:
-        """The object that the body describes, the same one each time.
-
-        Raises `DecodeError` or `ResponseMismatch`, as the call itself would.
+        """Return the object of the body. Each call returns the same object. Raises `DecodeError` or
+        `ResponseMismatch`, as the normal call does.
         """
         if isinstance(self._result, ResponseError):
             raise self._result
@@ -96,8 +96,10 @@ class RawResponse(Generic[T]):
 
 
 class RecordingCaller(Caller):
-    """The `Caller` of one raw call: it keeps the last response that was read. It has neither single flight nor cache,
-    and it resolves nothing, because only a response can be returned.
+    """The `Caller` of one raw call, which stores the last response.
+
+    It uses neither single flight nor the cache, and does not resolve ambiguous writes, because it must return a
+    response.
     """
 
     def __init__(self, caller: Caller) -> None:
@@ -120,10 +122,10 @@ class RecordingCaller(Caller):
         self.call = call
 
     def raw(self, result: T | ResponseError) -> RawResponse[T]:
-        """The response that was kept, with what was made of it."""
+        """Return the stored response together with its object."""
         response, call = self.response, self.call
-        assert response is not None  # noqa: S101  # whatever a method returns was read from one
-        assert call is not None  # noqa: S101  # and belongs to a call
+        assert response is not None  # noqa: S101  # every method reads a response
+        assert call is not None  # noqa: S101  # every response has a call
         return RawResponse(
             status=response.status,
             headers=ResponseHeaders(tuple(response.headers.items())),
@@ -138,7 +140,7 @@ class RecordingCaller(Caller):
 
 
 def shown_url(base_url: str, path: str, query: tuple[tuple[str, str], ...]) -> str:
-    """The URL of a request without the values of parameters that may be secret."""
+    """Return the URL of a request without parameter values that may be secret."""
     base = urlsplit(base_url)
     pairs = dict(parse_qsl(base.query, keep_blank_values=True)) | dict(query)
     shown = urlencode({name: value if name in HARMLESS else HIDDEN for name, value in pairs.items()})
@@ -146,14 +148,14 @@ def shown_url(base_url: str, path: str, query: tuple[tuple[str, str], ...]) -> s
 
 
 def raw(resource: R, method: Callable[Concatenate[R, P], Awaitable[T]]) -> Callable[P, Awaitable[RawResponse[T]]]:
-    """A resource's method, called with a caller that records: it returns the response beside what the method made."""
+    """Call a method of a resource with a `RecordingCaller`, and return the response together with the object."""
 
     async def call(*args: P.args, **kwargs: P.kwargs) -> RawResponse[T]:
         recorder = RecordingCaller(resource._caller)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # above
         result: T | ResponseError
         try:
             result = await method(type(resource)(recorder), *args, **kwargs)
-        except (DecodeError, ResponseMismatch) as error:  # a body that cannot be read is told by `parse`
+        except (DecodeError, ResponseMismatch) as error:  # `parse` raises the error of an invalid body
             if recorder.response is None:
                 raise
             result = error

@@ -1,6 +1,6 @@
-"""How a request is put together: ids become path segments, parameters a query, fields a body. And a call's options.
+"""Building requests: ids become path segments, parameters become the query, fields become the body.
 
-All of it is checked before any I/O. Nothing here knows an endpoint, and nothing sends.
+All values are checked before any I/O.
 """
 
 import re
@@ -21,44 +21,47 @@ from evals_async.errors import InvalidArgument, shown
 
 Query: TypeAlias = tuple[tuple[str, str], ...]
 
-LONGEST_ID = 256  # characters; the longest seen, an Azure dataset URI, has 180
+LONGEST_ID = 256  # characters; the longest known id, an Azure dataset URI, has 180
 
-NAME = re.compile(r"{(\w+)}")  # of an id, in a route
+NAME = re.compile(r"{(\w+)}")  # an id in a route
 PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*")  # percent-encoded (RFC 3986, 3.3)
 
 
 class CallOptions(TypedDict):
-    """What any call may be given beside its own arguments. To set it for many calls, use `client.with_options(...)`."""
+    """The options of every call. To set them for many calls, use `client.with_options(...)`."""
 
     timeout: NotRequired[float | None]
-    """Seconds for the whole call: attempts, pauses and body. `None` is without end."""
+    """Seconds for the whole call: attempts, pauses and body. `None` means no limit."""
     extra_headers: NotRequired[Mapping[str, str | Omit] | None]
-    """Headers to add; they win over the client's own, also over its key. `OMIT` as a value takes the client's away."""
+    """Headers to add. They replace the client's headers, also its key. `OMIT` as a value removes a header of the
+    client.
+    """
     extra_query: NotRequired[Mapping[str, object] | None]
-    """Query parameters to add; they win over the call's own."""
+    """Query parameters to add. They replace the parameters of the call."""
     extra_body: NotRequired[Mapping[str, object] | None]
-    """Fields to add to the body; they win over the call's own. An upload gets them as fields of its form, a cancel or a
-    delete as a JSON body. A GET has no body, and refuses them."""
+    """Fields to add to the body. They replace the fields of the call. In an upload they become fields of the form,
+    in a cancel or a delete a JSON body. For a GET they raise `InvalidArgument`, because a GET has no body.
+    """
 
 
 NO_OPTIONS: CallOptions = {}
 
 
 def segment(value: object, name: str) -> str:
-    """An id as exactly one percent-encoded path segment (RFC 3986, 3.3).
+    """Encode an id as exactly one path segment (RFC 3986, 3.3).
 
-    Raises `InvalidArgument`, naming the argument, for what is no id: not a str, empty, `.` or `..`, longer than 256
-    characters, with white space, control characters or lone surrogates in it.
+    Raises `InvalidArgument`, which names the argument, for an invalid id: not a str, empty, `.` or `..`, longer than
+    256 characters, or with white space, control characters or lone surrogates.
     """
     if type(value) is str and value.isidentifier() and value.isascii() and len(value) <= LONGEST_ID:
-        return value  # as nearly all ids: needs no quoting
+        return value  # most ids need no encoding
     if not isinstance(value, str):
         raise InvalidArgument(f"{name} must be a str, not {type(value).__name__}")
     text = shown(value)
     if not value:
         raise InvalidArgument(f"{name} is empty: the request would go to the listing instead")
     if value in (".", ".."):
-        raise InvalidArgument(f"{name} is {text}: a server would take it for another path")
+        raise InvalidArgument(f"{name} is {text}: as a path segment it has another meaning")
     if len(value) > LONGEST_ID:
         raise InvalidArgument(f"{name} has {len(value)} characters, more than {LONGEST_ID}: {value[:40]!a}...")
     if not value.isprintable() or any(character.isspace() for character in value):
@@ -67,7 +70,7 @@ def segment(value: object, name: str) -> str:
 
 
 def parameters(**values: object) -> Query:
-    """Query parameters: those that are given and not `None`, as text."""
+    """Return the query parameters that are given and not `None`, as text."""
     return tuple(
         (name, text_of(name, value)) for name, value in values.items() if value is not None and not is_omitted(value)
     )
@@ -83,7 +86,7 @@ def text_of(name: str, value: object) -> str:
 
 
 def json_body(**fields: object) -> dict[str, JSONValue]:
-    """A request body of the fields that are given: `OMIT` leaves one out, `None` sends a null."""
+    """Return a request body. A field that is `OMIT` is left out, and `None` becomes null."""
     body: dict[str, JSONValue] = {}
     for name, value in fields.items():
         if not is_omitted(value):
@@ -96,7 +99,7 @@ def json_body(**fields: object) -> dict[str, JSONValue]:
 
 @cache
 def template_of(route: str) -> tuple[str, tuple[str, ...]]:
-    """A route (`/evals/{eval_id}`) as a format (`/evals/%s`), and the names in it."""
+    """Return a route (`/evals/{eval_id}`) as a format string (`/evals/%s`), and the names in it."""
     return NAME.sub("%s", route), tuple(NAME.findall(route))
 
 
@@ -112,13 +115,13 @@ def request(
     upload: Upload | None = None,
     sink: Sink | None = None,
 ) -> Request:
-    """The request for a route whose `{names}` are `ids`, in their order, with a call's options in it.
+    """Make the request for a route. `ids` are the values of the `{names}` in the route, in their order.
 
-    Raises `InvalidArgument` for what cannot be sent, and `TypeError` for an option that there is not.
+    Raises `InvalidArgument` for values that cannot be sent, and `TypeError` for an unknown option.
     """
     template, names = template_of(route)
     if len(ids) != len(names):
-        raise InvalidArgument(f"the route {route} has {len(names)} names, and {len(ids)} ids are given")
+        raise InvalidArgument(f"the route {route} has {len(names)} names, but {len(ids)} ids were given")
     path = template % tuple(map(segment, ids, names))
     headers = extra_headers(options) if options else NO_HEADERS
     content: bytes | Upload | None = upload
@@ -130,21 +133,23 @@ def request(
         try:
             content = _json.dump(body)
         except _json.NotJSON as reason:
-            raise InvalidArgument(f"the body of {method} {route} is no JSON: {reason}") from None
+            raise InvalidArgument(f"the body of {method} {route} cannot be encoded as JSON: {reason}") from None
     if options and (more := given(options.get("extra_query"))):
         query = merged(query, parameters(**more))
     return Request(method, route, path, kind, query, headers, content, sink)
 
 
 def checked_path(path: str, name: str) -> str:
-    """A path or a route from outside. Raises `InvalidArgument` for one that would be another line, query or header."""
+    """Check a path or a route from the user. Raises `InvalidArgument` if it could change the request line, the
+    query or a header.
+    """
     if not PATH.fullmatch(NAME.sub("x", path) if name == "the route" else path):
-        raise InvalidArgument(f"{name} {ascii(path)[:60]} must begin with a slash and be percent-encoded")
+        raise InvalidArgument(f"{name} {ascii(path)[:60]} must start with a slash and be percent-encoded")
     return path
 
 
 def extra_headers(options: CallOptions) -> Mapping[str, str | None]:
-    """The headers in a call's options; and here it is told if there are options that there are not."""
+    """Return the headers in a call's options. Raises `TypeError` for an unknown option."""
     if unknown := options.keys() - CallOptions.__annotations__.keys():
         raise TypeError(f"unexpected keyword argument: {', '.join(sorted(unknown))}")
     for name in ("extra_headers", "extra_query", "extra_body"):
@@ -156,7 +161,7 @@ def extra_headers(options: CallOptions) -> Mapping[str, str | None]:
 
 
 def taken_away(headers: Mapping[str, str | Omit]) -> dict[str, Any]:
-    """Headers that are `OMIT`, or the official client's `omit`, as `None`: they take one away. `NOT_GIVEN` is none."""
+    """Replace `OMIT`, and the official client's `omit`, by `None`, which removes a header. `NOT_GIVEN` is left out."""
     return {
         name: None if is_omitted(value) else value
         for name, value in headers.items()
@@ -165,15 +170,15 @@ def taken_away(headers: Mapping[str, str | Omit]) -> dict[str, Any]:
 
 
 def merged(query: Query, later: Query) -> Query:
-    """Both queries as one: of a parameter in both, the later value stands."""
+    """Merge two queries. If both have a parameter, the value of `later` is used."""
     return tuple((dict(query) | dict(later)).items())
 
 
 def paging_of(options: CallOptions) -> tuple[Any, int | None, Query]:
-    """What a call's `extra_query` says of a listing: where it begins, how long its pages are, and all but the former.
+    """Return `after`, `limit` and the other parameters of a listing's `extra_query`. They have priority over the
+    arguments.
 
-    It wins over the call's arguments; but nobody can mean each page to begin at the same place. A page size that is no
-    number is sent as it is.
+    `after` applies to the first page only. A page size that is not a number is sent unchanged.
     """
     extra = (given(options.get("extra_query")) if options else None) or {}
     limit = extra.get("limit")

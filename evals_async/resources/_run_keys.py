@@ -1,4 +1,4 @@
-"""How runs are named, by users and in paths."""
+"""The references to runs in arguments, and the routes of runs."""
 
 from typing import Protocol, TypeAlias, TypeVar, Unpack, overload
 
@@ -15,17 +15,17 @@ RUN_IDS = Identity("eval_id", "id")
 EVAL_OF_RUN = Identity("eval_id")
 
 RunKey: TypeAlias = str | tuple[str, str] | EvalRun
-"""How a run may be named: its id (with `eval_id=` beside it), a pair `(eval_id, run_id)`, or the run itself."""
+"""A reference to a run: its id (together with `eval_id=`), a pair `(eval_id, run_id)`, or an `EvalRun`."""
 
 LocatedRun: TypeAlias = tuple[str, str] | EvalRun
-"""A run whose eval is known with it. A bare id needs `eval_id=` beside it."""
+"""A reference to a run that includes its eval. An id alone needs `eval_id=`."""
 
 R = TypeVar("R", bound=RunKey)
 T_co = TypeVar("T_co", covariant=True)
 
 
 class OfRun(Protocol[T_co]):
-    """A raw method that takes a run."""
+    """A raw method with a run as its argument."""
 
     @overload
     async def __call__(self, run_id: RunKey, *, eval_id: str, **options: Unpack[CallOptions]) -> T_co: ...
@@ -37,15 +37,15 @@ class OfRun(Protocol[T_co]):
 
 
 def ids_of(run: RunKey, eval_id: str | None) -> tuple[str, str]:
-    """The ids of a run's eval and of the run, however it is named.
+    """Return the ids of the eval and of the run for a reference.
 
-    Raises `InvalidArgument` when the eval's is unknown, or named twice and differently.
+    Raises `InvalidArgument` if the id of the eval is unknown, or if two different ids are given.
     """
     if isinstance(run, EvalRun):
         known, run_id = run.eval_id, run.id
     elif isinstance(run, tuple):
         if len(run) != 2:
-            raise InvalidArgument(f"a run is named by a pair (eval_id, run_id), not by {len(run)} things")
+            raise InvalidArgument(f"a run as a tuple must be a pair (eval_id, run_id), not {len(run)} values")
         known, run_id = run
     else:
         known, run_id = None, run
@@ -54,6 +54,6 @@ def ids_of(run: RunKey, eval_id: str | None) -> tuple[str, str]:
     found = known if known is not None else eval_id
     if found is None:
         raise InvalidArgument(
-            f"the eval of the run {shown(run_id)} is not known: pass eval_id=, or name it (eval_id, run_id)"
+            f"the eval of the run {shown(run_id)} is unknown: pass eval_id=, or pass the pair (eval_id, run_id)"
         )
     return found, run_id

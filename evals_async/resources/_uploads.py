@@ -1,4 +1,4 @@
-"""Files on their way: what may be uploaded, and the file that a download becomes. Checked before any I/O."""
+"""Uploads and downloads of files. Arguments are checked before any request."""
 
 import os
 import uuid
@@ -21,8 +21,9 @@ FileInput: TypeAlias = (
     | tuple[str | None, FileSource, str | None]
     | tuple[str | None, FileSource, str | None, Mapping[str, str]]
 )
-"""What can be uploaded: bytes, a path, an open binary file; or a file's name and one of these, then its media type, and
-then headers of its part of the form.
+"""A file to upload: bytes, a path, or an open binary file.
+
+Or a tuple: a filename, one of these, then optionally its media type, and then headers for its part of the form.
 """
 
 Fields: TypeAlias = tuple[tuple[str, str], ...]
@@ -31,8 +32,8 @@ NAME = "upload.jsonl"
 MEDIA_TYPE = "application/octet-stream"
 FORBIDDEN = ("\r", "\n", "\0")
 OWN_HEADERS = ("content-disposition", "content-length", "content-transfer-encoding")
-MOST_NESTED = 20  # levels of a field of a form
-LONGEST_NAME = 60  # characters of a file's name that stand in the name of its temporary file
+MOST_NESTED = 20  # levels of nesting in a form field
+LONGEST_NAME = 60  # characters of the filename that the name of the temporary file contains
 
 KINDS = (
     "file must be bytes, a path (os.PathLike), a file opened in binary mode, "
@@ -42,15 +43,15 @@ KINDS = (
 
 @runtime_checkable
 class Readable(Protocol):
-    """An open file, of whatever class."""
+    """An open file of any class."""
 
     def read(self) -> object: ...
 
 
 def uploadable(file: FileInput, fields: Fields) -> Upload:
-    """The upload of what the caller gave. An open file is read from its beginning.
+    """Make an upload of the given file. An open file is read from its start.
 
-    Raises `InvalidArgument` for anything else, a `str` included: is it a path or the content?
+    Raises `InvalidArgument` for other types. A `str` is refused, because it could be a path or the content.
     """
     given: tuple[Any, ...] = cast("tuple[Any, ...]", file) if isinstance(file, tuple) else (None, file)
     if not 2 <= len(given) <= 4:
@@ -80,37 +81,36 @@ def uploadable(file: FileInput, fields: Fields) -> Upload:
 
 
 def name_of(source: Readable) -> str:
-    """The name of an open file, if it has one. A file that was opened by its number has that as its name."""
+    """Return the name of an open file, or `None`. The name of a file that was opened by its number is a number."""
     name = getattr(source, "name", None)
     return Path(name).name if isinstance(name, str) and Path(name).name else NAME
 
 
 def whole_content(source: Any) -> object:
-    """Everything in an open file, from its beginning.
+    """Read a whole open file, from its start.
 
-    Raises `InvalidArgument` for a file that cannot be read, and for one that cannot go back to its beginning and has
-    nothing left: it was read before.
+    Raises `InvalidArgument` if the file cannot be read, or if it was read before and cannot be rewound.
     """
     try:
         seekable = bool(source.seekable()) if hasattr(source, "seekable") else hasattr(source, "seek")
         if seekable:
             source.seek(0)
         content = source.read()
-    except (OSError, ValueError) as error:  # closed, opened for writing only, or the disk's own error
+    except (OSError, ValueError) as error:  # the file is closed or write-only, or the disk has an error
         raise InvalidArgument(f"file cannot be read: {error}") from None
     if isinstance(content, str):
         raise InvalidArgument("file was opened as text: open it in binary mode, open(path, 'rb')")
     if hasattr(content, "__await__"):
         if hasattr(content, "close"):
-            content.close()  # or Python would say that it was never awaited
+            content.close()  # otherwise Python warns that it was never awaited
         raise InvalidArgument("file is an asynchronous file: pass its bytes, `await file.read()`, or its path")
     if not content and not seekable:
-        raise InvalidArgument("file has nothing left to read and cannot go back to its beginning: was it read before?")
+        raise InvalidArgument("file has no more bytes to read and cannot be rewound: open it again")
     return content
 
 
 def form_text(value: object, name: str, *, lines: bool = False) -> str:
-    """A name or a value in a form: `lines` may be in a value only."""
+    """Check a name or a value in a form. `lines` allows line breaks, which only a value may contain."""
     if not isinstance(value, str):
         raise InvalidArgument(f"{name} must be a str, not {type(value).__name__}")
     if not lines and any(character in value for character in FORBIDDEN):
@@ -135,7 +135,7 @@ def media_type_of(value: object) -> str:
 
 
 def part_headers(headers: object) -> Fields:
-    """The headers of a file's part of the form, checked."""
+    """Check the headers of a file's part of the form."""
     if headers is None:
         return ()
     named = as_object(headers)
@@ -145,19 +145,19 @@ def part_headers(headers: object) -> Fields:
         if (fault := header_fault(name, value)) is not None:
             raise InvalidArgument(f"file: {fault}")
         if name.lower() in OWN_HEADERS:
-            raise InvalidArgument(f"file: the header {name} is made by this package, and cannot be given")
+            raise InvalidArgument(f"file: the header {name} is set by this package and cannot be passed")
     return tuple((name, str(value)) for name, value in named.items())
 
 
 def form_fields(name: str, value: object, depth: int = 0) -> Iterator[tuple[str, str]]:
-    """The fields of a form that a value makes: `name[key]` for those of an object, `name[]` for those of an array."""
+    """Return the form fields for a value: `name[key]` for the members of an object, `name[]` for those of an array."""
     if value is None or is_omitted(value):
         return
     if depth > MOST_NESTED:
         raise InvalidArgument(f"{name} is nested too deeply for a form")
     members, elements = as_object(value), as_array(value)
     if value in ({}, [], ()):
-        raise InvalidArgument(f"{name} is empty: a form has no field for that")
+        raise InvalidArgument(f"{name} is empty: a form cannot contain an empty object or array")
     if members is not None:
         for key, member in members.items():
             yield from form_fields(f"{name}[{key}]", member, depth + 1)
@@ -169,7 +169,9 @@ def form_fields(name: str, value: object, depth: int = 0) -> Iterator[tuple[str,
 
 
 def with_extra(fields: Fields, extra: Mapping[str, object]) -> Fields:
-    """The fields of a form with those of `extra_body`, which win. Raises `InvalidArgument` for the file itself."""
+    """Return the form fields with those of `extra_body`, which have priority. Raises `InvalidArgument` if it
+    contains the file.
+    """
     if "file" in extra:
         raise InvalidArgument("extra_body cannot replace the file of an upload: pass it as file=")
     kept = tuple(pair for pair in fields if pair[0].partition("[")[0] not in extra)
@@ -177,10 +179,10 @@ def with_extra(fields: Fields, extra: Mapping[str, object]) -> Fields:
 
 
 class PartFile:
-    """A sink that becomes the file at `path` only when it is whole: the last whole one stays.
+    """A sink that writes a download to `path`. The file appears there only when it is complete.
 
-    Until then it has a temporary name of its own in the same folder, so that downloads to one path do not meet. Nothing
-    is made before the first byte of a good response.
+    An existing file stays until then. Each download writes to its own temporary file in the same directory, so that
+    concurrent downloads to one path do not mix. No file is made before the first byte of a successful response.
     """
 
     def __init__(self, path: Path) -> None:

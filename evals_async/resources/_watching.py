@@ -1,4 +1,4 @@
-"""Runs that are waited for: how to look at them, and when they are over."""
+"""Waiting for runs: how they are polled, and when they have ended."""
 
 import logging
 from collections.abc import Hashable, Mapping
@@ -15,15 +15,14 @@ from evals_async.resources._run_keys import EVAL_OF_RUN, RUN, RUN_IDS, RUNS, Run
 
 logger = logging.getLogger("evals_async")
 
-UNDER_WAY: tuple[RunStatus, ...] = ("queued", "in_progress")  # in the order in which a run goes through them
-MOST_PAGES = 4  # of both listings together, however few runs are waited for
+UNDER_WAY: tuple[RunStatus, ...] = ("queued", "in_progress")  # in the order in which a run has them
+MOST_PAGES = 4  # pages of both listings together; more pages would cost more than single reads
 
 
 class RunWatcher:
-    """What `wait` and `wait_many` poll with: how to look at a run, whether it is over, when the server wants to be
-    asked again.
+    """The functions with which `wait` and `wait_many` poll runs.
 
-    Says once, in the log, which status it does not know and keeps waiting for.
+    An unknown status is logged once as a warning, and waiting continues.
     """
 
     def __init__(self, caller: Caller, raise_on_failure: bool) -> None:
@@ -41,10 +40,10 @@ class RunWatcher:
         return run
 
     async def survey(self, eval_id: Hashable, count: int) -> Mapping[str, EvalRun] | None:
-        """The runs of an eval that are queued or in progress, by their ids.
+        """Return the runs of an eval that are queued or in progress, by id.
 
-        A run that goes from one listing to the other in between is in both, never in none. `None` if the server ignores
-        `status`, or if the listings are so long that looks at each of `count` runs take fewer requests.
+        A run whose status changes between the two listings is in both, never in none. Returns `None` if the server
+        ignores the parameter `status`, or if reading each of `count` runs takes fewer requests.
         """
         found: dict[str, EvalRun] = {}
         pages = 0
@@ -67,7 +66,7 @@ class RunWatcher:
     def is_over(self, run: EvalRun) -> bool:
         if not run.is_known_status and (status := str(run.status)) not in self.logged:
             self.logged.add(status)
-            logger.warning("a run has the status %.40r, which is not known here; still waiting", status)
+            logger.warning("a run has the unknown status %.40r; waiting continues", status)
         if self.raise_on_failure and run.is_terminal and run.status != "completed":
             raise run_failed(run)
         return run.is_terminal
@@ -87,5 +86,5 @@ def is_under_way(run: EvalRun) -> bool:
 
 
 def body_too_large(error: Exception) -> bool:
-    """Runs carry their inline rows: a page of a hundred may be more than is read at once, and one of fifty not."""
+    """Whether a page was too large. Runs contain their inline rows, so a smaller page may be below the size limit."""
     return isinstance(error, BodyTooLarge)

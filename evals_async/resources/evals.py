@@ -1,4 +1,4 @@
-"""`client.evals`: what is tested, and by which criteria. One method per endpoint of /evals; runs stand below it.
+"""`client.evals`: evals, with their data sources and testing criteria. One method per endpoint of /evals.
 
 Source: https://platform.openai.com/docs/api-reference/evals
 """
@@ -42,10 +42,7 @@ class Evals(ById[Eval]):
         metadata: Metadata | None = None,
         **options: Unpack[CallOptions],
     ) -> Eval:
-        """Create an eval: POST /evals.
-
-        Sent again only if the first request was certainly not carried out.
-        """
+        """Create an eval: POST /evals. The request is sent again only if the server certainly did not carry it out."""
         body = json_body(
             data_source_config=data_source_config,
             testing_criteria=testing_criteria,
@@ -55,7 +52,7 @@ class Evals(ById[Eval]):
         return (await self._caller.fetch(request("POST", "/evals", "create", options, body=body), Eval, options)).value
 
     async def retrieve(self, eval_id: str, **options: Unpack[CallOptions]) -> Eval:
-        """The eval of that id: GET /evals/{eval_id}. Raises `NotFound`."""
+        """Return an eval: GET /evals/{eval_id}. Raises `NotFound` if it does not exist."""
         wanted = request("GET", "/evals/{eval_id}", "read", options, (eval_id,))
         return (await self._caller.fetch(wanted, Eval, options, expected=(EVAL_ID, (eval_id,)), share=True)).value
 
@@ -67,7 +64,9 @@ class Evals(ById[Eval]):
         metadata: Metadata | Omit | None = OMIT,
         **options: Unpack[CallOptions],
     ) -> Eval:
-        """Change an eval's name or metadata, all that the API lets change: POST /evals/{eval_id}."""
+        """Change the name or the metadata of an eval, and return it: POST /evals/{eval_id}. The API cannot change
+        other fields.
+        """
         body = json_body(name=name, metadata=metadata)
         wanted = request("POST", "/evals/{eval_id}", "update", options, (eval_id,), body=body)
         return (await self._caller.fetch(wanted, Eval, options, expected=(EVAL_ID, (eval_id,)))).value
@@ -81,16 +80,18 @@ class Evals(ById[Eval]):
         order_by: OrderBy | None = None,
         **options: Unpack[CallOptions],
     ) -> Pager[Eval]:
-        """The evals of the project, oldest first unless `order` says otherwise: GET /evals.
+        """List the evals of the project: GET /evals.
 
-        `after` is the id after which the listing starts, `limit` the page size, 1 to 100. Await the result for one
-        page, iterate over it for all items.
+        The order is oldest first, unless `order` is `desc`. `after` is the id after which the listing starts. `limit`
+        is the page size, from 1 to 100. Await the result for one page, or iterate over it for all evals.
         """
         wanted = request("GET", "/evals", "read", options, query=parameters(order=order, order_by=order_by))
         return self._caller.listing(wanted, Eval, options, after=after, limit=limit)
 
     async def delete(self, eval_id: str, **options: Unpack[CallOptions]) -> EvalDeleted:
-        """Delete an eval with its runs: DELETE /evals/{eval_id}."""
+        """Delete an eval with its runs: DELETE /evals/{eval_id}. If the eval was already gone after a lost
+        response, the result has `assumed=True`.
+        """
         wanted = request("DELETE", "/evals/{eval_id}", "delete", options, (eval_id,))
 
         async def gone() -> Fetched[EvalDeleted]:

@@ -1,4 +1,4 @@
-"""`client.files`: the files that evals take their rows from.
+"""`client.files`: the files with the rows of evals.
 
 Source: https://platform.openai.com/docs/api-reference/files
 """
@@ -27,7 +27,7 @@ FILE_ID = Identity("id")
 
 
 class FileBytes(bytes):
-    """A file's content: bytes, with the attributes that the official client's answer has."""
+    """The content of a file: bytes, with the attributes of the official client's response."""
 
     @property
     def content(self) -> bytes:
@@ -61,12 +61,12 @@ class Files(ById[File]):
         expires_after: Mapping[str, JSONValue] | None = None,
         **options: Unpack[CallOptions],
     ) -> File:
-        """Upload a file, of 512 MB at most: POST /files, multipart. A path is streamed, everything else is sent from
-        memory.
+        """Upload a file of at most 512 MB: POST /files, multipart.
 
-        An open file is sent from its beginning, wherever it was read to. `expires_after` is
-        `{"anchor": "created_at", "seconds": n}`. `extra_body` adds fields to the form. Sent again only if the
-        first request was certainly not carried out. Raises `InvalidArgument` for what cannot be uploaded.
+        A path is streamed, other files are sent from memory. An open file is sent from its start, whatever its
+        position. `expires_after` is `{"anchor": "created_at", "seconds": n}`. `extra_body` adds fields to the form. The
+        request is sent again only if the server certainly did not carry it out. Raises `InvalidArgument` for a value
+        that cannot be uploaded.
         """
         fields = (("purpose", given(purpose) or "evals"), *form_fields("expires_after", given(expires_after)))
         upload = uploadable(file, with_extra(fields, given(options.get("extra_body")) or {}))
@@ -75,7 +75,7 @@ class Files(ById[File]):
         ).value
 
     async def retrieve(self, file_id: str, **options: Unpack[CallOptions]) -> File:
-        """The description of a file: GET /files/{file_id}. Raises `NotFound`."""
+        """Return the description of a file: GET /files/{file_id}. Raises `NotFound` if it does not exist."""
         wanted = request("GET", "/files/{file_id}", "read", options, (file_id,))
         return (await self._caller.fetch(wanted, File, options, expected=(FILE_ID, (file_id,)), share=True)).value
 
@@ -88,7 +88,9 @@ class Files(ById[File]):
         order: Order | None = None,
         **options: Unpack[CallOptions],
     ) -> Pager[File]:
-        """The files of the project, newest first unless `order` says otherwise: GET /files. `limit` is 1 to 10,000."""
+        """List the files of the project: GET /files. The order is newest first, unless `order` is `asc`. `limit` is
+        the page size, from 1 to 10,000.
+        """
         wanted = request("GET", "/files", "read", options, query=parameters(purpose=purpose, order=order))
         return self._caller.listing(wanted, File, options, after=after, limit=limit, max_limit=MAX_FILES_PER_PAGE)
 
@@ -101,11 +103,11 @@ class Files(ById[File]):
     async def content(
         self, file_id: str, *, to: str | os.PathLike[str] | None = None, **options: Unpack[CallOptions]
     ) -> FileBytes | Path:
-        """A file's content: GET /files/{file_id}/content.
+        """Download the content of a file: GET /files/{file_id}/content.
 
-        Without `to` it is returned as bytes, of 32 MiB at most (else `BodyTooLarge`). With `to` it is streamed to that
-        path, in constant memory; the path appears only when it is whole. Raises `BadRequest` for files whose purpose
-        cannot be downloaded.
+        Without `to` the content is returned as bytes. More than 32 MiB (or the client's `max_body`) raise
+        `BodyTooLarge`. With `to` the content is streamed to this path in constant memory, and the file appears only
+        when it is complete. Raises `BadRequest` for files whose purpose cannot be downloaded.
         """
         if to is None or is_omitted(to):
             wanted = request("GET", "/files/{file_id}/content", "read", options, (file_id,))
@@ -121,7 +123,9 @@ class Files(ById[File]):
         return sink.path
 
     async def delete(self, file_id: str, **options: Unpack[CallOptions]) -> FileDeleted:
-        """Delete a file: DELETE /files/{file_id}."""
+        """Delete a file: DELETE /files/{file_id}. If the file was already gone after a lost response, the result
+        has `assumed=True`.
+        """
 
         async def gone() -> Fetched[FileDeleted]:
             return Fetched(FileDeleted(object="file", id=file_id, deleted=True, assumed=True))
@@ -147,7 +151,9 @@ class FilesWithRawResponse:
         self.delete = raw(files, Files.delete)
 
     async def content(self, file_id: str, **options: Unpack[CallOptions]) -> RawResponse[FileBytes]:
-        """A file's content, of 32 MiB at most: the bytes are in `content`, and `parse()` gives them as `FileBytes`."""
+        """Download the content of a file, at most 32 MiB. The bytes are in `content`, and `parse()` returns them as
+        `FileBytes`.
+        """
 
         async def content(files: Files) -> FileBytes:
             return await files.content(file_id, **options)

@@ -1,4 +1,4 @@
-"""`client.graders`: try a grader on one sample, or have it checked, without an eval.
+"""`client.graders`: run a grader on one sample, or validate it, without an eval.
 
 Both endpoints are marked alpha and belong to fine-tuning. Source:
 https://platform.openai.com/docs/api-reference/graders
@@ -35,7 +35,7 @@ class Graders(Resource):
     ) -> GraderRun:
         """Grade one sample: POST /fine_tuning/alpha/graders/run.
 
-        `model_sample` is what `{{ sample.output_text }}` stands for, `item` what `{{ item }}` does.
+        In the templates of the grader, `{{ sample.output_text }}` is `model_sample`, and `{{ item }}` is `item`.
         """
         body = json_body(grader=grader, model_sample=model_sample, item=OMIT if item is None else item)
         return (
@@ -45,12 +45,11 @@ class Graders(Resource):
         ).value
 
     async def validate(self, *, grader: GraderInput, **options: Unpack[CallOptions]) -> GraderValidation:
-        """Have a grader's definition checked: POST /fine_tuning/alpha/graders/validate.
-
-        Raises `BadRequest` for a wrong one.
+        """Validate the definition of a grader: POST /fine_tuning/alpha/graders/validate. Raises `BadRequest` if it
+        is invalid.
         """
         body = json_body(grader=grader)
-        # It changes nothing, so that it may be sent again like an update.
+        # It does not change anything on the server, so it may be sent again like an update.
         wanted = request("POST", f"{GRADERS}/validate", "update", options, body=body)
         return (await self._caller.fetch(wanted, GraderValidation, options)).value
 

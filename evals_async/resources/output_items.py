@@ -27,7 +27,7 @@ RUN_OF_ITEM = Identity("eval_id", "run_id")
 
 
 class ItemListOptions(CallOptions, total=False):
-    """Which output items are listed; see `OutputItems.list`."""
+    """The filters and the order of a listing; see `OutputItems.list`."""
 
     after: str | None
     limit: int | None
@@ -56,7 +56,9 @@ class OutputItems(Resource):
     async def retrieve(
         self, output_item_id: str, *, run_id: RunKey, eval_id: str | None = None, **options: Unpack[CallOptions]
     ) -> OutputItem:
-        """One output item: GET /evals/{eval_id}/runs/{run_id}/output_items/{output_item_id}. Raises `NotFound`."""
+        """Return one output item: GET /evals/{eval_id}/runs/{run_id}/output_items/{output_item_id}. Raises
+        `NotFound` if it does not exist.
+        """
         ids = (*ids_of(run_id, eval_id), output_item_id)
         wanted = request("GET", ITEM, "read", options, ids)
         return (await self._caller.fetch(wanted, OutputItem, options, expected=(ITEM_IDS, ids), share=True)).value
@@ -80,11 +82,11 @@ class OutputItems(Resource):
         status: ItemStatus | None = None,
         **options: Unpack[CallOptions],
     ) -> Pager[OutputItem]:
-        """The output items of a run: GET /evals/{eval_id}/runs/{run_id}/output_items.
+        """List the output items of a run: GET /evals/{eval_id}/runs/{run_id}/output_items.
 
-        The API has no filter for errored items: list all and check `item.is_error`. The order is not that of the data
-        set: sort by `datasource_item_id` to align runs. `limit` is the page size, 1 to 100. If a page is too large for
-        the server, half as many items are requested.
+        The API has no filter for items with an error: list all items and check `item.is_error`. The order is not the
+        order of the data set: sort by `datasource_item_id` to compare runs. `limit` is the page size, from 1 to 100. If
+        a page is too large for the server, half as many items are requested.
         """
         ids = ids_of(run_id, eval_id)
         wanted = request("GET", ITEMS, "read", options, ids, query=parameters(order=order, status=status))
@@ -126,10 +128,11 @@ class OutputItems(Resource):
         on_error: Literal["raise", "return"] = "raise",
         **many: Unpack[ManyOptions],
     ) -> tuple[OutputItem | Exception, ...]:
-        """Those output items of one run, in their order, at most `concurrency` requests at once; see `gather_many`.
+        """Return output items of one run by their ids, in their order, with at most `concurrency` requests at once.
+        See `gather_many`, also for the errors.
 
-        With `by_pages` most of them are read from pages of the run's listing. This takes a tenth to a hundredth of the
-        requests, and never more than 1.2 times those of single reads. Results and errors are the same.
+        With `by_pages`, most items are read from pages of the run's listing, with far fewer requests: never more than
+        1.2 times the requests of single reads. Results and errors are the same.
         """
         run = ids_of(run_id, eval_id)
         if by_pages:
@@ -150,9 +153,10 @@ class OutputItems(Resource):
         by_pages: bool = False,
         **many: Unpack[ManyOptions],
     ) -> FanOut[str, OutputItem]:
-        """Those output items of one run as they arrive, each in an `Outcome`; see `fan_out`.
+        """Yield output items of one run as they arrive, each in an `Outcome`. See `fan_out`, also for the errors.
 
-        `by_pages` as in `retrieve_many`; the ids are then taken 10,000 at a time, before the first item arrives.
+        `by_pages` works as in `retrieve_many`. The ids are then read in groups of 10,000, before the first item of the
+        group arrives.
         """
         run = ids_of(run_id, eval_id)
         if by_pages:
@@ -169,7 +173,7 @@ class OutputItems(Resource):
         )
 
     def _lookup(self, run: tuple[str, str]) -> Lookup[str, OutputItem]:
-        """How output items of one run are read by pages, and singly."""
+        """Return the functions that read output items of one run by pages and one by one."""
         caller = self._caller
 
         def locate(output_item_id: str) -> tuple[tuple[str, str], str]:
@@ -194,10 +198,11 @@ class OutputItems(Resource):
         status: ItemStatus | None = None,
         **many: Unpack[ManyOptions],
     ) -> FanOut[R, OutputItem]:
-        """All output items of many runs as they arrive, at most `concurrency` runs at once; see `merge`.
+        """Yield all output items of many runs as they arrive, with at most `concurrency` runs at once. See `merge`,
+        also for the errors.
 
-        The key of each `Outcome` is the run as it was named. A run whose listing fails gives one outcome with the
-        error, after its items.
+        The key of each `Outcome` is the reference to the run that was passed. If the listing of a run fails, an outcome
+        with the error follows its items.
         """
         return merge(
             lambda run: self.list(ids_of(run, eval_id), status=status),

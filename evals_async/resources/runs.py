@@ -48,7 +48,7 @@ DELETED_ID = Identity("run_id")
 
 
 class WaitOptions(TypedDict, total=False):
-    """How `wait` waits; see there."""
+    """The options of `wait`; see there."""
 
     timeout: float | None
     pace: Pace
@@ -57,10 +57,7 @@ class WaitOptions(TypedDict, total=False):
 
 
 class Runs(Resource):
-    """The runs of evals.
-
-    To name a run, pass its id and `eval_id=`, a pair `(eval_id, run_id)`, or an `EvalRun`.
-    """
+    """The runs of evals. A run is given by its id and `eval_id=`, by a pair `(eval_id, run_id)`, or by an `EvalRun`."""
 
     def __init__(self, caller: Caller) -> None:
         super().__init__(caller)
@@ -80,9 +77,8 @@ class Runs(Resource):
         metadata: Metadata | None = None,
         **options: Unpack[CallOptions],
     ) -> EvalRun:
-        """Start a run: POST /evals/{eval_id}/runs.
-
-        Sent again only if the first request was certainly not carried out.
+        """Create a run, which then starts: POST /evals/{eval_id}/runs. The request is sent again only if the server
+        certainly did not carry it out.
         """
         body = json_body(
             data_source=data_source,
@@ -101,7 +97,7 @@ class Runs(Resource):
     ) -> EvalRun: ...
 
     async def retrieve(self, run_id: RunKey, *, eval_id: str | None = None, **options: Unpack[CallOptions]) -> EvalRun:
-        """A run as it is now: GET /evals/{eval_id}/runs/{run_id}. Raises `NotFound`."""
+        """Return a run: GET /evals/{eval_id}/runs/{run_id}. Raises `NotFound` if it does not exist."""
         ids = ids_of(run_id, eval_id)
         wanted = request("GET", RUN, "read", options, ids)
         return (
@@ -118,10 +114,10 @@ class Runs(Resource):
         status: RunStatus | None = None,
         **options: Unpack[CallOptions],
     ) -> Pager[EvalRun]:
-        """The runs of an eval, oldest first unless `order` says otherwise: GET /evals/{eval_id}/runs.
+        """List the runs of an eval: GET /evals/{eval_id}/runs.
 
-        `after` is the id after which the listing starts, `limit` the page size, 1 to 100. Await the result for one
-        page, iterate over it for all runs.
+        The order is oldest first, unless `order` is `desc`. `after` is the id after which the listing starts. `limit`
+        is the page size, from 1 to 100. Await the result for one page, or iterate over it for all runs.
         """
         wanted = request("GET", RUNS, "read", options, (eval_id,), query=parameters(order=order, status=status))
         return self._caller.listing(
@@ -143,10 +139,11 @@ class Runs(Resource):
     ) -> EvalRun: ...
 
     async def cancel(self, run_id: RunKey, *, eval_id: str | None = None, **options: Unpack[CallOptions]) -> EvalRun:
-        """Cancel a run that has not ended: POST /evals/{eval_id}/runs/{run_id}/cancel, or without `/cancel`.
+        """Cancel a run that has not ended, and return it: POST /evals/{eval_id}/runs/{run_id}/cancel, or without
+        `/cancel`.
 
-        Servers have different paths for this. The path with `/cancel` is tried first; after a 404 or 405 the other path
-        is tried. When the response is lost, or says that the run is already canceled, the run is read to find out.
+        Servers use different paths. The path with `/cancel` is tried first, and after a 404 or 405 the other path. If
+        the response is lost, or says that the run is already canceled, the client reads the run to get its state.
         """
         ids = ids_of(run_id, eval_id)
 
@@ -170,7 +167,7 @@ class Runs(Resource):
         except ApiError as error:
             if error.status != 405:
                 raise
-        raise refusal  # the server knows neither path: its first answer says more
+        raise refusal  # the server has neither path: its first response has the better message
 
     @overload
     async def delete(self, run_id: RunKey, *, eval_id: str, **options: Unpack[CallOptions]) -> RunDeleted: ...
@@ -181,7 +178,9 @@ class Runs(Resource):
     ) -> RunDeleted: ...
 
     async def delete(self, run_id: RunKey, *, eval_id: str | None = None, **options: Unpack[CallOptions]) -> RunDeleted:
-        """Delete a run with its output items: DELETE /evals/{eval_id}/runs/{run_id}."""
+        """Delete a run with its output items: DELETE /evals/{eval_id}/runs/{run_id}. If the run was already gone
+        after a lost response, the result has `assumed=True`.
+        """
         ids = ids_of(run_id, eval_id)
 
         async def gone() -> Fetched[RunDeleted]:
@@ -210,11 +209,11 @@ class Runs(Resource):
     ) -> EvalRun:
         """Wait until the run has ended (completed, failed or canceled, in either spelling), and return it.
 
-        The run is read at once, after 1 s, then at growing intervals up to 30 s (`pace`), or when the server asks for
-        it. `on_poll` is called with every state. `timeout` is in seconds; `None` means no limit. While a run has a
-        status that this package does not know, waiting continues; this is logged once. Raises `WaitTimeout`, with the
-        last state of the run in `.last`. With `raise_on_failure` it raises `RunFailed` for a run that ended in another
-        state than `completed`.
+        The run is read at once, after 1 s, and then at growing intervals up to 30 s (`pace`), or when the server
+        requests it. `on_poll` is called with every state. `timeout` is in seconds, and `None` means no limit. While the
+        status is unknown to this package, waiting continues; this is logged once. Raises `WaitTimeout`, with the last
+        state of the run in `.last`. With `raise_on_failure` it raises `RunFailed` if the run ended with another status
+        than `completed`.
         """
         key = ids_of(run_id, eval_id)
         watcher = RunWatcher(self._caller, raise_on_failure)
@@ -240,12 +239,12 @@ class Runs(Resource):
         concurrency: int = POLL_CONCURRENCY,
         on_progress: OnProgress | None = None,
     ) -> FanOut[R, EvalRun]:
-        """Those runs as they end, each in an `Outcome`, with at most `concurrency` looks at once; see `wait` and
+        """Yield runs as they end, each in an `Outcome`, with at most `concurrency` polls at once. See `wait` and
         `poll_many`.
 
-        Ten or more runs of one eval are polled together: by listing the runs that are queued and those in progress. A
-        run that is in neither listing is read by itself, so the returned run is up to date. An error that `wait` would
-        raise is the `error` of the outcome.
+        Ten or more runs of one eval are polled together: the client lists the queued runs and those in progress. A run
+        in neither listing is read by itself, so the returned run is up to date. An error that `wait` would raise is the
+        `error` of the outcome.
         """
         watcher = RunWatcher(self._caller, raise_on_failure)
         rules = Rules(
@@ -280,7 +279,7 @@ class Runs(Resource):
         on_poll: Callable[[EvalRun], object] | None = None,
         raise_on_failure: bool = False,
     ) -> EvalRun:
-        """Start a run, wait until it has ended, and return it; see `create` and `wait`."""
+        """Create a run, wait until it has ended, and return it. See `create` and `wait`, also for the errors."""
         run = await self.create(eval_id, data_source=data_source, name=name, metadata=metadata)
         return await self.wait(
             run, eval_id=eval_id, timeout=timeout, pace=pace, on_poll=on_poll, raise_on_failure=raise_on_failure
@@ -317,12 +316,12 @@ class Runs(Resource):
         on_error: Literal["raise", "return"] = "raise",
         **many: Unpack[ManyOptions],
     ) -> tuple[EvalRun | Exception, ...]:
-        """Those runs, in their order, of one eval or of many, at most `concurrency` requests at once; see
-        `gather_many`.
+        """Return runs of one or many evals, in their order, with at most `concurrency` requests at once. See
+        `gather_many`, also for the errors.
 
-        With `by_pages` most runs are read from pages of their evals' listings: 5,000 runs of one eval in about 60
-        requests, and never more than 1.2 times the requests of single reads. Results and errors are the same. It is not
-        the default because a listing may be some seconds older than a single read.
+        With `by_pages`, most runs are read from pages of the listings of their evals, with far fewer requests: never
+        more than 1.2 times the requests of single reads. Results and errors are the same. It is not the default,
+        because a listing may be some seconds older than a single read.
         """
         if by_pages:
             return await gather_by_pages(self._lookup(eval_id), run_ids, on_error=on_error, **many)
@@ -341,9 +340,10 @@ class Runs(Resource):
         by_pages: bool = False,
         **many: Unpack[ManyOptions],
     ) -> FanOut[R, EvalRun]:
-        """Those runs as they arrive, each in an `Outcome` whose key is the run as it was named; see `fan_out`.
+        """Yield runs as they arrive, each in an `Outcome`. See `fan_out`, also for the errors.
 
-        `by_pages` as in `retrieve_many`; the ids are then taken 10,000 at a time, before the first run arrives.
+        The key of an outcome is the reference to the run that was passed. `by_pages` works as in `retrieve_many`. The
+        ids are then read in groups of 10,000, before the first run of the group arrives.
         """
         if by_pages:
             return fan_out_by_pages(
@@ -359,7 +359,7 @@ class Runs(Resource):
         )
 
     def _lookup(self, eval_id: str | None) -> Lookup[RunKey, EvalRun]:
-        """How runs are read by pages, and singly."""
+        """Return the functions that read runs by pages and one by one."""
         caller = self._caller
 
         def wanted(run: RunKey) -> tuple[Request, tuple[str, str]]:
@@ -393,10 +393,11 @@ class Runs(Resource):
         status: RunStatus | None = None,
         **many: Unpack[ManyOptions],
     ) -> FanOut[str, EvalRun]:
-        """All runs of many evals as they arrive, at most `concurrency` evals at once; see `merge`.
+        """Yield all runs of many evals as they arrive, with at most `concurrency` evals at once. See `merge`, also
+        for the errors.
 
-        The key of each `Outcome` is the eval's id. An eval whose listing fails gives one outcome with the error, after
-        its runs.
+        The key of each `Outcome` is the id of the eval. If the listing of an eval fails, an outcome with the error
+        follows its runs.
         """
         return merge(
             lambda eval_id: self.list(eval_id, status=status),

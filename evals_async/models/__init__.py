@@ -1,7 +1,4 @@
-"""The classes of the API, one per thing, and the typed mappings that may be written in their place.
-
-The names are gathered here; each is made in the module that its import names.
-"""
+"""The classes of the API, one per kind of object, and typed mappings that may be used instead of them."""
 
 from evals_async.models.base import (
     Model,

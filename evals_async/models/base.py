@@ -1,19 +1,17 @@
-"""What all models share: `Model`, and `Unknown`, the variant that no class stands for.
+"""The base classes of models: `Model`, and `Unknown`, the variant without a class.
 
-A model is a frozen, slotted attrs class, one per thing of the API. How JSON becomes a model and back is told in
-`codec`; nothing here does it. The rules that every class in this package follows:
+A model is a frozen, slotted attrs class, one per kind of object of the API. `_codec` converts JSON to models and back.
+All classes in this package follow these rules:
 
-- Fields have the names of the wire. Where Python forbids one, or it begins with an underscore, the wire's name stands
-  in the metadata. A string that many objects have in common is `repeated()`: equal ones are one object in memory.
-- Of what a server answers, only ids, the statuses of runs and items, and the tags of unions are required, and `deleted`
-  after a delete: everything else has been seen missing or null somewhere. Both become `None`; `nulls` remembers which
-  of the two it was. A definition that users write too (a grader, a data source, a message) requires what the API
-  requires of it.
-- A closed `Literal` is checked; an open one is written `Literal[...] | str`, helps autocompletion, and lets any
-  string through.
-- Arrays are tuples. Free-form JSON is `JSONObject` or `JSONValue`, is passed through untouched, and takes no part in
-  the hash.
-- Seconds since the epoch stay `int`; a property beside them gives the `datetime`.
+- Fields have their JSON names. If a JSON name is not allowed in Python, or starts with an underscore, it is in the
+  metadata. A string that is equal in many objects is `repeated()`: equal values are one object in memory.
+- In a response, only ids, the statuses of runs and items, the tags of unions, and `deleted` after a delete are
+  required. All other fields are missing or null on some server. Both become `None`; `nulls` stores which of the two
+  it was. A definition that users also write (a grader, a data source, a message) has the required fields of the API.
+- A closed `Literal` is checked. An open one is written `Literal[...] | str`: it helps autocompletion and accepts any
+  string.
+- Arrays are tuples. Free-form JSON is `JSONObject` or `JSONValue`. It is not changed, and is not part of the hash.
+- Seconds since the epoch are `int`. A property returns the `datetime`.
 """
 
 import reprlib
@@ -27,7 +25,7 @@ from evals_async._json import JSONObject
 
 
 class Nothing(Mapping[str, object]):
-    """An empty mapping that cannot be filled, and stays one object through copy and pickle."""
+    """An immutable empty mapping. A copy or a pickle of it returns the same object."""
 
     def __getitem__(self, key: str) -> object:
         raise KeyError(key)
@@ -50,13 +48,13 @@ NO_NULLS: frozenset[str] = frozenset()
 LONGEST_SHOWN = 80  # characters of a field's value in a repr
 MOST_SHOWN = 6  # elements of an array in a repr
 
-# Looks at the first few entries of long values only: a run may carry megabytes of rows.
+# Reads only the first entries of long values: a run may contain megabytes of rows.
 brief = reprlib.Repr()
 brief.maxstring = brief.maxother = LONGEST_SHOWN
 
 
 def shown(value: object) -> str:
-    """A field's value in a repr: of a long array its length, of other long values the beginning."""
+    """Return a field's value for a repr: the length of a long array, and the start of other long values."""
     if isinstance(value, tuple) and len(cast("tuple[object, ...]", value)) > MOST_SHOWN:
         return f"<{len(cast('tuple[object, ...]', value))} items>"
     text = f"{value:.4g}" if isinstance(value, float) else brief.repr(value)
@@ -68,7 +66,7 @@ def shown(value: object) -> str:
 
 
 def moment(seconds: int | None) -> datetime | None:
-    """The UTC time of seconds since the epoch; `None` for what no calendar has."""
+    """Convert seconds since the epoch to UTC time. Returns `None` for a number outside the range of `datetime`."""
     try:
         return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError, OSError):
@@ -76,7 +74,7 @@ def moment(seconds: int | None) -> datetime | None:
 
 
 def repeated() -> Any:
-    """An optional field with a string that many objects have in common, such as the name of a model."""
+    """Declare an optional field whose string is equal in many objects, such as the name of a model."""
     return attrs.field(default=None, metadata={"repeats": True})
 
 
@@ -84,16 +82,16 @@ def repeated() -> Any:
 class Model:
     """The base class of all models.
 
-    `extra` holds the fields that the class does not know; they are written out again unchanged. `nulls` has the JSON
-    names of the fields that came as an explicit `null`. It is not compared, because `null` and a missing field mean
-    the same everywhere in this API.
+    `extra` holds the fields that the class does not define. They are encoded again unchanged. `nulls` has the JSON
+    names of the fields that were an explicit `null`. Comparison ignores `nulls`, because `null` and a missing field
+    have the same meaning in this API.
     """
 
     extra: JSONObject = attrs.field(default=NOTHING_EXTRA, hash=False)
     nulls: frozenset[str] = attrs.field(default=NO_NULLS, eq=False)
 
     _shown_first: ClassVar[tuple[str, ...]] = ()
-    """The fields and properties that a repr begins with."""
+    """The fields and properties at the start of the repr."""
 
     def __repr__(self) -> str:
         fields = [a.alias or a.name for a in attrs.fields(type(self)) if a.name not in ("extra", "nulls", "object")]
@@ -106,10 +104,10 @@ class Model:
 
 @attrs.frozen(kw_only=True)
 class Unknown:
-    """A variant of a union without a class of its own: a newer type, a type of another server, or an object without its
+    """A variant of a union that has no class: a newer type, a type of another server, or an object without its
     required fields.
 
-    `type` is its tag, where it has one; `raw` is the whole JSON object, and is written out again unchanged.
+    `type` is its tag, or `None`. `raw` is the whole JSON object, which is encoded again unchanged.
     """
 
     type: str | None

@@ -1,4 +1,4 @@
-"""Evals: what is tested, and by which criteria. Runs stand in `runs`."""
+"""Evals: their data source configs and testing criteria."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -15,7 +15,7 @@ from evals_async.models.sources import CustomDataSourceConfig, DataSourceConfig
 
 
 class EvalDefinition(TypedDict):
-    """What an eval is created with: `await client.evals.create(**definition)`."""
+    """The arguments that create an eval: `await client.evals.create(**definition)`."""
 
     data_source_config: DataSourceConfig
     testing_criteria: tuple[Grader, ...]
@@ -37,9 +37,9 @@ class Eval(Model):
     created_at: int | None = None
     #: Seconds since the epoch. Foundry only, as the two that follow.
     modified_at: int | None = None
-    #: The name of who made it.
+    # : The name of its creator.
     created_by: str | None = repeated()
-    #: What Foundry notes of it, such as `evals_run_type`.
+    # : Properties that Foundry sets, such as `evals_run_type`.
     properties: JSONObject | None = attrs.field(default=None, hash=False)
     data_source_config: DataSourceConfig | None = None
     testing_criteria: tuple[Grader, ...] | None = None
@@ -51,7 +51,7 @@ class Eval(Model):
         return moment(self.created_at)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: what it is, and its criteria."""
+        """Return the HTML for notebooks: the main fields and the criteria."""
         source = self.data_source_config
         criteria = [(getattr(each, "plain_name", None), each.type) for each in self.testing_criteria or ()]
         return _html.document(
@@ -61,10 +61,10 @@ class Eval(Model):
         )
 
     def to_create(self) -> EvalDefinition:
-        """The arguments that create this eval again, on this server or on another one.
+        """Return the arguments that create this eval again, on this or another server.
 
-        A server changes what it was given: it wraps the schema of the rows, gives ids to the criteria, and adds nulls
-        and other fields. These changes are undone; fields that this package does not know are kept. Raises
+        A server changes the definition: it wraps the schema of the rows, adds ids to the criteria, and adds nulls and
+        other fields. These changes are undone. Fields that this package does not define are kept. Raises
         `InvalidArgument` if the data source config or the criteria are missing.
         """
         if self.data_source_config is None or self.testing_criteria is None:
@@ -76,13 +76,13 @@ class Eval(Model):
         if self.name is not None:
             definition["name"] = self.name
         if self.metadata is not None:
-            # The API has strings as values; what another server may have let in goes out as it came.
+            # In the API, the values are strings. Another server may have other values, which are kept.
             definition["metadata"] = cast("Mapping[str, str]", self.metadata)
         return definition
 
 
 def config_as_written(config: DataSourceConfig) -> DataSourceConfig:
-    """The config without what the server added."""
+    """Return the config without the server's additions."""
     if isinstance(config, Unknown):
         return Unknown(type=config.type, raw=without(config.raw, "schema"))
     if isinstance(config, CustomDataSourceConfig):
@@ -91,11 +91,11 @@ def config_as_written(config: DataSourceConfig) -> DataSourceConfig:
 
 
 def unwrapped(config: CustomDataSourceConfig) -> CustomDataSourceConfig:
-    """The config with the schema of the rows, out of the one with the schema that the server wrapped around it."""
+    """Return the config with the schema of the rows instead of the server's wrapped schema."""
     bare = attrs.evolve(config, schema=None, max_items=None, nulls=NO_NULLS)
     if config.schema is None or config.item_schema:
         return bare
-    # Foundry leaves an empty `item_schema`, and puts the two schemas side by side, without an object around them.
+    # Foundry sends an empty `item_schema`, and the two schemas without an object schema around them.
     wrapped = config.schema if config.item_schema is not None else config.schema.get("properties")
     properties = as_object(wrapped) or {}
     item = as_object(properties.get("item"))
@@ -103,25 +103,25 @@ def unwrapped(config: CustomDataSourceConfig) -> CustomDataSourceConfig:
         return attrs.evolve(bare, item_schema=item, include_sample_schema="sample" in properties)
     if config.item_schema is not None:
         return bare
-    # Nothing is wrapped: then it can only be the schema of the rows.
+    # It is not wrapped, so it must be the schema of the rows.
     return attrs.evolve(bare, item_schema=config.schema)
 
 
 def criterion_as_written(criterion: Grader) -> Grader:
-    """The criterion without what the server added."""
+    """Return the criterion without the server's additions."""
     if isinstance(criterion, Unknown):
         return Unknown(type=criterion.type, raw=without(criterion.raw, "id", "grdr_id", "inactive_at"))
     return attrs.evolve(criterion, id=None, grdr_id=None, inactive_at=None, nulls=NO_NULLS)
 
 
 def without(raw: JSONObject, *names: str) -> JSONObject:
-    """The object without those fields, and without fields that are null."""
+    """Return the object without these fields, and without null fields."""
     return {key: value for key, value in raw.items() if key not in names and value is not None}
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class EvalDeleted(Model):
-    """The response to deleting an eval. https://platform.openai.com/docs/api-reference/evals/delete
+    """The response after an eval was deleted. https://platform.openai.com/docs/api-reference/evals/delete
 
     A response that does not say what was deleted raises `DecodeError`.
     """
@@ -129,5 +129,5 @@ class EvalDeleted(Model):
     object: Literal["eval.deleted"] | None = None
     deleted: bool
     eval_id: str
-    #: Set by the client, where the server's answer was lost and a second look found the object gone.
+    # : True if the response was lost and the second request found that the object is gone. The client sets it.
     assumed: bool | None = None

@@ -1,4 +1,4 @@
-"""Webhook events about runs. Whether an event is genuine is decided in `webhooks`, before it becomes one of these.
+"""Webhook events about runs. `webhooks` verifies the signature of an event before it is decoded.
 
 https://platform.openai.com/docs/api-reference/webhook-events
 """
@@ -13,14 +13,14 @@ from evals_async.models.base import Model, Unknown, moment
 
 @attrs.frozen(kw_only=True, repr=False)
 class RunReference(Model):
-    """The run that an event is about. The API does not say to which eval it belongs: keep that yourself."""
+    """The run of an event. The API does not send the id of its eval, so store it yourself."""
 
     id: str
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class RunEvent(Model):
-    """What all events about runs have."""
+    """The fields of all events about runs."""
 
     #: The same for every delivery of the event.
     id: str
@@ -36,7 +36,7 @@ class RunEvent(Model):
 
     @property
     def created(self) -> datetime | None:
-        """When it happened, in UTC."""
+        """When the event happened, in UTC."""
         return moment(self.created_at)
 
 
@@ -62,4 +62,4 @@ class RunCanceledEvent(RunEvent):
 
 
 WebhookEvent: TypeAlias = RunSucceededEvent | RunFailedEvent | RunCanceledEvent | Unknown
-"""An event, of these kinds or of another."""
+"""An event about a run, or an unknown event."""

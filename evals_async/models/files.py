@@ -1,4 +1,4 @@
-"""Uploaded files, as far as evals need them. Their content is bytes, and no model."""
+"""Uploaded files. Their content is bytes and has no model."""
 
 from datetime import datetime
 from typing import Literal
@@ -15,7 +15,7 @@ class File(Model):
     object: Literal["file"] | None = None
     id: str
     filename: str | None = None
-    #: Its size.
+    # : The size in bytes.
     bytes: int | None = None
     #: Rows for evals have the purpose `evals`; Azure also lists `evals_output`.
     purpose: Literal["evals"] | str | None = None
@@ -33,13 +33,13 @@ class File(Model):
 
     @property
     def expires(self) -> datetime | None:
-        """When the server will delete it, in UTC; `None` if it will not."""
+        """When the server will delete it, in UTC, or `None` if it never will."""
         return moment(self.expires_at)
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class FileDeleted(Model):
-    """The response to deleting a file. https://platform.openai.com/docs/api-reference/files/delete
+    """The response after a file was deleted. https://platform.openai.com/docs/api-reference/files/delete
 
     A response that does not say what was deleted raises `DecodeError`.
     """
@@ -47,5 +47,5 @@ class FileDeleted(Model):
     object: Literal["file"] | None = None
     id: str
     deleted: bool
-    #: Set by the client, where the server's answer was lost and a second look found the object gone.
+    # : True if the response was lost and the second request found that the object is gone. The client sets it.
     assumed: bool | None = None

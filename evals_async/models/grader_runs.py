@@ -1,4 +1,4 @@
-"""What the graders API answers: one grader, run on one sample, or merely looked at.
+"""The responses of the graders API: the result of one grader for one sample, and the validation of a grader.
 
 https://platform.openai.com/docs/api-reference/graders
 """
@@ -33,7 +33,7 @@ class GraderRunErrors(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class GraderRunMetadata(Model):
-    """How a grader's run went."""
+    """Details of the run of a grader."""
 
     name: str | None = None
     type: str | None = None
@@ -41,24 +41,24 @@ class GraderRunMetadata(Model):
     #: Seconds.
     execution_time: float | None = None
     scores: JSONObject | None = attrs.field(default=None, hash=False)
-    #: A number by the specification, an object by its example.
+    # : A number in the specification, an object in its example.
     token_usage: int | TokenUsage | None = None
     sampled_model_name: str | None = None
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class GraderRun(Model):
-    """The response to running a grader. The score is `reward`."""
+    """The result of a grader. The score is `reward`."""
 
     reward: float | None = None
     metadata: GraderRunMetadata | None = None
-    #: The scores of the graders that a multi grader is made of, by name.
+    # : The scores of the parts of a multi grader, by name.
     sub_rewards: JSONObject | None = attrs.field(default=None, hash=False)
     model_grader_token_usage_per_model: JSONObject | None = attrs.field(default=None, hash=False)
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class GraderValidation(Model):
-    """The response to validating a grader: the grader as the server understood it."""
+    """The response to the validation of a grader: the grader as the server decoded it."""
 
     grader: Grader | None = None

@@ -1,6 +1,6 @@
-"""Graders: the criteria of an eval, and what the graders API runs.
+"""Graders: the criteria of an eval, and the graders of the graders API.
 
-They are definitions: nothing here grades. A grader of another kind is an `Unknown`.
+These classes are definitions; `evals_async.grading` runs them. A grader of an unknown type is an `Unknown`.
 """
 
 import re
@@ -19,7 +19,7 @@ UUID_SUFFIX = re.compile(r"(?<=.)-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-
 
 
 def without_uuid(name: str) -> str:
-    """The name that a user gave, out of the server's `<name>-<uuid4>`. Other names stay as they are."""
+    """Return the name that the user gave, from the server's `<name>-<uuid4>`. Other names are returned unchanged."""
     return UUID_SUFFIX.sub("", name)
 
 
@@ -42,25 +42,25 @@ SimilarityMetric: TypeAlias = Literal[
 
 @attrs.frozen(kw_only=True, repr=False)
 class NamedGrader(Model):
-    """What all graders have."""
+    """The fields of all graders."""
 
     name: str
-    #: `<name>-<uuid4>`, made by the server when an eval is created (not by Azure's). Results are filed under it.
+    # : `<name>-<uuid4>`. The server makes it when an eval is created (Azure does not). Results have it as their name.
     id: str | None = None
-    #: Made by Azure, and null as far as has been seen; as the next one.
+    # : Azure only, like the next field. Null in all known responses.
     grdr_id: str | None = None
     #: Seconds since the epoch.
     inactive_at: int | None = None
 
     @property
     def plain_name(self) -> str:
-        """The name as the user gave it."""
+        """The name that the user gave."""
         return without_uuid(self.name)
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class StringCheckGrader(NamedGrader):
-    """Compares two strings: equal, not equal, contained, contained in any letter case.
+    """Compares two strings: equal, not equal, contained, or contained without regard to case.
 
     https://platform.openai.com/docs/api-reference/graders/string-check
     """
@@ -82,13 +82,13 @@ class TextSimilarityGrader(NamedGrader):
     input: str
     reference: str
     evaluation_metric: SimilarityMetric | str
-    #: Required in the criteria of an eval, unknown to the graders API.
+    # : Required in the criteria of an eval. The graders API does not have it.
     pass_threshold: float | None = None
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class LabelModelGrader(NamedGrader):
-    """Lets a model choose a label. Labels in `passing_labels` pass.
+    """A model chooses a label. Labels in `passing_labels` pass.
 
     https://platform.openai.com/docs/api-reference/graders/label-model
     """
@@ -98,13 +98,13 @@ class LabelModelGrader(NamedGrader):
     input: tuple[TemplateMessage, ...]
     labels: tuple[str, ...]
     passing_labels: tuple[str, ...]
-    #: Echoed (as null), though the specification does not have it.
+    # : Returned by the server (as null), although the specification does not have it.
     sampling_params: SamplingParams | None = None
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class ScoreModelGrader(NamedGrader):
-    """Lets a model give a score.
+    """A model gives a score.
 
     https://platform.openai.com/docs/api-reference/graders/score-model
     """
@@ -112,7 +112,7 @@ class ScoreModelGrader(NamedGrader):
     type: Literal["score_model"] = "score_model"
     model: str
     input: tuple[TemplateMessage, ...]
-    #: The lowest and the highest score; the server's default is 0 and 1.
+    # : The lowest and the highest score. The server's default is 0 and 1.
     range: tuple[float, ...] | None = None
     pass_threshold: float | None = None
     sampling_params: SamplingParams | None = None
@@ -127,7 +127,7 @@ class PythonGrader(NamedGrader):
 
     type: Literal["python"] = "python"
     source: str
-    #: Which image it runs in, such as `2025-05-08`.
+    # : The container image, such as `2025-05-08`.
     image_tag: str | None = None
     pass_threshold: float | None = None
 
@@ -140,11 +140,11 @@ class AzureEvaluatorGrader(NamedGrader):
     """
 
     type: Literal["azure_ai_evaluator"] = "azure_ai_evaluator"
-    #: Such as `builtin.coherence`.
+    # : For example `builtin.coherence`.
     evaluator_name: str
     evaluator_version: str | None = None
     initialization_parameters: JSONObject | None = attrs.field(default=None, hash=False)
-    #: From the evaluator's inputs to templates: `{"query": "{{item.query}}"}`.
+    # : The templates of the evaluator's inputs: `{"query": "{{item.query}}"}`.
     data_mapping: JSONObject | None = attrs.field(default=None, hash=False)
 
 
@@ -157,18 +157,18 @@ SingleGrader: TypeAlias = (
     | AzureEvaluatorGrader
     | Unknown
 )
-"""A grader that is not made of others."""
+"""Any grader except a multi grader."""
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class MultiGrader(NamedGrader):
-    """Combines the scores of other graders by a formula. For the graders API; evals do not take it.
+    """Combines the scores of other graders by a formula. Only the graders API accepts it, evals do not.
 
     https://platform.openai.com/docs/api-reference/graders/multi
     """
 
     type: Literal["multi"] = "multi"
-    #: One grader (by the specification), an array (by its example), or a map of names to graders (by the guide).
+    # : One grader (in the specification), an array (in its example), or an object of graders by name (in the guide).
     graders: SingleGrader | tuple[SingleGrader, ...] | Mapping[str, SingleGrader] = attrs.field(hash=False)
     calculate_output: str
 

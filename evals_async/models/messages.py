@@ -1,6 +1,6 @@
-"""Messages and what they are made of: the templates that a run sends to a model, or that a model grader is asked with.
+"""Messages and their parts: the templates that a run or a model grader sends to a model.
 
-What a model answered stands in `output_items`. Nothing here fills in a template.
+The responses of models are in `output_items`.
 """
 
 from typing import Literal, TypeAlias
@@ -15,18 +15,18 @@ Role: TypeAlias = Literal["user", "assistant", "system", "developer"] | str
 
 @attrs.frozen(kw_only=True, repr=False)
 class PromptCacheBreakpoint(Model):
-    """The end of a part of the prompt that the provider may keep for later requests."""
+    """The end of a part of the prompt that the provider may cache for later requests."""
 
     mode: Literal["explicit"] | str | None = None
-    #: How long it is kept at least.
+    # : The minimum time in the cache.
     ttl: Literal["30m", "12h"] | str | None = None
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class InputText(Model):
-    """Text for the model; it may hold templates such as `{{ item.question }}`."""
+    """Text for the model. It may contain templates such as `{{ item.question }}`."""
 
-    #: Azure leaves the tag out of what it echoes, which decodes to `None` here.
+    # : Azure leaves the tag out of its responses; it is then `None`.
     type: Literal["input_text"] | None = "input_text"
     text: str
     prompt_cache_breakpoint: PromptCacheBreakpoint | None = None
@@ -34,7 +34,7 @@ class InputText(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class OutputText(Model):
-    """Text that a model is made to have said before."""
+    """Text of an earlier response of the model."""
 
     type: Literal["output_text"] = "output_text"
     text: str
@@ -47,14 +47,14 @@ class InputImage(Model):
     type: Literal["input_image"] = "input_image"
     image_url: str | None = None
     file_id: str | None = None
-    #: How closely the model looks; the server's default is `auto`.
+    # : The level of detail of the image. The server's default is `auto`.
     detail: Literal["auto", "low", "high"] | str | None = None
     prompt_cache_breakpoint: PromptCacheBreakpoint | None = None
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class InputAudioData(Model):
-    """The sound of an `InputAudio`: base64 text, and what it is the base64 of."""
+    """The audio of an `InputAudio`: base64 text, and the format of the audio."""
 
     data: str
     format: Literal["mp3", "wav"] | str
@@ -62,7 +62,7 @@ class InputAudioData(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class InputAudio(Model):
-    """Sound for the model."""
+    """Audio for the model."""
 
     type: Literal["input_audio"] = "input_audio"
     input_audio: InputAudioData
@@ -72,21 +72,21 @@ ContentPart: TypeAlias = InputText | OutputText | InputImage | InputAudio | Unkn
 """One part of a message's content."""
 
 Content: TypeAlias = str | ContentPart | tuple[str | ContentPart, ...]
-"""All that a message's content may be: text, one part, or several of both."""
+"""The content of a message: text, one part, or several of both."""
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class Message(Model):
     """A message of a template (`EvalItem` in the API's specification).
 
-    Servers normalise what they echo: a plain string may come back as one `InputText`.
+    Servers normalise messages: a plain string may be returned as one `InputText`.
     https://platform.openai.com/docs/api-reference/evals/createRun
     """
 
     type: Literal["message"] | None = None
     role: Role
     content: Content
-    #: Of an assistant's message in a responses run: is it a comment on the way, or the final answer?
+    # : For an assistant's message in a responses run: whether it is a comment or the final answer.
     phase: Literal["commentary", "final_answer"] | str | None = None
 
 
@@ -95,20 +95,20 @@ TemplateMessage: TypeAlias = Message | Unknown
 
 @attrs.frozen(kw_only=True, repr=False)
 class TemplateMessages(Model):
-    """Messages to fill in for each row of the data source."""
+    """Messages with templates, which are filled in for each row of the data source."""
 
-    #: Azure leaves the tag out of what it lists, which decodes to `None` here.
+    # : Azure leaves the tag out of its responses; it is then `None`.
     type: Literal["template"] | None = "template"
     template: tuple[TemplateMessage, ...]
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class ItemReference(Model):
-    """Messages that each row brings along, in the field named here (`item.messages`)."""
+    """Messages that each row contains, in the field named here (`item.messages`)."""
 
     type: Literal["item_reference"] = "item_reference"
     item_reference: str
 
 
 InputMessages: TypeAlias = TemplateMessages | ItemReference | Unknown
-"""Where the messages that a run sends come from."""
+"""The messages that a run sends: templates, or a field of each row."""

@@ -17,12 +17,12 @@ from evals_async.models.runs import ErrorInfo, real_error
 
 
 ItemStatus: TypeAlias = Literal["pass", "fail", "error", "completed"] | str
-"""OpenAI's verdict is the status. Foundry says `completed`, and leaves the verdict to the results."""
+"""On OpenAI, the status is the verdict. On Foundry it is `completed`, and the results have the verdict."""
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class TokenUsage(Model):
-    """The tokens of one response of a model."""
+    """The tokens of one model response."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -32,7 +32,7 @@ class TokenUsage(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class SampleMessage(Model):
-    """A message that a model was sent, or that it sent. An image may stand in the text as `<image>URL</image>`."""
+    """A message to a model, or from it. An image may be in the text as `<image>URL</image>`."""
 
     role: str | None = None
     content: Content | None = None
@@ -42,9 +42,9 @@ class SampleMessage(Model):
 
     @property
     def text(self) -> str | None:
-        """The text of the message, of all its parts together; `None` if it has none.
+        """The text of all parts of the message, or `None`.
 
-        Foundry writes the parts of an agent's message as JSON into the text: they are read.
+        On Foundry, the text of an agent's message is a JSON array of parts. It is decoded.
         """
         if self.content is None or isinstance(self.content, str):
             return None if self.content is None else text_of_parts(self.content) or self.content
@@ -54,14 +54,14 @@ class SampleMessage(Model):
 
 
 def text_of_part(part: str | ContentPart) -> str | None:
-    if isinstance(part, Unknown):  # chat completions have a part `text`
+    if isinstance(part, Unknown):  # chat completions have a part of the type `text`
         text = part.raw.get("text") if part.type == "text" else None
         return text if isinstance(text, str) else None
     return part if isinstance(part, str) else part.text if isinstance(part, InputText | OutputText) else None
 
 
 def text_of_parts(content: str) -> str | None:
-    """The text in a JSON array of content parts; `None` for any other text."""
+    """Return the text of a JSON array of content parts, or `None` for other texts."""
     if not content.startswith('[{"') or '"output_text"' not in content:
         return None
     parts = [as_object(part) for part in as_array(json_in(content)) or ()]
@@ -71,7 +71,7 @@ def text_of_parts(content: str) -> str | None:
 
 
 def json_in(text: str) -> JSONValue:
-    """The value that a text is the JSON of; `None` for one that is no JSON."""
+    """Parse a text as JSON. Returns `None` if it is not JSON."""
     try:
         return parse(text.encode("utf-8", "surrogatepass"))
     except NotJSON:
@@ -80,27 +80,24 @@ def json_in(text: str) -> JSONValue:
 
 @attrs.frozen(kw_only=True, repr=False)
 class Sample(Model):
-    """One conversation with a model: that of the run for the row, or that of a model grader.
-
-    It is empty where no model was asked.
-    """
+    """A conversation with a model, either of the run or of a model grader. It is empty if no model was called."""
 
     input: tuple[SampleMessage, ...] | None = None
     output: tuple[SampleMessage, ...] | None = None
     finish_reason: str | None = None
     model: str | None = repeated()
     usage: TokenUsage | None = None
-    #: As it came; `failure` tells whether it means anything.
+    # : The received value. Use `failure`, which is `None` for an empty error.
     error: ErrorInfo | str | None = None
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None
     reasoning_effort: str | None = None
-    #: Of a completions run.
+    # : For a completions run.
     max_completion_tokens: int | None = None
-    #: Of a responses run and of a model grader; spelled like this by the API.
+    # : For a responses run and a model grader. The API uses this spelling.
     max_completions_tokens: int | None = None
-    #: Foundry only: how long the target took to answer.
+    # : Foundry only: the response time of the target.
     latency_ms: float | None = None
 
     @property
@@ -110,25 +107,25 @@ class Sample(Model):
 
     @property
     def output_text(self) -> str | None:
-        """The text of the last message that came from the model: what templates call `sample.output_text`."""
+        """The text of the last message from the model. In templates it is `sample.output_text`."""
         return self.output[-1].text if self.output else None
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class GraderResult(Model):
-    """The result of one grader for one row. Other fields of a server are kept in `extra`."""
+    """The result of one grader for one row. Unknown fields are in `extra`."""
 
     #: The criterion's id: `<name>-<uuid4>` on OpenAI, the name on Azure.
     name: str | None = repeated()
     #: The grader's type: mostly absent on OpenAI, always there on Foundry.
     type: str | None = repeated()
-    #: An evaluator of one's own on Foundry may answer `true`, which counts as 1.
+    # : A custom evaluator on Foundry may return `true`, which counts as 1.
     score: float | bool | None = None
-    #: `None` on Foundry for a row that was skipped, or that the grader failed on.
+    # : `None` on Foundry if the row was skipped or the grader failed.
     passed: bool | None = None
     #: The conversation with the grader's model, if it has one.
     sample: Sample | None = None
-    #: Foundry only, as all that follow. An evaluator has one result per metric.
+    # : Foundry only, like all fields below. An evaluator has one result per metric.
     metric: str | None = repeated()
     _label: str | bool | None = attrs.field(default=None, alias="label", metadata={"wire": "label"})
     reason: str | None = None
@@ -138,7 +135,7 @@ class GraderResult(Model):
 
     @property
     def label(self) -> str | bool | None:
-        """The label: Foundry's label, or the label that a label model chose."""
+        """The label from Foundry, or from the label model."""
         if self._label is not None or self.sample is None:
             return self._label
         answer = as_object(json_in(self.sample.output_text or ""))
@@ -147,7 +144,7 @@ class GraderResult(Model):
 
     @property
     def plain_name(self) -> str | None:
-        """The grader's name as the user gave it."""
+        """The name of the grader that the user gave."""
         return None if self.name is None else without_uuid(self.name)
 
     @property
@@ -157,7 +154,9 @@ class GraderResult(Model):
 
     @property
     def explanation(self) -> str | None:
-        """The reason: from Foundry, or the text of the grader's model; its steps, if there are any, one per line."""
+        """The reason from Foundry, or the text of the grader's model. If the text has steps, they are returned one
+        per line.
+        """
         if self.reason:
             return self.reason
         text = None if self.sample is None else self.sample.output_text
@@ -165,9 +164,8 @@ class GraderResult(Model):
 
 
 def steps_of(text: str) -> str | None:
-    """The steps of a model grader's answer, one to a line.
-
-    The answer is JSON in a string: `{"steps": [{"description": …, "conclusion": …}], "result": 0.5}`.
+    """Return the steps of a model grader's response, one per line. The response is JSON in a string: `{"steps":
+    [{"description": …, "conclusion": …}], "result": 0.5}`.
     """
     lines: list[str] = []
     for step in map(as_object, as_array((as_object(json_in(text)) or {}).get("steps")) or ()):
@@ -190,7 +188,8 @@ class OutputItem(Model):
     #: Seconds since the epoch.
     created_at: int | None = None
     status: ItemStatus
-    #: The row's place in its source, counted from 0 or from 1. Items are listed in no certain order: sort by this.
+    # : The position of the row in its source, from 0 or from 1. The order of listings is not defined: sort by this
+    # field.
     datasource_item_id: int | str | None = None
     datasource_item: JSONObject | None = attrs.field(default=None, hash=False)
     results: tuple[GraderResult, ...] | None = None
@@ -199,7 +198,7 @@ class OutputItem(Model):
     datasource_item_content_hash: str | None = attrs.field(
         default=None, metadata={"wire": "_datasource_item_content_hash"}
     )
-    #: Azure only: what else may be asked for with the item.
+    # : Azure only: related objects that can be requested with the item.
     available_includes: tuple[str, ...] | None = None
 
     _shown_first: ClassVar[tuple[str, ...]] = ("id", "status", "passed")
@@ -219,14 +218,14 @@ class OutputItem(Model):
 
     @property
     def passed(self) -> bool | None:
-        """Whether the row passed: by the status, or else by all results together. `None` after an error."""
+        """Whether the row passed: by its status, or else by all its results. `None` after an error."""
         if self.status in ("pass", "fail"):
             return self.status == "pass"
         verdicts = [result.passed for result in self.results or () if result.passed is not None]
         return all(verdicts) if verdicts and not self.is_error else None
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the row, the answer, and what each grader said of it."""
+        """Return the HTML for notebooks: the row, the response, and the result of each grader."""
         failure = None if self.sample is None else self.sample.failure
         facts = {
             "item": self.id,

@@ -1,8 +1,8 @@
-"""The inputs of the API as typed mappings, for those who would rather write a dict than call a class.
+"""The inputs of the API as typed mappings, which may be used instead of the classes.
 
-An alias that ends in `Input` is what a method takes: a class, the mapping of the same shape, or an `Unknown` for a kind
-that has neither. Mappings may hold classes at any depth. Required is what the API requires. mypy and pyright check it;
-nothing here checks at run time.
+An alias that ends in `Input` is the type of an argument: a class, the mapping with the same fields, or an `Unknown`.
+Mappings may contain classes at any depth. The required fields are those of the API. mypy and pyright check them; there
+is no check at run time.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,19 +31,19 @@ from evals_async.models.sources import (
 
 
 Json: TypeAlias = Mapping[str, object]
-"""A JSON object of the user's own: any dict and any TypedDict will do. Its values are checked when it is sent."""
+"""A free-form JSON object: any dict or TypedDict. Its values are checked when it is sent."""
 
 Metadata: TypeAlias = Mapping[str, str]
-"""At most 16 pairs; keys of at most 64 characters, values of at most 512."""
+"""At most 16 pairs, with keys of at most 64 characters and values of at most 512."""
 
 Strings: TypeAlias = list[str] | tuple[str, ...]
-"""Several strings. Not a `Sequence`: a single string would be one, too."""
+"""Several strings. It is not a `Sequence`, because a single string is one too."""
 
 Order: TypeAlias = Literal["asc", "desc"]
 OrderBy: TypeAlias = Literal["created_at", "updated_at"]
 RunStatus: TypeAlias = Literal["queued", "in_progress", "completed", "canceled", "failed"]
 ItemStatus: TypeAlias = Literal["fail", "pass"]
-"""What listings can be ordered and filtered by."""
+"""The statuses that listings can be filtered by."""
 
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 

@@ -16,21 +16,23 @@ from evals_async.models.sources import RunDataSource
 RunStatus: TypeAlias = Literal["queued", "in_progress", "completed", "failed", "canceled", "cancelled"] | str
 
 TERMINAL_STATUSES = frozenset({"completed", "failed", "canceled", "cancelled"})
-"""A run stays in these. OpenAI and Azure write `canceled`, LiteLLM writes `cancelled`."""
+"""The final statuses of a run. OpenAI and Azure write `canceled`, LiteLLM writes `cancelled`."""
 
 KNOWN_STATUSES = TERMINAL_STATUSES | {"queued", "in_progress"}
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class ErrorInfo(Model):
-    """What went wrong in a run or in a sample."""
+    """The error of a run or of a sample."""
 
     code: str | None = None
     message: str | None = None
 
 
 def real_error(error: ErrorInfo | str | None) -> ErrorInfo | None:
-    """The error, if there is one. Foundry sends an object of empty strings for none, and sometimes a mere string."""
+    """Return the error, or `None`. Without an error, Foundry sends an object of empty strings, and sometimes only a
+    string.
+    """
     if isinstance(error, str):
         return ErrorInfo(message=error) if error else None
     return error if error is not None and (error.code or error.message) else None
@@ -49,15 +51,15 @@ class ResultCounts(Model):
 
     @property
     def pass_rate(self) -> float | None:
-        """The share of rows that passed, from 0 to 1; `None` if there were none."""
+        """The fraction of rows that passed, from 0 to 1. `None` if there are no rows."""
         return self.passed / self.total if self.passed is not None and self.total else None
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class ModelUsage(Model):
-    """How often a model was called during a run, and how many tokens this took."""
+    """The calls and tokens of one model in a run."""
 
-    #: Foundry lists what its target used twice: as the model, and as `azure_ai_model_target`.
+    # : Foundry lists the usage of its target twice: as the model, and as `azure_ai_model_target`.
     model_name: str | None = repeated()
     #: Azure only: the name under which the model is deployed.
     deployment_name: str | None = repeated()
@@ -74,9 +76,9 @@ class CriterionResult(Model):
 
     #: The criterion's id: `<name>-<uuid4>` on OpenAI, the name on Azure.
     testing_criteria: str | None = repeated()
-    #: The same, where the server sends it.
+    # : The same, if the server sends it.
     testing_criteria_id: str | None = repeated()
-    #: Foundry only: the name as the user gave it, in some answers.
+    # : Foundry only, in some responses: the name that the user gave.
     name: str | None = repeated()
     passed: int | None = None
     failed: int | None = None
@@ -84,28 +86,28 @@ class CriterionResult(Model):
     errored: int | None = None
     #: Foundry only.
     skipped: int | None = None
-    #: Foundry only, in some answers: the share of rows that passed, from 0 to 1.
+    # : Foundry only, in some responses: the fraction of rows that passed, from 0 to 1.
     pass_rate: float | None = None
 
     @property
     def plain_name(self) -> str | None:
-        """The criterion's name as the user gave it."""
+        """The name of the criterion that the user gave."""
         return None if self.testing_criteria is None else without_uuid(self.testing_criteria)
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class Latency(Model):
-    """How long a part of a Foundry run took to answer: half of its answers, and 95 of 100, came within that time."""
+    """The response times of one part of a Foundry run: the median and the 95th percentile."""
 
     p50_ms: float | None = None
     p95_ms: float | None = None
-    #: How many answers were measured.
+    # : The number of measured responses.
     sample_count: int | None = None
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class ModelCost(Model):
-    """What Foundry thinks the answers of one model cost, in the currency of the estimate around it."""
+    """Foundry's estimate of the cost of one model, in the currency of its `CostEstimate`."""
 
     model_name: str | None = repeated()
     estimated_cost: float | None = None
@@ -116,21 +118,21 @@ class ModelCost(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class CostEstimate(Model):
-    """What Foundry thinks a part of a run cost."""
+    """Foundry's estimate of the cost of one part of a run."""
 
     estimated_cost: float | None = None
     #: Such as `USD`.
     currency: str | None = None
-    #: Are the prices of all models known?
+    # : Whether the prices of all models are known.
     completeness: Literal["complete"] | str | None = None
-    #: Which price list was used.
+    # : The price list that was used.
     pricing_version: str | None = repeated()
     model_costs: tuple[ModelCost, ...] | None = None
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class ExecutionNote(Model):
-    """Something to know about how a run was carried out, and how many rows it is about."""
+    """A remark about the execution of a run, and the number of rows that it applies to."""
 
     text: str | None = None
     rows: int | None = None
@@ -138,14 +140,14 @@ class ExecutionNote(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class Execution(Model):
-    """What the local server says of how it carried a run out."""
+    """Details of the execution of a run by the local server."""
 
-    #: Calls of models, for samples and judges.
+    # : Calls to models, for samples and judges.
     calls: int | None = None
     tokens: int | None = None
-    #: Calls that were sent again after a lost response, and may be billed twice.
+    # : Calls that were sent again after a lost response. They may be billed twice.
     billed_retries: int | None = None
-    #: By the prices of the model map, in its currency; `None` without prices.
+    # : The cost by the prices of the model map, in its currency. `None` without prices.
     cost: float | None = None
     notes: tuple[ExecutionNote, ...] | None = None
 
@@ -163,9 +165,9 @@ class EvalRun(Model):
     status: RunStatus
     name: str | None = repeated()
     model: str | None = repeated()
-    #: Seconds since the epoch. OpenAI and Azure tell no other time: how long a run took cannot be known from it.
+    # : Seconds since the epoch. OpenAI and Azure send no other time, so the duration of a run is unknown.
     created_at: int | None = None
-    #: A page of the provider's dashboard. It names the project: think before you publish it.
+    # : A page of the provider's dashboard. It contains the id of the project, so do not publish it.
     report_url: str | None = None
     result_counts: ResultCounts | None = None
     #: `None` while queued, and when canceled early.
@@ -173,7 +175,7 @@ class EvalRun(Model):
     #: `None` while queued, and on some completed runs too.
     per_testing_criteria_results: tuple[CriterionResult, ...] | None = None
     data_source: RunDataSource | None = None
-    #: As it came; `failure` tells whether it means anything.
+    # : The received value. Use `failure`, which is `None` for an empty error.
     error: ErrorInfo | str | None = None
     metadata: JSONObject | None = attrs.field(default=None, hash=False)
     shared_with_openai: bool | None = None
@@ -183,19 +185,19 @@ class EvalRun(Model):
     completed_at: int | None = None
     #: Seconds since the epoch. Foundry only, as all that follow.
     modified_at: int | None = None
-    #: How long it took, as an ISO 8601 duration: `PT52.1792726S`.
+    # : The duration in ISO 8601: `PT52.1792726S`.
     duration: str | None = None
-    #: The name of who made it.
+    # : The name of its creator.
     created_by: str | None = repeated()
-    #: What Foundry notes of it, such as `runType` and `TargetType`.
+    # : Properties that Foundry sets, such as `runType` and `TargetType`.
     properties: JSONObject | None = attrs.field(default=None, hash=False)
-    #: By what was asked, such as `target`.
+    # : By the part of the run, such as `target`.
     latency: Mapping[str, Latency] | None = attrs.field(default=None, hash=False)
-    #: By what was asked, such as `target`.
+    # : By the part of the run, such as `target`.
     estimated_cost: Mapping[str, CostEstimate] | None = attrs.field(default=None, hash=False)
-    #: The dataset that it wrote its items to.
+    # : The id of the dataset with the items of the run.
     output_dataset_id: str | None = None
-    #: Of the local server only.
+    # : Local server only.
     execution: Execution | None = None
 
     _shown_first: ClassVar[tuple[str, ...]] = ("id", "status", "pass_rate")
@@ -222,14 +224,13 @@ class EvalRun(Model):
 
     @property
     def pass_rate(self) -> float | None:
-        """The share of rows that passed, from 0 to 1; `None` if there were none, or if it is not known."""
+        """The fraction of rows that passed, from 0 to 1. `None` if there are no rows, or if the counts are missing."""
         return None if self.result_counts is None else self.result_counts.pass_rate
 
     @property
     def total_tokens(self) -> int | None:
-        """The tokens of all models together; `None` if a part of them is not known.
-
-        Foundry lists the tokens of a target twice; they are counted once.
+        """The tokens of all models, or `None` if some are unknown. Foundry lists the tokens of a target twice; they
+        are counted once.
         """
         if self.per_model_usage is None:
             return None
@@ -238,7 +239,7 @@ class EvalRun(Model):
         return sum(known) if len(known) == len(counts) else None
 
     def _is_repeated(self, usage: ModelUsage) -> bool:
-        """Is it Foundry's second entry for a target, next to the one of its model, which holds the same tokens?"""
+        """Whether this is Foundry's second entry for a target, with the same tokens as the entry of its model."""
         name = usage.model_name or ""
         if usage.total_tokens is None or not (name.startswith("azure_ai_") and name.endswith("_target")):
             return False
@@ -246,7 +247,7 @@ class EvalRun(Model):
         return any((other.total_tokens or 0) >= usage.total_tokens for other in others)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the counts as a bar, the criteria, and the tokens of each model."""
+        """Return the HTML for notebooks: the counts as a bar, the criteria, and the tokens of each model."""
         counts, failure = self.result_counts, self.failure
         facts = {
             "run": self.id,
@@ -270,14 +271,14 @@ class EvalRun(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class RunDeleted(Model):
-    """The response to deleting a run. https://platform.openai.com/docs/api-reference/evals/deleteRun
+    """The response after a run was deleted. https://platform.openai.com/docs/api-reference/evals/deleteRun
 
     A response that does not say what was deleted raises `DecodeError`.
     """
 
-    #: Azure says `eval.deleted` for a run too.
+    # : Azure sends `eval.deleted` for a run too.
     object: Literal["eval.run.deleted", "eval.deleted"] | None = None
     deleted: bool
     run_id: str
-    #: Set by the client, where the server's answer was lost and a second look found the object gone.
+    # : True if the response was lost and the second request found that the object is gone. The client sets it.
     assumed: bool | None = None

@@ -1,6 +1,6 @@
-"""Where rows come from: the data source configs of evals, the data sources of runs, and how runs sample their models.
+"""The data source configs of evals, the data sources of runs, and the sampling parameters.
 
-Rows and schemas are the user's own JSON and stay mappings. Nothing here reads a file.
+Rows and schemas are free-form JSON, so they are mappings.
 """
 
 from typing import Literal, TypeAlias
@@ -15,7 +15,7 @@ from evals_async.models.messages import InputMessages
 ReasoningEffort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | str
 
 
-# --- what an eval expects of its rows ---------------------------------------------------------------------------------
+# --- the data source configs of evals ---------------------------------------------------------------------------------
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -30,11 +30,11 @@ class CustomDataSourceConfig(Model):
     type: Literal["custom"] = "custom"
     #: The JSON schema of one row.
     item_schema: JSONObject | None = attrs.field(default=None, hash=False)
-    #: Whether graders may refer to `sample`: true when a run lets a model answer.
+    # : Whether graders may use `sample`. True if runs call a model.
     include_sample_schema: bool | None = None
-    #: As echoed: an object schema with the properties `item` and, where asked for, `sample`.
+    # : In responses: an object schema with the properties `item` and, if requested, `sample`.
     schema: JSONObject | None = attrs.field(default=None, hash=False)
-    #: Made by Azure, and null as far as has been seen.
+    # : Azure only. Null in all known responses.
     max_items: int | None = None
 
 
@@ -44,23 +44,23 @@ class LogsDataSourceConfig(Model):
 
     type: Literal["logs"] = "logs"
     metadata: JSONObject | None = attrs.field(default=None, hash=False)
-    #: Made by the server.
+    # : Set by the server.
     schema: JSONObject | None = attrs.field(default=None, hash=False)
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class StoredCompletionsDataSourceConfig(Model):
-    """Rows are stored chat completions, chosen by their metadata. The older name of `logs`."""
+    """Rows are stored chat completions, chosen by their metadata. This is the older name of `logs`."""
 
     type: Literal["stored_completions"] = "stored_completions"
     metadata: JSONObject | None = attrs.field(default=None, hash=False)
-    #: Made by the server.
+    # : Set by the server.
     schema: JSONObject | None = attrs.field(default=None, hash=False)
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class AzureSourceConfig(Model):
-    """Microsoft Foundry: rows are made by one of its scenarios.
+    """Microsoft Foundry: one of its scenarios makes the rows.
 
     https://learn.microsoft.com/azure/foundry/how-to/develop/cloud-evaluation
     """
@@ -69,32 +69,32 @@ class AzureSourceConfig(Model):
     scenario: (
         Literal["red_team", "responses", "traces_preview", "synthetic_data_gen_preview", "benchmark_preview"] | str
     )
-    #: Made by the server.
+    # : Set by the server.
     schema: JSONObject | None = attrs.field(default=None, hash=False)
 
 
 DataSourceConfig: TypeAlias = (
     CustomDataSourceConfig | LogsDataSourceConfig | StoredCompletionsDataSourceConfig | AzureSourceConfig | Unknown
 )
-"""What an eval expects of its rows."""
+"""The description of an eval's rows."""
 
 
-# --- where a run takes its rows from ----------------------------------------------------------------------------------
+# --- the data sources of runs ----------------------------------------------------------------------------------
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class FileContentRow(Model):
-    """One row that is sent along with the run."""
+    """One inline row of a run."""
 
-    #: What templates call `item`.
+    # : `item` in templates.
     item: JSONObject = attrs.field(hash=False)
-    #: What templates call `sample`: an answer that was made elsewhere.
+    # : `sample` in templates: a model response that already exists.
     sample: JSONObject | None = attrs.field(default=None, hash=False)
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class FileContent(Model):
-    """Rows that are sent along with the run. The server repeats all of them whenever it shows the run."""
+    """Inline rows of a run. Every response with the run contains all of them."""
 
     type: Literal["file_content"] = "file_content"
     content: tuple[FileContentRow, ...]
@@ -129,7 +129,7 @@ class ResponsesSource(Model):
     type: Literal["responses"] = "responses"
     metadata: JSONObject | None = attrs.field(default=None, hash=False)
     model: str | None = None
-    #: A string to be found in the instructions.
+    # : A string that the instructions contain.
     instructions_search: str | None = None
     #: Seconds since the epoch.
     created_after: int | None = None
@@ -141,7 +141,7 @@ class ResponsesSource(Model):
     users: tuple[str, ...] | None = None
     #: The names of tools.
     tools: tuple[JSONValue, ...] | None = attrs.field(default=None, hash=False)
-    #: Taken by the server, though its specification does not have it.
+    # : The server accepts it, although the specification does not have it.
     limit: int | None = None
 
 
@@ -152,19 +152,19 @@ ResponsesRows: TypeAlias = FileContent | FileId | ResponsesSource | Unknown
 
 @attrs.frozen(kw_only=True, repr=False)
 class SamplingParams(Model):
-    """How a model is sampled: by a run of either API, or by a model grader.
+    """The sampling parameters of a run or of a model grader.
 
-    One class for all of them. Which fields count depends on where it stands: `response_format` goes with completions,
-    `text` with responses, and the API itself writes the limit in two ways.
+    The fields depend on the API: `response_format` is for completions, `text` is for responses, and the token limit has
+    two names.
     """
 
     reasoning_effort: ReasoningEffort | None = None
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None
-    #: The limit of a run.
+    # : The token limit of a run.
     max_completion_tokens: int | None = None
-    #: The limit of a model grader, and what the server echoes of a run; spelled like this by the API.
+    # : The token limit of a model grader, and of a run in responses. The API uses this spelling.
     max_completions_tokens: int | None = None
     response_format: JSONObject | None = attrs.field(default=None, hash=False)
     text: JSONObject | None = attrs.field(default=None, hash=False)
@@ -173,7 +173,7 @@ class SamplingParams(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class JsonlDataSource(Model):
-    """Rows are graded as they are; no model is called."""
+    """Rows are graded without a call to a model."""
 
     type: Literal["jsonl"] = "jsonl"
     source: JsonlRows
@@ -209,20 +209,20 @@ class ResponsesDataSource(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class AzureTargetCompletionsDataSource(Model):
-    """Microsoft Foundry: an agent or a deployed model is called, once per row."""
+    """Microsoft Foundry: an agent or a deployed model is called once per row."""
 
     type: Literal["azure_ai_target_completions"] = "azure_ai_target_completions"
     source: JsonlRows
     input_messages: InputMessages | None = None
     #: `{"type": "azure_ai_agent", "name": …}` or `{"type": "azure_ai_model", "model": …}`.
     target: JSONObject = attrs.field(hash=False)
-    #: How the target is asked, made by the server: `{"type": "target_completions", "max_concurrency": 1}`.
+    # : The settings of calls to the target, set by the server: `{"type": "target_completions", "max_concurrency": 1}`.
     item_generation_params: JSONObject | None = attrs.field(default=None, hash=False)
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class AzureResponsesDataSource(Model):
-    """Microsoft Foundry: responses that exist already are fetched and graded."""
+    """Microsoft Foundry: existing responses are fetched and graded."""
 
     type: Literal["azure_ai_responses"] = "azure_ai_responses"
     #: `{"type": "response_retrieval", "source": …, "data_mapping": …}`.
@@ -231,7 +231,7 @@ class AzureResponsesDataSource(Model):
 
 @attrs.frozen(kw_only=True, repr=False)
 class CsvDataSource(Model):
-    """Microsoft Foundry: the rows of a CSV file are graded as they are."""
+    """Microsoft Foundry: the rows of a CSV file are graded without a call to a model."""
 
     type: Literal["csv"] = "csv"
     source: JsonlRows
@@ -246,4 +246,4 @@ RunDataSource: TypeAlias = (
     | CsvDataSource
     | Unknown
 )
-"""Where a run takes its rows from, and what it does with them before they are graded."""
+"""The rows of a run, and the model calls before grading."""

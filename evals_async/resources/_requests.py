@@ -175,10 +175,10 @@ def merged(query: Query, later: Query) -> Query:
 
 
 def paging_of(options: CallOptions) -> tuple[Any, int | None, Query]:
-    """Return `after`, `limit` and the other parameters of a listing's `extra_query`. They have priority over the
-    arguments.
+    """Return `after`, `limit`, and all parameters except `after`, of a listing's `extra_query`.
 
-    `after` applies to the first page only. A page size that is not a number is sent unchanged.
+    They have priority over the arguments. `after` applies to the first page only. A page size that is not a number is
+    sent unchanged.
     """
     extra = (given(options.get("extra_query")) if options else None) or {}
     limit = extra.get("limit")

@@ -68,7 +68,7 @@ async def test_a_create_whose_answer_is_lost(
     with pytest.raises(error) as caught:
         await (create_eval(client) if what == "eval" else new_run(client, eval_id))
     assert caught.value.maybe_executed
-    assert "look before sending it again" in str(caught.value)
+    assert "check before you send it again" in str(caught.value)
     assert before + 1 == sent(server, route)
     assert_plain(caught.value)
     if what == "eval":

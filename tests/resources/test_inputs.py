@@ -220,7 +220,7 @@ async def test_waits_of_no_time(client: EvalsClient, session: SessionDouble, tim
 @pytest.mark.parametrize("host", ["a" * 64, f"{'a' * 64}.example", ".".join(["a" * 60] * 5)])
 def test_host_names_that_are_too_long(host: str) -> None:
     """A label has at most 63 characters, a name 253: told when the client is made."""
-    with pytest.raises(ConfigurationError, match=r"base_url .* names no host that can be"):
+    with pytest.raises(ConfigurationError, match=r"base_url .* has an invalid host name"):
         EvalsClient(base_url=f"https://{host}/v1", api_key="sk-long-1234")
 
 

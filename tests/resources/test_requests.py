@@ -275,7 +275,7 @@ BAD_BODIES: list[tuple[Do, str]] = [
     (lambda c: c.evals.update("e1", extra_body={"a": {1: 2}}), "a: JSON objects have strings as keys, not 1"),
     (
         lambda c: c.graders.run(grader=GRADER, model_sample="m", item={"x": float("nan")}),
-        "the body of POST .* is no JSON",
+        "the body of POST .* cannot be encoded as JSON",
     ),
 ]
 
@@ -352,8 +352,8 @@ async def test_how_a_run_may_be_named(
         (EvalRun(id="r1", status="queued"), {}, "the eval of the run 'r1' is not known"),
         (("e1", "r1"), {"eval_id": "e2"}, "belongs to the eval 'e1', not to 'e2'"),
         (RUN, {"eval_id": "e2"}, "belongs to the eval 'e1', not to 'e2'"),
-        (("e1",), {}, "by a pair"),
-        (("e1", "r1", "o1"), {}, "by a pair"),
+        (("e1",), {}, "as a tuple must be a pair"),
+        (("e1", "r1", "o1"), {}, "as a tuple must be a pair"),
         (7, {"eval_id": "e1"}, "run_id must be a str, not int"),
         (None, {"eval_id": "e1"}, "run_id must be a str, not NoneType"),
         (("", "r1"), {}, "eval_id is empty"),

@@ -438,7 +438,7 @@ async def test_runs_by_pages(server: LocalServer, client: EvalsClient, tree: Sam
 
 
 async def test_runs_as_a_stream_by_pages(server: LocalServer, client: EvalsClient, tree: SampleTree) -> None:
-    """The key of each outcome is the run as it was named: by its id, as a tuple must be a pair, or by the run itself."""
+    """The key of each outcome is the run as it was named: by its id, by a pair, or by the run itself."""
     eval_id = pairs_of(tree)[0][0]
     runs = await client.evals.runs.list(eval_id).collect()
     ways: list[Callable[[EvalRun], RunKey]] = [lambda run: run, lambda run: (eval_id, run.id), lambda run: run.id]

@@ -453,7 +453,7 @@ WRITES = [
             kind="create",
             body=b'{"name": "e"}',
             times=SHORT,
-            check=lambda e: e.maybe_executed and "look before sending it again" in str(e) and e.attempts == 1,
+            check=lambda e: e.maybe_executed and "check before you send it again" in str(e) and e.attempts == 1,
         )
         for name, scene, error in (
             ("reset", raw(b"", then="rst"), ConnectionDropped),

@@ -347,9 +347,9 @@ async def test_how_a_run_may_be_named(
 @pytest.mark.parametrize(
     ("key", "options", "text"),
     [
-        ("r1", {}, "the eval of the run 'r1' is not known"),
-        ("r" * 1000, {}, "is not known"),
-        (EvalRun(id="r1", status="queued"), {}, "the eval of the run 'r1' is not known"),
+        ("r1", {}, "the eval of the run 'r1' is unknown"),
+        ("r" * 1000, {}, "is unknown"),
+        (EvalRun(id="r1", status="queued"), {}, "the eval of the run 'r1' is unknown"),
         (("e1", "r1"), {"eval_id": "e2"}, "belongs to the eval 'e1', not to 'e2'"),
         (RUN, {"eval_id": "e2"}, "belongs to the eval 'e1', not to 'e2'"),
         (("e1",), {}, "as a tuple must be a pair"),

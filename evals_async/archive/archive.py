@@ -17,6 +17,7 @@ from evals_async.archive.convert.report import ConversionReport
 from evals_async.archive.export import ledger
 from evals_async.archive.export.estimate import Estimate, estimate
 from evals_async.archive.export.fetching import Fetcher
+from evals_async.archive.export.outages import FIRST_ANSWER
 from evals_async.archive.export.passes import DEFAULT_CONCURRENCY, DEFAULT_MAX_OUTAGE, ExportOptions, OnProgress, export
 from evals_async.archive.push import Push, Pusher, RunsToPush
 from evals_async.archive.reading import ArchiveSummary
@@ -100,6 +101,7 @@ class Archive:
         *,
         concurrency: int = DEFAULT_CONCURRENCY,
         max_outage: float = DEFAULT_MAX_OUTAGE,
+        first_answer: float = FIRST_ANSWER,
         another_server: bool = False,
         reread: bool = False,
         on_progress: OnProgress | None = None,
@@ -109,13 +111,19 @@ class Archive:
         Goes on where an interrupted export of the same selection stopped; otherwise looks at everything anew, and reads
         the items only of runs that are new or had not ended, or with `reread` of all. At most `concurrency` listings
         are read at once, one page of each. A server that does not answer is borne for `max_outage` seconds; then the
-        report says `stopped`. What the server has no more is marked as missing. Raises `ArchiveError` when the disk is
+        report says `stopped`. Before its first answer that is a few seconds where no connection is made, and
+        `first_answer` seconds where one is made and nothing comes. What the server has no more is marked as missing.
+        Raises `ArchiveError` when the disk is
         full, when another export is writing to this file, or when it was made from another server (unless
         `another_server`); `Unauthenticated` and `QuotaExceeded` as soon as the server says so. After any of these the
         export can be gone on with.
         """
         terms = ExportOptions(
-            concurrency=concurrency, max_outage=max_outage, another_server=another_server, reread=reread
+            concurrency=concurrency,
+            max_outage=max_outage,
+            another_server=another_server,
+            reread=reread,
+            first_answer=first_answer,
         )
         return await export(self._database, client, selection, terms, clock=self._clock, on_progress=on_progress)
 
@@ -126,6 +134,7 @@ class Archive:
         sample: int | None = None,
         concurrency: int = DEFAULT_CONCURRENCY,
         max_outage: float = DEFAULT_MAX_OUTAGE,
+        first_answer: float = FIRST_ANSWER,
     ) -> VerifyReport:
         """Prove that the archive is whole: by itself, and with a `client` against its server too.
 
@@ -136,19 +145,23 @@ class Archive:
         """
         report = await verify_offline(self._database, self._clock.time())
         if client is not None:
-            fetcher = Fetcher.of(client)
-            await Comparison(self._database, fetcher, report, clock=self._clock, max_outage=max_outage).run(
-                sample, concurrency
-            )
+            fetcher = Fetcher.of(client, first_answer)
+            bounds = {"max_outage": max_outage, "first_answer": first_answer}
+            await Comparison(self._database, fetcher, report, clock=self._clock, **bounds).run(sample, concurrency)
             report.manifest["compared_with_server"] = dict(report.compared)
             report.manifest["unfinished"] = [attrs.asdict(finding) for finding in report.findings]
         return report
 
     async def estimate(
-        self, client: EvalsClient, selection: Selection = EVERYTHING, *, concurrency: int = DEFAULT_CONCURRENCY
+        self,
+        client: EvalsClient,
+        selection: Selection = EVERYTHING,
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        first_answer: float = FIRST_ANSWER,
     ) -> Estimate:
         """Count what `export` would copy in a first pass, without copying. Raises what the client raises."""
-        return await estimate(client, selection, concurrency=concurrency)
+        return await estimate(client, selection, concurrency=concurrency, first_answer=first_answer)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 

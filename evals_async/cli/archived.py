@@ -24,7 +24,7 @@ from evals_async.archive import (
 )
 from evals_async.archive.export.estimate import estimate
 from evals_async.cli import hints, output
-from evals_async.cli.archiving import MAX_OUTAGE
+from evals_async.cli.archiving import FIRST_ANSWER, MAX_OUTAGE
 from evals_async.cli.groups import ConnectionOptions
 from evals_async.cli.hints import Hint
 from evals_async.cli.service import connect, talking
@@ -37,10 +37,12 @@ MOST_NAMED = 20  # things that are named one by one before they are only counted
 
 
 @asynccontextmanager
-async def server_of(terms: ConnectionOptions, demo: bool) -> AsyncGenerator[evals_async.EvalsClient, None]:
+async def server_of(
+    terms: ConnectionOptions, demo: bool, first_answer: float
+) -> AsyncGenerator[evals_async.EvalsClient, None]:
     """A client of the service that the options and the environment name, or of a local server with the sample."""
     if not demo:
-        async with talking(terms) as client:
+        async with talking(terms, first_answer) as client:
             yield client
         return
     async with LocalServer(remembered=0, read_only=False) as server:
@@ -49,11 +51,19 @@ async def server_of(terms: ConnectionOptions, demo: bool) -> AsyncGenerator[eval
             yield client
 
 
-def again(file: Path, selection: Selection, demo: bool, max_outage: float = MAX_OUTAGE) -> list[str]:
+def again(
+    file: Path,
+    selection: Selection,
+    demo: bool,
+    max_outage: float = MAX_OUTAGE,
+    first_answer: float = FIRST_ANSWER,
+) -> list[str]:
     """The arguments that go on with an export."""
     words = ["--to", str(file)]
     if max_outage != MAX_OUTAGE:
         words += ["--max-outage", f"{max_outage:g}"]
+    if first_answer != FIRST_ANSWER:
+        words += ["--first-answer", f"{first_answer:g}"]
     for eval_id in selection.evals:
         words += ["--eval", eval_id]
     if selection.since is not None:
@@ -66,32 +76,37 @@ async def export_into(
     terms: ConnectionOptions,
     file: Path,
     selection: Selection,
+    go_on: list[str],
     *,
     demo: bool,
     max_outage: float,
+    first_answer: float,
     another_server: bool,
     reread: bool,
 ) -> int:
-    """Copy, with progress, and tell what came of it; returns the exit code."""
-    async with server_of(terms, demo) as client, Archive.open(file) as archive:
+    """Copy, with progress, and tell what came of it; returns the exit code. `go_on` are the arguments to go on with."""
+    async with server_of(terms, demo, first_answer) as client, Archive.open(file) as archive:
         with output.progress("copying items") as update:
             report = await archive.export(
                 client,
                 selection,
                 concurrency=terms.concurrency,
                 max_outage=max_outage,
+                first_answer=first_answer,
                 another_server=another_server,
                 reread=reread,
                 on_progress=ExportTeller(update),
             )
-    show_export(report, file, again(file, selection, demo, max_outage), demo, terms)
+    show_export(report, file, go_on, demo, terms)
     return report.exit_code
 
 
-async def estimate_for(terms: ConnectionOptions, selection: Selection, go_on: list[str], *, demo: bool) -> int:
+async def estimate_for(
+    terms: ConnectionOptions, selection: Selection, go_on: list[str], *, demo: bool, first_answer: float
+) -> int:
     """Count what an export would copy."""
-    async with server_of(terms, demo) as client:
-        await show_estimate(client, selection, terms.concurrency)
+    async with server_of(terms, demo, first_answer) as client:
+        await show_estimate(client, selection, terms.concurrency, first_answer)
     hints.say(Hint.EXPORT, terms, export=go_on)
     return 0
 
@@ -134,8 +149,10 @@ def tell(progress: ExportProgress, update: output.Update) -> None:
     update(progress.items, max(progress.expected_items, progress.items) or None, ", ".join(words))
 
 
-async def show_estimate(client: evals_async.EvalsClient, selection: Selection, concurrency: int) -> None:
-    found = await estimate(client, selection, concurrency=concurrency)
+async def show_estimate(
+    client: evals_async.EvalsClient, selection: Selection, concurrency: int, first_answer: float
+) -> None:
+    found = await estimate(client, selection, concurrency=concurrency, first_answer=first_answer)
     output.record(
         [
             (Column("Evals"), found.evals),
@@ -216,15 +233,24 @@ def name_some(lines: Sequence[str], before: str) -> None:
 
 
 async def verify_file(
-    terms: ConnectionOptions, file: Path, *, offline: bool, sample: int | None, manifest: Path | None, demo: bool
+    terms: ConnectionOptions,
+    file: Path,
+    *,
+    offline: bool,
+    sample: int | None,
+    manifest: Path | None,
+    first_answer: float,
+    demo: bool,
 ) -> int:
     """Verify, write the manifest, and tell what was found; returns the exit code."""
     async with Archive.open(file, read_only=True) as archive:
         if offline:
             report = await archive.verify()
         else:
-            async with server_of(terms, demo) as client:
-                report = await archive.verify(client, sample=sample, concurrency=terms.concurrency)
+            async with server_of(terms, demo, first_answer) as client:
+                report = await archive.verify(
+                    client, sample=sample, concurrency=terms.concurrency, first_answer=first_answer
+                )
         export = await export_again(archive, file, terms, demo=demo)
     write_manifest(report, file, manifest)
     show_verification(report, file)

@@ -18,10 +18,18 @@ from evals_async.cli.service import run
 
 
 SAMPLE_RUNS = 20
-MAX_OUTAGE = 300.0  # seconds
+MAX_OUTAGE, FIRST_ANSWER = 300.0, 30.0  # seconds
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
+first_answer_option = click.option(
+    "--first-answer",
+    type=click.FloatRange(min=0, min_open=True),
+    default=FIRST_ANSWER,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the first answer of the server may take.",
+)
 demo_option = click.option("--demo", is_flag=True, help="Take the demo's sample as the server: no key, no network.")
 
 
@@ -60,6 +68,7 @@ def seconds_of(_: click.Context, __: click.Parameter, value: datetime | None) ->
     metavar="SECONDS",
     help="How long to bear a server that does not answer.",
 )
+@first_answer_option
 @click.option("--reread", is_flag=True, help="Read the items of all runs again, also of those that are over.")
 @click.option("--another-server", is_flag=True, help="The same service has another address now.")
 @demo_option
@@ -74,6 +83,7 @@ def export(
     no_files: bool,
     dry_run: bool,
     max_outage: float,
+    first_answer: float,
     reread: bool,
     another_server: bool,
     demo: bool,
@@ -89,11 +99,11 @@ def export(
     from evals_async.cli.archived import again, estimate_for, export_into
 
     selection = Selection(evals=eval_ids, since=since, items=not no_items, files=not no_files)
-    go_on = again(file, selection, demo, max_outage)
+    go_on = again(file, selection, demo, max_outage, first_answer)
     if dry_run:
-        return run(terms, estimate_for(terms, selection, go_on, demo=demo))
-    how = {"reread": reread, "another_server": another_server}
-    copying = export_into(terms, file, selection, demo=demo, max_outage=max_outage, **how)
+        return run(terms, estimate_for(terms, selection, go_on, demo=demo, first_answer=first_answer))
+    flags = {"reread": reread, "another_server": another_server, "demo": demo}
+    copying = export_into(terms, file, selection, go_on, max_outage=max_outage, first_answer=first_answer, **flags)
     try:
         return run(terms, copying)
     except KeyboardInterrupt:
@@ -136,6 +146,7 @@ def export(
     help="Runs drawn by chance whose items are compared.",
 )
 @click.option("--manifest", type=FILE, metavar="PATH", help="Where to write the manifest. Default: FILE.manifest.json.")
+@first_answer_option
 @demo_option
 @global_options
 @pass_terms
@@ -146,6 +157,7 @@ def verify(
     everything: bool,
     sample: int,
     manifest: Path | None,
+    first_answer: float,
     demo: bool,
 ) -> int:
     """Prove that an archive is whole, by itself and against the server.
@@ -158,7 +170,10 @@ def verify(
 
     chosen = None if everything else sample
     try:
-        return run(terms, verify_file(terms, file, offline=offline, sample=chosen, manifest=manifest, demo=demo))
+        flags = {"offline": offline, "demo": demo}
+        return run(
+            terms, verify_file(terms, file, sample=chosen, manifest=manifest, first_answer=first_answer, **flags)
+        )
     except KeyMissing as error:
         code = failed(error)
         hints.say(Hint.VERIFY_WITHOUT_KEY, file=str(file))

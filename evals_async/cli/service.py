@@ -73,12 +73,17 @@ def in_words_of_options(text: str) -> str:
 
 
 @asynccontextmanager
-async def talking(terms: ConnectionOptions) -> AsyncGenerator[evals_async.EvalsClient]:
-    """The client of the service, with a word on stderr if the service says nothing for some seconds."""
+async def talking(
+    terms: ConnectionOptions, first_answer: float | None = None
+) -> AsyncGenerator[evals_async.EvalsClient]:
+    """The client of the service, with a word on stderr if the service says nothing for some seconds.
+
+    `first_answer` is how long the first answer is waited for, where that is not the time of every call.
+    """
     import asyncio
 
     async with connect(terms) as client:
-        watching = asyncio.create_task(tell_silence(client))
+        watching = asyncio.create_task(tell_silence(client, terms.timeout if first_answer is None else first_answer))
         try:
             yield client
         finally:
@@ -86,11 +91,11 @@ async def talking(terms: ConnectionOptions) -> AsyncGenerator[evals_async.EvalsC
             await asyncio.wait([watching])
 
 
-async def tell_silence(client: evals_async.EvalsClient) -> None:
-    """Say that nothing has come yet, when nothing has."""
+async def tell_silence(client: evals_async.EvalsClient, most: float) -> None:
+    """Say that nothing has come yet, when nothing has, and how many seconds it is waited for at `most`."""
     await client.clock.sleep(SILENCE)
     if not client.statistics().bytes_received:
-        output.note(f"no answer from {client.base_url} yet; Ctrl-C ends the waiting")
+        output.note(f"no answer from {client.base_url} yet; waiting for {most:g} s at most, or until Ctrl-C")
 
 
 def azure_instead(options: evals_async.ClientOptions, *, allow_http: bool) -> evals_async.EvalsClient | None:

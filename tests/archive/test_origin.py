@@ -152,7 +152,7 @@ async def test_the_command_says_where_it_could_not_reach(file: Path) -> None:
     assert f": no connection to 127.0.0.1:{port}" in result.err
     hint = result.err.strip().splitlines()[-1]
     # The command as it was started: `evals-async`, or its path where it is not on the PATH.
-    assert hint.endswith(f" export --to {file} --base-url http://127.0.0.1:{port}/v1")
+    assert hint.endswith(f" export --to {file} --max-outage 0.2 --base-url http://127.0.0.1:{port}/v1")
     onward = shlex.split(hint)
     async with LocalServer(port=port) as server:
         await server.seed(**sample_tree(runs=2, items=2))

@@ -1,5 +1,7 @@
 """Bad days of the server: X13. Faults, outages, revoked keys, refused files, servers that ask to wait."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,15 @@ from reference_server import SAME, Export, ReferenceServer, difference, tree
 from evals_async import EvalsClient, Unauthenticated
 from evals_async.archive import Archive
 from evals_async.archive.export.outages import OutagePolicy, TryAgain
-from evals_async.errors import BodyTooLarge, ConnectionDropped, NotFound, QuotaExceeded, RateLimited, ServerError
+from evals_async.errors import (
+    BodyTooLarge,
+    ConnectionDropped,
+    DeadlineExceeded,
+    NotFound,
+    QuotaExceeded,
+    RateLimited,
+    ServerError,
+)
 from evals_async.server import Fault, FaultPlan, LocalServer, sample_tree
 
 
@@ -200,3 +210,82 @@ def test_what_may_pass_is_told_from_what_will_not() -> None:
     assert not QuotaExceeded("x", status=429).transient
     assert not NotFound("x", status=404).transient
     assert not BodyTooLarge("x", limit=1).transient
+
+
+# --- before the first answer ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def silent() -> AsyncIterator[str]:
+    """The address of a server that takes connections, and says nothing."""
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+
+
+async def test_a_server_that_is_silent_from_the_start_is_left_soon(silent: str, file: Path) -> None:
+    """One request of each kind, half a minute: then the export and the verification stop with exit code 75, and name the option."""
+    clock = ScaledClock(200)
+    async with EvalsClient(base_url=silent, api_key="k", clock=clock) as client, Archive.open(file, clock=clock) as own:
+        report = await own.export(client)
+        assert (75, 2) == (report.exit_code, report.requests)  # the evals and the files, at once
+        assert 30 <= clock.monotonic()
+        assert "has not answered within 30 s; if it is slow" in (report.stopped or "")
+        assert "--first-answer SECONDS" in (report.stopped or "")
+        verified = await own.verify(client, first_answer=10)
+        assert 75 == verified.exit_code
+        assert "has not answered within 10 s" in (verified.stopped or "")
+        with pytest.raises(DeadlineExceeded):
+            await own.estimate(client)
+
+
+async def test_a_server_that_is_slow_to_begin_is_given_the_time_that_it_is_told(file: Path) -> None:
+    """A server whose first answer takes longer than usual is left; with `first_answer` it is waited for, once."""
+    late = Fault(delay=300, times=2)  # the listings of evals and of files
+    faults = FaultPlan(late)
+    clock = ScaledClock(200)
+    async with LocalServer(faults=faults, clock=clock) as server:
+        await server.seed(**sample_tree(runs=3, items=2))
+        client = EvalsClient(base_url=server.base_url, api_key="k", clock=clock)
+        async with client, Archive.open(file, clock=clock) as archive:
+            assert 75 == (await archive.export(client)).exit_code
+            faults.add(late)
+            assert 0 == (await archive.export(client, first_answer=100_000)).exit_code
+            faults.add(late)
+            assert 3 == (await archive.estimate(client, first_answer=100_000)).runs
+
+
+async def test_an_estimate_bears_what_an_export_bears(file: Path) -> None:
+    """A dry run of a large project does not end at the first overloaded answer."""
+    faults = FaultPlan(Fault(status=503, skip=2, every=3, times=4))
+    clock = ScaledClock(200)
+    async with LocalServer(faults=faults, clock=clock) as server:
+        await server.seed(**sample_tree(runs=20, items=2))
+        client = EvalsClient(base_url=server.base_url, api_key="k", clock=clock)
+        async with client, Archive.open(file, clock=clock) as archive:
+            assert 20 == (await archive.estimate(client)).runs
+    assert 4 == sum(faults.hits)
+
+
+async def test_silence_before_the_first_answer_and_silence_later() -> None:
+    """Before the first success the time of the first answer ends the wait, afterwards the longest outage does."""
+    clock = FakeClock(draws=(1.0,))
+
+    async def silence() -> None:
+        clock.now += 20
+        raise DeadlineExceeded("no response")
+
+    async def success() -> None: ...
+
+    with pytest.raises(TryAgain, match="has not answered within 30 s"):
+        await OutagePolicy(clock, 300.0).call(silence)
+    assert [2.0] == clock.slept
+    later = OutagePolicy(clock, 300.0)
+    await later.call(success)
+    with pytest.raises(TryAgain, match="nothing succeeded for"):
+        await later.call(silence)
+    assert 300 < clock.now - later.last_success

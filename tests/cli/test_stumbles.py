@@ -254,10 +254,32 @@ def test_a_server_that_never_answers(
     monkeypatch.setattr(service, "SILENCE", 0.02)
     assert 1 == main([*words, "--base-url", silent, "--timeout", "0.3", "--max-retries", "0"])
     captured = capsys.readouterr()
-    assert f"no answer from {silent} yet; Ctrl-C ends the waiting\n" in captured.err
+    assert f"no answer from {silent} yet; waiting for 0.3 s at most, or until Ctrl-C\n" in captured.err
     assert "next: give it more time: evals-async " in captured.err
     assert captured.err.endswith(" --timeout 0.6\n")
     assert "" == captured.out
+
+
+@pytest.mark.parametrize("words", [["export", "--to", "NEW"], ["verify", "FILE"]], ids=" ".join)
+def test_a_silent_server_ends_an_export_soon(
+    words: list[str],
+    silent: str,
+    archive: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The wait for the first answer has an end of its own, which is told at once, and an option for slow servers."""
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setattr(service, "SILENCE", 0.02)
+    given = {"NEW": str(tmp_path / "e.db"), "FILE": str(archive)}
+    words = [*(given.get(word, word) for word in words), "--base-url", silent, "--first-answer", "0.3"]
+    assert 75 == main(words)
+    told = capsys.readouterr().err
+    assert f"no answer from {silent} yet; waiting for 0.3 s at most, or until Ctrl-C\n" in told
+    assert "stopped: the server has not answered within 0.3 s; if it is slow, give it more time: --first-answer" in told
+    if words[0] == "export":
+        assert told.endswith(f"export --to {tmp_path / 'e.db'} --first-answer 0.3 --base-url {silent}\n")
 
 
 async def test_a_server_that_answers_is_not_told_of(server: LocalServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,7 +287,7 @@ async def test_a_server_that_answers_is_not_told_of(server: LocalServer, capsys:
     clock = FakeClock()
     async with EvalsClient(base_url=server.base_url, api_key=KEY, clock=clock) as client:
         await client.evals.list()
-        await service.tell_silence(client)
+        await service.tell_silence(client, 60)
     assert "" == capsys.readouterr().err
 
 

@@ -6,7 +6,8 @@ Nothing is written.
 import attrs
 
 from evals_async import merge
-from evals_async.archive.export.fetching import Fetcher
+from evals_async.archive.export.fetching import Fetcher, first_timeouts
+from evals_async.archive.export.outages import FIRST_ANSWER
 from evals_async.archive.values import Selection
 from evals_async.client import EvalsClient
 from evals_async.models import EvalRun
@@ -35,9 +36,13 @@ class Estimate:
         return self.requests * self.seconds_per_request / concurrency
 
 
-async def estimate(client: EvalsClient, selection: Selection, *, concurrency: int) -> Estimate:
+async def estimate(
+    client: EvalsClient, selection: Selection, *, concurrency: int, first_answer: float = FIRST_ANSWER
+) -> Estimate:
     """Count what `selection` would bring. Raises what the client raises."""
-    client = Fetcher.of(client).client
+    # A server that says nothing at all is found out by one request; what comes after it has the time of a copy.
+    await client.with_options(timeout=first_timeouts(first_answer)).evals.list(limit=1)
+    client = Fetcher.of(client, first_answer).slow
     began, before = client.clock.monotonic(), client.statistics().requests
     ids = list(selection.evals) or [each.id async for each in client.evals.list()]
     runs = items = uncounted = item_pages = 0

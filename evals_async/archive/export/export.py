@@ -134,6 +134,7 @@ class Exporter:
         *,
         clock: Clock,
         max_outage: float,
+        first_answer: float,
         on_progress: OnProgress | None,
         checked: bool,
     ) -> None:
@@ -144,7 +145,7 @@ class Exporter:
         self.origin = origin
         self.checked = checked  # whether only what is of that origin may be kept
         self.clock = clock
-        self.outages = OutagePolicy(clock, max_outage, self.tell_waiting)
+        self.outages = OutagePolicy(clock, max_outage, self.tell_waiting, first_answer=first_answer)
         self.on_progress = on_progress
         self.progress = ExportProgress()
         self.first_page: tuple[Arrivals, Cursor] | None = None

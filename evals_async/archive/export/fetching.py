@@ -14,7 +14,7 @@ import attrs
 from evals_async import EvalsClient, Request, Response, RetryPolicy, Timeouts
 from evals_async._store import Kind
 from evals_async.archive.export.arrivals import Arrivals, page_of
-from evals_async.archive.export.outages import LONGEST_PAUSE, MAX_SERVER_DELAY
+from evals_async.archive.export.outages import FIRST_ANSWER, LONGEST_PAUSE, MAX_SERVER_DELAY
 from evals_async.errors import RequestError, TransportError
 from evals_async.pagination import Cursor, smaller_page, too_heavy
 
@@ -36,10 +36,15 @@ OBJECTS: Mapping[str, str] = {
 RETRY = RetryPolicy(attempts=4, max_server_delay=LONGEST_PAUSE)  # longer pauses are made where they can be told of
 # The call's end leaves time for the longest pause that a server may ask all callers for, and for one attempt after it.
 TIMEOUTS = Timeouts(total=1.25 * MAX_SERVER_DELAY + 120, attempt=60.0)
-# Until the server has answered once: a mistyped address should not be waited for.
-FIRST_RETRY, FIRST_TIMEOUTS = RetryPolicy(attempts=1), Timeouts(total=90.0, attempt=60.0, connect=5.0)
+FIRST_RETRY = RetryPolicy(attempts=1)  # until the server has answered once: a mistyped address is not waited for
+CONNECT = 5.0  # seconds
 LARGE_PAGE = 8 * 2**20  # bytes of a page after which the next ones are smaller: many are in memory at once
 IN_MEMORY = 8 * 2**20  # bytes of a file's content beyond which it goes through a temporary file
+
+
+def first_timeouts(first_answer: float) -> Timeouts:
+    """The deadlines of a request before the server has answered once."""
+    return Timeouts(total=first_answer, attempt=first_answer, connect=min(first_answer, CONNECT))
 
 
 class Spool:
@@ -75,10 +80,13 @@ class Fetcher:
     answered: bool = False
 
     @classmethod
-    def of(cls, client: EvalsClient) -> Fetcher:
-        """A fetcher that shares the client's connections and limits, and waits as long as a copy should."""
+    def of(cls, client: EvalsClient, first_answer: float = FIRST_ANSWER) -> Fetcher:
+        """A fetcher that shares the client's connections and limits, and waits as long as a copy should.
+
+        `first_answer` is how many seconds the first answer of all may take.
+        """
         slow = client.with_options(retry=RETRY, timeout=TIMEOUTS)
-        return cls(slow, client.with_options(retry=FIRST_RETRY, timeout=FIRST_TIMEOUTS))
+        return cls(slow, client.with_options(retry=FIRST_RETRY, timeout=first_timeouts(first_answer)))
 
     @property
     def client(self) -> EvalsClient:

@@ -12,6 +12,7 @@ from evals_async.archive.values import Waiting
 from evals_async.errors import (
     ApiError,
     BodyTooLarge,
+    DeadlineExceeded,
     EvalsError,
     QuotaExceeded,
     RateLimited,
@@ -28,7 +29,12 @@ ROUNDS = 5  # failures of one thing, while others succeed, after which it is giv
 LONGEST_PAUSE = 30.0  # seconds
 MAX_SERVER_DELAY = 900.0  # seconds that the server may ask to wait
 FIRST_TRIES = 3
-FIRST_CONTACT = 8.0  # seconds until the first answer: a mistyped address should not be waited for
+FIRST_CONTACT = 8.0  # seconds of failures before the first answer: a mistyped address should not be waited for
+FIRST_ANSWER = 30.0  # seconds that a server may be silent before its first answer: some are slow and alive
+SILENT = (
+    "the server has not answered within {seconds:g} s; if it is slow, give it more time: --first-answer SECONDS, or "
+    "first_answer=...: {error}"
+)
 
 
 class TryAgain(EvalsError):
@@ -51,13 +57,22 @@ class OutagePolicy:
     """`await outages.call(attempt, ...)`: the attempt is repeated while it may still succeed.
 
     One thing that keeps failing while others succeed raises its error after a few rounds. When nothing succeeds at all
-    for `max_outage` seconds, everyone gets `TryAgain`; before the first contact much sooner. `tell` is called with what
-    is waited for, and with `None` when the server answers again.
+    for `max_outage` seconds, everyone gets `TryAgain`. Before the first contact that comes sooner: after a few
+    failures, or when the server has been silent for `first_answer` seconds. `tell` is called with what is waited for,
+    and with `None` when the server answers again.
     """
 
-    def __init__(self, clock: Clock, max_outage: float, tell: Callable[[Waiting | None], object] | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        max_outage: float,
+        tell: Callable[[Waiting | None], object] | None = None,
+        *,
+        first_answer: float = FIRST_ANSWER,
+    ) -> None:
         self.clock = clock
         self.max_outage = max_outage
+        self.first_answer = first_answer
         self.tell = tell
         self.successes = 0
         self.last_success = clock.monotonic()
@@ -100,6 +115,8 @@ class OutagePolicy:
         silence = now - max(self.last_success, self.asked_until)
         # A server that answers with an error is there.
         no_contact = not self.successes and not isinstance(error, ApiError)
+        if no_contact and isinstance(error, DeadlineExceeded) and silence >= self.first_answer:
+            raise TryAgain(SILENT.format(seconds=self.first_answer, error=error)) from error
         most = min(self.max_outage, FIRST_CONTACT) if no_contact else self.max_outage
         if silence > self.max_outage or (silence > most and rounds >= FIRST_TRIES):
             what = "the server cannot be reached" if no_contact else f"nothing succeeded for {silence:.0f} s"

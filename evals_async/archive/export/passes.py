@@ -19,7 +19,7 @@ from evals_async.archive.export.fetching import Fetcher
 from evals_async.archive.export.identity import Origin, project_of_runs
 from evals_async.archive.export.ledger import Pass
 from evals_async.archive.export.lock import WriterLock
-from evals_async.archive.export.outages import TryAgain
+from evals_async.archive.export.outages import FIRST_ANSWER, TryAgain
 from evals_async.archive.values import ExportProgress, ExportReport, Selection, Unfinished
 from evals_async.client import EvalsClient
 
@@ -33,13 +33,14 @@ DEFAULT_MAX_OUTAGE = 300.0  # seconds without any success after which an export 
 @attrs.frozen(kw_only=True)
 class ExportOptions:
     """How to copy: listings at once, how long to bear a dead server, whether the store may change its server, whether
-    what is over is read again.
+    what is over is read again, how long the first answer may take.
     """
 
     concurrency: int = DEFAULT_CONCURRENCY
     max_outage: float = DEFAULT_MAX_OUTAGE
     another_server: bool = False
     reread: bool = False
+    first_answer: float = FIRST_ANSWER
 
 
 def resumable(last: Pass | None, origin: Origin, selection: Selection, options: ExportOptions) -> bool:
@@ -127,11 +128,12 @@ async def export(
             await database.atomic(ledger.sign_in, os.getpid(), socket.gethostname(), clock.time())
             exporter = Exporter(
                 database,
-                Fetcher.of(client),
+                Fetcher.of(client, options.first_answer),
                 selection,
                 origin.completed(before),
                 clock=clock,
                 max_outage=options.max_outage,
+                first_answer=options.first_answer,
                 on_progress=on_progress,
                 checked=before is not None,
             )

@@ -25,13 +25,20 @@ class Comparison:
     """One comparison with one server. `sample` is how many runs' items are compared; `None` means all of them."""
 
     def __init__(
-        self, database: Database, fetcher: Fetcher, report: VerifyReport, *, clock: Clock, max_outage: float
+        self,
+        database: Database,
+        fetcher: Fetcher,
+        report: VerifyReport,
+        *,
+        clock: Clock,
+        max_outage: float,
+        first_answer: float,
     ) -> None:
         self.database = database
         self.fetcher = fetcher
         self.report = report
         self.clock = clock
-        self.outages = OutagePolicy(clock, max_outage)
+        self.outages = OutagePolicy(clock, max_outage, first_answer=first_answer)
 
     async def run(self, sample: int | None, concurrency: int) -> None:
         """Compare, and write into the report. A server that does not answer for long ends it early."""

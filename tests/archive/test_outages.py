@@ -228,7 +228,7 @@ async def silent() -> AsyncIterator[str]:
 
 
 async def test_a_server_that_is_silent_from_the_start_is_left_soon(silent: str, file: Path) -> None:
-    """One request of each kind, half a minute: then the export and the verification stop with exit code 75, and name the option."""
+    """Two requests at once, half a minute: then export and verification stop with exit code 75, and name the option."""
     clock = ScaledClock(200)
     async with EvalsClient(base_url=silent, api_key="k", clock=clock) as client, Archive.open(file, clock=clock) as own:
         report = await own.export(client)

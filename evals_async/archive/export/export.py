@@ -176,10 +176,18 @@ class Exporter:
         self.first_page, self.place_known = page, True
 
     async def check_place(self) -> None:
-        """Once, when something is gone: is this still the place that it was read from? Raises `ForeignData` if not."""
+        """Once, when something is gone or refused: is this still the place that it was read from?
+
+        Raises `ForeignData` if not, and `TryAgain`.
+        """
         async with self.checking:  # whoever comes meanwhile waits for the answer
             if self.checked and not self.place_known and not self.selection.evals:
-                page = await self.fetcher.page("evals", (), cursor_of(None, "evals"))
+                try:
+                    page = await self.outages.call(self.fetcher.page, "evals", (), cursor_of(None, "evals"))
+                except RequestError as error:
+                    if is_fatal(error):
+                        raise
+                    return  # it cannot be told
                 await self.database.call(check_evals, page[0].ids)
                 self.place_known = True
 
@@ -236,6 +244,8 @@ class Exporter:
             await self.database.atomic(vanished, self.number, work, why)
             return
         refused = work.kind == "file" and isinstance(error, NotFound | BadRequest | PermissionDenied)
+        if refused:  # which is not asked for again; the key of another project would be refused everything
+            await self.check_place()
         state: State = "refused" if refused else "broken" if isinstance(error, PaginationError) else "failed"
         await self.database.atomic(ledger.give_up, work, state, why)
 

@@ -23,6 +23,7 @@ from benchmarks.measure import (
     in_rounds,
     in_turns,
     middle_ratio,
+    nothing_old_collected,
     stall_watch,
 )
 from benchmarks.peers import PEERS
@@ -244,7 +245,8 @@ def decoding_of(title: str, bodies: dict[str, tuple[bytes, int]], rounds: int) -
             del decode["msgspec Structs"]  # those of `shapes` are of OpenAI's bodies
         for first in decode.values():
             first(data)  # functions are made at first use
-        return in_turns(decode, lambda name: cpu_of(partial(decode[name], data), repeat), rounds)
+        with nothing_old_collected():
+            return in_turns(decode, lambda name: cpu_of(partial(decode[name], data), repeat), rounds)
 
     times = [times_of(body) for body in bodies]
     rows = [(name, *(cell for of in times for cell in middle(of, name, unit=1e-6))) for name in times[0]]
@@ -253,7 +255,8 @@ def decoding_of(title: str, bodies: dict[str, tuple[bytes, int]], rounds: int) -
         f"decoding {body}: x {OPENAI}": middle_ratio(of[OPENAI], of[OURS])
         for body, of in zip(bodies, times, strict=True)
     }
-    return Table(title, ("client", *chain.from_iterable(heads)), rows, figures=figures)
+    note = "Of the garbage collector's work that counts which the made objects cause, not that of all that is imported."
+    return Table(title, ("client", *chain.from_iterable(heads)), rows, note, figures)
 
 
 RETAIN = """
@@ -348,14 +351,10 @@ def stalls(server: Server, rounds: int) -> Table:
         async with PEERS[name](server.url()) as peer:
             async for _ in peer.pages(canned.run_id(0)):
                 break
-            gc.collect()
-            gc.freeze()  # what stands already is nobody's work
-            try:
+            with nothing_old_collected():
                 async with stall_watch() as stall:
                     async for _ in peer.pages(body):
                         pass
-            finally:
-                gc.unfreeze()
             return stall.longest
 
     def held(body: str) -> dict[str, list[float]]:

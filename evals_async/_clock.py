@@ -53,7 +53,7 @@ class Alarm:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.waiting: set[Deadline] = set()
+        self.waiting: set[TaskDeadline] = set()
         self.timer: asyncio.TimerHandle | None = None
         self.rings = math.inf
 
@@ -84,43 +84,69 @@ class Alarms(threading.local):
 ALARMS = Alarms()
 
 
-class Deadline:
+def alarm_of(loop: asyncio.AbstractEventLoop) -> Alarm:
+    """The alarm of the running event loop."""
+    alarm = ALARMS.latest
+    if alarm is None or alarm.loop is not loop:
+        alarm = ALARMS.latest = Alarm(loop)
+    return alarm
+
+
+class TaskDeadline:
+    """A `Deadline` of a task that is known already. It can be entered again, each time for `seconds`."""
+
+    __slots__ = ("alarm", "cancelling", "end", "passed", "seconds", "task")
+
+    def __init__(self, task: asyncio.Task[object], alarm: Alarm, seconds: float) -> None:
+        self.task = task
+        self.cancelling = task.cancelling()
+        self.alarm = alarm
+        self.seconds = seconds  # of the event loop
+        self.passed = False
+
+    def __enter__(self) -> None:
+        alarm = self.alarm
+        self.passed = False
+        self.end = end = alarm.loop.time() + self.seconds
+        alarm.waiting.add(self)
+        if end < alarm.rings:
+            alarm.set(end)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.alarm.waiting.discard(self)
+        if self.passed and self.task.uncancel() <= self.cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError from error
+
+
+class Deadline(TaskDeadline):
     """A context manager that raises `TimeoutError` after a number of seconds.
 
     It works like `asyncio.timeout`, also with other cancellations of the task, but it is entered and left without
     `await`.
     """
 
-    __slots__ = ("alarm", "cancelling", "end", "passed", "seconds", "task")
+    __slots__ = ()
 
     def __init__(self, seconds: float) -> None:
-        self.seconds = seconds  # of the event loop
+        self.seconds = seconds
 
     def __enter__(self) -> None:
-        self.passed = False
         loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("a deadline works inside a task only")
-        alarm = ALARMS.latest
-        if alarm is None or alarm.loop is not loop:
-            alarm = ALARMS.latest = Alarm(loop)
-        self.task = task
-        self.cancelling = task.cancelling()
-        self.alarm = alarm
-        self.end = loop.time() + self.seconds
-        alarm.waiting.add(self)
-        if self.end < alarm.rings:
-            alarm.set(self.end)
+        super().__init__(task, alarm_of(loop), self.seconds)
+        super().__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.alarm.waiting.discard(self)
-        task = self.task
-        del self.task  # otherwise an error that refers to this object would live until the next garbage collection
-        if self.passed and task.uncancel() <= self.cancelling and kind is asyncio.CancelledError:
-            raise TimeoutError from error
+        try:
+            super().__exit__(kind, error, trace)
+        finally:
+            del self.task  # otherwise an error that refers to this object would live until the next garbage collection
 
 
 class SystemClock:

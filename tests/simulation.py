@@ -16,9 +16,10 @@ from typing import Any, Protocol, TypeVar
 import attrs
 from doubles import reply_of
 
-from evals_async._clock import Clock, Deadline
+from evals_async._clock import Clock, Deadline, alarm_of
 from evals_async._transport import Pipeline, Request, Response, RetryPolicy, StaticKey, Timeouts, Transport
 from evals_async._transport.limiter import AdaptiveLimiter, Limiter
+from evals_async._transport.state import CallState
 from evals_async.errors import EvalsError
 
 
@@ -349,12 +350,13 @@ class SimulatedServer(Transport):
         self.under_way = 0
 
     def check(self) -> object:  # type: ignore[override]  # there is no session to give
+        self.pool.alarm = alarm_of(self.virtual.loop)
         return None
 
     def now(self) -> float:
         return self.virtual.loop.time() - self.start
 
-    async def send(self, request: Request, headers: Mapping[str, str], query: object = (), **more: object) -> Response:
+    async def send(self, call: CallState[Any], headers: Mapping[str, str]) -> Response:
         outcome, scenario = self.outcome, self.scenario
         outcome.sent.append(self.now())
         number = outcome.requests

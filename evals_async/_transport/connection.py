@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -20,7 +20,7 @@ from aiohttp.tracing import Trace
 from multidict import CIMultiDict, istr
 
 from evals_async._transport.messages import USUAL, Sink, Upload
-from evals_async._transport.state import CURRENT_ATTEMPT, AttemptState
+from evals_async._transport.state import CURRENT_CALL, CallState
 from evals_async.errors import (
     ConnectFailed,
     ConnectionDropped,
@@ -57,7 +57,7 @@ class Carrier(Exception):
 class GuardedConnector(aiohttp.TCPConnector):
     """A pool that hands out no connection with bytes on it that nobody asked for: they would pass for the next answer.
 
-    It also tells the attempt whether its request can have left, and over which connection; and gives it no second
+    It also tells the call whether its request can have left, and over which connection; and gives an attempt no second
     one, which aiohttp asks for to send a GET or DELETE again, unasked and uncounted.
     """
 
@@ -74,29 +74,30 @@ class GuardedConnector(aiohttp.TCPConnector):
         timeout: aiohttp.ClientTimeout,  # the signature is aiohttp's
     ) -> Connection:
         """What the session calls."""
-        return await self.acquire(req, traces, timeout, CURRENT_ATTEMPT.get())
+        return await self.acquire(req, traces, timeout, CURRENT_CALL.get())
 
     async def acquire(
-        self, request: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout, attempt: AttemptState
+        self, request: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout, call: CallState[Any]
     ) -> Connection:
-        """A connection for `attempt`, which learns of it."""
-        if attempt.connection is not None:
-            raise Carrier(failure_for(attempt.connection.exception() or aiohttp.ServerDisconnectedError()))
-        attempt.sent = False
+        """A connection for an attempt of `call`, which learns of it."""
+        if call.connection is not None:
+            raise Carrier(failure_for(call.connection.exception() or aiohttp.ServerDisconnectedError()))
+        call.sent = False
         while True:
             connection = await super().connect(request, traces, timeout)
             protocol: Any = connection.protocol
-            # A dictionary of aiohttp's object: whether this connection was handed out before, is known to nobody else.
-            known = cast("dict[str, Any]", vars(protocol))
-            attempt.reused = HANDED_OUT in known
-            known[HANDED_OUT] = True
-            if not protocol.should_close and not (attempt.once and attempt.reused and has_input(protocol.transport)):
+            # An attribute of aiohttp's object: whether this connection was handed out before, is known to nobody else.
+            call.reused = reused = getattr(protocol, HANDED_OUT, False)
+            if not reused:
+                setattr(protocol, HANDED_OUT, True)
+            once = call.request.kind != "read"  # it is not sent again, so it must not meet a dead connection
+            if not protocol.should_close and not (once and reused and has_input(protocol.transport)):
                 break
             connection.close()
-            if not attempt.reused:
+            if not reused:
                 raise Carrier(ConnectionDropped("the server spoke before it was asked"))
-        attempt.sent = True
-        attempt.connection = protocol
+        call.sent = True
+        call.connection = protocol
         return connection
 
     def abandon(self) -> None:
@@ -183,15 +184,15 @@ def timeout_of(connect: float | None, silence: float | None) -> aiohttp.ClientTi
     return aiohttp.ClientTimeout(total=None, connect=connect, sock_read=silence)
 
 
-async def pour(content: aiohttp.StreamReader, sink: Sink, attempt: AttemptState) -> None:
+async def pour(content: aiohttp.StreamReader, sink: Sink, call: CallState[Any]) -> None:
     """Hand a body to a sink, piece by piece."""
     failure: Exception
     try:
         sink.restart()
         while chunk := await next_of(content):
-            attempt.received += len(chunk)
+            call.received += len(chunk)
             sink.write(chunk)
-            await asyncio.sleep(0)  # see `Transport.body`
+            await asyncio.sleep(0)  # see `BodyReader.whole`
         return
     except Carrier as carrier:
         failure = carrier.error
@@ -222,7 +223,10 @@ def multipart(upload: Upload) -> tuple[aiohttp.MultipartWriter, BinaryIO]:
     if isinstance(upload.source, bytes):
         source: BinaryIO = io.BytesIO(upload.source)
     else:
-        source = Path(upload.source).open("rb")  # noqa: SIM115  # closed when the attempt is over
+        try:
+            source = Path(upload.source).open("rb")  # noqa: SIM115  # closed when the attempt is over
+        except OSError as error:
+            raise Carrier(error) from None
     part = aiohttp.get_payload(source, content_type=upload.content_type)
     part.headers.update(upload.headers)
     # Unquoted: servers take the name as it stands (RFC 7578, 4.2), and would keep the percent signs.

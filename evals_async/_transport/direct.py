@@ -23,10 +23,11 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from evals_async._transport.auth import SecretHeaders
+from evals_async._transport.bodies import BodyReader
 from evals_async._transport.connection import GuardedConnector
-from evals_async._transport.messages import Headers, Request
-from evals_async._transport.state import AttemptState
-from evals_async.errors import ConnectFailed, ProtocolError
+from evals_async._transport.messages import Request, Response
+from evals_async._transport.state import CallState
+from evals_async.errors import ProtocolError
 
 
 MOST_SENT = 64 * 1024  # bytes of a body that are sent with the head; more would need to wait for the socket
@@ -97,11 +98,12 @@ NO_HEAD = Head(SecretHeaders(), "")
 class DirectExchange:
     """Sends requests to one base URL over the connections of `connector`."""
 
-    def __init__(self, connector: GuardedConnector, base: URL) -> None:
+    def __init__(self, connector: GuardedConnector, base: URL, bodies: BodyReader) -> None:
         self.connector = connector
+        self.bodies = bodies
         # It only tells the connector where to connect to; the connector takes the path and headers of none.
-        self.target = aiohttp.ClientRequest("GET", base, loop=asyncio.get_running_loop())
-        self.host = self.target.headers["Host"]
+        self.endpoint = aiohttp.ClientRequest("GET", base, loop=asyncio.get_running_loop())
+        self.host = self.endpoint.headers["Host"]
         self.head = NO_HEAD
         self.timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
 
@@ -111,73 +113,50 @@ class DirectExchange:
         small = body is None or (isinstance(body, bytes) and len(body) <= MOST_SENT)
         return small and request.sink is None and not replaced()
 
-    async def send(
-        self, request: Request, target: str, headers: Mapping[str, str], *, attempt: AttemptState, connect: float | None
-    ) -> "DirectResponse":
-        """Send `request`, and wait for the head of its response.
+    async def send(self, call: CallState[Any], target: str, headers: Mapping[str, str]) -> Response:
+        """The response to one attempt of `call`. `target` is the request's path with its query, encoded.
 
-        `target` is the path with its query, encoded. Raises `ConnectFailed` after `connect` seconds without a
-        connection, and what aiohttp and the socket raise. The connection is given back by `DirectResponse.finish`.
+        Raises what aiohttp and the socket raise, as the session does.
         """
+        connect = call.timeouts.connect
         timeout = self.timeouts.get(connect)
         if timeout is None:
             timeout = self.timeouts[connect] = aiohttp.ClientTimeout(total=None, connect=connect)
         try:
-            connection = await self.connector.acquire(self.target, [], timeout, attempt)
+            connection = await self.connector.acquire(self.endpoint, [], timeout, call)
         except TimeoutError:
-            if attempt.passed:
-                raise
-            failure = ConnectFailed("no connection in time")
+            raise aiohttp.ConnectionTimeoutError from None
+        try:
+            protocol = connection.protocol
+            socket = None if protocol is None else protocol.transport
+            if protocol is None or socket is None:
+                raise aiohttp.ServerDisconnectedError
+            protocol.set_response_params(read_until_eof=True, read_bufsize=BUFFER)
+            socket.write(self.message(call.request, target, headers))
+            head, content = await protocol.read()
+            while (status := head.code) < 200 and status != 101:  # informational
+                if status < 100:
+                    raise ProtocolError(f"status {status} is not a status of an HTTP response")
+                head, content = await protocol.read()
+            response = await self.bodies.read(call, status, head.headers, content)
+        except BaseException:
+            connection.close()
+            raise
+        if content.is_eof():
+            connection.release()
         else:
-            try:
-                return await self.send_on(connection, request, target, headers)
-            except BaseException:
-                connection.close()
-                raise
-        raise failure
+            connection.close()
+        return response
 
-    async def send_on(
-        self, connection: Connection, request: Request, target: str, headers: Mapping[str, str]
-    ) -> "DirectResponse":
-        protocol = connection.protocol
-        transport = None if protocol is None else protocol.transport
-        if protocol is None or transport is None:
-            raise aiohttp.ServerDisconnectedError
-        protocol.set_response_params(read_until_eof=True, read_bufsize=BUFFER)
+    def message(self, request: Request, target: str, headers: Mapping[str, str]) -> bytes:
+        """The bytes of a request."""
         head = self.head
         if head.headers is not headers:
             head = self.head = Head(headers, self.host)
         body = request.body
         line = (request.method.encode(), target.encode("ascii"))
         if isinstance(body, bytes):
-            transport.write(b"%s %s%sContent-Length: %d\r\n\r\n%s" % (*line, head.text, len(body), body))
-        elif request.method == "POST":
-            transport.write(b"%s %s%sContent-Length: 0\r\n\r\n" % (*line, head.text))
-        else:
-            transport.write(b"%s %s%s\r\n" % (*line, head.text))
-        while True:
-            message, content = await protocol.read()
-            status = message.code
-            if status >= 200 or status == 101:
-                return DirectResponse(status, message.headers, content, connection)
-            if status < 100:
-                raise ProtocolError(f"status {status} is not a status of an HTTP response")
-
-
-class DirectResponse:
-    """The head of a response, and its body as it comes."""
-
-    __slots__ = ("connection", "content", "headers", "status")
-
-    def __init__(self, status: int, headers: Headers, content: aiohttp.StreamReader, connection: Connection) -> None:
-        self.status = status
-        self.headers = headers
-        self.content = content
-        self.connection = connection
-
-    def finish(self) -> None:
-        """Give the connection back, if the body was read to its end; or else close it."""
-        if self.content.is_eof():
-            self.connection.release()
-        else:
-            self.connection.close()
+            return b"%s %s%sContent-Length: %d\r\n\r\n%s" % (*line, head.text, len(body), body)
+        if request.method == "POST":
+            return b"%s %s%sContent-Length: 0\r\n\r\n" % (*line, head.text)
+        return b"%s %s%s\r\n" % (*line, head.text)

@@ -17,7 +17,6 @@ from evals_async._transport.limiter import Limiter, Statistics, Unlimited
 from evals_async._transport.messages import Request, Response
 from evals_async._transport.retry import Budget, RetryPolicy, RetryState, Timeouts, retrying
 from evals_async._transport.state import (
-    AttemptState,
     CallState,
     Query,
     Read,
@@ -116,14 +115,23 @@ class Pipeline:
             self.begin(session)
         pool = transport.pool
         own = call_headers(request, headers)
-        asked = merged_query(query, request.query) if query else request.query
-        call = CallState(request, read, timeouts, policy, own, asked, self.clock.monotonic(), resolve)
-        if watch is not None:
-            watch(call)
         task = asyncio.current_task(pool.loop)
         assert task is not None  # noqa: S101  # whatever awaits a socket runs in a task
-        cancelling = task.cancelling()
-        pool.calls.add(task)
+        call = CallState(
+            request,
+            read,
+            timeouts=timeouts,
+            policy=policy,
+            headers=own,
+            query=merged_query(query, request.query) if query else request.query,
+            start=self.clock.monotonic(),
+            resolve=resolve,
+            task=task,
+            alarm=pool.alarm,
+        )
+        if watch is not None:
+            watch(call)
+        pool.calls.add(call)
         try:
             try:
                 value = await self.attempt(call)
@@ -137,11 +145,14 @@ class Pipeline:
             return await self.retry(call, failed.pop())
         except asyncio.CancelledError:
             # close() cancels the calls under way; anyone else's cancellation goes on.
-            if not pool.closed or task.uncancel() > cancelling:
+            if not pool.closed or task.uncancel() > call.cancelling:
                 raise
         finally:
-            pool.calls.discard(task)
-            del task  # or the error that ends it, whose traceback holds this frame, would wait for a collection
+            pool.calls.discard(call)
+            del (
+                call.task,
+                task,
+            )  # or the error that ends it, whose traceback holds this frame, would wait for a collection
         raise ClientClosed("this client was closed during the call")
 
     def begin(self, session: object) -> None:
@@ -156,25 +167,19 @@ class Pipeline:
 
     async def attempt(self, call: CallState[T]) -> T:
         """One attempt: limiter, deadline, credentials, transport, judgement, and the value of a good response."""
-        limiter, clock, request = self.limiter, self.clock, call.request
-        slots = self.transport.pool.slots
-        call.attempt = call.response = None
+        limiter, clock, slots = self.limiter, self.clock, self.transport.pool.slots
         now = clock.monotonic()
         # How many are under way, as the limiter counts them: it is told so again with the response.
         among = limiter.try_acquire(now)
         if not among or not slots.try_acquire():
-            among = await self.acquire(among, call.end)
+            among = await self.acquire(among, call.ends)
             now = clock.monotonic()
         self.requests += 1
         # The attempt's time begins here: waiting for the limiter is charged to the call alone.
-        call.began = now
-        ends = now + call.attempt_seconds
-        if ends > call.end:  # noqa: PLR1730  # a call of `min` takes the four hundredth part of a request
-            ends = call.end
-        attempt = call.attempt = AttemptState(clock.loop_seconds(ends - now), ends, once=request.kind != "read")
+        call.seconds = clock.loop_seconds(call.attempt_from(now))
         response = None
         try:
-            with attempt:
+            with call:
                 decided = call.headers.decided
                 if not decided or decided.isdisjoint(self.auth.replaced_by):
                     call.credentials = await self.auth.headers()
@@ -182,25 +187,18 @@ class Pipeline:
                     call.credentials = NO_CREDENTIALS  # the caller says who he is
                 headers = self.complete_headers(call)
                 if self.on_request is not None:
-                    self.on_request(request)
-                response = call.response = await self.transport.send(
-                    request,
-                    headers,
-                    call.query,
-                    attempt=attempt,
-                    connect=call.timeouts.connect,
-                    silence=call.read_timeout,
-                )
+                    self.on_request(call.request)
+                response = call.response = await self.transport.send(call, headers)
         except TimeoutError:
-            if not attempt.passed:
+            if not call.passed:
                 raise  # not ours: a token provider's, a hook's
         finally:
             slots.release()
             limiter.release()
-            self.bytes_received += attempt.received
+            self.bytes_received += call.received
         if response is None:
-            raise call.out_of_time(attempt)
-        limiter.observe(response, sent_at=call.began, among=among, max_hold=call.policy.max_server_delay)
+            raise call.out_of_time()
+        limiter.observe(response, sent_at=now, among=among, max_hold=call.policy.max_server_delay)
         if self.on_response is not None or logger.isEnabledFor(logging.DEBUG):
             self.tell_response(call, response)
         if response.status not in SUCCESS:
@@ -223,7 +221,7 @@ class Pipeline:
 
     async def retry(self, call: CallState[T], failure: RequestError) -> T:
         """Try again after the first attempt ended in `failure`; in the end the error, or what `call.resolve` finds."""
-        state = RetryState(call.policy, call.request.kind, self.clock, self.budget, call.end, limited=self.limited)
+        state = RetryState(call.policy, call.request.kind, self.clock, self.budget, call.ends, limited=self.limited)
 
         def may_retry(error: RequestError) -> bool:
             return self.may_retry(call, error, state)
@@ -270,21 +268,21 @@ class Pipeline:
 
     def may_retry(self, call: CallState[T], error: RequestError, state: RetryState) -> bool:
         """Write the failure of an attempt down, and ask `state` whether there may be another."""
-        attempt, response = call.attempt, call.response
-        if attempt is not None:
+        response = call.response
+        if call.attempting:
             seconds = self.clock.monotonic() - call.began
             status = getattr(error, "status", None) if response is None else response.status
             call.history += (Attempt(type(error).__name__, status, seconds),)
             if response is None:
                 call.log("failed", error=type(error).__name__, seconds=seconds)
             if isinstance(error, ResponseError):
-                attempt.drop()
+                call.drop()
         request_id = response.request_id if response is not None else None
         scrubbed(error.about(call.request.method, call.request.path, request_id), call.secrets)
         return state.may_retry(
             error,
-            sent=attempt is not None and attempt.sent,
-            stale=isinstance(error, ConnectionDropped) and attempt is not None and attempt.reused and response is None,
+            sent=call.sent,
+            stale=isinstance(error, ConnectionDropped) and call.reused and response is None,
             renewed=isinstance(error, Unauthenticated)
             and call.credentials is not NO_CREDENTIALS
             and self.auth.refused(call.credentials),
@@ -298,13 +296,14 @@ class Pipeline:
         self.retries += 1
         if self.on_retry is not None:
             self.on_retry(call.request, error, wait)
+        call.await_turn()
         call.log("retries", level=logging.INFO, error=type(error).__name__, wait=wait, request_id=error.request_id)
 
     def final(self, call: CallState[T], error: RequestError, state: RetryState) -> RequestError:
         """The error that the user sees, with the history of the call in it."""
         earlier = call.told
         # What the server said tells more than the broken connection, or the wait for the limiter, after it.
-        if isinstance(error, DeadlineExceeded) and call.attempt is not None:
+        if isinstance(error, DeadlineExceeded) and call.attempting:
             error.last = earlier
         elif isinstance(error, TransportError) and isinstance(earlier, ApiError | ResponseError):
             # But that a create may have been carried out is told by its own failure.
@@ -329,7 +328,7 @@ class Pipeline:
         if not error.maybe_executed or (call.request.kind == "delete" and not isinstance(error, NotFound)):
             return None
         try:
-            with self.clock.timeout(call.end - self.clock.monotonic()):
+            with self.clock.timeout(call.ends - self.clock.monotonic()):
                 value = await resolve()
         except (RequestError, TimeoutError):
             error.note = "; ".join(filter(None, (error.note, "a look at what became of it failed too")))

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
-from evals_async._clock import SYSTEM_CLOCK, Clock
+from evals_async._clock import SYSTEM_CLOCK, Alarm, Clock, TaskDeadline, alarm_of
 from evals_async._transport.limiter import Slots
 from evals_async.errors import ClientClosed, ConfigurationError, ForkedClient, WrongLoop
 
@@ -46,7 +46,7 @@ class ConnectionPool:
     one. `session` is the caller's own: it is never closed here, and its connector, cookies and settings are its owner's
     business. `connections` is how many there are at once; the caller's session may allow fewer. `proxy` is a proxy's
     URL; with `trust_env` the environment may name one, and netrc is never read. `name` is what a user would have to
-    close, for the warning when nobody did. `calls` are the tasks of all calls under way, which `close` ends.
+    close, for the warning when nobody did. `calls` are all calls under way, which `close` ends.
     """
 
     def __init__(
@@ -76,9 +76,10 @@ class ConnectionPool:
         self.name = name
         self.owned = session is None
         self.closed = False
-        self.calls: set[asyncio.Task[object]] = set()
+        self.calls: set[TaskDeadline] = set()
         self.session: aiohttp.ClientSession | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.alarm: Alarm  # of the loop
         self.pid = 0
 
     def check(self) -> "aiohttp.ClientSession":
@@ -98,6 +99,7 @@ class ConnectionPool:
         from evals_async._transport import connection  # here, because it imports aiohttp
 
         self.loop = asyncio.get_running_loop()
+        self.alarm = alarm_of(self.loop)
         self.pid = os.getpid()
         session = self.callers_session
         if session is None:
@@ -135,7 +137,7 @@ class ConnectionPool:
             if self.owned and os.getpid() == self.pid:
                 self.abandon()
             return
-        for task in self.calls - {asyncio.current_task()}:
+        for task in {call.task for call in self.calls} - {asyncio.current_task()}:
             task.cancel()
         session, self.session = self.session, None
         if session is not None and self.owned and os.getpid() == self.pid:

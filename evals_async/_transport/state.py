@@ -1,13 +1,14 @@
-"""What is known of one call and of one attempt of it: `CallState` and `AttemptState`. Nothing here waits or sends."""
+"""What is known of one call: `CallState`; and its headers and query. Nothing here waits or sends."""
 
+import asyncio
 import logging
 import math
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-from evals_async._clock import Deadline
+from evals_async._clock import Alarm, TaskDeadline
 from evals_async._settings import header_fault
 from evals_async._transport.auth import SecretHeaders, merged_headers, redacted, secret_headers, secrets_in
 from evals_async._transport.messages import NO_HEADERS, USUAL, Request, Response, Upload
@@ -40,58 +41,35 @@ class Droppable(Protocol):
     def exception(self) -> BaseException | None: ...
 
 
-class AttemptState(Deadline):
-    """One attempt of a request, while its time lasts: a deadline that is entered once.
-
-    `once` is true for what is not sent again, and so must not go over a connection that may be dead. `sent` is false as
-    long as it is certain that no byte of the request left; `reused` tells that its connection had served another
-    request before; `received` counts the decoded bytes of the body. `ends` is the monotonic time at which it is
-    given up, by the client's clock; `seconds` is how long that is, by the loop's.
-    """
-
-    __slots__ = ("connection", "ends", "once", "received", "reused", "sent")
-
-    def __init__(self, seconds: float, ends: float, *, once: bool = False) -> None:
-        self.seconds = seconds  # the base's __init__ is not called: each attempt makes one of these
-        self.ends = ends
-        self.once = once
-        self.sent = False
-        self.reused = False
-        self.received = 0
-        self.connection: Droppable | None = None
-
-    def drop(self) -> None:
-        """Let the connection not be used again: what came over it cannot be trusted."""
-        if self.connection is not None:
-            self.connection.force_close()
-
-
-CURRENT_ATTEMPT: ContextVar[AttemptState] = ContextVar("evals_async_attempt")
-"""The attempt that the running task makes. aiohttp calls the connector, and can hand nothing else through."""
-
-
-class CallState(Generic[T]):
+class CallState(TaskDeadline, Generic[T]):
     """What one call is about and what has become of it so far. Made per call, so that calls see nothing of each other.
 
-    `attempt` is the attempt under way, `None` while the call waits for the limiter; `response`, `began` and
-    `credentials` belong to it. `told` is the failure, of all so far, that tells most.
+    It is also the deadline of each attempt in turn. Of the attempt under way it knows when it `began` and when it
+    `attempt_ends`, by the client's clock; the `credentials` it sends; its `connection`, and whether that had served
+    another request before (`reused`); whether any byte of the request may have left (`sent`); how many decoded bytes of
+    the body were `received`; and the `response`. `attempting` is false while the call waits for the limiter. `told` is
+    the failure, of all so far, that tells most.
     """
 
     __slots__ = (
-        "attempt",
+        "attempt_ends",
         "attempt_seconds",
+        "attempting",
         "began",
+        "connection",
         "credentials",
-        "end",
+        "ends",
         "headers",
         "history",
         "policy",
         "query",
         "read",
-        "read_timeout",
+        "received",
         "request",
         "resolve",
         "response",
+        "reused",
+        "sent",
         "start",
         "timeouts",
         "told",
@@ -101,13 +79,20 @@ class CallState(Generic[T]):
         self,
         request: Request,
         read: Read[T],
+        *,
         timeouts: Timeouts,
         policy: RetryPolicy,
         headers: SecretHeaders,
         query: Query,
         start: float,
-        resolve: Resolve[T] | None = None,
+        resolve: Resolve[T] | None,
+        task: asyncio.Task[object],
+        alarm: Alarm,
     ) -> None:
+        self.task = task  # the base's __init__ is not called: each call makes one of these
+        self.cancelling = task.cancelling()
+        self.alarm = alarm
+        self.passed = False
         self.request = request
         self.read = read
         self.timeouts = timeouts
@@ -116,29 +101,52 @@ class CallState(Generic[T]):
         self.query = query
         self.start = start
         self.resolve = resolve
-        self.end = math.inf if timeouts.total is None else start + timeouts.total
-        # Files may take the whole time of the call; only a download may pause, as long as an attempt may take.
-        downloads = request.sink is not None
-        whole = downloads or isinstance(request.body, Upload)
-        self.attempt_seconds = math.inf if timeouts.attempt is None or whole else timeouts.attempt
-        self.read_timeout = timeouts.attempt if downloads else None
-        self.attempt: AttemptState | None = None
-        self.response: Response | None = None
-        self.began = start
+        self.ends = math.inf if timeouts.total is None else start + timeouts.total
+        # Files may take the whole time of the call.
+        seconds, whole = timeouts.attempt, request.sink is not None or isinstance(request.body, Upload)
+        self.attempt_seconds = math.inf if whole or seconds is None else seconds
         self.credentials: Mapping[str, str] = NO_HEADERS
         self.history: tuple[Attempt, ...] = ()
         self.told: RequestError | None = None
+        self.await_turn()
+
+    def await_turn(self) -> None:
+        """Forget the attempt before."""
+        self.attempting = self.sent = self.reused = False
+        self.received = 0
+        self.response: Response | None = None
+        self.connection: Droppable | None = None
+
+    def attempt_from(self, now: float) -> float:
+        """Begin an attempt; how many seconds it may take."""
+        self.attempting = True
+        self.began = now
+        ends = now + self.attempt_seconds
+        if ends > self.ends:  # noqa: PLR1730  # a call of `min` takes the four hundredth part of a request
+            ends = self.ends
+        self.attempt_ends = ends
+        return ends - now
+
+    @property
+    def silence(self) -> float | None:
+        """Seconds for which the body of a download may pause: as long as an attempt may take."""
+        return None if self.request.sink is None else self.timeouts.attempt
+
+    def drop(self) -> None:
+        """Let the connection not be used again: what came over it cannot be trusted."""
+        if self.connection is not None:
+            self.connection.force_close()
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must appear in no error and no log line: the client's credentials, and those in a caller's headers."""
         return (*secrets_in(self.credentials), *secrets_in(secret_headers(self.headers)))
 
-    def out_of_time(self, attempt: AttemptState) -> RequestError:
+    def out_of_time(self) -> RequestError:
         """The error of an attempt that the clock ended."""
-        if attempt.ends >= self.end:
+        if self.attempt_ends >= self.ends:
             return DeadlineExceeded(f"no whole response within the {self.timeouts.total:g} s of the call")
-        if not attempt.sent:
+        if not self.sent:
             return ConnectFailed(f"no connection within the {self.timeouts.attempt:g} s of an attempt")
         return DeadlineExceeded(f"no whole response within the {self.timeouts.attempt:g} s of an attempt")
 
@@ -157,6 +165,10 @@ class CallState(Generic[T]):
         method, route = self.request.method, self.request.route
         extra = {"method": method, "route": route, **told}
         logger.log(level, "%s %s %s %s", method, route, event, shown, extra=extra)
+
+
+CURRENT_CALL: ContextVar[CallState[Any]] = ContextVar("evals_async_call")
+"""The call that the running task makes. aiohttp calls the connector, and can hand nothing else through."""
 
 
 def usual_headers(headers: Mapping[str, str | None]) -> SecretHeaders:

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
-from evals_async._transport.messages import Headers, Request, Response, Upload
+from evals_async._transport.bodies import BodyReader
+from evals_async._transport.messages import Request, Response, Upload
 from evals_async._transport.pool import ConnectionPool, PoolOptions
 from evals_async._transport.proxies import environment_proxy
-from evals_async._transport.state import CURRENT_ATTEMPT, AttemptState, Query
-from evals_async.errors import BodyTooLarge, ClientClosed, ConfigurationError
+from evals_async._transport.state import CURRENT_CALL, CallState, Query
+from evals_async.errors import ClientClosed, ConfigurationError
 
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 
 MAX_BODY = 32 * 1024 * 1024
 LARGE_BODY = 1024 * 1024  # bytes
-ERROR_BODY = 64 * 1024  # bytes that are read of an error's body
-ERROR_BODY_TIME = 2.0  # seconds that an error's body may take: the status is known already
-SLICE = 1024 * 1024  # bytes of a body after which other tasks run
 
 UNTYPED = ("Content-Type",)  # aiohttp would say application/octet-stream of a POST without a body
 
@@ -59,7 +57,7 @@ class Transport:
         self.proxy = self.pool.proxy
         if self.proxy is None and self.pool.trust_env:
             self.proxy = environment_proxy(base_url, os.environ)
-        self.max_body = max_body
+        self.bodies = BodyReader(max_body, clock)
         self.clock = clock
         self.session: aiohttp.ClientSession | None = None
         self.base: yarl.URL  # made when the session is known
@@ -75,7 +73,7 @@ class Transport:
 
     def at(self, base_url: str) -> "Transport":
         """One for another base URL, over the same connections."""
-        return Transport(base_url, self.pool, max_body=self.max_body, clock=self.clock)
+        return Transport(base_url, self.pool, max_body=self.bodies.limit, clock=self.clock)
 
     def check(self) -> "aiohttp.ClientSession":
         """The open session. Raises `ClientClosed`, `ForkedClient` or `WrongLoop` where it cannot be used."""
@@ -116,45 +114,23 @@ class Transport:
             self.over_session = direct.unfit()
             if self.over_session is None:
                 connector: Any = session.connector  # ours
-                self.direct = direct.DirectExchange(connector, self.base)
+                self.direct = direct.DirectExchange(connector, self.base, self.bodies)
         self.session = session
 
-    async def send(
-        self,
-        request: Request,
-        headers: Mapping[str, str],
-        query: Query = (),
-        *,
-        attempt: AttemptState,
-        connect: float | None = None,
-        silence: float | None = None,
-    ) -> Response:
-        """The response to one attempt, whatever its status, redirects aside.
+    async def send(self, call: CallState[Any], headers: Mapping[str, str]) -> Response:
+        """The response to one attempt of `call`, whatever its status, redirects aside.
 
-        `headers` are sent as they are; `query` comes on top of the base URL's. `connect` bounds the connecting and
-        `silence` the time between two reads, in seconds; the whole is bounded by who calls. Raises `TransportError`s
-        and `ResponseError`s, the errors of `check`, and what a sink or the opening of an upload's file raises.
+        `headers` are sent as they are; the call's query comes on top of the base URL's. The attempt as a whole is
+        bounded by who calls. Raises `TransportError`s and `ResponseError`s, the errors of `check`, and what a sink or
+        the opening of an upload's file raises.
         """
         session = self.usable()
-        attempt.sent = True  # to be assumed, until our connector knows better
+        call.sent = True  # to be assumed, until our connector knows better
         direct = self.direct
-        if direct is not None and direct.takes(request):
-            return await self.send_directly(direct, request, headers, query, attempt, connect)
-        data, file = payload_of(request)
-        options: dict[str, Any] = self.options_for(connect, silence)
-        if data is not None:
-            options = {**options, "data": data}
-        elif request.method == "POST":
-            options = {**options, "skip_auto_headers": UNTYPED}
-        token = CURRENT_ATTEMPT.set(attempt)
         try:
-            response = await session.request(request.method, self.url(request.path, query), headers=headers, **options)
-            try:
-                return await self.read(request, response.status, response.headers, response.content, attempt)
-            finally:
-                # A body that was read to its end has given the connection back; any other takes it along.
-                if response.connection is not None:
-                    response.close()
+            if direct is not None and direct.takes(call.request):
+                return await direct.send(call, self.target(call.request.path, call.query), headers)
+            return await self.send_over(session, call, headers)
         except asyncio.CancelledError as cancelled:
             # The same one, without aiohttp's frames: their variables hold the headers.
             raise cancelled.with_traceback(None)  # noqa: B904
@@ -164,101 +140,34 @@ class Transport:
             failure = connection.failure_of(error)
             if failure is None:
                 raise
-        finally:
-            CURRENT_ATTEMPT.reset(token)
-            if file is not None:
-                file.close()
         # Outside the except block and without its traceback, so that nothing of aiohttp hangs on it.
         raise failure.with_traceback(None)
 
-    async def send_directly(
-        self,
-        direct: "DirectExchange",
-        request: Request,
-        headers: Mapping[str, str],
-        query: Query,
-        attempt: AttemptState,
-        connect: float | None,
+    async def send_over(
+        self, session: "aiohttp.ClientSession", call: CallState[Any], headers: Mapping[str, str]
     ) -> Response:
-        """`send`, without the session."""
+        """`send`, by way of the session."""
+        request = call.request
+        data, file = payload_of(request)
+        options: dict[str, Any] = self.options_for(call.timeouts.connect, call.silence)
+        if data is not None:
+            options = {**options, "data": data}
+        elif request.method == "POST":
+            options = {**options, "skip_auto_headers": UNTYPED}
+        token = CURRENT_CALL.set(call)
         try:
-            target = self.target(request.path, query)
-            response = await direct.send(request, target, headers, attempt=attempt, connect=connect)
+            url = self.url(request.path, call.query)
+            response = await session.request(request.method, url, headers=headers, **options)
             try:
-                return await self.read(request, response.status, response.headers, response.content, attempt)
+                return await self.bodies.read(call, response.status, response.headers, response.content)
             finally:
-                response.finish()
-        except asyncio.CancelledError as cancelled:
-            raise cancelled.with_traceback(None)  # noqa: B904  # see `send`
-        except Exception as error:  # see `send`
-            from evals_async._transport import connection
-
-            failure = connection.failure_of(error)
-            if failure is None:
-                raise
-        raise failure.with_traceback(None)
-
-    async def read(
-        self,
-        request: Request,
-        status: int,
-        headers: Headers,
-        content: "aiohttp.StreamReader",
-        attempt: AttemptState,
-    ) -> Response:
-        """The response with its body; of an error's body only the beginning."""
-        if status >= 400:
-            body = await self.error_body(content, attempt)
-        elif status >= 300:
-            from evals_async._transport import connection
-
-            raise connection.redirect(status, headers.get("Location", ""))
-        elif request.sink is not None:
-            from evals_async._transport import connection
-
-            await connection.pour(content, request.sink, attempt)
-            body = b""
-        elif content.is_eof():
-            # All of it came with its headers, as small ones do: there is nothing to wait for.
-            body = self.bounded(content.read_nowait(), attempt)
-        else:
-            body = await self.body(content, attempt)
-        return Response(status, headers, body)
-
-    async def body(self, content: "aiohttp.StreamReader", attempt: AttemptState) -> bytes:
-        chunks: list[bytes] = []
-        pause_at = SLICE
-        while chunk := await content.readany():
-            chunks.append(self.bounded(chunk, attempt))
-            if content.at_eof():
-                break
-            if attempt.received >= pause_at:
-                # Bytes that are there, or only need be decompressed, are not waited for: other tasks would not run.
-                pause_at = attempt.received + SLICE
-                await asyncio.sleep(0)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-    def bounded(self, chunk: bytes, attempt: AttemptState) -> bytes:
-        """The same bytes, if all that came until now is not too much."""
-        attempt.received += len(chunk)
-        if attempt.received > self.max_body:
-            raise BodyTooLarge(f"the body is larger than {self.max_body} bytes", limit=self.max_body)
-        return chunk
-
-    async def error_body(self, content: "aiohttp.StreamReader", attempt: AttemptState) -> bytes:
-        """The beginning of an error's body: what comes of it soon. The status matters more than the rest of it."""
-        from evals_async._transport import connection
-
-        received = bytearray()
-        left = attempt.ends - self.clock.monotonic()
-        try:
-            with self.clock.timeout(min(ERROR_BODY_TIME, left / 2)):
-                while len(received) < ERROR_BODY and (chunk := await content.readany()):
-                    received += chunk
-        except (TimeoutError, *connection.BROKEN):
-            pass  # what came is enough
-        attempt.received = len(received)
-        return bytes(received[:ERROR_BODY])
+                # A body that was read to its end has given the connection back; any other takes it along.
+                if response.connection is not None:
+                    response.close()
+        finally:
+            CURRENT_CALL.reset(token)
+            if file is not None:
+                file.close()
 
     def url(self, path: str, query: Query) -> "yarl.URL":
         """The base URL with `path` after its own path, and `query` merged into its own query, where it wins.

@@ -1,6 +1,6 @@
 """What each layer of a call costs: the same request over more and more of the package, with the same decoding."""
 
-import math
+import asyncio
 from typing import Any
 
 import aiohttp
@@ -10,9 +10,10 @@ from benchmarks.measure import Measured, Server, crowd, in_rounds
 from benchmarks.peers import BEARER, PEERS, Peer
 from yarl import URL
 
+from evals_async._clock import alarm_of
 from evals_async._codec import decode
 from evals_async._transport import Pipeline, Request, Response, RetryPolicy, StaticKey, Timeouts, Transport
-from evals_async._transport.state import AttemptState, usual_headers
+from evals_async._transport.state import CallState, usual_headers
 from evals_async.models import EvalRun
 
 
@@ -51,10 +52,24 @@ class OverTransport(Peer):
         self.transport = Transport(self.base_url, connections=200)
         self.stack.push_async_callback(self.transport.close)
         self.headers = usual_headers(BEARER)
+        self.timeouts, self.policy = Timeouts(), RetryPolicy()
 
     async def run(self, run_id: str) -> Any:
-        attempt = AttemptState(math.inf, math.inf)
-        response = await self.transport.send(wanted(run_id), self.headers, attempt=attempt)
+        task = asyncio.current_task()
+        assert task is not None
+        call = CallState(
+            wanted(run_id),
+            run_of,
+            timeouts=self.timeouts,
+            policy=self.policy,
+            headers=self.headers,
+            query=(),
+            start=0.0,
+            resolve=None,
+            task=task,
+            alarm=alarm_of(task.get_loop()),
+        )
+        response = await self.transport.send(call, self.headers)
         return decode(response.body, EvalRun)
 
 

@@ -15,9 +15,10 @@ from resources.session_double import StreamedResponse
 from transport.faultserver import FaultServer, answer, message, raw
 from transport.harness import KEY
 
-from evals_async import EvalsClient, Request
+from evals_async import EvalsClient
 from evals_async._transport import direct
 from evals_async._transport.direct import DirectExchange, Replaced
+from evals_async._transport.state import CallState
 from evals_async.errors import ConnectionDropped
 from evals_async.models.params import FileContentRowParam, JsonlDataSourceParam
 
@@ -33,9 +34,9 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     send = DirectExchange.send
 
-    async def noted(self: DirectExchange, request: Request, *args: Any, **more: Any) -> Any:
-        found.append(request.method)
-        return await send(self, request, *args, **more)
+    async def noted(self: DirectExchange, call: CallState[Any], *args: Any, **more: Any) -> Any:
+        found.append(call.request.method)
+        return await send(self, call, *args, **more)
 
     monkeypatch.setattr(DirectExchange, "send", noted)
     return found

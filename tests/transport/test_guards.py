@@ -29,8 +29,9 @@ from transport.harness import TIMES, Case, body_of, request, run, serving
 from yarl import URL
 
 from evals_async._transport import RetryPolicy, Transport, connection, pipeline
+from evals_async._transport.bodies import BodyReader
 from evals_async._transport.connection import GuardedConnector
-from evals_async._transport.state import CURRENT_ATTEMPT, AttemptState
+from evals_async._transport.state import CURRENT_CALL, CallState
 from evals_async.errors import EvalsError, RequestError
 
 
@@ -72,7 +73,7 @@ async def test_g2_no_hidden_resend(monkeypatch: pytest.MonkeyPatch, kind: str) -
     guarded = GuardedConnector.connect
 
     async def forgetful(self: GuardedConnector, *args: Any, **more: Any) -> Any:
-        CURRENT_ATTEMPT.get().connection = None
+        CURRENT_CALL.get().connection = None
         return await guarded(self, *args, **more)
 
     monkeypatch.setattr(GuardedConnector, "connect", forgetful)
@@ -115,10 +116,10 @@ async def test_g3_encoded_urls(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_g4_bounded_bodies(monkeypatch: pytest.MonkeyPatch, row: str) -> None:
     """Without the limit on decoded bytes, a small answer becomes a large one in memory."""
 
-    async def read_it_all(self: Transport, content: aiohttp.StreamReader, attempt: AttemptState) -> bytes:
+    async def read_it_all(self: BodyReader, content: aiohttp.StreamReader, call: CallState[Any]) -> bytes:
         return await content.read()
 
-    monkeypatch.setattr(Transport, "body", read_it_all)
+    monkeypatch.setattr(BodyReader, "whole", read_it_all)
     await fails(run(TABLE[row]))
 
 
@@ -139,10 +140,10 @@ async def test_g5_no_redirects(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_g6_drop_after_a_mismatch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without dropping the connection, the calls after a mismatch get each other's answers."""
 
-    def keep(self: AttemptState) -> None:
+    def keep(self: CallState[Any]) -> None:
         """Do nothing."""
 
-    monkeypatch.setattr(AttemptState, "drop", keep)
+    monkeypatch.setattr(CallState, "drop", keep)
     await fails(CONNECTIONS.test_an_answer_of_another_request_in_flight_drops_the_connection())
 
 

@@ -9,7 +9,7 @@ from doubles import FakeClock, ScaledClock, reply_of
 from simulation import seconds_of
 from transport.harness import KEY, POLICY, assert_plain, body_of, request
 
-from evals_async._clock import Clock
+from evals_async._clock import Clock, alarm_of
 from evals_async._transport import (
     AdaptiveLimiter,
     Allowance,
@@ -24,6 +24,7 @@ from evals_async._transport import (
     Transport,
 )
 from evals_async._transport.limiter import Slots
+from evals_async._transport.state import CallState
 from evals_async.errors import (
     ConfigurationError,
     ConnectFailed,
@@ -55,9 +56,10 @@ class ServerInProcess(Transport):
         self.most_under_way = 0
 
     def check(self) -> object:  # type: ignore[override]  # there is no session to give
+        self.pool.alarm = alarm_of(asyncio.get_running_loop())
         return None
 
-    async def send(self, request: Request, headers: Mapping[str, str], query: object = (), **more: object) -> Response:
+    async def send(self, call: CallState[Any], headers: Mapping[str, str]) -> Response:
         self.sent.append(self.clock.monotonic())
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from evals_async import EvalsClient, InvalidArgument, MissingExtra, OutputItem, _json, encode
 from evals_async._extras import extra_missing
 from evals_async._json import JSONObject, as_array, as_object, parse
-from evals_async.archive.regrade_batches import (
+from evals_async.archive.regrade.batches import (
     GRADE_COLUMNS,
     KEYS,
     ROW_COLUMNS,

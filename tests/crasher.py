@@ -62,40 +62,40 @@ class Mortal(sqlite3.Connection):
 
 def break_exporter(kind: str) -> None:
     """Make the exporter one that loses data."""
-    atomic, keep_page = Database.atomic, export.keep_page
+    atomic, store_page = Database.atomic, export.store_page
     if kind == "cursor_first":
 
         async def cursor_first(self: Database, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-            if work is not keep_page:
+            if work is not store_page:
                 return await atomic(self, work, *args, **kwargs)
             written: list[Any] = []
 
             def only_cursor(connection: Connection) -> Any:
                 connection.execute("SAVEPOINT rows")
-                moved = keep_page(connection, *args)
+                moved = store_page(connection, *args)
                 connection.execute("ROLLBACK TO rows")
-                export.put_cursor(connection, moved)
+                export.store_progress(connection, moved)
                 written.append(moved)
                 return moved
 
             moved = await atomic(self, only_cursor)
-            number, work_, arrivals, _, selection = args
-            await atomic(self, export.put_rows, number, work_, arrivals, selection)
+            number, work_, page, _, selection = args
+            await atomic(self, export.store_rows, number, work_, page, selection)
             return moved
 
         Database.atomic = cursor_first  # type: ignore[method-assign]  # it takes and gives the same
     elif kind == "no_transaction":
 
         async def no_transaction(self: Database, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-            run = self.call if work is keep_page else None
+            run = self.call if work is store_page else None
             return await (run(work, *args, **kwargs) if run else atomic(self, work, *args, **kwargs))
 
         Database.atomic = no_transaction  # type: ignore[method-assign]  # it takes and gives the same
     elif kind == "stop_on_empty":
         cursor_after = cursor.cursor_after
 
-        def stop_on_empty(place: Cursor, arrivals: Any, known: Any) -> Cursor | None:
-            return cursor_after(place, arrivals, known) if arrivals.ids else None
+        def stop_on_empty(place: Cursor, page: Any, known: Any) -> Cursor | None:
+            return cursor_after(place, page, known) if page.ids else None
 
         export.__dict__["cursor_after"] = stop_on_empty
 
@@ -161,7 +161,7 @@ def integrity(path: str) -> str:
     return str(state)
 
 
-def carry_out(base_url: str, plan: dict[str, Any]) -> dict[str, Any]:
+def execute(base_url: str, plan: dict[str, Any]) -> dict[str, Any]:
     kills, states = 0, set[str]()
     ended = Ended(killed=True)
     deaths: list[dict[str, Any]] = [{"crash_at": point} for point in plan.get("crashes", [])]
@@ -179,7 +179,7 @@ def main() -> None:
     base_url, exporter = sys.argv[1:]
     break_exporter(exporter)
     for line in sys.stdin:
-        print(json.dumps(carry_out(base_url, json.loads(line))), flush=True)
+        print(json.dumps(execute(base_url, json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""The archive: a copy of everything that a server of the Evals API holds, in one SQLite file.
+"""The archive: a copy of all data on a server of the Evals API, in one SQLite file.
 
-It is made resumably, proved complete, and of use afterwards.
+An export can be interrupted and resumed. `verify` proves that the copy is complete. An archive can be read, served,
+graded again, converted, and pushed to another server.
 """
 
 from evals_async._store.gaps import Gaps
@@ -9,9 +10,10 @@ from evals_async.archive.convert.report import ConversionReport, Remark
 from evals_async.archive.export.estimate import Estimate
 from evals_async.archive.push import Push
 from evals_async.archive.reading import ArchiveSummary, EvalSummary
-from evals_async.archive.regrade import RegradeEstimate, RegradeOptions, RegradeReport
-from evals_async.archive.regrade_agreement import Agreement, ScoreAgreement, SimilarityVariant
-from evals_async.archive.regrade_batches import grade_batches
+from evals_async.archive.regrade.agreement import Agreement, ScoreAgreement, SimilarityVariant
+from evals_async.archive.regrade.batches import grade_batches
+from evals_async.archive.regrade.regrade import RegradeEstimate, RegradeReport
+from evals_async.archive.regrade.tasks import RegradeOptions
 from evals_async.archive.tables import ArchiveTable
 from evals_async.archive.values import ExportProgress, ExportReport, Selection, Unfinished, Waiting, disk_is_full
 from evals_async.archive.verify.offline import Finding, VerifyReport

@@ -1,4 +1,4 @@
-"""`Archive`: one file, and what can be done with it."""
+"""`Archive`: one file with a copy of evals, runs, output items and files."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -21,14 +21,9 @@ from evals_async.archive.export.outages import FIRST_ANSWER
 from evals_async.archive.export.passes import DEFAULT_CONCURRENCY, DEFAULT_MAX_OUTAGE, ExportOptions, OnProgress, export
 from evals_async.archive.push import Push, Pusher, RunsToPush
 from evals_async.archive.reading import ArchiveSummary
-from evals_async.archive.regrade import (
-    EVERY_CRITERION,
-    Regrade,
-    RegradeEstimate,
-    RegradeOptions,
-    RegradeReport,
-)
-from evals_async.archive.regrade_agreement import Agreement
+from evals_async.archive.regrade.agreement import Agreement
+from evals_async.archive.regrade.regrade import Regrade, RegradeEstimate, RegradeReport
+from evals_async.archive.regrade.tasks import EVERY_CRITERION, RegradeOptions
 from evals_async.archive.tables import ArchiveTable, table_of
 from evals_async.archive.values import EVERYTHING, ExportReport, Selection
 from evals_async.archive.verify.offline import VerifyReport, verify_offline
@@ -39,7 +34,7 @@ from evals_async.models import Eval, EvalRun, File, OutputItem
 
 
 async def is_archive(path: StrPath) -> bool:
-    """Whether an export was made into the file. False for what is no store, and for a file that is not there."""
+    """Return whether a file contains an export. False if the file is not a store, or does not exist."""
     try:
         async with await Database.open(path, read_only=True) as database:
             return await database.call(ledger.last_pass) is not None
@@ -48,7 +43,7 @@ async def is_archive(path: StrPath) -> bool:
 
 
 async def gaps_of(path: StrPath) -> Gaps:
-    """What the archive in a file lacks. Raises `ArchiveError`."""
+    """Return what the archive in a file lacks. Raises `ArchiveError` if it cannot be read."""
     async with await Database.open(path, read_only=True) as database:
         return await database.call(gaps)
 
@@ -67,14 +62,15 @@ class Archive:
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The path of the file."""
         return self._path
 
     @classmethod
     def open(cls, path: StrPath, *, read_only: bool = False, clock: Clock = SYSTEM_CLOCK) -> Self:
-        """The archive in the file at `path`, which is made if there is none. The file is opened by `async with`.
+        """Return the archive at `path`. Use it with `async with`, which opens the file or creates it.
 
-        Entering raises `ArchiveError` for a file that is no archive, or cannot be read; such a file is left as it is.
+        With `read_only`, the file must exist and is not changed. Entering raises `ArchiveError` if the file is not an
+        archive or cannot be read. Such a file is not changed.
         """
         return cls(path, read_only=read_only, clock=clock)
 
@@ -82,7 +78,7 @@ class Archive:
     def _database(self) -> Database:
         """The open store. Raises `RuntimeError` outside of `async with`."""
         if self._opened is None:
-            raise RuntimeError('the archive is not open: use `async with Archive.open("evals.db") as archive:`')
+            raise RuntimeError('the archive is not open; write `async with Archive.open("evals.db") as archive:`')
         return self._opened
 
     async def __aenter__(self) -> Self:
@@ -106,26 +102,29 @@ class Archive:
         reread: bool = False,
         on_progress: OnProgress | None = None,
     ) -> ExportReport:
-        """Copy what is selected from the client's server. GET only; nothing that is here is ever deleted.
+        """Copy the selected data from the client's server into the archive. Sends only GET requests.
 
-        Goes on where an interrupted export of the same selection stopped; otherwise looks at everything anew, and reads
-        the items only of runs that are new or had not ended, or with `reread` of all. At most `concurrency` listings
-        are read at once, one page of each. A server that does not answer is borne for `max_outage` seconds; then the
-        report says `stopped`. Before its first answer that is a few seconds where no connection is made, and
-        `first_answer` seconds where one is made and nothing comes. What the server has no more is marked as missing.
-        Raises `ArchiveError` when the disk is
-        full, when another export is writing to this file, or when it was made from another server (unless
-        `another_server`); `Unauthenticated` and `QuotaExceeded` as soon as the server says so. After any of these the
-        export can be gone on with.
+        It continues an interrupted export of the same selection. Otherwise it lists everything again, but reads only
+        the items of runs that are new or had not ended (with `reread`, of all runs). Nothing in the archive is deleted:
+        objects that are no longer on the server are marked as missing.
+
+        At most `concurrency` listings are read at the same time. If the server does not respond for `max_outage`
+        seconds, the export stops and the report has `stopped`. Before the first response it stops earlier: after some
+        seconds without a connection, or after `first_answer` seconds without a response. `on_progress` is called after
+        each page.
+
+        Raises `ArchiveError` if the disk is full, if another export writes to this file, or if the archive is from
+        another server and `another_server` is false. Raises `Unauthenticated` if the key is rejected, and
+        `QuotaExceeded`. After every error, call it again to continue.
         """
-        terms = ExportOptions(
+        options = ExportOptions(
             concurrency=concurrency,
             max_outage=max_outage,
             another_server=another_server,
             reread=reread,
             first_answer=first_answer,
         )
-        return await export(self._database, client, selection, terms, clock=self._clock, on_progress=on_progress)
+        return await export(self._database, client, selection, options, clock=self._clock, on_progress=on_progress)
 
     async def verify(
         self,
@@ -136,12 +135,12 @@ class Archive:
         max_outage: float = DEFAULT_MAX_OUTAGE,
         first_answer: float = FIRST_ANSWER,
     ) -> VerifyReport:
-        """Prove that the archive is whole: by itself, and with a `client` against its server too.
+        """Prove that the archive is complete: by itself, and with a `client` also against the server.
 
-        By itself: every object is hashed, every run has as many items as it counts, every file that a run refers to is
-        here with the right hash, nothing was left unfinished. Against the server: all evals, runs and files, and the
-        items of `sample` runs drawn by chance; `None` compares the items of all runs, and the contents of files. GET
-        only. Raises `ArchiveError`, and what `export` raises of the server.
+        By itself: every object can be read and hashed, every run has as many items as it counts, every file of a run is
+        here with the right hash, and no work is unfinished. Against the server: all evals, runs and files, and the
+        items of `sample` random runs. With `sample=None`, the items of all runs and the contents of files. Sends only
+        GET requests. Raises `ArchiveError`, and the same errors of the client as `export`.
         """
         report = await verify_offline(self._database, self._clock.time())
         if client is not None:
@@ -160,59 +159,60 @@ class Archive:
         concurrency: int = DEFAULT_CONCURRENCY,
         first_answer: float = FIRST_ANSWER,
     ) -> Estimate:
-        """Count what `export` would copy in a first pass, without copying. Raises what the client raises."""
+        """Count what a first `export` would copy. Copies nothing. Raises the errors of the client."""
         return await estimate(client, selection, concurrency=concurrency, first_answer=first_answer)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def evals(self) -> AsyncIterator[Eval]:
-        """All evals, oldest first."""
+        """Iterate over all evals, oldest first."""
         return reading.models(self._database, "evals", Eval)
 
     async def eval(self, eval_id: str) -> Eval:
-        """One eval. Raises `InvalidArgument` when it is not here."""
+        """Return one eval. Raises `InvalidArgument` if the archive does not have it."""
         return await reading.one_named(self._database, "evals", (eval_id,), Eval)
 
     def runs(self, eval_id: str | None = None, *, status: str | None = None) -> AsyncIterator[EvalRun]:
-        """The runs of one eval, oldest first, or those of all evals; of one status, if it is given."""
+        """Iterate over the runs of one eval, or of all evals, oldest first. `status` selects one status."""
         return reading.all_runs(self._database, eval_id, status)
 
     async def run(self, run_id: str, *, eval_id: str | None = None) -> EvalRun:
-        """One run. Raises `InvalidArgument` when it is not here, and when runs of several evals have that id."""
+        """Return one run. Raises `InvalidArgument` if there is none, or if several evals have this id."""
         return await reading.one_run(self._database, run_id, eval_id)
 
     def items(self, run: EvalRun | tuple[str, str], *, status: str | None = None) -> AsyncIterator[OutputItem]:
-        """The output items of a run, given as it was read here or as (eval_id, run_id). Raises `InvalidArgument` for a
-        bare id.
+        """Iterate over the output items of a run. Pass a run of this archive or (eval_id, run_id).
+
+        `status` selects one status. Raises `InvalidArgument` for a run id without its eval id.
         """
         return reading.all_items(self._database, reading.key_of(run), status)
 
     async def item(self, run: EvalRun | tuple[str, str], item_id: str) -> OutputItem:
-        """One output item of a run. Raises `InvalidArgument` when it is not here."""
+        """Return one output item of a run. Raises `InvalidArgument` if the archive does not have it."""
         return await reading.one_named(self._database, "output_items", (*reading.key_of(run), item_id), OutputItem)
 
     def files(self, *, purpose: str | None = None) -> AsyncIterator[File]:
-        """All files, oldest first."""
+        """Iterate over all files, oldest first. `purpose` selects one purpose."""
         return reading.all_files(self._database, purpose)
 
     async def content(self, file_id: str) -> bytes | None:
-        """The content of a file, or `None` when it is not here."""
+        """Return the content of a file, or `None` if the archive does not have it."""
         return await self._database.call(rows.get_content, file_id)
 
     async def gaps(self) -> Gaps:
-        """What is missing although it was to be copied, and what was left out on purpose. Ask before you rely on it."""
+        """Return what is missing, and what the options of the export excluded. Check it before you rely on the data."""
         return await self._database.call(gaps)
 
     async def summary(self) -> ArchiveSummary:
-        """What is inside, in numbers."""
+        """Return the contents of the archive in numbers."""
         return await reading.summary(self._database)
 
     def table(self, name: str, *, eval_id: str | None = None) -> ArchiveTable:
-        """A table of everything, or of one eval: `evals`, `runs`, `items`, `results` or `files`.
+        """Return a table of all evals, or of one eval: `evals`, `runs`, `items`, `results` or `files`.
 
-        `pandas.DataFrame(t)` takes it, and so does all that reads Arrow: `polars.DataFrame(t)`, `duckdb.sql("from t")`,
-        `pyarrow.table(t)`. The rows are those of `to_rows`, read when they are asked for. Raises `InvalidArgument` for
-        another name.
+        Use it with `pandas.DataFrame(t)` or any library for Arrow: `polars.DataFrame(t)`, `duckdb.sql("from t")`,
+        `pyarrow.table(t)`. Rows and columns are those of `to_rows`. They are read when the table is used. Raises
+        `InvalidArgument` for another name.
         """
         return table_of(self.path, name, eval_id)
 
@@ -221,44 +221,45 @@ class Archive:
     async def regrade(
         self, options: RegradeOptions = EVERY_CRITERION, *, on_progress: Callable[[int], None] | None = None
     ) -> RegradeReport:
-        """Grade the archived items again with our graders, and compare with the service's grades.
+        """Grade the archived items again with our graders, and compare the grades with those of the service.
 
-        Ours are kept beside the service's, never over them. Judges and python graders run only if the options bring
-        what they need. Interrupted, it goes on where it stood; what failed is tried again. Raises `InvalidArgument`
-        for a criterion that is not here, `MissingExtra` without pyarrow, `ArchiveError`.
+        Our grades are in their own table; those of the service do not change. Judges and python graders run only if
+        `options` has `models` and `python`. After an interruption, call it again to continue; failed grades are tried
+        again. `on_progress` is called with the number of new grades. Raises `InvalidArgument` for an unknown criterion,
+        `MissingExtra` without pyarrow, and `ArchiveError`.
         """
         return await Regrade(self._database, options, self._clock, on_progress).run()
 
     async def agreement(self, options: RegradeOptions = EVERY_CRITERION) -> tuple[Agreement, ...]:
-        """How far the grades that `regrade` gave so far agree with the service's; grades nothing."""
+        """Return how often the stored grades of `regrade` agree with those of the service. Grades nothing."""
         return tuple(await Regrade(self._database, options, self._clock).agreement())
 
     async def estimate_regrade(self, options: RegradeOptions = EVERY_CRITERION) -> RegradeEstimate:
-        """What `regrade` would cost: rows, calls of judges, tokens."""
+        """Return what `regrade` would cost: rows, judge calls and tokens."""
         return await Regrade(self._database, options, self._clock).estimate()
 
-    # --- onward -------------------------------------------------------------------------------------------------------
+    # --- moving to another system -------------------------------------------------------------------------------------
 
     async def convert(
         self, to: str, directory: StrPath, *, dry: bool = False, allow_incomplete: bool = False
     ) -> ConversionReport:
-        """Write the archive in another form into `directory`: `jsonl`, `csv`, `parquet`, `promptfoo` (results),
-        `promptfooconfig` (definitions), or `inspect` (logs).
+        """Write the archive to `directory` in another format.
 
-        The report says what is the same, what is nearly the same, and what is not there; with `dry` it lists the files,
-        and nothing is written. Runs in a thread. Raises `ArchiveError` for an archive that lacks something, see `gaps`,
-        unless `allow_incomplete`; `InvalidArgument` for another name, `OSError`, `MissingExtra`.
+        `to` is `jsonl`, `csv`, `parquet`, `promptfoo` (results), `promptfooconfig` (definitions) or `inspect` (logs).
+        The report counts what is the same, nearly the same, and not there. With `dry`, it lists the files but nothing
+        is written. The work runs in a thread. Raises `ArchiveError` if the archive is incomplete (see `gaps`) and
+        `allow_incomplete` is false, `InvalidArgument` for another format, `OSError`, and `MissingExtra`.
         """
         options = {"dry": dry, "allow_incomplete": allow_incomplete}
         return await asyncio.to_thread(convert, self.path, to, directory, **options)
 
     async def push(self, client: EvalsClient, *, runs: RunsToPush = "none", allow_incomplete: bool = False) -> Push:
-        """Create the evals of this archive on the client's server, and of each `none`, the `newest` or `all` runs.
+        """Create the evals of this archive on the client's server, with `none`, the `newest` or `all` of their runs.
 
-        Definitions are sent as their authors wrote them; files go along with the runs that need them. What was pushed
-        before is not created again. Runs are carried out again there, at that server's price. Raises what the client
-        raises; pushed again, it goes on. Raises `ArchiveError` for an archive that lacks something (see `gaps`), unless
-        `allow_incomplete`.
+        Definitions are sent as their authors wrote them. The files of the runs are uploaded. Objects of an earlier push
+        are not created again. The server executes the runs again, at its price. Raises the errors of the client; call
+        it again to continue. Raises `ArchiveError` if the archive is incomplete (see `gaps`) and `allow_incomplete` is
+        false.
         """
         if not allow_incomplete:
             refuse_gaps(await self.gaps(), self.path)

@@ -1,7 +1,7 @@
-"""The way to another server that speaks the same API: definitions, files and runs, created again.
+"""`Pusher`: create the definitions, files and runs of an archive on another server of the same API.
 
-The server's wrapping of schemas and its ids are undone. What was pushed carries its old id in the metadata, so that a
-second push creates nothing twice. A run that is created again is carried out again: it costs what it costs there.
+The server's ids and its wrapper around schemas are removed. Each object has its old id in the metadata, so that a
+second push creates nothing twice. The other server executes the runs again, at its price.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -22,13 +22,13 @@ from evals_async.models.sources import FileContent, FileId, RunDataSource
 
 RunsToPush: TypeAlias = Literal["none", "newest", "all"]
 
-TAG = "archived_as"  # the key in the metadata under which the old id stands
-MOST_PAIRS = 16  # of metadata, by the API
+TAG = "archived_as"  # the key of the old id in the metadata
+MOST_PAIRS = 16  # pairs of metadata that the API accepts
 
 
 @attrs.frozen
 class Push:
-    """What came of a push: `evals`, `runs` and `files` map old ids to new ones, `report` says what was lost."""
+    """The result of a push: `evals`, `runs` and `files` map old ids to new ids; `report` counts what was lost."""
 
     report: ConversionReport = attrs.Factory(ConversionReport)
     evals: dict[str, str] = attrs.Factory(dict[str, str])
@@ -45,10 +45,10 @@ class Pusher:
     made: Push = attrs.Factory(Push)
 
     async def everything(self, which: RunsToPush) -> Push:
-        """Create all evals, with those of their runs that are asked for. Raises what the client raises."""
-        there = {old: each.id async for each in self.client.evals.list() if (old := old_id(each.metadata))}
+        """Create all evals with the selected runs. Raises the errors of the client."""
+        existing = {old: each.id async for each in self.client.evals.list() if (old := old_id(each.metadata))}
         async for evaluation in reading.models(self.database, "evals", Eval):
-            new = there.get(evaluation.id) or await self.create_eval(evaluation)
+            new = existing.get(evaluation.id) or await self.create_eval(evaluation)
             if new is None:
                 continue
             self.made.evals[evaluation.id] = new
@@ -68,19 +68,20 @@ class Pusher:
         except (InvalidArgument, ApiError) as error:
             if isinstance(error, ApiError) and error.status not in (400, 422):
                 raise
-            self.made.report.add("dropped", f"eval {evaluation.id}", f"it is refused: {error}")
+            self.made.report.add("dropped", f"eval {evaluation.id}", f"the server rejects it: {error}")
             return None
         self.made.report.add("mapped", "evals")
         return made.id
 
     async def create_runs(self, old_eval: str, new_eval: str, which: RunsToPush) -> None:
-        there = {old: each.id async for each in self.client.evals.runs.list(new_eval) if (old := old_id(each.metadata))}
-        async for run in self.chosen(old_eval, which):
-            new = there.get(run.id) or await self.create_run(new_eval, run)
+        runs = self.client.evals.runs.list(new_eval)
+        existing = {old: each.id async for each in runs if (old := old_id(each.metadata))}
+        async for run in self.selected(old_eval, which):
+            new = existing.get(run.id) or await self.create_run(new_eval, run)
             if new is not None:
                 self.made.runs[run.id] = new
 
-    async def chosen(self, eval_id: str, which: RunsToPush) -> AsyncIterator[EvalRun]:
+    async def selected(self, eval_id: str, which: RunsToPush) -> AsyncIterator[EvalRun]:
         newest: EvalRun | None = None
         async for run in reading.all_runs(self.database, eval_id, None):
             if which == "all":
@@ -100,19 +101,19 @@ class Pusher:
         except ApiError as error:
             if error.status not in (400, 422):
                 raise
-            self.made.report.add("dropped", f"run {run.id}", f"it is refused: {error}")
+            self.made.report.add("dropped", f"run {run.id}", f"the server rejects it: {error}")
             return None
-        self.made.report.add("approximated", "runs", "they are carried out again: their answers and ids are new")
+        self.made.report.add("approximated", "runs", "they are executed again: their outputs and ids are new")
         return made.id
 
     async def source_of(self, run: EvalRun) -> RunDataSource | None:
-        """A run's data source as it can be sent, with its file uploaded; `None`, reported, where that cannot be."""
+        """Return a run's data source for the new server, with its file uploaded; `None` (reported) if impossible."""
         source = run.data_source
         rows_from = getattr(source, "source", None)
         if source is None or isinstance(source, Unknown) or not isinstance(rows_from, FileContent | FileId):
             kind = "none" if source is None else source.type
             self.made.report.add(
-                "dropped", f"runs with a data source of type {kind}", "its rows are on the old server only"
+                "dropped", f"runs with a data source of type {kind}", "its rows are only on the old server"
             )
             return None
         body = dict(as_object(without_nulls(encode(source))) or {})
@@ -124,12 +125,12 @@ class Pusher:
         return decode(_json.dump(body), type(source))
 
     async def upload(self, file_id: str) -> str | None:
-        """The new id of a file; each is uploaded once."""
+        """Upload a file, unless this push has already done it. Returns its new id."""
         if file_id in self.made.files:
             return self.made.files[file_id]
         data = await self.database.call(rows.get_content, file_id)
         if data is None:
-            self.made.report.add("dropped", "runs whose file is not in the archive", "there is nothing to upload")
+            self.made.report.add("dropped", "runs whose file is not in the archive", "the file cannot be uploaded")
             return None
         file = await reading.one(self.database, "files", (file_id,), File)
         name = (file.filename if file is not None else None) or f"{file_id}.jsonl"
@@ -139,22 +140,20 @@ class Pusher:
         return made.id
 
     def tagged(self, metadata: JSONObject | None, old: str) -> Mapping[str, str]:
-        """The metadata with the old id, where there is room for it."""
+        """Add the old id to the metadata, unless the metadata is full."""
         pairs = {key: str(value) for key, value in (metadata or {}).items()}
         if TAG not in pairs and len(pairs) >= MOST_PAIRS:
-            self.made.report.add(
-                "approximated", "metadata that is full", "a second push cannot know that this was pushed"
-            )
+            self.made.report.add("approximated", "metadata that is full", "a second push creates the object again")
             return pairs
         return {**pairs, TAG: old}
 
 
 def old_id(metadata: JSONObject | None) -> str | None:
-    """The id that something had before it was pushed."""
+    """Return the id that an object had before it was pushed."""
     found = (metadata or {}).get(TAG)
     return found if isinstance(found, str) else None
 
 
 def without_nulls(value: object) -> object:
-    """A definition without the nulls that a server fills in, at its top."""
+    """Remove the top-level nulls that a server adds to a definition."""
     return {key: entry for key, entry in (as_object(value) or {}).items() if entry is not None}

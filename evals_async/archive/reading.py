@@ -1,6 +1,6 @@
-"""What is in an archive, as the models that the client returns: lazily, in batches, in the order of their age.
+"""Read the objects of an archive as models, in batches, oldest first.
 
-Objects that the server has no more are there too. Nothing here writes, and nothing here asks a server.
+Objects that are no longer on the server are included. Nothing here writes or sends a request.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -18,13 +18,13 @@ from evals_async.models import Eval, EvalRun, File, OutputItem
 
 T = TypeVar("T")
 
-BATCH = 200
+BATCH = 200  # rows of one query
 
 
 async def texts(
     database: Database, kind: Kind, parents: Sequence[str] = (), *, label: str | None = None
 ) -> AsyncIterator[str]:
-    """The exact JSON texts of what is under `parents`, oldest first; `label` is a status (of files: a purpose)."""
+    """Yield the exact JSON texts of the objects of `parents`, oldest first. `label` is a status (files: a purpose)."""
     after: str | None = None
     while True:
         page = await database.call(rows.page, kind, parents, after=after, limit=BATCH, label=label)
@@ -38,51 +38,51 @@ async def texts(
 async def models(
     database: Database, kind: Kind, shape: type[T], parents: Sequence[str] = (), *, label: str | None = None
 ) -> AsyncIterator[T]:
-    """The same, as objects of class `shape`. Raises `DecodeError` for an object that the class cannot hold."""
+    """Yield the objects of `parents` as class `shape`. Raises `DecodeError` for an object that does not fit."""
     async for text in texts(database, kind, parents, label=label):
         yield decode(text.encode(), shape)
 
 
 async def eval_ids(database: Database) -> list[str]:
-    """The ids of all evals, oldest first."""
+    """Return the ids of all evals, oldest first."""
     sql = "SELECT id FROM evals ORDER BY created_at, id"
     found: list[tuple[str]] = await database.call(lambda connection: connection.execute(sql).fetchall())
     return [row[0] for row in found]
 
 
 async def all_runs(database: Database, eval_id: str | None, status: str | None) -> AsyncIterator[EvalRun]:
-    """The runs of one eval, or those of every eval, one eval after the other."""
+    """Yield the runs of one eval, or of every eval, one eval after the other."""
     for each in [eval_id] if eval_id is not None else await eval_ids(database):
         async for run in models(database, "runs", EvalRun, (each,), label=status):
             yield run
 
 
 def key_of(run: EvalRun | tuple[str, str]) -> tuple[str, str]:
-    """The ids of a run. Raises `InvalidArgument` for what does not name its eval."""
+    """Return (eval id, run id) of a run. Raises `InvalidArgument` if the eval id is missing."""
     key = (run.eval_id or "", run.id) if isinstance(run, EvalRun) else run
     match key:
         case (str(eval_id), str(run_id)) if eval_id and run_id:
             return eval_id, run_id
         case _:
             raise InvalidArgument(
-                f"name the run as (eval_id, run_id), or give it as `await archive.run(id)` reads it, not {shown(run)}"
+                f"pass the run as (eval_id, run_id), or as the result of `await archive.run(id)`, not {shown(run)}"
             )
 
 
 async def all_items(database: Database, key: tuple[str, str], status: str | None) -> AsyncIterator[OutputItem]:
-    """The output items of a run."""
+    """Yield the output items of a run."""
     async for item in models(database, "output_items", OutputItem, key, label=status):
         yield item
 
 
 async def one(database: Database, kind: Kind, key: Sequence[str], shape: type[T]) -> T | None:
-    """One object, or `None` if it is not here."""
+    """Return one object, or `None` if the archive does not have it."""
     text = await database.call(rows.get, kind, key)
     return None if text is None else decode(text.encode(), shape)
 
 
 async def one_named(database: Database, kind: Kind, key: Sequence[str], shape: type[T]) -> T:
-    """One object. Raises `InvalidArgument` if it is not here."""
+    """Return one object. Raises `InvalidArgument` if the archive does not have it."""
     found = await one(database, kind, key, shape)
     if found is None:
         raise InvalidArgument(f"there is no {kind.removesuffix('s').replace('_', ' ')} {key[-1]} in the archive")
@@ -90,7 +90,7 @@ async def one_named(database: Database, kind: Kind, key: Sequence[str], shape: t
 
 
 async def one_run(database: Database, run_id: str, eval_id: str | None) -> EvalRun:
-    """The run with that id. Raises `InvalidArgument` unless there is exactly one."""
+    """Return the run with this id. Raises `InvalidArgument` unless there is exactly one."""
 
     def read(connection: Connection) -> list[tuple[str, str]]:
         sql = "SELECT eval_id, body FROM runs WHERE id = ? AND eval_id = coalesce(?, eval_id) ORDER BY eval_id"
@@ -105,7 +105,7 @@ async def one_run(database: Database, run_id: str, eval_id: str | None) -> EvalR
     return decode(found[0][1].encode(), EvalRun)
 
 
-# --- what is inside -------------------------------------------------------------------------------------------------
+# --- summary ----------------------------------------------------------------------------------------------------------
 
 
 @attrs.frozen(kw_only=True)
@@ -121,8 +121,12 @@ class EvalSummary:
 
 @attrs.frozen(kw_only=True)
 class ArchiveSummary:
-    """What is in an archive, and how it stands. `writer` tells who fills it now: process, host, since
-    when."""
+    """The contents of an archive in numbers, and its last export.
+
+    `counts` and `missing` count objects by kind: all, and those no longer on the server. `unfinished` and `damaged`
+    count listings and objects of the last pass. `writer` is the process that writes now: its id, host and start time in
+    seconds since the epoch; `None` if there is none.
+    """
 
     evals: tuple[EvalSummary, ...]
     counts: dict[str, int]
@@ -146,7 +150,7 @@ def summary_rows(connection: Connection) -> list[tuple[str, int, int, int | None
 
 
 async def summary(database: Database) -> ArchiveSummary:
-    """What is in the archive."""
+    """Return the summary of the archive."""
 
     def contents(connection: Connection) -> tuple[int, int]:
         sql = "SELECT count(*), coalesce(sum(length(bytes)), 0) FROM file_contents"
@@ -173,6 +177,6 @@ async def summary(database: Database) -> ArchiveSummary:
 
 
 async def all_files(database: Database, purpose: str | None) -> AsyncIterator[File]:
-    """The files, oldest first."""
+    """Yield the files, oldest first."""
     async for file in models(database, "files", File, label=purpose):
         yield file

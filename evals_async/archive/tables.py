@@ -1,7 +1,7 @@
 """An archive as tables: `evals`, `runs`, `items`, `results` (one row per item and criterion) and `files`.
 
-Rows and columns are those of `evals_async.to_rows`. They are read lazily, in bounded memory; a first look over all rows
-tells the columns, and both looks see the same state of the file.
+Rows and columns are those of `evals_async.to_rows`. Rows are read twice, in bounded memory: first to find the columns,
+then to return them. Both reads see the same state of the file.
 """
 
 from __future__ import annotations
@@ -52,23 +52,23 @@ def run_keys(source: ArchiveReader, eval_id: str) -> list[str]:
 def table_rows(
     source: ArchiveReader, table: TableName, report: ConversionReport, eval_id: str | None = None
 ) -> Iterator[Row]:
-    """The rows of a table, of one eval or of all. What cannot be read is reported."""
+    """Yield the rows of a table, for one eval or all. Objects that cannot be decoded are reported."""
     if table == "evals":
         yield from (eval_row(each) for each in source.eval_models(report) if eval_id in (None, each.id))
     elif table == "files":
         yield from file_rows(source, report)
     else:
         for each in eval_keys(source) if eval_id is None else [eval_id]:
-            names = CriterionNames()  # they are told apart within one eval
+            names = CriterionNames()  # names are unique within one eval
             if table == "runs":
                 for run in source.run_models(each, report):
                     report_run(run, report)
                     yield {**run_row(run, names), "eval_id": each}
             else:
-                yield from below_runs(source, table, report, each, names)
+                yield from rows_of_runs(source, table, report, each, names)
 
 
-def below_runs(
+def rows_of_runs(
     source: ArchiveReader, table: TableName, report: ConversionReport, eval_id: str, names: CriterionNames
 ) -> Iterator[Row]:
     for run_id in run_keys(source, eval_id):
@@ -82,27 +82,27 @@ def below_runs(
 
 def report_run(run: EvalRun, report: ConversionReport) -> None:
     if source_without_rows(run)[1]:
-        report.add("dropped", "rows inside of runs' data sources", "they are in the table of items")
+        report.add("dropped", "rows inside the data sources of runs", "they are in the table of items")
 
 
 def report_losses(item: OutputItem, table: TableName, report: ConversionReport) -> None:
-    """What an item has and the tables have not."""
+    """Report what a table does not keep of an item."""
     if table == "results":
         if any(result.sample is not None for result in item.results or ()):
             report.add("approximated", "conversations with graders", "the explanation is kept, the messages are not")
         return
     if item.sample is not None and item.sample.input:
-        report.add("dropped", "messages sent to the model", "the tables keep the row and the answer")
+        report.add("dropped", "messages sent to the model", "the tables keep the row and the output")
     if item.extra or (item.sample is not None and item.sample.extra):
-        report.add("dropped", "fields of items that this version does not know", "the tables have no column for them")
+        report.add("dropped", "fields of items that this version does not define", "the tables have no column for them")
 
 
 @attrs.frozen
 class ArchiveTable:
     """A table of an archive: `pandas.DataFrame(t)`, `polars.DataFrame(t)`, `duckdb.sql("from t")`, `pyarrow.table(t)`.
 
-    Iterated over, it gives rows as `to_rows` does. As Arrow it needs the extra `arrow`. The file is read anew each
-    time, in the caller's thread, and never all at once. Raises `ArchiveError` for what cannot be read.
+    Iteration yields rows as dicts. As Arrow it needs the extra `arrow`. Each use reads the file again, in the thread of
+    the caller and in bounded memory. Raises `ArchiveError` if the file cannot be read.
     """
 
     _path: Path
@@ -111,7 +111,7 @@ class ArchiveTable:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of the columns. Reads all rows once."""
+        """The names of the columns. Reads all rows."""
         with self._opened() as (_, columns):
             return tuple(name for name, _ in columns.all())
 
@@ -120,11 +120,11 @@ class ArchiveTable:
             yield from columns.fill(self._rows(source))
 
     def to_rows(self) -> list[Row]:
-        """All rows as dicts; needs no extra."""
+        """Return all rows as dicts. Needs no extra."""
         return list(self)
 
     def reader(self) -> Any:
-        """A `pyarrow.RecordBatchReader` over all rows. Raises `MissingExtra`."""
+        """Return a `pyarrow.RecordBatchReader` over all rows. Raises `MissingExtra` without pyarrow."""
         pyarrow, stream = load_pyarrow(), self._stream()
         return pyarrow.RecordBatchReader.from_batches(next(stream), stream)
 
@@ -135,21 +135,21 @@ class ArchiveTable:
         return table_rows(source, self.name, ConversionReport(), self.eval_id)
 
     def _stream(self) -> Iterator[Any]:
-        """The schema, then the batches. Once begun, it closes the file when it is dropped."""
+        """Yield the schema, then the batches. The file is closed at the end, or when the generator is dropped."""
         with self._opened() as (source, columns):
             yield schema_of(columns)
             yield from batches(self._rows(source), columns)
 
     @contextmanager
     def _opened(self) -> Generator[tuple[ArchiveReader, Columns]]:
-        """The file in one state, with the columns of its rows."""
+        """Open a snapshot of the file; yields the reader and the columns."""
         with ArchiveReader(self._path) as source, source.snapshot():
             yield source, columns_of(self.name, self._rows(source))
 
 
 def table_of(path: StrPath, name: str, eval_id: str | None = None) -> ArchiveTable:
-    """The table of that name. Raises `InvalidArgument` for any other."""
-    for known in TABLES:
-        if known == name:
-            return ArchiveTable(Path(path), known, eval_id)
-    raise InvalidArgument(f"there is no table {name!r}; there are: {', '.join(TABLES)}")
+    """Return the table with this name. Raises `InvalidArgument` for another name."""
+    for table in TABLES:
+        if table == name:
+            return ArchiveTable(Path(path), table, eval_id)
+    raise InvalidArgument(f"there is no table {name!r}; the tables are: {', '.join(TABLES)}")

@@ -1,6 +1,4 @@
-"""The plain values of an export: what to copy (`Selection`), how far it is (`ExportProgress`), what came of it
-(`ExportReport`). Nothing here does anything.
-"""
+"""The values of an export: what to copy (`Selection`), its progress (`ExportProgress`), its result (`ExportReport`)."""
 
 import errno
 from collections.abc import Mapping
@@ -17,25 +15,26 @@ DISK_FULL = 74  # EX_IOERR of sysexits.h
 TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 
 
-# SQLite's names for it; the second is what a limit on the size of files looks like.
-FULL = frozenset({"SQLITE_FULL", "SQLITE_IOERR_WRITE"})
-NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})  # Windows has no EDQUOT
+# SQLite's names for a full disk. It reports a limit on the size of files as SQLITE_IOERR_WRITE.
+DISK_FULL_NAMES = frozenset({"SQLITE_FULL", "SQLITE_IOERR_WRITE"})
+# Windows has no EDQUOT.
+DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether an export ended because the disk takes no more, in the archive or in a temporary file."""
+    """Return whether an error means that the disk is full, for the archive or a temporary file."""
     if isinstance(error, OSError):
-        return error.errno in NO_ROOM
-    return getattr(error.__cause__, "sqlite_errorname", None) in FULL
+        return error.errno in DISK_FULL_ERRNOS
+    return getattr(error.__cause__, "sqlite_errorname", None) in DISK_FULL_NAMES
 
 
 @attrs.frozen(kw_only=True)
 class Selection:
-    """What to copy; everything, unless told otherwise.
+    """What to copy; everything by default.
 
-    `evals` are the ids of the only evals to copy. `since` (seconds since the epoch) leaves out the output items and
-    files of runs that were created before it; the runs themselves are always copied. With either, files are copied only
-    where a chosen run refers to them.
+    `evals` are the ids of the evals to copy. `since` (seconds since the epoch) omits the output items and files of
+    older runs; the runs themselves are always copied. With `evals` or `since`, only files that a selected run refers to
+    are copied. `items=False` omits all output items, `files=False` all files.
     """
 
     evals: tuple[str, ...] = ()
@@ -48,13 +47,13 @@ class Selection:
         return bool(self.evals) or self.since is not None
 
     def text(self) -> str:
-        """The selection as it is kept in the store: equal selections have equal texts."""
+        """Return the selection as JSON for the store; equal selections have equal texts."""
         fields = {"evals": sorted(self.evals), "since": self.since, "items": self.items, "files": self.files}
         return _json.canonical(fields).decode()
 
     @classmethod
     def of(cls, text: str) -> "Selection":
-        """The selection that `text()` was made of."""
+        """Parse the result of `text()`."""
         fields = as_object(_json.parse(text.encode())) or {}
         since = fields.get("since")
         return cls(
@@ -70,8 +69,9 @@ EVERYTHING = Selection()
 
 @attrs.frozen(kw_only=True)
 class Waiting:
-    """A pause because the server does not answer, or because it asked for one: why, since when nothing succeeded, and
-    until when it is waited at most. Times are seconds since the epoch.
+    """A pause because the server does not respond, or sent a delay.
+
+    `since` is the time of the last success, `until` the latest end of the pause, both in seconds since the epoch.
     """
 
     why: str
@@ -81,10 +81,11 @@ class Waiting:
 
 @attrs.frozen(kw_only=True)
 class ExportProgress:
-    """How far a pass is, all its sittings together: objects kept, and of the items how many the runs say there are.
+    """The progress of an export, including earlier calls that it continues.
 
-    `bytes`, `items_now` and `elapsed` (seconds) are of this sitting alone. `open` listings and files are left to do, as
-    far as is known by now.
+    `evals`, `runs`, `items` and `files` count stored objects. `expected_items` is the sum of the counts of the runs so
+    far. `open` is the number of listings and files in progress. `items_now`, `bytes` and `elapsed` (seconds) are about
+    this call only.
     """
 
     evals: int = 0
@@ -105,14 +106,14 @@ class ExportProgress:
 
     @property
     def eta(self) -> float | None:
-        """Seconds until all items are there that are known of; `None` while that cannot be said."""
+        """Seconds until all expected items are stored, or `None` if it cannot be estimated yet."""
         left = max(0, self.expected_items - self.items)
         return left / self.rate if self.rate > 0 else None
 
 
 @attrs.frozen(kw_only=True)
 class Unfinished:
-    """Something that is not there whole: what, in which state (`open`, `failed`, `broken`, `damaged`), and why."""
+    """Something incomplete: what, its state (`open`, `short`, `failed`, `broken`, `damaged`), and why."""
 
     what: str
     state: str
@@ -121,12 +122,15 @@ class Unfinished:
 
 @attrs.frozen(kw_only=True)
 class ExportReport:
-    """What came of an export.
+    """The result of an export.
 
-    `unfinished` names what is not there whole; `refused` the files that the server does not give, and its words.
-    `stopped` tells why the export ended early although it can go on: run it again. `resumed` tells that it went on with
-    a pass that was interrupted, which began at `began` (seconds since the epoch): what is newer comes with the next
-    export. `requests` were sent and `bytes` received in this sitting.
+    - `counts`, `missing`: objects in the archive, and those no longer on the server, by kind.
+    - `refused`: the ids of files that the server does not return, and its error messages.
+    - `unfinished`: everything that is incomplete.
+    - `stopped`: why the export stopped early, or `None`. Run it again to continue.
+    - `resumed`: whether it continued an interrupted export that began at `began` (seconds since the epoch). Newer
+      objects are copied by the next export.
+    - `requests`, `bytes`, `elapsed`: requests, received bytes and seconds of this call.
     """
 
     number: int
@@ -143,10 +147,10 @@ class ExportReport:
 
     @property
     def complete(self) -> bool:
-        """Is everything that was selected there?"""
+        """Whether everything in the selection was copied."""
         return not self.unfinished and self.stopped is None
 
     @property
     def exit_code(self) -> int:
-        """0 complete, 75 stopped and can go on, 3 incomplete."""
+        """0 complete, 3 incomplete, 75 stopped: run it again."""
         return TRY_AGAIN if self.stopped is not None else INCOMPLETE if self.unfinished else COMPLETE

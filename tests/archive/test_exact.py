@@ -73,11 +73,11 @@ async def test_a_file_that_came_by_itself_is_new_to_the_listing() -> None:
     """
     async with await Database.open() as database:
         row = Row.of("files", {"id": "file-1", "purpose": "evals"})
-        await database.atomic(ledger.see, "files", -3, [row])
+        await database.atomic(ledger.upsert, "files", -3, [row])
         assert set() == await database.call(ledger.known, "files", (), 3, ["file-1"])
         await database.atomic(ledger.mark_missing, "files", (), 3)
         assert 0 == (await database.call(ledger.missing))["files"]
-        await database.atomic(ledger.see, "files", 3, [row])
+        await database.atomic(ledger.upsert, "files", 3, [row])
         assert {"file-1"} == await database.call(ledger.known, "files", (), 3, ["file-1"])
         await database.atomic(ledger.mark_missing, "files", (), 4)
         assert 1 == (await database.call(ledger.missing))["files"]

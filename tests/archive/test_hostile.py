@@ -30,7 +30,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "a raw NUL": (b'{"id":"odd","text":"\x00"}', "control character"),
     "no id": (b'{"text":"who am I"}', "lacks id"),
     "an id that is a number": (b'{"id":17}', "lacks id"),
-    "no object": (b'"a string"', "no object"),
+    "no object": (b'"a string"', "not a JSON object"),
 }
 ITEMS = ("output_items", "eval_0", "run_0_0")
 

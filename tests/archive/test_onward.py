@@ -426,5 +426,5 @@ async def test_a_bare_run_id_is_refused_with_words(file: Path) -> None:
     """`archive.items("evalrun_1")` says how a run is named, when it is called."""
     async with Archive.open(file) as archive:
         for wrong in ("evalrun_1", ("eval_1", ""), EvalRun(id="evalrun_1", status="queued"), None):
-            with pytest.raises(InvalidArgument, match=r"name the run as \(eval_id, run_id\)"):
+            with pytest.raises(InvalidArgument, match=r"pass the run as \(eval_id, run_id\)"):
                 archive.items(wrong)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # on purpose

@@ -49,7 +49,9 @@ async def evals_in(file: Path) -> set[str]:
 async def test_another_project_is_not_mixed_in(file: Path) -> None:
     """The same server, a key of another project: refused before anything is written, and the archive stays complete."""
     before = await fill(file, project("a"))
-    with pytest.raises(ArchiveError, match=r"key is of another project\. .*--to OTHER\.db.*--another-server"):
+    with pytest.raises(
+        ArchiveError, match=r"key seems to belong to another project\. .*--to OTHER\.db.*--another-server"
+    ):
         await fill(file, project("b"))
     assert before == await evals_in(file)
     async with Archive.open(file, read_only=True) as archive:
@@ -106,8 +108,28 @@ async def test_a_changed_key_in_the_middle_loses_nothing(export: Export, file: P
     async with LocalServer() as other:
         await other.seed(**project("b"))
         async with EvalsClient(base_url=other.base_url, api_key="k") as client, Archive.open(file) as archive:
-            with pytest.raises(ArchiveError, match="key is of another project"):
+            with pytest.raises(ArchiveError, match="key seems to belong to another project"):
                 await archive.export(client)
+    async with ReferenceServer(reference) as server:
+        assert 0 == (await export(server)).exit_code
+    assert SAME == difference(file, reference)
+
+
+async def test_files_that_another_project_lacks_are_not_refused(export: Export, file: Path) -> None:
+    """A file that the key of another project cannot read is still open: the next export with the right key copies it."""
+    reference = tree(evals=3, runs=4, items=30)
+    async with ReferenceServer(reference, page=5) as server:
+
+        def fall(listing: tuple[str, ...], ids: list[str]) -> None:
+            server.down = server.pages >= 5  # every listing of runs is read; files are next in the queue
+
+        server.after_page = fall
+        await export(server, max_outage=5, concurrency=1)
+    async with LocalServer() as other:
+        await other.seed(**project("b"))
+        async with EvalsClient(base_url=other.base_url, api_key="k") as client, Archive.open(file) as archive:
+            with pytest.raises(ArchiveError, match="key seems to belong to another project"):
+                await archive.export(client, concurrency=1)
     async with ReferenceServer(reference) as server:
         assert 0 == (await export(server)).exit_code
     assert SAME == difference(file, reference)

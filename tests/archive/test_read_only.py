@@ -109,7 +109,7 @@ async def test_one_that_was_not_closed_is_told_with_the_cure(closed: Path) -> No
     connection.close()
     copy.chmod(0o444)
     closed.parent.chmod(0o555)
-    with unprivileged(), pytest.raises(ArchiveError, match="copy it with its -wal file to where it can be written"):
+    with unprivileged(), pytest.raises(ArchiveError, match="copy it with its -wal file to a writable directory"):
         async with Archive.open(copy, read_only=True):
             pass
 

@@ -23,7 +23,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 from benchmarks.bench_reports import ANSWER, CHECKS
 
 from evals_async.archive import grade_batches
-from evals_async.archive.regrade_batches import ROW_COLUMNS, batch_of
+from evals_async.archive.regrade.batches import ROW_COLUMNS, batch_of
 from evals_async.ray import grade
 
 

@@ -28,7 +28,7 @@ from benchmarks.cases import Table
 
 from evals_async import OutputItem, compare, decode
 from evals_async.archive import grade_batches
-from evals_async.archive.regrade_batches import ROW_COLUMNS, batch_of
+from evals_async.archive.regrade.batches import ROW_COLUMNS, batch_of
 from evals_async.comparison import RunOutcomes
 from evals_async.server import LocalServer
 

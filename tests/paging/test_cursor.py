@@ -10,8 +10,8 @@ from hypothesis import given, settings, strategies as st
 
 from evals_async._paging.listing import PageBody
 from evals_async._paging.pages import Pager
-from evals_async.archive.export.arrivals import Arrivals
 from evals_async.archive.export.cursor import cursor_after, cursor_of
+from evals_async.archive.export.listing_page import ListingPage
 from evals_async.errors import (
     ApiError,
     BadRequest,
@@ -286,7 +286,9 @@ def by_export(server: Server) -> tuple[list[str], str]:
                 return list(got), type(error).__name__
             onward: Cursor | None = older_cursor(cursor)
         else:
-            page = Arrivals(rows=(), bodies=(), damaged=(), ids=tuple(ids), last_id=last_id, has_more=has_more, size=0)
+            page = ListingPage(
+                rows=(), bodies=(), damaged=(), ids=tuple(ids), last_id=last_id, has_more=has_more, size=0
+            )
             onward = cursor_after(cursor, page, got.keys() & set(ids))
             got.update(dict.fromkeys(ids))
         if onward is None:

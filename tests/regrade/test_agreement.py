@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from evals_async.archive.regrade_agreement import closest_variants, kappa, score_agreement, variants_of
+from evals_async.archive.regrade.agreement import closest_variants, kappa, score_agreement, variants_of
 
 
 inter_rater: Any = import_module("statsmodels.stats.inter_rater")

@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 
 from evals_async import InvalidArgument
 from evals_async.archive import Archive, grade_batches
-from evals_async.archive.regrade_batches import GRADE_COLUMNS, ROW_COLUMNS, batch_of, schema_of
+from evals_async.archive.regrade.batches import GRADE_COLUMNS, ROW_COLUMNS, batch_of, schema_of
 from evals_async.grading import grade
 from evals_async.inference import Models, Rule, ScriptedModels
 
@@ -76,7 +76,7 @@ def test_batches_have_their_schema() -> None:
 
 @pytest.mark.parametrize(
     ("columns", "why"),
-    [(["run_id", "item_id", "item"], "no column eval_id"), (["eval_id", "run_id", "item_id"], "no column item")],
+    [(["run_id", "item_id", "item"], "no column eval_id"), (["eval_id", "run_id", "item_id"], "neither a column item")],
 )
 def test_other_columns_are_refused(columns: list[str], why: str) -> None:
     """A batch without what is needed is refused by name."""
@@ -88,7 +88,7 @@ def test_other_columns_are_refused(columns: list[str], why: str) -> None:
 def test_rows_that_are_no_json_are_refused() -> None:
     """A row that is no JSON object is a mistake of whoever made the batch."""
     batch = batch_of([{**row_of(1, {}, None), "item": "{"}], ROW_COLUMNS)
-    with pytest.raises(InvalidArgument, match="a row is no JSON object"):
+    with pytest.raises(InvalidArgument, match="a row to grade must be a JSON object"):
         list(grade_batches([batch], {EVAL: [CHECK]}))
 
 

@@ -12,7 +12,8 @@ import pytest
 from commandline import Ended
 
 from evals_async import InvalidArgument
-from evals_async.archive import Archive, RegradeOptions, regrade
+from evals_async.archive import Archive, RegradeOptions
+from evals_async.archive.regrade import regrade
 from evals_async.cli import main
 from evals_async.inference import Models, Rule, ScriptedModels
 
@@ -77,7 +78,7 @@ async def test_judges_only_when_told(file: Path) -> None:
     """Without models judges are left out, and that is said; with them their calls are estimated from the service's."""
     async with Archive.open(file) as archive:
         report = await archive.regrade()
-        assert {JUDGE: "it asks a model, and models are asked only when told"} == report.left_out
+        assert {JUDGE: "its judge runs only with --models (RegradeOptions.models)"} == report.left_out
         with ScriptedModels.in_thread(SCORE) as scripted:
             options = RegradeOptions(criteria=("Judge",), models=at(scripted))
             cost = await archive.estimate_regrade(options)
@@ -107,7 +108,7 @@ async def test_a_cap_on_tokens(file: Path, monkeypatch: pytest.MonkeyPatch) -> N
             report = await archive.regrade(RegradeOptions(criteria=("Judge",), models=at(scripted), max_tokens=1))
             assert 5 == len(scripted.requests)
     assert report.stopped is not None
-    assert "1 were allowed" in report.stopped
+    assert "the limit is 1" in report.stopped
 
 
 async def test_failures_are_tried_again(file: Path) -> None:
@@ -125,7 +126,7 @@ async def test_failures_are_tried_again(file: Path) -> None:
 async def test_criteria_are_named(file: Path) -> None:
     """A criterion that is not there is refused, with those that are."""
     async with Archive.open(file) as archive:
-        with pytest.raises(InvalidArgument, match="there is no criterion 'Exactly'; there are: Close"):
+        with pytest.raises(InvalidArgument, match="there is no criterion 'Exactly'; the criteria are: Close"):
             await archive.regrade(RegradeOptions(criteria=("Exactly",)))
         assert {EXACT} == {each.criterion for each in await archive.agreement(RegradeOptions(criteria=(EXACT,)))}
 

@@ -14,7 +14,7 @@ import pytest
 
 from evals_async import EvalsClient, InvalidArgument
 from evals_async.archive import Archive, grade_batches
-from evals_async.archive.regrade_batches import ROW_COLUMNS, batch_of
+from evals_async.archive.regrade.batches import ROW_COLUMNS, batch_of
 from evals_async.inference import Rule, ScriptedModels
 from evals_async.ray import criteria_of, grade, read_items, read_runs
 from evals_async.server import LocalServer, SampleTree, sample_tree

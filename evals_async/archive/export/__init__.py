@@ -1,1 +1,1 @@
-"""The export: a resumable copy of everything that a server holds."""
+"""The export: a resumable copy of all data on a server."""

@@ -1,25 +1,25 @@
-"""The cursor of a listing that is copied: the rules are the pager's own, and what is new is told by the store.
+"""The cursor of a listing in an export: the rules of `evals_async.pagination`, with the store as the list of known ids.
 
-The rules and the guarantee that a listing never ends because a page is empty while the server says that there is more
-are in `evals_async.pagination`. The cursor is kept in the store as text, so another process can go on with a listing.
+An empty page does not end a listing while `has_more` is true. The store keeps the cursor as text, so that another
+process can continue the listing.
 """
 
 from collections.abc import Collection
 
-from evals_async.archive.export.arrivals import Arrivals
+from evals_async.archive.export.listing_page import ListingPage
 from evals_async.pagination import Cursor, next_cursor
 
 
 PAGE_SIZES = {"files": 1000}
-PAGE_SIZE = 100  # the API's maximum, but for files
+PAGE_SIZE = 100  # the maximum of the API, except for files
 
 
 def cursor_of(text: str | None, kind: str) -> Cursor:
-    """The cursor that is kept in the store as `text`; without one, the beginning of a listing of `kind`."""
+    """Parse the stored cursor `text`; without one, return the start of a listing of `kind`."""
     return Cursor.at(limit=PAGE_SIZES.get(kind, PAGE_SIZE)) if text is None else Cursor.of(text)
 
 
-def cursor_after(cursor: Cursor, arrivals: Arrivals, known: Collection[str]) -> Cursor | None:
-    """Where a listing stands after a page whose ids came before if they are in `known`; `None` at its end."""
-    fresh = [each for each in dict.fromkeys(arrivals.ids) if each not in known]
-    return next_cursor(cursor, arrivals.ids, fresh, last_id=arrivals.last_id, has_more=arrivals.has_more)
+def cursor_after(cursor: Cursor, page: ListingPage, known: Collection[str]) -> Cursor | None:
+    """Return the cursor after a page, or `None` at the end. `known` are the ids that were read before."""
+    fresh = [each for each in dict.fromkeys(page.ids) if each not in known]
+    return next_cursor(cursor, page.ids, fresh, last_id=page.last_id, has_more=page.has_more)

@@ -1,7 +1,4 @@
-"""What an export would bring: counts and an estimate, from the listings of evals, runs and files alone.
-
-Nothing is written.
-"""
+"""Estimate an export from the listings of evals, runs and files. Nothing is written."""
 
 import attrs
 
@@ -18,8 +15,10 @@ PAGE = 100
 
 @attrs.frozen(kw_only=True)
 class Estimate:
-    """Counts of what would be copied. `items` is the sum of what the runs count, `uncounted` the runs that do not say;
-    `file_bytes` is what the listing of files tells. `requests` are those of a first export.
+    """How much an export would copy.
+
+    `items` is the sum of the counts of the runs; `uncounted` is the number of runs without a count. `file_bytes` is the
+    sum of the sizes in the listing of files. `requests` is the number of requests of a first export.
     """
 
     evals: int
@@ -32,15 +31,18 @@ class Estimate:
     seconds_per_request: float
 
     def seconds(self, concurrency: int) -> float:
-        """About how long that would take, with so many listings at once, at the pace of the listings just read."""
+        """Return about how many seconds the export takes, at the speed of the listings that were read.
+
+        `concurrency` is the number of listings that are read at the same time.
+        """
         return self.requests * self.seconds_per_request / concurrency
 
 
 async def estimate(
     client: EvalsClient, selection: Selection, *, concurrency: int, first_answer: float = FIRST_ANSWER
 ) -> Estimate:
-    """Count what `selection` would bring. Raises what the client raises."""
-    # A server that says nothing at all is found out by one request; what comes after it has the time of a copy.
+    """Count what an export of `selection` would copy. Raises the errors of the client."""
+    # The first request shows whether the server responds. The requests after it have the longer timeouts of an export.
     await client.with_options(timeout=first_timeouts(first_answer)).evals.list(limit=1)
     client = Fetcher.of(client, first_answer).slow
     began, before = client.clock.monotonic(), client.statistics().requests

@@ -1,5 +1,6 @@
-"""What an export asks the server: pages, single objects, contents of files. GET only, through all of the client's
-policies, with the deadlines of a long copy. Nothing here writes to the store.
+"""The requests of an export: pages, single objects, and contents of files.
+
+All requests are GET. They use the client's limits and retries, with longer deadlines. Nothing here writes to the store.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import attrs
 
 from evals_async import EvalsClient, Request, Response, RetryPolicy, Timeouts
 from evals_async._store import Kind
-from evals_async.archive.export.arrivals import Arrivals, page_of
+from evals_async.archive.export.listing_page import ListingPage, page_of
 from evals_async.archive.export.outages import FIRST_ANSWER, LONGEST_PAUSE, MAX_SERVER_DELAY
 from evals_async.errors import RequestError, TransportError
 from evals_async.pagination import Cursor, smaller_page, too_heavy
@@ -33,13 +34,13 @@ OBJECTS: Mapping[str, str] = {
     "file": "/files/{file_id}",
 }
 
-RETRY = RetryPolicy(attempts=4, max_server_delay=LONGEST_PAUSE)  # longer pauses are made where they can be told of
-# The call's end leaves time for the longest pause that a server may ask all callers for, and for one attempt after it.
+RETRY = RetryPolicy(attempts=4, max_server_delay=LONGEST_PAUSE)  # `OutagePolicy` makes longer pauses and reports them
+# A call must survive the longest pause of the shared rate limiter, and then have time for one attempt.
 TIMEOUTS = Timeouts(total=1.25 * MAX_SERVER_DELAY + 120, attempt=60.0)
-FIRST_RETRY = RetryPolicy(attempts=1)  # until the server has answered once: a mistyped address is not waited for
+FIRST_RETRY = RetryPolicy(attempts=1)  # until the first response, so that a mistyped address fails quickly
 CONNECT = 5.0  # seconds
-LARGE_PAGE = 8 * 2**20  # bytes of a page after which the next ones are smaller: many are in memory at once
-IN_MEMORY = 8 * 2**20  # bytes of a file's content beyond which it goes through a temporary file
+LARGE_PAGE = 8 * 2**20  # bytes; after a larger page, fewer objects are requested, because many pages are in memory
+IN_MEMORY = 8 * 2**20  # bytes; a larger content is stored in a temporary file
 
 
 def first_timeouts(first_answer: float) -> Timeouts:
@@ -48,7 +49,7 @@ def first_timeouts(first_answer: float) -> Timeouts:
 
 
 class Spool:
-    """Takes a file's content, and its sha256, in bounded memory."""
+    """Receives the content of a file and computes its sha256, in bounded memory."""
 
     def __init__(self) -> None:
         self.file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115  # lives as long as this object
@@ -71,44 +72,47 @@ class Spool:
 
 @attrs.define
 class Fetcher:
-    """Asks one server. `requests` went out, `received` bytes came back."""
+    """Sends the requests to one server. It counts `requests` and `received` bytes."""
 
     slow: EvalsClient
     first: EvalsClient
     requests: int = 0
     received: int = 0
-    answered: bool = False
+    responded: bool = False
 
     @classmethod
     def of(cls, client: EvalsClient, first_answer: float = FIRST_ANSWER) -> Fetcher:
-        """A fetcher that shares the client's connections and limits, and waits as long as a copy should.
+        """Make a fetcher that shares the client's connections and limits, with the timeouts of an export.
 
-        `first_answer` is how many seconds the first answer of all may take.
+        `first_answer` is the longest time for the first response, in seconds.
         """
         slow = client.with_options(retry=RETRY, timeout=TIMEOUTS)
         return cls(slow, client.with_options(retry=FIRST_RETRY, timeout=first_timeouts(first_answer)))
 
     @property
     def client(self) -> EvalsClient:
-        return self.slow if self.answered else self.first
+        return self.slow if self.responded else self.first
 
     async def send(self, request: Request, read: Callable[[Response], Awaitable[T]] | None = None) -> Any:
-        """The response, or what `read` makes of it."""
+        """Send a request. Returns the response, or the result of `read(response)`."""
         self.requests += 1
         try:
             found = await (self.client.send(request) if read is None else self.client.send(request, read))
         except TransportError:
             raise
-        except RequestError:  # it is there
-            self.answered = True
+        except RequestError:  # an error response shows that the server is there
+            self.responded = True
             raise
-        self.answered = True
+        self.responded = True
         return found
 
-    async def page(self, kind: Kind, parents: tuple[str, ...], cursor: Cursor) -> tuple[Arrivals, Cursor]:
-        """The page at `cursor`, and the cursor with the page size that the server could bear."""
+    async def page(self, kind: Kind, parents: tuple[str, ...], cursor: Cursor) -> tuple[ListingPage, Cursor]:
+        """Fetch the page at `cursor`. Returns it with the cursor, whose page size may be smaller than before.
 
-        async def read(response: Response) -> Arrivals:
+        If the server fails with a page of this size, a smaller page is requested.
+        """
+
+        async def read(response: Response) -> ListingPage:
             self.received += len(response.body)
             return page_of(response.body, kind, parents)
 
@@ -117,23 +121,23 @@ class Fetcher:
             query = {"after": cursor.after, "limit": cursor.limit, "order": "asc", "purpose": purpose}
             request = self.client.request("GET", ROUTES[kind], ids=parents, query=query)
             try:
-                arrivals = await self.send(request, read)
+                page = await self.send(request, read)
             except RequestError as error:
-                if cursor.limit == 1 or not too_heavy(error) or not self.answered:
+                if cursor.limit == 1 or not too_heavy(error) or not self.responded:
                     raise
                 cursor = smaller_page(cursor)
             else:
-                large = arrivals.size > LARGE_PAGE
-                return arrivals, smaller_page(cursor, len(arrivals.ids)) if large else cursor
+                large = page.size > LARGE_PAGE
+                return page, smaller_page(cursor, len(page.ids)) if large else cursor
 
     async def object(self, kind: str, *ids: str) -> bytes:
-        """The exact JSON text of one object."""
+        """Fetch the exact JSON text of one object."""
         response: Response = await self.send(self.client.request("GET", OBJECTS[kind], ids=ids))
         self.received += len(response.body)
         return response.body
 
     async def content(self, file_id: str, spool: Spool) -> None:
-        """Put a file's content into `spool`."""
+        """Download the content of a file into `spool`."""
         await self.send(self.client.request("GET", "/files/{file_id}/content", ids=(file_id,), sink=spool))
         self.received += spool.size
         spool.file.seek(0)

@@ -1,7 +1,7 @@
-"""One writer per store: `WriterLock`, held by whoever fills an archive, and gone with its process however that ends.
+"""`WriterLock`: allows one writer per store. The lock ends with its process, also if the process is killed.
 
-It is SQLite's own exclusive lock on an empty file beside the store, so it works wherever SQLite does. Readers do not
-ask for it. Nothing here opens the store itself.
+It is an exclusive SQLite lock on an empty file next to the store, so it works on every system with SQLite. Readers do
+not need it. Nothing here opens the store itself.
 """
 
 import sqlite3
@@ -11,16 +11,16 @@ from typing import Self
 from evals_async.errors import ArchiveError
 
 
-LOOKS_LAST = 0.2  # seconds at most: someone who only looks whether a store is being filled holds the lock for a moment
+LOCK_TIMEOUT = 0.2  # seconds: `is_locked` in another process holds the lock for a moment
 
 
 def lock_file(path: Path) -> Path:
-    """The empty file that is locked for the store at `path`."""
+    """Return the path of the lock file for the store at `path`."""
     return path.with_name(path.name + ".lock")
 
 
 def is_locked(path: Path) -> bool:
-    """Whether someone fills the store at `path` now. False where that cannot be found out."""
+    """Return whether a process writes to the store at `path` now. False if this cannot be found out."""
     try:
         connection = sqlite3.connect(f"{lock_file(path).absolute().as_uri()}?mode=ro", uri=True, timeout=0)
     except sqlite3.Error:  # there is no such file
@@ -35,32 +35,32 @@ def is_locked(path: Path) -> bool:
 
 
 class WriterLock:
-    """The right to fill the store at `path`, from construction to `release()`.
+    """Locks the store at `path` for writing, from construction to `release()`.
 
-    Raises `ArchiveError`, all but at once, when another process, or another part of this one, holds it. A store in
-    memory (`None`) needs no lock.
+    Raises `ArchiveError` after 0.2 s if another writer has the lock, in this process or another one. A store in memory
+    (`None`) needs no lock.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.connection: sqlite3.Connection | None = None
         if path is None:
             return
-        place = lock_file(path)
+        file = lock_file(path)
         try:
-            connection = sqlite3.connect(place, isolation_level=None, check_same_thread=False, timeout=LOOKS_LAST)
+            connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=LOCK_TIMEOUT)
         except sqlite3.Error as error:
-            raise ArchiveError(f"{place}: {error}") from error
+            raise ArchiveError(f"{file}: {error}") from error
         try:
             connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.Error as error:
             connection.close()
             if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
                 raise ArchiveError(f"{path} is being written by another export; one writer at a time") from error
-            raise ArchiveError(f"{place}: {error}") from error
+            raise ArchiveError(f"{file}: {error}") from error
         self.connection = connection
 
     def release(self) -> None:
-        """Let the next one in. A second time does nothing."""
+        """Release the lock. A second call does nothing."""
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.close()

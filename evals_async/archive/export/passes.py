@@ -1,7 +1,4 @@
-"""A pass from outside: it is begun or resumed, its work is done, it is closed, and reported.
-
-One writer at a time. The workers are in `export`.
-"""
+"""`export`: begin or resume a pass, execute its work, end it, and report. The workers are in `export.export`."""
 
 import os
 import socket
@@ -26,14 +23,17 @@ from evals_async.client import EvalsClient
 
 OnProgress: TypeAlias = Callable[[ExportProgress], object]
 
-DEFAULT_CONCURRENCY = 16  # listings at once: enough to hide the way to a far server, few enough pages in memory
+DEFAULT_CONCURRENCY = 16  # listings at the same time: hides the latency of a distant server, keeps few pages in memory
 DEFAULT_MAX_OUTAGE = 300.0  # seconds without any success after which an export stops
 
 
 @attrs.frozen(kw_only=True)
 class ExportOptions:
-    """How to copy: listings at once, how long to bear a dead server, whether the store may change its server, whether
-    what is over is read again, how long the first answer may take.
+    """Options of an export.
+
+    `concurrency` listings are read at the same time. `another_server` allows another address. `reread` reads the items
+    of all runs again. `max_outage` and `first_answer` are the longest times without a response, in seconds: later, and
+    before the first response.
     """
 
     concurrency: int = DEFAULT_CONCURRENCY
@@ -44,20 +44,20 @@ class ExportOptions:
 
 
 def resumable(last: Pass | None, origin: Origin, selection: Selection, options: ExportOptions) -> bool:
-    """Whether there is a pass to go on with: of the same server and the same selection, and not over."""
+    """Return whether the last pass can continue: same server, same selection, and not ended."""
     same = (
         last is not None and last.ended is None and (last.server, last.selection) == (origin.server, selection.text())
     )
     return same and not options.reread
 
 
-def take_up(
+def begin_or_resume(
     connection: Connection, origin: Origin, selection: Selection, options: ExportOptions, now: float
 ) -> tuple[Pass, bool]:
-    """The pass to work on, and whether it was begun before. For one transaction."""
+    """Return the pass to work on, and whether it was resumed. Call it in a transaction."""
     last = ledger.last_pass(connection)
     if options.reread:
-        ledger.unsettle(connection)
+        ledger.read_all_again(connection)
     if last is not None and resumable(last, origin, selection, options):
         return last, True
     number = 1 if last is None else last.number + 1
@@ -74,7 +74,7 @@ def take_up(
 
 
 def known_origin(connection: Connection) -> Origin | None:
-    """Where the store's objects came from; `None` if there are none yet."""
+    """Return the origin of the store's objects, or `None` if there was no export yet."""
     last = ledger.last_pass(connection)
     if last is None:
         return None
@@ -83,19 +83,19 @@ def known_origin(connection: Connection) -> Origin | None:
 
 
 def progress_before(connection: Connection, number: int) -> ExportProgress:
-    """What the earlier sittings of a pass have done."""
-    came = ledger.counts(connection, number)
+    """Return the progress of a pass before this call."""
+    counts = ledger.counts(connection, number)
     return ExportProgress(
-        evals=came.get("evals", 0) + came.get("eval", 0),
-        runs=came.get("runs", 0),
-        items=came.get("output_items", 0),
+        evals=counts.get("evals", 0) + counts.get("eval", 0),
+        runs=counts.get("runs", 0),
+        items=counts.get("output_items", 0),
         expected_items=ledger.expected_items(connection, number),
-        files=came.get("file", 0),
+        files=counts.get("file", 0),
     )
 
 
-def shortcomings(connection: Connection, number: int) -> tuple[Unfinished, ...]:
-    """Everything of a pass that is not there whole."""
+def unfinished(connection: Connection, number: int) -> tuple[Unfinished, ...]:
+    """Return everything in a pass that is not complete."""
     works = ledger.work_in(connection, number, ledger.UNFINISHED)
     found = [Unfinished(what=str(work), state=work.state, why=work.note or "not read yet") for work in works]
     broken = [Unfinished(what=what, state="damaged", why=why) for what, why in ledger.damaged(connection)]
@@ -103,9 +103,9 @@ def shortcomings(connection: Connection, number: int) -> tuple[Unfinished, ...]:
 
 
 def close_pass(connection: Connection, number: int, now: float) -> None:
-    """Close a pass of which nothing is left to do."""
+    """End a pass if all its work is finished."""
     if not ledger.work_in(connection, number, ("open",), limit=1):
-        ledger.end_pass(connection, number, now, "incomplete" if shortcomings(connection, number) else "complete")
+        ledger.end_pass(connection, number, now, "incomplete" if unfinished(connection, number) else "complete")
 
 
 async def export(
@@ -125,7 +125,7 @@ async def export(
         if before is not None:
             before.check(origin)
         try:
-            await database.atomic(ledger.sign_in, os.getpid(), socket.gethostname(), clock.time())
+            await database.atomic(ledger.set_writer, os.getpid(), socket.gethostname(), clock.time())
             exporter = Exporter(
                 database,
                 Fetcher.of(client, options.first_answer),
@@ -139,23 +139,23 @@ async def export(
             )
             try:
                 if before is not None and not resumable(last, origin, selection, options):
-                    await exporter.look_first()
+                    await exporter.check_first_page()
             except TryAgain as error:
                 return await report(database, last, exporter, False, str(error))
-            current, resumed = await database.atomic(take_up, exporter.origin, selection, options, clock.time())
+            current, resumed = await database.atomic(begin_or_resume, exporter.origin, selection, options, clock.time())
             exporter.begin(current.number, await database.call(progress_before, current.number))
-            stopped = await exporter.work_through(options.concurrency)
+            stopped = await exporter.run(options.concurrency)
             if stopped is None:
                 await database.atomic(close_pass, current.number, clock.time())
             return await report(database, current, exporter, resumed, stopped)
         finally:
-            await database.atomic(ledger.sign_out)
+            await database.atomic(ledger.clear_writer)
 
 
 async def report(
     database: Database, current: Pass | None, exporter: Exporter, resumed: bool, stopped: str | None
 ) -> ExportReport:
-    """What came of a sitting; without a pass where it did not come to one."""
+    """Make the report of an export; `current` is `None` if it stopped before the first pass began."""
     counts: dict[str, int] = {kind: await database.call(rows.count, kind) for kind in TABLES}
     number = 0 if current is None else current.number
     refused = await database.call(ledger.work_in, number, ("refused",))
@@ -166,7 +166,7 @@ async def report(
         counts=counts,
         missing=await database.call(ledger.missing),
         refused={work.id: work.note or "" for work in refused},
-        unfinished=await database.call(shortcomings, number),
+        unfinished=await database.call(unfinished, number),
         stopped=stopped,
         requests=exporter.fetcher.requests,
         bytes=exporter.fetcher.received,

@@ -14,8 +14,8 @@ from evals_async import _json
 from evals_async._json import JSONObject, NotJSON, as_object
 from evals_async._store import TABLES, Connection, Database
 from evals_async.archive.export import ledger
-from evals_async.archive.export.arrivals import counted, file_ids
-from evals_async.archive.export.passes import shortcomings
+from evals_async.archive.export.listing_page import counted, file_ids
+from evals_async.archive.export.passes import unfinished
 from evals_async.archive.values import COMPLETE, INCOMPLETE, TRY_AGAIN, Selection
 from evals_async.archive.verify.hashing import Digest, contents, hashes
 
@@ -192,7 +192,7 @@ async def check_work(database: Database, report: VerifyReport) -> None:
     if last is None:
         report.note("the archive", "nothing was exported into it")
         return
-    for each in await database.call(shortcomings, last.number):
+    for each in await database.call(unfinished, last.number):
         if each.state != "short":  # its items were counted above
             report.find(each.what, f"{each.state}: {each.why}")
     if last.ended is None:

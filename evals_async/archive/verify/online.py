@@ -10,10 +10,10 @@ from evals_async import fan_out
 from evals_async._clock import Clock
 from evals_async._store import Connection, Database, Kind, rows
 from evals_async.archive.export import ledger
-from evals_async.archive.export.arrivals import Arrivals
 from evals_async.archive.export.cursor import cursor_after, cursor_of
 from evals_async.archive.export.fetching import Fetcher, Spool
-from evals_async.archive.export.outages import OutagePolicy, TryAgain, is_fatal, told
+from evals_async.archive.export.listing_page import ListingPage
+from evals_async.archive.export.outages import OutagePolicy, TryAgain, error_text, is_fatal
 from evals_async.archive.values import Selection
 from evals_async.archive.verify.hashing import object_hash
 from evals_async.archive.verify.offline import VerifyReport
@@ -101,8 +101,8 @@ class Comparison:
         what = f"{kind.replace('_', ' ')}{' of ' if parents else ''}{'/'.join(parents)}"
         seen: set[str] = set()
         try:
-            async for arrivals in self.pages(kind, parents, seen):
-                await self.compare_page(kind, parents, arrivals)
+            async for page in self.pages(kind, parents, seen):
+                await self.compare_page(kind, parents, page)
         except PaginationError as error:
             self.report.find(what, f"the listing is broken: {error}")
         except NotFound as error:
@@ -110,38 +110,38 @@ class Comparison:
         except RequestError as error:
             if is_fatal(error):
                 raise
-            self.report.find(what, f"could not be compared: {told(error)}")
+            self.report.find(what, f"could not be compared: {error_text(error)}")
         else:
             await self.count_extra(kind, parents, seen, what)
         self.report.compared[kind] = self.report.compared.get(kind, 0) + len(seen)
 
-    async def pages(self, kind: Kind, parents: tuple[str, ...], seen: set[str]) -> AsyncIterator[Arrivals]:
+    async def pages(self, kind: Kind, parents: tuple[str, ...], seen: set[str]) -> AsyncIterator[ListingPage]:
         """The pages of a listing, by the same rules as when it is copied; `seen` is filled with its ids."""
         cursor = cursor_of(None, kind)
         while True:
             cursor.check()
             try:
-                arrivals, cursor = await self.outages.call(self.fetcher.page, kind, parents, cursor)
+                page, cursor = await self.outages.call(self.fetcher.page, kind, parents, cursor)
             except (NotFound, BadRequest):
                 if not may_step_back(cursor):
                     raise
                 cursor = older_cursor(cursor)
                 continue
-            yield arrivals
-            known = seen.intersection(arrivals.ids)
-            seen.update(arrivals.ids)
-            onward = cursor_after(cursor, arrivals, known)
+            yield page
+            known = seen.intersection(page.ids)
+            seen.update(page.ids)
+            onward = cursor_after(cursor, page, known)
             if onward is None:
                 return
             cursor = onward
 
-    async def compare_page(self, kind: Kind, parents: tuple[str, ...], arrivals: Arrivals) -> None:
+    async def compare_page(self, kind: Kind, parents: tuple[str, ...], page: ListingPage) -> None:
         cure = "export again, with reread" if kind == "output_items" else "export again"
 
         def read(connection: Connection) -> list[str | None]:
-            return [rows.get(connection, kind, row.key) for row in arrivals.rows]
+            return [rows.get(connection, kind, row.key) for row in page.rows]
 
-        for row, text in zip(arrivals.rows, await self.database.call(read), strict=True):
+        for row, text in zip(page.rows, await self.database.call(read), strict=True):
             what = f"{kind} {'/'.join(row.key)}"
             if text is None:
                 self.report.find(what, f"on the server, and not here: {cure}")

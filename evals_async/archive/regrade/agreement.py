@@ -1,4 +1,4 @@
-"""How far two graders agree: the service's, and ours. Pure functions of verdicts and scores."""
+"""How often two graders agree: the service's and ours. Pure functions of verdicts and scores."""
 
 import math
 import sys
@@ -18,8 +18,10 @@ CLOSE_SCORE = 0.01
 
 @attrs.frozen(kw_only=True)
 class ScoreAgreement:
-    """Our scores beside the service's: over how many rows, how many are the same and how many close (within 0.01), and
-    how far they differ. `mean` is ours minus the service's.
+    """The differences between our scores and the service's.
+
+    `same` scores differ by at most 1e-6, `close` scores by at most 0.01. `mean` is the mean of ours minus the
+    service's, `mean_absolute` the mean and `largest` the maximum of the absolute differences.
     """
 
     rows: int
@@ -32,8 +34,9 @@ class ScoreAgreement:
 
 @attrs.frozen(kw_only=True)
 class SimilarityVariant:
-    """A way to compute a similarity metric: how far its scores are from the service's on the average, and how many are
-    the same.
+    """A variant of a similarity metric, and how close its scores are to the service's.
+
+    `same` counts equal scores, `mean_absolute` is the mean absolute difference.
     """
 
     name: str
@@ -44,10 +47,10 @@ class SimilarityVariant:
 
 @attrs.frozen(kw_only=True)
 class Agreement:
-    """How far our grades of one criterion agree with the service's.
+    """How often our grades of one criterion agree with the service's.
 
-    `confusion` counts rows by (the service's verdict, ours): `pass`, `fail` or `none` where there is no verdict.
-    `reasons` counts why rows have none from us. `variants` are ways to compute a similarity, the closest first.
+    `confusion` counts rows by (service's verdict, our verdict): `pass`, `fail`, or `none` without a verdict. `reasons`
+    counts the errors of rows without a verdict from us. `variants` of a similarity metric are sorted, closest first.
     """
 
     eval_id: str
@@ -71,7 +74,7 @@ class Agreement:
 
     @property
     def rate(self) -> float | None:
-        """The share of rows with the same verdict."""
+        """The share of rows with the same verdict, from 0 to 1, or `None` without rows."""
         return self.agreed / self.rows if self.rows else None
 
     @property
@@ -81,24 +84,24 @@ class Agreement:
 
     @property
     def kappa(self) -> float | None:
-        """Cohen's kappa: agreement beyond chance; `None` where both always say the same one thing."""
+        """Cohen's kappa, the agreement beyond chance; `None` if both always return the same verdict."""
         return kappa([[self.confusion.get((a, b), 0) for b in ("pass", "fail")] for a in ("pass", "fail")])
 
 
 def kappa(table: Sequence[Sequence[int]]) -> float | None:
-    """Cohen's kappa of a square table; `None` where chance alone agrees always, or without rows."""
+    """Return Cohen's kappa of a square table, or `None` if the expected agreement is 1 or there are no rows."""
     total = sum(map(sum, table))
     if not total:
         return None
     rows = [sum(row) for row in table]
     columns = [sum(column) for column in zip(*table, strict=True)]
-    observed = sum(table[place][place] for place in range(len(table))) / total
+    observed = sum(table[index][index] for index in range(len(table))) / total
     expected = sum(row * column for row, column in zip(rows, columns, strict=True)) / total**2
     return None if expected == 1 else (observed - expected) / (1 - expected)
 
 
 def score_agreement(pairs: Sequence[tuple[float, float]]) -> ScoreAgreement | None:
-    """How far scores agree, given as (the service's, ours)."""
+    """Compare scores, given as pairs (the service's, ours)."""
     if not pairs:
         return None
     differences = [ours - theirs for theirs, ours in pairs]
@@ -119,7 +122,7 @@ Metric = Callable[[str, str], float]
 
 
 def variants_of(metric: str) -> Mapping[str, Metric]:
-    """Ways in which a service may compute a metric; the first is ours. Empty for one that needs a model."""
+    """Return the variants of a metric that a service may use, ours first. Empty for a metric that needs a model."""
     ours: dict[str, Metric] = {"ours": METRICS[metric]} if metric in METRICS else {}
     if metric == "fuzzy_match":
         return ours | fuzzy_variants()
@@ -169,7 +172,7 @@ def lower_gleu(text: str, reference: str) -> float:
 
 
 def unsmoothed(precisions: Sequence[Any], *_: object, **__: object) -> list[Any]:
-    """nltk's method 0, without the warning that it gives for every row."""
+    """The smoothing method 0 of nltk, without its warning for every row."""
     return [precision if precision.numerator else sys.float_info.min for precision in precisions]
 
 
@@ -188,9 +191,9 @@ def rouge(name: str, part: str, stemmed: bool, text: str, reference: str) -> flo
 
 
 def closest_variants(metric: str, rows: Sequence[tuple[str, str, float]]) -> list[SimilarityVariant]:
-    """The variants of a metric by their distance from the service's scores, given as (text, reference, its score).
+    """Return the variants of a metric, closest to the service's scores first.
 
-    A variant whose library refuses one of the texts is left out.
+    `rows` are (text, reference, the service's score). A variant that cannot be computed for all texts is left out.
     """
     found: list[SimilarityVariant] = []
     for name, compute in variants_of(metric).items() if rows else ():

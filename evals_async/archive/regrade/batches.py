@@ -1,7 +1,6 @@
-"""`grade_batches`: grading as a pure function from Arrow record batches to Arrow record batches.
+"""`grade_batches`: grade Arrow record batches of rows. `regrade`, Ray, Spark and Dask use this function.
 
-It is what `regrade` runs on an archive, and what Ray, Spark or Dask run on a cluster: it keeps nothing, and equal rows
-get equal grades wherever they are graded.
+It is a pure function: it keeps nothing between batches except open connections.
 """
 
 import asyncio
@@ -24,13 +23,13 @@ from evals_async.inference import Models
 
 
 Criteria: TypeAlias = Mapping[str, Sequence[JSONObject]]
-"""The criteria of each eval, by its id, as the API has them."""
+"""The criteria of each eval in the JSON format of the API, by eval id."""
 
 CONCURRENCY = 32
 
 KEYS = ("eval_id", "run_id", "item_id")
 ROW_COLUMNS: Mapping[str, str] = {**dict.fromkeys((*KEYS, "item", "sample"), "string")}
-"""The columns of rows to grade: the row (`item`) and what a model answered to it (`sample`, may be null) as JSON."""
+"""The columns of rows to grade: the row (`item`) and the output of the model (`sample`, may be null) as JSON."""
 
 GRADE_COLUMNS: Mapping[str, str] = {
     **dict.fromkeys((*KEYS, "criterion", "name", "type"), "string"),
@@ -38,13 +37,13 @@ GRADE_COLUMNS: Mapping[str, str] = {
     "passed": "bool_",
     **dict.fromkeys(("label", "error", "cause", "usage", "notes"), "string"),
 }
-"""The columns of grades. `criterion` is the criterion's id, or its name where it has none; `error` and `cause` are
-`code: message`, `usage` is JSON by model.
+"""The columns of grades. `criterion` is the id of the criterion, or its name without one. `error` and `cause` have the
+format `code: message`. `usage` is JSON by model.
 """
 
 
 def load_arrow() -> Any:
-    """pyarrow. Raises `MissingExtra`."""
+    """Import pyarrow. Raises `MissingExtra`."""
     try:
         return import_module("pyarrow")
     except ImportError as error:
@@ -57,7 +56,7 @@ def schema_of(columns: Mapping[str, str]) -> Any:
 
 
 def batch_of(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str]) -> Any:
-    """Rows as a record batch with those columns."""
+    """Convert rows to a record batch with these columns."""
     return load_arrow().RecordBatch.from_pylist(list(rows), schema=schema_of(columns))
 
 
@@ -66,7 +65,7 @@ def batch_of(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str]) -
 
 @attrs.frozen
 class RowToGrade:
-    """One row, with the names that templates see."""
+    """One row to grade: its ids, the row itself and the sample."""
 
     eval_id: str
     run_id: str
@@ -75,24 +74,24 @@ class RowToGrade:
     sample: JSONObject | None
 
     def namespaces(self) -> Mapping[str, object]:
-        """What templates see."""
-        seen = None if self.sample is None else sample_namespace(self.sample)
-        return {"item": self.item} if seen is None else {"item": self.item, "sample": seen}
+        """Return the names for templates: `item`, and `sample` if there is one."""
+        sample = None if self.sample is None else sample_namespace(self.sample)
+        return {"item": self.item} if sample is None else {"item": self.item, "sample": sample}
 
 
 def rows_of(batch: Any) -> list[RowToGrade]:
-    """The rows of a batch: with the row as JSON in `item`, or of the table `items` with the columns `item.<field>`.
+    """Return the rows of a batch, which has the row as JSON in `item` or in columns `item.<field>`.
 
-    Raises `InvalidArgument` for other columns.
+    Raises `InvalidArgument` if neither exists, or if an id is missing.
     """
     names: list[str] = batch.schema.names
     if missing := [name for name in KEYS if name not in names]:
         raise InvalidArgument(f"the batch has no column {missing[0]}")
     fields = [name for name in names if name.startswith("item.")]
     if "item" not in names and not fields:
-        raise InvalidArgument("the batch has no column item with the row as JSON, and no columns item.<field>")
-    made = exact_row if "item" in names else table_row
-    return [made(row) for row in batch.to_pylist()]
+        raise InvalidArgument("the batch has neither a column item with the row as JSON, nor columns item.<field>")
+    convert = exact_row if "item" in names else table_row
+    return [convert(row) for row in batch.to_pylist()]
 
 
 def exact_row(row: Mapping[str, Any]) -> RowToGrade:
@@ -103,7 +102,7 @@ def exact_row(row: Mapping[str, Any]) -> RowToGrade:
 
 
 def table_row(row: Mapping[str, Any]) -> RowToGrade:
-    """A row of the table of items: it has the answer's text, and not the tools that it called."""
+    """Convert a row of the `items` table. It has the text of the output, but no tool calls."""
     item = {name[5:]: value for name, value in row.items() if name.startswith("item.") and value is not None}
     text = row.get("output_text")
     sample = None if text is None else {"output_text": text, "model": row.get("model")}
@@ -114,14 +113,14 @@ def json_object(text: str) -> JSONObject:
     try:
         return as_object(_json.parse(text.encode())) or {}
     except NotJSON as error:
-        raise InvalidArgument(f"a row is no JSON object: {error}") from None
+        raise InvalidArgument(f"a row to grade must be a JSON object: {error}") from None
 
 
 # --- grading ----------------------------------------------------------------------------------------------------------
 
 
 def needs_loop(criterion: JSONObject) -> bool:
-    """Is this a grader that waits for something: a model, or a process?"""
+    """Return whether a grader needs an event loop, because it waits for a model or a process."""
     kind = criterion.get("type")
     if kind == "text_similarity":
         return criterion.get("evaluation_metric") == "cosine"
@@ -129,12 +128,12 @@ def needs_loop(criterion: JSONObject) -> bool:
 
 
 def needs_model(criterion: JSONObject) -> bool:
-    """Is this a grader that asks a model, which costs?"""
+    """Return whether a grader calls a model, which costs money."""
     return needs_loop(criterion) and criterion.get("type") not in ("python", "azure_ai_evaluator")
 
 
-def graded_here(criterion: JSONObject, namespaces: Mapping[str, object]) -> Grade:
-    """The grade of a criterion that needs nothing but the row: that of `grade`, without an event loop."""
+def grade_without_loop(criterion: JSONObject, namespaces: Mapping[str, object]) -> Grade:
+    """Grade by a criterion that needs only the row. The result equals that of `grade`, without an event loop."""
     try:
         by = string_check if criterion.get("type") == "string_check" else text_similarity
         score, passed = by(criterion, namespaces)
@@ -146,16 +145,16 @@ def graded_here(criterion: JSONObject, namespaces: Mapping[str, object]) -> Grad
 
 
 def name_of(criterion: JSONObject) -> str:
-    """The id of a criterion, or its name where it has none: what results are filed under."""
+    """Return the key of a criterion in results: its id, or its name without one."""
     return str(criterion.get("id") or criterion.get("name") or "?")
 
 
-def said(error: JSONObject | None) -> str | None:
+def error_text(error: JSONObject | None) -> str | None:
     return None if error is None else f"{error.get('code')}: {error.get('message')}"
 
 
 def grade_row(row: RowToGrade, criterion: JSONObject, given: Grade) -> dict[str, object]:
-    """A grade as a row of the answer."""
+    """Convert a grade to a row with `GRADE_COLUMNS`."""
     usage: JSONValue = {name: dict(counts) for name, counts in given.usage.items()}
     return {
         "eval_id": row.eval_id,
@@ -167,14 +166,14 @@ def grade_row(row: RowToGrade, criterion: JSONObject, given: Grade) -> dict[str,
         "score": given.score,
         "passed": given.passed,
         "label": given.label,
-        "error": said(given.error),
-        "cause": said(given.cause),
+        "error": error_text(given.error),
+        "cause": error_text(given.cause),
         "usage": _json.dump(usage).decode() if usage else None,
         "notes": "; ".join(given.notes) or None,
     }
 
 
-Waiting: TypeAlias = Callable[[Sequence[tuple[RowToGrade, JSONObject]]], Sequence[Grade]]
+SlowGrader: TypeAlias = Callable[[Sequence[tuple[RowToGrade, JSONObject]]], Sequence[Grade]]
 
 
 def grade_batches(
@@ -185,14 +184,14 @@ def grade_batches(
     python: Callable[[], PythonGraders] | None = None,
     concurrency: int = CONCURRENCY,
 ) -> Generator[Any]:
-    """Grade rows: Arrow record batches in, record batches out, one row per row and criterion of its eval.
+    """Grade rows. Yields one batch of grades per input batch, with one row per row and criterion of its eval.
 
-    A batch has `eval_id`, `run_id`, `item_id`, and `item` and `sample` as JSON; or it is one of the table of items in
-    an archive's Parquet directory (`item.<field>` and `output_text`). `models` and `python` make what judges and python
-    graders need, in the process that grades; without them such criteria have an `error`. Up to `concurrency` of these
-    are graded at once. What cannot be graded is no exception: the column `error` says why. Must not be called on a
-    running event loop if criteria need models or python: use a thread. Raises `InvalidArgument` for batches with other
-    columns, `MissingExtra` without pyarrow.
+    `batches` are Arrow record batches with `eval_id`, `run_id`, `item_id`, and `item` and `sample` as JSON. Batches of
+    the `items` table in an archive's Parquet directory also work (`item.<field>` and `output_text`). `models` and
+    `python` make the `Models` of judges and the `PythonGraders`, in this process; without them, such criteria have an
+    `error`. Up to `concurrency` of these grades are computed at the same time. If a row cannot be graded, its `error`
+    contains the reason. If a criterion needs models or python, do not call this on a running event loop: use a thread.
+    Raises `InvalidArgument` for batches with other columns, and `MissingExtra` without pyarrow.
     """
     load_arrow()
     wait = any(needs_loop(criterion) for each in criteria.values() for criterion in each)
@@ -203,14 +202,14 @@ def grade_batches(
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         try:
-            asked = None if models is None else runner.run(entered(stack, models()))
-            coded = None if python is None else runner.run(entered(stack, python()))
+            judges = None if models is None else runner.run(entered(stack, models()))
+            code = None if python is None else runner.run(entered(stack, python()))
 
-            def waiting(work: Sequence[tuple[RowToGrade, JSONObject]]) -> Sequence[Grade]:
-                return runner.run(grade_many(work, asked, coded, concurrency))
+            def grade_slow(work: Sequence[tuple[RowToGrade, JSONObject]]) -> Sequence[Grade]:
+                return runner.run(grade_many(work, judges, code, concurrency))
 
             for batch in batches:
-                yield graded_batch(rows_of(batch), criteria, waiting)
+                yield graded_batch(rows_of(batch), criteria, grade_slow)
         finally:
             runner.run(stack.aclose())
 
@@ -219,15 +218,15 @@ async def entered(stack: AsyncExitStack, thing: Any) -> Any:
     return await stack.enter_async_context(thing)
 
 
-def graded_batch(rows: Sequence[RowToGrade], criteria: Criteria, waiting: Waiting | None) -> Any:
-    """The grades of one batch, row by row, in the order of the eval's criteria."""
-    later = [(row, each) for row in rows for each in criteria.get(row.eval_id, ()) if needs_loop(each)]
-    slow = iter(waiting(later) if waiting is not None and later else ())
+def graded_batch(rows: Sequence[RowToGrade], criteria: Criteria, grade_slow: SlowGrader | None) -> Any:
+    """Grade one batch; the grades of a row are in the order of its eval's criteria."""
+    slow_work = [(row, each) for row in rows for each in criteria.get(row.eval_id, ()) if needs_loop(each)]
+    slow = iter(grade_slow(slow_work) if grade_slow is not None and slow_work else ())
     found: list[dict[str, object]] = []
     for row in rows:
         names = row.namespaces()
         found += [
-            grade_row(row, each, next(slow) if needs_loop(each) else graded_here(each, names))
+            grade_row(row, each, next(slow) if needs_loop(each) else grade_without_loop(each, names))
             for each in criteria.get(row.eval_id, ())
         ]
     return batch_of(found, GRADE_COLUMNS)
@@ -239,11 +238,11 @@ async def grade_many(
     python: PythonGraders | None,
     concurrency: int,
 ) -> list[Grade]:
-    """The grades of rows by criteria that wait for something, so many at once."""
-    places = asyncio.Semaphore(concurrency)
+    """Grade rows by judges and python graders, up to `concurrency` at the same time."""
+    slots = asyncio.Semaphore(concurrency)
 
     async def one(row: RowToGrade, criterion: JSONObject) -> Grade:
-        async with places:
+        async with slots:
             return await grade(criterion, item=row.item, sample=row.sample, models=models, python=python)
 
     async with asyncio.TaskGroup() as group:

@@ -1,7 +1,7 @@
-"""From the bytes of an answer to what is kept of it: each object's text exactly as it came, and what finds it again.
+"""Parse the bytes of a page: the exact text of each object, and the columns to store it with.
 
-An object that is no JSON, or has no id, is kept as bytes and reported; the others of its page are kept as always.
-Nothing here performs I/O, and nothing here is a model.
+An object that is not JSON or has no id is kept as bytes and reported. The other objects of its page are not affected.
+Nothing here performs I/O or uses models.
 """
 
 import hashlib
@@ -17,13 +17,13 @@ from evals_async.errors import DecodeError, ResponseMismatch
 from evals_async.models.runs import TERMINAL_STATUSES
 
 
-MOST_DEPTH = 200  # levels in which a data source is searched for files
-WRITTEN_BY_USERS = frozenset({"content", "template", "metadata"})  # of a data source: nothing in there is a reference
+MOST_DEPTH = 200  # levels of a data source that are searched for files
+WRITTEN_BY_USERS = frozenset({"content", "template", "metadata"})  # fields of a data source without references
 
 
 @attrs.frozen(kw_only=True)
-class Arrivals:
-    """One page: the rows to keep, their parsed objects beside them, what is damaged, and how the listing goes on."""
+class ListingPage:
+    """One page: its rows with their parsed bodies, its damaged objects, and the values for the next cursor."""
 
     rows: tuple[Row, ...]
     bodies: tuple[JSONObject, ...] = attrs.field(repr=False)
@@ -38,10 +38,10 @@ def unusable(expected: str, got: str, body: bytes) -> DecodeError:
     return DecodeError(f"expected {expected}, got {got}", expected=expected, got=got, body=body)
 
 
-def page_of(body: bytes, kind: Kind, parents: Sequence[str]) -> Arrivals:
-    """What is on a page of a listing of `kind` under `parents`.
+def page_of(body: bytes, kind: Kind, parents: Sequence[str]) -> ListingPage:
+    """Parse a page of a listing of `kind` under `parents`.
 
-    Raises `DecodeError` for what is no page at all, and `ResponseMismatch` for objects of other parents.
+    Raises `DecodeError` if the body is not a page, and `ResponseMismatch` if an object has other parents.
     """
     try:
         envelope = _json.members(body)
@@ -52,9 +52,9 @@ def page_of(body: bytes, kind: Kind, parents: Sequence[str]) -> Arrivals:
         raise unusable("a page of a listing", str(reason), body) from None
     if has_more is not None and not isinstance(has_more, bool):
         raise unusable("has_more to be a boolean", repr(has_more)[:40], body)
-    found = [arrival(text, kind, parents) for text in texts]
+    found = [parse_object(text, kind, parents) for text in texts]
     whole = [thing for thing in found if not isinstance(thing, Damaged)]
-    return Arrivals(
+    return ListingPage(
         rows=tuple(row for row, _ in whole),
         bodies=tuple(value for _, value in whole),
         damaged=tuple(thing for thing in found if isinstance(thing, Damaged)),
@@ -65,20 +65,20 @@ def page_of(body: bytes, kind: Kind, parents: Sequence[str]) -> Arrivals:
     )
 
 
-def arrival(text: bytes, kind: Kind, parents: Sequence[str]) -> tuple[Row, JSONObject] | Damaged:
-    """The row of one object with its exact text, or what is wrong with it."""
+def parse_object(text: bytes, kind: Kind, parents: Sequence[str]) -> tuple[Row, JSONObject] | Damaged:
+    """Return the row of one object with its exact text, or `Damaged` with the reason."""
     try:
         value = as_object(_json.parse(text))
         if value is None:
-            return Damaged(stand_in(text), "it is no object", text)
+            return Damaged(substitute_id(text), "not a JSON object", text)
         check_parents(value, kind, parents)
         return Row.of(kind, value, parents=parents, text=text.decode()), value
-    except ValueError as reason:  # NotJSON, no id, bytes that are no UTF-8
-        return Damaged(readable_id(text) or stand_in(text), str(reason)[:200], text)
+    except ValueError as reason:  # NotJSON, a missing id, or invalid UTF-8
+        return Damaged(readable_id(text) or substitute_id(text), str(reason)[:200], text)
 
 
 def check_parents(value: JSONObject, kind: Kind, parents: Sequence[str]) -> None:
-    """Raise `ResponseMismatch` for an object that says that it belongs elsewhere: the answer is another request's."""
+    """Raise `ResponseMismatch` for an object of other parents: the response belongs to another request."""
     for name, asked in zip(TABLES[kind].parents, parents, strict=True):
         got = value.get(name)
         if isinstance(got, str) and got and got != asked:
@@ -86,7 +86,7 @@ def check_parents(value: JSONObject, kind: Kind, parents: Sequence[str]) -> None
 
 
 def readable_id(text: bytes) -> str | None:
-    """The id of an object of which something else is broken."""
+    """Return the id of a damaged object, if it can be read."""
     try:
         found = _json.parse(_json.members(text).get("id", b"null"))
     except NotJSON:
@@ -94,21 +94,21 @@ def readable_id(text: bytes) -> str | None:
     return found if isinstance(found, str) and found else None
 
 
-def stand_in(text: bytes) -> str:
-    """What to call an object without an id: the same bytes have the same name."""
+def substitute_id(text: bytes) -> str:
+    """Return a name for an object without an id; equal bytes have equal names."""
     return f"no-id-{hashlib.sha256(text).hexdigest()[:16]}"
 
 
-# --- what a run says of itself --------------------------------------------------------------------------------------
+# --- fields of a run --------------------------------------------------------------------------------------------------
 
 
-def is_over(run: JSONObject) -> bool:
-    """Will the run stay as it is?"""
+def has_ended(run: JSONObject) -> bool:
+    """Return whether the run has a final status."""
     return run.get("status") in TERMINAL_STATUSES
 
 
 def counted(run: JSONObject, name: str = "total") -> int | None:
-    """The number of items that a run says it has, or of those with one outcome."""
+    """Return the count of a run's items: all items, or those with one result."""
     found = (as_object(run.get("result_counts")) or {}).get(name)
     return found if isinstance(found, int) and not isinstance(found, bool) else None
 
@@ -119,7 +119,7 @@ def created(body: JSONObject) -> float | None:
 
 
 def file_ids(run: JSONObject) -> tuple[str, ...]:
-    """The files that a run's data source refers to, each once."""
+    """Return the ids of the files that a run's data source refers to, each once."""
     return tuple(dict.fromkeys(references(run.get("data_source"), 0)))
 
 

@@ -116,7 +116,7 @@ async def test_a_changed_key_in_the_middle_loses_nothing(export: Export, file: P
 
 
 async def test_files_that_another_project_lacks_are_not_refused(export: Export, file: Path) -> None:
-    """A file that the key of another project cannot read is still open: the next export with the right key copies it."""
+    """A file that the key of another project cannot read stays open: the next export with the right key copies it."""
     reference = tree(evals=3, runs=4, items=30)
     async with ReferenceServer(reference, page=5) as server:
 

@@ -234,10 +234,10 @@ async def test_a_server_that_is_silent_from_the_start_is_left_soon(silent: str, 
         report = await own.export(client)
         assert (75, 2) == (report.exit_code, report.requests)  # the evals and the files, at once
         assert 30 <= clock.monotonic()
-        assert "has not answered within 30 s; if it is slow" in (report.stopped or "")
+        assert "has not responded within 30 s; if it is slow" in (report.stopped or "")
         assert "--first-answer SECONDS" in (report.stopped or "")
         verified = await own.verify(client, first_answer=10)
-        assert "has not answered within 10 s" in (verified.stopped or "")
+        assert "has not responded within 10 s" in (verified.stopped or "")
         with pytest.raises(DeadlineExceeded):
             await own.estimate(client)
 
@@ -280,7 +280,7 @@ async def test_silence_before_the_first_answer_and_silence_later() -> None:
 
     async def success() -> None: ...
 
-    with pytest.raises(TryAgain, match="has not answered within 30 s"):
+    with pytest.raises(TryAgain, match="has not responded within 30 s"):
         await OutagePolicy(clock, 300.0).call(silence)
     assert [2.0] == clock.slept
     later = OutagePolicy(clock, 300.0)

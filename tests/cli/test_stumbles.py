@@ -277,7 +277,9 @@ def test_a_silent_server_ends_an_export_soon(
     assert 75 == main(words)
     told = capsys.readouterr().err
     assert f"no answer from {silent} yet; waiting for 0.3 s at most, or until Ctrl-C\n" in told
-    assert "stopped: the server has not answered within 0.3 s; if it is slow, give it more time: --first-answer" in told
+    assert (
+        "stopped: the server has not responded within 0.3 s; if it is slow, give it more time: --first-answer" in told
+    )
     if words[0] == "export":
         assert told.endswith(f"export --to {tmp_path / 'e.db'} --first-answer 0.3 --base-url {silent}\n")
 

@@ -31,6 +31,7 @@ Point a shell at it, and then ours or the official client; {keys}:
   export OPENAI_BASE_URL={url} OPENAI_API_KEY={key}
   {list}
   python -c 'import openai; print(openai.OpenAI().evals.list().data[0])'
+Or open it in a browser{password}.
 
 Ctrl-C ends it."""
 
@@ -179,7 +180,14 @@ async def serve_until_stopped(
         keys = "the key of --api-key" if place.api_key else "any key will do"
         shown = "$EVALS_SERVER_API_KEY" if place.api_key else "local"
         output.note(
-            POINTERS.format(what=what, url=server.base_url, keys=keys, key=shown, list=command("evals", "list"))
+            POINTERS.format(
+                what=what,
+                url=server.base_url,
+                keys=keys,
+                key=shown,
+                password=", with the key as the password" if place.api_key else "",
+                list=command("evals", "list"),
+            )
         )
         if not read_only:
             tell_execution(choice, models, waiting)

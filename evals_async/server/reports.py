@@ -12,6 +12,8 @@ from functools import wraps
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
+import attrs
+
 from evals_async._json import as_object, parse
 from evals_async._store import rows
 from evals_async.errors import DecodeError, InvalidArgument, MissingExtra
@@ -78,6 +80,15 @@ def message(status: int, title: str, text: str) -> Answer:
     from evals_async.report.pages import message_page
 
     return html(message_page(title, text, [home()]), status)
+
+
+def locked(problem: Problem) -> Answer:
+    """Return what a browser shows when no key, or a wrong one, was entered."""
+    try:
+        answer = message(problem.status, "The key is needed", problem.message)
+    except MissingExtra:
+        answer = Answer(problem.status, f"{problem.message}\n".encode(), "text/plain; charset=utf-8")
+    return attrs.evolve(answer, headers={**answer.headers, **problem.headers})
 
 
 def home() -> Link:

@@ -64,6 +64,7 @@ class Match:
     template: str
     ids: tuple[str, ...]
     writes: bool
+    page: bool = False
 
 
 @attrs.define
@@ -110,7 +111,7 @@ def match(method: str, raw_path: str) -> Match:
 def match_page(raw_path: str) -> Match | None:
     """Return the HTML page at a path, or `None` if the API responds to browsers too."""
     found = find(PAGE_TREE, raw_path)
-    return None if found is None else Match(PAGES[found[0]], *found, writes=False)
+    return None if found is None else Match(PAGES[found[0]], *found, writes=False, page=True)
 
 
 def find(tree: Node, raw_path: str) -> tuple[str, tuple[str, ...]] | None:

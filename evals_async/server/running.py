@@ -26,7 +26,7 @@ from evals_async.server.execution.limits import ExecutionLimits
 from evals_async.server.faults import Fault, FaultPlan
 from evals_async.server.guard import LOOPBACK, check_key, check_origin
 from evals_async.server.opening import ModelsSource, PythonMode, ServerOptions, open_parts
-from evals_async.server.reports import wants_page
+from evals_async.server.reports import locked, wants_page
 from evals_async.server.routes import Match, match, match_page
 from evals_async.server.service import Limits, RequestContext, Service
 from evals_async.server.threads import ServerThread
@@ -274,6 +274,7 @@ class LocalServer:
         self.request_count += 1
         request_id = f"req_{self.request_count:032x}"
         fault: Fault | None = None
+        page: Match | None = None
         try:
             check_origin(request.headers, self._allowed_hosts)
             page = match_page(url.raw_path) if wants_page(request.method, request.headers.get("Accept", "")) else None
@@ -282,7 +283,7 @@ class LocalServer:
             fault = self.faults.take(request.method, endpoint.template)
             answer = await self._carry_out(request, endpoint, query, fault)
         except Problem as problem:
-            answer = problem.answer()
+            answer = locked(problem) if problem.status == 401 and page is not None else problem.answer()
         except (web.RequestPayloadError, HttpProcessingError) as error:  # invalid chunks or compression
             answer = error_answer(400, f"We could not read the body of your request: {error}")
         except ConnectionError:  # the client has closed the connection
@@ -310,7 +311,7 @@ class LocalServer:
                 return Answer(0, b"")
             if (instead := fault.answer()) is not None:
                 return instead
-        check_key(request.headers, self._api_key)
+        check_key(request.headers, self._api_key, page=endpoint.page)
         if self._read_only and endpoint.writes:
             raise Problem(403, "This server is read-only.", code="read_only")
         if (

@@ -21,7 +21,7 @@ settings.register_profile("random", deadline=None, suppress_health_check=[Health
 settings.register_profile("repeatable", settings.get_profile("random"), derandomize=True)
 settings.load_profile("repeatable")
 
-VIRTUAL = ("faults", "transport")  # folders all of whose tests run in virtual time
+VIRTUAL = ("archive", "faults", "transport")  # folders all of whose tests run in virtual time
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NETRC")
 
 

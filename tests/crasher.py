@@ -2,9 +2,9 @@
 
     python crasher.py BASE_URL EXPORTER < plans > results
 
-A plan is a JSON line `{"path": ..., "crashes": [n, ...], "after": [seconds, ...], "concurrency": 4}`: the export into
-`path` is begun and dies at its n-th crash point, once for each n; is begun again and killed from outside after so many
-seconds, once for each; and is then left to end. The points: before a transaction, after its rows, after its cursor,
+A plan is a JSON line `{"path": ..., "crashes": [n, ...], "killed": 3, "concurrency": 4}`: the export into `path`
+is begun and dies at its n-th crash point, once for each n; is begun again so many times, a line `{"child": pid}` asking
+for its end each time; and is then left to end. The points: before a transaction, after its rows, after its cursor,
 after its commit. A result is a line `{"path", "kills", "code", "integrity"}`. EXPORTER is `right`, or one of the broken
 ones that the tests must catch.
 """
@@ -15,13 +15,13 @@ import os
 import signal
 import sqlite3
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
 from doubles import ScaledClock
+from waiting import LONGEST
 
 from evals_async import EvalsClient
 from evals_async._store import Connection, Database
@@ -107,10 +107,10 @@ def child(base_url: str, path: str, crash_at: int, concurrency: int, report: int
     sqlite3.connect = lambda *args, **kwargs: connect(*args, factory=Mortal, **kwargs)  # type: ignore[assignment]
 
     async def run() -> tuple[int, int]:
-        clock = ScaledClock(20)
-        client = EvalsClient(base_url=base_url, api_key="k", clock=clock)
+        clock = ScaledClock(20)  # pauses are short; no time-out of a slow machine comes in between
+        client = EvalsClient(base_url=base_url, api_key="k", clock=clock, timeout=20 * LONGEST)
         async with client, Archive.open(path, clock=clock) as archive:
-            done = await archive.export(client, concurrency=concurrency, max_outage=60)
+            done = await archive.export(client, concurrency=concurrency, max_outage=20 * LONGEST)
             return done.exit_code, done.requests
 
     code, requests = asyncio.run(run())
@@ -127,7 +127,7 @@ class Ended:
     requests: int = 0
 
 
-def fork(base_url: str, path: str, concurrency: int, crash_at: int = 0, after: float | None = None) -> Ended:
+def fork(base_url: str, path: str, concurrency: int, crash_at: int = 0, *, from_outside: bool = False) -> Ended:
     read, write = os.pipe()
     process = os.fork()
     if not process:
@@ -136,11 +136,8 @@ def fork(base_url: str, path: str, concurrency: int, crash_at: int = 0, after: f
         finally:
             os._exit(1)
     os.close(write)
-    if after is not None:
-        time.sleep(after)
-        os.kill(
-            process, signal.SIGKILL
-        )  # a process that has ended already is not waited for yet, so this is nobody else
+    if from_outside:
+        print(json.dumps({"child": process}), flush=True)
     with os.fdopen(read, "rb") as answers:
         told = answers.read()
     _, status = os.waitpid(process, 0)
@@ -165,7 +162,7 @@ def execute(base_url: str, plan: dict[str, Any]) -> dict[str, Any]:
     kills, states = 0, set[str]()
     ended = Ended(killed=True)
     deaths: list[dict[str, Any]] = [{"crash_at": point} for point in plan.get("crashes", [])]
-    deaths += [{"after": seconds} for seconds in plan.get("after", [])]
+    deaths += [{"from_outside": True}] * plan.get("killed", 0)
     for death in [*deaths, {}]:
         ended = fork(base_url, plan["path"], plan.get("concurrency", 4), **death)
         kills += ended.killed

@@ -28,6 +28,7 @@ class SkippingSelector(selectors.DefaultSelector):
         super().__init__()
         self.now = time.monotonic()
         self.threads = 0  # jobs that are under way in other threads
+        self.children: list[asyncio.SubprocessTransport] = []
         with socket.create_server(("127.0.0.1", 0)) as server:
             self.sender = socket.create_connection(server.getsockname())
             self.receiver, _ = server.accept()
@@ -41,6 +42,8 @@ class SkippingSelector(selectors.DefaultSelector):
             events = super().select(STUCK)
             assert events, "everybody waits, and nothing will ever happen"
             return events
+        if self.children:
+            return self.with_children(timeout)
         if events := self.arrived():
             return events
         self.now += timeout
@@ -52,6 +55,14 @@ class SkippingSelector(selectors.DefaultSelector):
         self.receiver.recv(1)
         return super().select(ARRIVAL)
 
+    def with_children(self, timeout: float) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait like any loop: the time of a process is the machine's."""
+        began = time.monotonic()
+        events = super().select(timeout)
+        self.now += time.monotonic() - began if events else timeout
+        self.children = [child for child in self.children if child.get_returncode() is None]
+        return events
+
     def close(self) -> None:
         self.sender.close()
         self.receiver.close()
@@ -59,7 +70,9 @@ class SkippingSelector(selectors.DefaultSelector):
 
 
 class SkippingLoop(asyncio.SelectorEventLoop):
-    """A loop in which sleep takes no real time. While a thread works for it, its time stands."""
+    """A loop in which sleep takes no real time. While a thread works for it, its time stands; while a process that it
+    started runs, its time is the machine's.
+    """
 
     def __init__(self) -> None:
         self.skipping = SkippingSelector()
@@ -73,6 +86,11 @@ class SkippingLoop(asyncio.SelectorEventLoop):
         self.skipping.threads += 1
         job.add_done_callback(self.back)
         return job
+
+    async def subprocess_exec(self, *args: Any, **options: Any) -> tuple[asyncio.SubprocessTransport, Any]:
+        transport, protocol = await super().subprocess_exec(*args, **options)
+        self.skipping.children.append(transport)
+        return transport, protocol
 
     def back(self, _: asyncio.Future[Any]) -> None:
         self.skipping.threads -= 1

@@ -9,6 +9,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Self, TypeAlias, TypeVar
 
@@ -117,8 +118,8 @@ class Database:
             if owner is None:
                 connection = connect(file, read_only=read_only)
             else:
-                work = owner.submit(connect, file, read_only=read_only)
-                connection = await asyncio.wrap_future(work)
+                work = partial(connect, file, read_only=read_only)
+                connection = await asyncio.get_running_loop().run_in_executor(owner, work)
         except BaseException as error:
             if owner is not None:
                 owner.shutdown(wait=False)
@@ -148,7 +149,7 @@ class Database:
         try:
             if self.owner is None:
                 return work()
-            return await asyncio.wrap_future(self.owner.submit(work))
+            return await asyncio.get_running_loop().run_in_executor(self.owner, work)
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):  # a mistake in the caller, not a broken file
             raise
         except sqlite3.Error as error:
@@ -161,7 +162,7 @@ class Database:
             return
         owner, self.owner = self.owner, None
         try:
-            await asyncio.wrap_future(owner.submit(self.connection.close))
+            await asyncio.get_running_loop().run_in_executor(owner, self.connection.close)
         finally:
             owner.shutdown(wait=False)
 

@@ -4,14 +4,16 @@ import asyncio
 import json
 import os
 import random
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 from reference_server import SAME, ReferenceServer, Tree, difference, tree
+from waiting import until
 
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
@@ -28,6 +30,10 @@ class Sweep:
     problems: tuple[str, ...]
     requests: int
     pages: int
+
+
+def reached(server: ReferenceServer, pages: int) -> Callable[[], bool]:
+    return lambda: server.pages >= pages
 
 
 async def sweep(
@@ -55,9 +61,14 @@ async def sweep(
             server.asked.clear()
             before = server.requests
             path = directory / f"{number}.db"
-            process.stdin.write(json.dumps({"path": str(path), **plan}).encode() + b"\n")
+            deaths = list[int](plan.get("pages", ()))
+            order = {"path": str(path), "killed": len(deaths), **plan}
+            process.stdin.write(json.dumps(order).encode() + b"\n")
             await process.stdin.drain()
-            result = json.loads(await process.stdout.readline())
+            while "child" in (result := json.loads(await process.stdout.readline())):
+                end = server.pages + deaths.pop(0)
+                await until(reached(server, end), pause=0.001)
+                os.kill(result["child"], signal.SIGKILL)
             kills += result["kills"]
             found = difference(path, reference)
             if (result["code"], result["integrity"], found) != (0, ["ok"], SAME):
@@ -99,7 +110,7 @@ async def test_dies_three_times_anywhere(tmp_path: Path) -> None:
 async def test_killed_from_outside_twenty_times(tmp_path: Path) -> None:
     """X03: one export killed from outside at twenty random moments: still the same as the server, byte for byte."""
     dice = random.Random(2)
-    deaths = {"after": [dice.uniform(0.01, 0.06) for _ in range(20)]}
+    deaths = {"pages": [dice.randint(1, 60) for _ in range(20)]}  # how many pages it gets before each
     result = await sweep(tmp_path, [WHOLE, deaths], reference=tree(evals=3, runs=10, items=60), page=2)
     assert () == result.problems
     assert result.kills == 20
@@ -109,7 +120,7 @@ async def test_killed_from_outside_twenty_times(tmp_path: Path) -> None:
 async def test_dies_and_is_killed_many_times(tmp_path: Path) -> None:
     """X01, X03: sixty exports with three deaths each, and fifty that are killed from outside."""
     dice = random.Random(3)
-    plans = [{"after": [dice.uniform(0.005, 0.2)]} for _ in range(50)]
+    plans = [{"pages": [dice.randint(1, 10)]} for _ in range(50)]
     result = await sweep(tmp_path, [*random_points(4, 60), *plans], faults=0.08)
     assert () == result.problems
     assert result.kills >= 160

@@ -177,7 +177,7 @@ class GradingThread:
 
     async def grade(self, rows: Sequence[RowToGrade]) -> list[dict[str, Any]]:
         """Return the grades of these rows."""
-        return await asyncio.wrap_future(self._thread.submit(self._next, rows))
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._next, rows)
 
 
 def arrow_row(row: RowToGrade) -> dict[str, object]:

@@ -45,7 +45,7 @@ class Tree:
         self.listings.setdefault(tuple(listing), {})[id] = json.dumps(body).encode() if text is None else text
 
     def children(self, listing: tuple[str, ...], id: str) -> None:
-        """Make room for what is below an object."""
+        """Make empty collections for the children of an object."""
         if listing[0] == "evals":
             self.listings.setdefault(("runs", id), {})
         elif listing[0] == "runs":

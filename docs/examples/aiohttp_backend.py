@@ -54,7 +54,7 @@ async def show_run(request: web.Request) -> web.Response:
 
 async def show_runs(request: web.Request) -> web.StreamResponse:
     runs, eval_id = request.app[EVALS].evals.runs, request.match_info["eval_id"]
-    run_ids: list[str] = (await request.json())["ids"]  # in the body: a URL has no room for hundreds of ids
+    run_ids: list[str] = (await request.json())["ids"]  # in the body: hundreds of ids are too long for a URL
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
     await response.prepare(request)
 

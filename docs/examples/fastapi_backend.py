@@ -62,7 +62,7 @@ async def show_run(eval_id: str, run_id: str, client: Evals) -> dict[str, object
         return card(await client.evals.runs.retrieve(run_id, eval_id=eval_id))
 
 
-@app.post("/evals/{eval_id}/runs")  # the ids are in the body: a URL has no room for hundreds of them
+@app.post("/evals/{eval_id}/runs")  # the ids are in the body: hundreds of ids are too long for a URL
 async def show_runs(eval_id: str, ids: Annotated[list[str], Body(embed=True)], client: Evals) -> StreamingResponse:
     return StreamingResponse(
         events(client, eval_id, ids), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}

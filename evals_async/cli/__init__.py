@@ -162,14 +162,14 @@ def exit_code(error: Exception) -> int:
     """The exit code that says what kind of error it was."""
     if isinstance(error, errors.Unauthenticated | errors.PermissionDenied | KeyMissing):
         return AUTH
-    if no_room(error):
+    if disk_full(error):
         from evals_async.archive.values import DISK_FULL
 
         return DISK_FULL
     return USAGE if isinstance(error, errors.ConfigurationError | errors.InvalidArgument) else ERROR
 
 
-def no_room(error: Exception) -> bool:
+def disk_full(error: Exception) -> bool:
     """Is the disk full?"""
     if not isinstance(error, OSError | errors.ArchiveError):
         return False
@@ -180,7 +180,7 @@ def no_room(error: Exception) -> bool:
 
 def described(error: Exception) -> str:
     """What an error says; of what the system refused, which file it is about."""
-    if no_room(error):
+    if disk_full(error):
         return f"the disk is full: {error}"
     if isinstance(error, errors.EvalsError):
         return str(error)
@@ -191,8 +191,8 @@ def described(error: Exception) -> str:
 
 def advice_for(error: Exception, terms: "ConnectionOptions | None" = None) -> Advice | None:
     """What to do about an error; the ids of the request are filled in."""
-    if no_room(error):
-        return hints.advice(Hint.MAKE_ROOM, terms)
+    if disk_full(error):
+        return hints.advice(Hint.FREE_SPACE, terms)
     if isinstance(error, errors.ArchiveError):
         found = next((hint for words, hint in ARCHIVE_HINTS if words in str(error)), None)
         return None if found is None else hints.advice(found)

@@ -114,7 +114,7 @@ def export(
         if not disk_is_full(error):
             raise
         output.error(f"the disk is full: {error}")
-        hints.say(Hint.MAKE_ROOM, terms)
+        hints.say(Hint.FREE_SPACE, terms)
         return DISK_FULL
     except errors.RequestError as error:
         code = failed(error, terms=terms)

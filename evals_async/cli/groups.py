@@ -1,7 +1,7 @@
 """The commands by name, each loaded when it is asked for, and the options that all of them have.
 
 To add a command, write a click command or group in a module here and put it into `COMMANDS`. Modules of commands import
-nothing heavy at their top: neither the SDK's floors above `errors` nor rich.
+nothing heavy at their top: neither the SDK, except `errors`, nor rich.
 """
 
 import re

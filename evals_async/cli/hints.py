@@ -69,7 +69,7 @@ class Hint(StrEnum):
     SERVE = "{program} serve {file}"
     ALLOW_INCOMPLETE = "{again} --allow-incomplete"
     OTHER_DIRECTORY = "choose another directory: {again} --out DIRECTORY"
-    MAKE_ROOM = "make room, then: {again}"
+    FREE_SPACE = "free disk space, then: {again}"
     DIRECTORY = "the directory must be there, with the right to read and write in it"
     BEING_WRITTEN = "wait until the other one has ended"
     OTHER_PATH = "choose another path, or see to the rights of this one"
@@ -211,7 +211,7 @@ def without_secrets(words: Sequence[str]) -> list[str]:
 
 
 def more_of(hint: Hint, terms: ConnectionOptions | None) -> list[str]:
-    """The words of the command, with more of what was too little: time, attempts, room for a body."""
+    """The words of the command, with a larger limit: time, attempts, or size of a body."""
     if terms is None:
         return []
     words = list(terms.words)

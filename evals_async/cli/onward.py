@@ -60,7 +60,7 @@ def not_written(error: OSError, directory: Path, terms: ConnectionOptions) -> in
     """Tell why a file could not be written, and what to do; returns the exit code."""
     if disk_is_full(error):
         output.error(f"the disk is full: {error}")
-        hints.say(Hint.MAKE_ROOM, terms)
+        hints.say(Hint.FREE_SPACE, terms)
         return DISK_FULL
     output.error(f"cannot write to {directory}: {error.strerror or error}")
     hints.say(Hint.OTHER_DIRECTORY, again=hints.without(terms.words, "--out"))

@@ -18,12 +18,12 @@ from evals_async.cli.text import (
     LONGEST_WORD,
     NARROWEST,
     Column,
+    columns_for,
     fitting,
     human_seconds,
-    in_room,
+    in_width,
     plain,
     printable,
-    room_for,
     wrapped,
 )
 
@@ -136,7 +136,7 @@ def places(columns: Sequence[Column], but: str) -> list[int]:
 
 
 def draw(columns: Sequence[Column], rows: Iterable[Sequence[object]], title: str | None) -> None:
-    """A table on a terminal; where not even what must be whole has room, each row as a record."""
+    """Print a table on a terminal. If the required columns are too wide, print each row as a record."""
     from rich.cells import cell_len
     from rich.text import Text
 
@@ -149,7 +149,7 @@ def draw(columns: Sequence[Column], rows: Iterable[Sequence[object]], title: str
         least_width(column, [cell_len(word) for row in texts for word in cell_words(column, row[place])])
         for place, column in enumerate(drawn)
     ]
-    shown = room_for(wanted, least, [column.spare for column in drawn], screen.width)
+    shown = columns_for(wanted, least, [column.spare for column in drawn], screen.width)
     if title:
         screen.print(Text(title, "bold"))
     if shown is None:
@@ -158,7 +158,7 @@ def draw(columns: Sequence[Column], rows: Iterable[Sequence[object]], title: str
     widths = fitting([wanted[n] for n in shown], [least[n] for n in shown], screen.width - GAP * (len(shown) - 1))
     draw_table(screen, [drawn[n] for n in shown], [[row[n] for n in shown] for row in texts], widths)
     if left_out := [column.title for number, column in enumerate(drawn) if number not in shown]:
-        note(f"no room here for: {', '.join(left_out)} (a wider terminal, a file and a pipe get them)")
+        note(f"too wide for this terminal: {', '.join(left_out)} (a wider terminal, a file and a pipe get them)")
 
 
 def cell_words(column: Column, text: str) -> list[str]:
@@ -316,8 +316,8 @@ def drawn_progress(label: str, total: int | None, transient: bool) -> Generator[
 
         def update(done: int, total: int | None = total, detail: str = "") -> None:
             count = counted(done, total)
-            room = drawn.console.width - len(label) - BAR - len(count) - CLOCK
-            drawn.update(task, completed=done, total=total, count=count, detail=in_room(printable(detail), room))
+            width = drawn.console.width - len(label) - BAR - len(count) - CLOCK
+            drawn.update(task, completed=done, total=total, count=count, detail=in_width(printable(detail), width))
 
         yield update
 

@@ -41,9 +41,9 @@ def wrapped(text: str, width: int | None) -> list[str]:
     return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
-def in_room(text: str, room: int) -> str:
-    """As many of the parts of a text, between commas, as there is room for."""
-    while len(text) > room:
+def in_width(text: str, width: int) -> str:
+    """Return the first parts of a text, between commas, that fit into `width`."""
+    while len(text) > width:
         text, comma, _ = text.rpartition(", ")
         if not comma:
             return ""
@@ -119,10 +119,10 @@ def plural(number: int, thing: str) -> str:
 
 @attrs.frozen
 class Column:
-    """One column: its title, how a terminal `show`s a value, and how much room it needs.
+    """One column: its title, how a terminal `show`s a value, and its minimum width.
 
     What is not on the `right` and not to `keep` may be cut short on a terminal, or, to `wrap`, goes on in the next
-    line; ids are kept, people copy them. A `spare` column is left out where there is no room for it.
+    line; ids are kept, people copy them. A `spare` column is left out if the terminal is too narrow.
 
     `styles` colours texts. `where` a column belongs: not everything fits on a terminal, and not everything is data.
     """
@@ -142,10 +142,10 @@ class Column:
         return self.title.lower().replace(" ", "_")
 
 
-def fitting(wanted: Sequence[int], least: Sequence[int], room: int) -> list[int]:
-    """Widths for columns in so much room: each has its `least`, and the rest is shared fairly, up to what is wanted."""
+def fitting(wanted: Sequence[int], least: Sequence[int], width: int) -> list[int]:
+    """Return the widths of columns: each has its `least`, and the rest is shared equally, up to the wanted width."""
     widths = list(least)
-    for _ in range(room - sum(least)):
+    for _ in range(width - sum(least)):
         growing = [place for place, width in enumerate(widths) if width < wanted[place]]
         if not growing:
             break
@@ -153,13 +153,13 @@ def fitting(wanted: Sequence[int], least: Sequence[int], room: int) -> list[int]
     return widths
 
 
-def room_for(wanted: Sequence[int], least: Sequence[int], spare: Sequence[bool], room: int) -> list[int] | None:
-    """Which columns are drawn: as many as there is room for, the last of the `spare` left out first.
+def columns_for(wanted: Sequence[int], least: Sequence[int], spare: Sequence[bool], width: int) -> list[int] | None:
+    """Return the columns that fit. The last of the `spare` columns are left out first.
 
-    `None` if there is no room for the others either. `room` is that of the texts and of the gaps after them.
+    `None` if the other columns do not fit either. `width` includes the gaps after the texts.
     """
     kept = list(range(len(wanted)))
-    while sum(least[place] + GAP for place in kept) > room + GAP:
+    while sum(least[place] + GAP for place in kept) > width + GAP:
         last = next((place for place in reversed(kept) if spare[place]), None)
         if last is None:
             return None

@@ -21,7 +21,7 @@ from evals_async.server.shapes import Ids
 
 
 ENDED = ("completed", "failed", "canceled", "cancelled")
-TURN = 50  # rows that are graded before other tasks run
+ROWS_PER_STEP = 50  # rows that are graded before other tasks run
 
 
 def stored_object(text: str) -> dict[str, object]:
@@ -139,7 +139,7 @@ class RunLifecycle:
             item = {**body, "id": self.ids.new("outputitem"), "created_at": int(self.clock.time())}
             items.append(item)
             sums.update(added)
-            if number % TURN == TURN - 1:
+            if number % ROWS_PER_STEP == ROWS_PER_STEP - 1:
                 await asyncio.sleep(0)  # lets other requests run
         sums.update(sums_of_items(items))
         return {**counted(run, sums, criteria), "status": "completed"}, items

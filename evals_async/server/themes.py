@@ -70,7 +70,7 @@ THEMES: tuple[Theme, ...] = (
             ("The left hinge of my laptop is broken.", "Hardware"),
             ("Since the update the VPN client asks for my password every minute.", "Software"),
             ("Who do I ask about parking?", "Other"),
-            ("The printer on floor 3 jams on every second page.", "Hardware"),
+            ("The printer on level 3 jams on every second page.", "Hardware"),
             ("Excel says that the file is locked by myself.", "Software"),
         ),
         (string_check("Matches the human label", "eq"),),

@@ -27,7 +27,7 @@ from evals_async.server import LocalServer
 
 @pytest.mark.parametrize("pages", [40, 45, 60, 80])
 async def test_a_full_disk_keeps_what_was_committed(export: Export, file: Path, pages: int) -> None:
-    """X04: when SQLite finds no more room the export ends, nothing is half written, and the next one goes on."""
+    """X04: when the disk is full the export ends, nothing is half written, and the next one goes on."""
     reference = tree(evals=2, runs=4, items=90)
     async with ReferenceServer(reference) as server:
         clock = ScaledClock(100)
@@ -68,7 +68,7 @@ async def test_the_command_says_that_the_disk_is_full(export: Export, file: Path
             stdout=subprocess.DEVNULL,
         )
         _, told = await process.communicate()
-        assert (74, True) == (process.returncode, b"make room, then: evals-async export --to" in told)
+        assert (74, True) == (process.returncode, b"free disk space, then: evals-async export --to" in told)
         assert "ok" == difference(file, reference).integrity
         await export(server)
     assert SAME == difference(file, reference)

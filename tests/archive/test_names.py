@@ -203,7 +203,7 @@ sys.exit(main(sys.argv[2:]))
 
 
 async def test_a_full_disk_in_convert_is_said(file: Path, tmp_path: Path) -> None:
-    """A disk that is full while converting is called that, with the command that goes on once there is room."""
+    """A disk that is full while converting is called that, with the command that goes on once there is space."""
     pytest.importorskip("resource")
     async with LocalServer(file) as server:
         await server.seed(**sample_tree(runs=40, items=40))
@@ -214,7 +214,7 @@ async def test_a_full_disk_in_convert_is_said(file: Path, tmp_path: Path) -> Non
     )
     assert DISK_FULL == found.returncode
     assert "error: the disk is full: " in found.stderr
-    assert f"next: make room, then: evals-async convert {file} --to jsonl --out {out}\n" in found.stderr
+    assert f"next: free disk space, then: evals-async convert {file} --to jsonl --out {out}\n" in found.stderr
     assert "fault of evals-async" not in found.stderr
 
 

@@ -314,7 +314,7 @@ async def a_directory_that_is_a_file(person: Person) -> None:
     assert any((person.place / "out").iterdir())
 
 
-@situation(Hint.MAKE_ROOM)
+@situation(Hint.FREE_SPACE)
 async def a_full_disk(person: Person) -> None:
     file = await exported(person)
     page = str(person.place / "run.html")
@@ -331,7 +331,7 @@ async def a_full_disk(person: Person) -> None:
             patched.setattr(Path, "open", full)
             shown = await person.run(*words)
         assert 74 == shown.code
-        await person.follow(Hint.MAKE_ROOM, shown)
+        await person.follow(Hint.FREE_SPACE, shown)
 
 
 @situation(Hint.DIRECTORY)

@@ -169,7 +169,7 @@ async def test_serve_wants_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     [
         (["--record"], "give --models or --model-endpoint"),
         (["--read-only", "--model-endpoint", "http://127.0.0.1:1/v1"], "carries no runs out"),
-        (["--model-endpoint", "ftp://x"], "must begin with https:// or http://"),
+        (["--model-endpoint", "ftp://x"], "must start with https:// or http://"),
         (["--max-calls", "0"], "--max-calls"),
     ],
 )

@@ -212,7 +212,7 @@ def test_a_full_disk(
     assert 74 == main(words)
     told = capsys.readouterr().err
     assert "error: the disk is full: " in told
-    assert "next: make room" in told
+    assert "next: free disk space" in told
     assert "fault of evals-async" not in told
 
 

@@ -117,7 +117,7 @@ def test_a_hint_stays_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 async def test_where_there_is_no_room_each_row_is_a_list(
     command: Command, server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a terminal of 30 columns an id has no room in a table: each row is a list, and the id is whole."""
+    """On a terminal of 30 columns an id does not fit into a table: each row is a list, and the id is whole."""
     monkeypatch.setenv("COLUMNS", "30")
     await server.seed(
         evals=[{"id": "eval_s", "created_at": 1}],
@@ -130,9 +130,9 @@ async def test_where_there_is_no_room_each_row_is_a_list(
 
 @pytest.mark.usefixtures("narrow")
 def test_columns_that_are_left_out_are_named(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A comparison at 80 columns keeps rates, differences and verdicts, and says what there was no room for."""
+    """A comparison at 80 columns keeps rates, differences and verdicts, and lists the columns that were left out."""
     run, other = "evalrun_68141c4e000000100de5c91ae6aa3d9c", "evalrun_681ad299000000a867931432cda03fb5"
     assert 0 == main(["compare", f"{archive}:{run}", f"{archive}:{other}"])
     captured = capsys.readouterr()
     assert re.search(r"Criterion +A +B +Difference +Worse +Better +p Holm +Verdict", captured.out)
-    assert "no room here for: Interval, Errors A, Errors B, p, Rows needed" in captured.err
+    assert "too wide for this terminal: Interval, Errors A, Errors B, p, Rows needed" in captured.err

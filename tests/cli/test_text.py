@@ -6,15 +6,15 @@ import pytest
 
 from evals_async.cli.text import (
     bar,
+    columns_for,
     fitting,
     human_bytes,
     human_seconds,
-    in_room,
+    in_width,
     percent,
     plain,
     plural,
     printable,
-    room_for,
     shown,
     wrapped,
 )
@@ -52,9 +52,9 @@ def test_printable(given: str, expected: str) -> None:
 
 
 def test_parts_that_have_room() -> None:
-    """Of what stands beside a bar, the last parts are left out where there is no room, and no word is cut."""
+    """Of what stands beside a bar, the last parts are left out if the width is too small, and no word is cut."""
     detail = "2,815 items/s, 3.3 MiB, 300 runs"
-    assert [detail, "2,815 items/s, 3.3 MiB", ""] == [in_room(detail, room) for room in (32, 31, 5)]
+    assert [detail, "2,815 items/s, 3.3 MiB", ""] == [in_width(detail, width) for width in (32, 31, 5)]
 
 
 def test_numbers_for_people() -> None:
@@ -69,7 +69,7 @@ def test_numbers_for_people() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "least", "room", "expected"),
+    ("wanted", "least", "width", "expected"),
     [
         ([10, 20, 5], [10, 8, 5], 80, [10, 20, 5]),
         ([10, 90, 5], [10, 8, 5], 80, [10, 65, 5]),
@@ -78,13 +78,13 @@ def test_numbers_for_people() -> None:
         ([50, 20, 20], [50, 4, 4], 60, [50, 5, 5]),
     ],
 )
-def test_widths(wanted: list[int], least: list[int], room: int, expected: list[int]) -> None:
+def test_widths(wanted: list[int], least: list[int], width: int, expected: list[int]) -> None:
     """Numbers and ids are never cut; the rest of the line is shared by the texts, the short ones first."""
-    assert expected == fitting(wanted, least, room)
+    assert expected == fitting(wanted, least, width)
 
 
 @pytest.mark.parametrize(
-    ("least", "spare", "room", "expected"),
+    ("least", "spare", "width", "expected"),
     [
         ([10, 10, 10], [False, False, False], 34, [0, 1, 2]),
         ([10, 10, 10], [False, True, False], 33, [0, 2]),
@@ -94,9 +94,9 @@ def test_widths(wanted: list[int], least: list[int], room: int, expected: list[i
         ([10, 10, 10], [True, False, False], 21, None),
     ],
 )
-def test_columns_that_are_left_out(least: list[int], spare: list[bool], room: int, expected: list[int] | None) -> None:
-    """Where there is no room for all columns, the spare ones are left out from the right; the others are never cut."""
-    assert expected == room_for(least, least, spare, room)
+def test_columns_that_are_left_out(least: list[int], spare: list[bool], width: int, expected: list[int] | None) -> None:
+    """If not all columns fit, the spare ones are left out from the right; the others are never cut."""
+    assert expected == columns_for(least, least, spare, width)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_unfrozen_twins_have_the_same_layout(model: Any) -> None:
 
 @EACH_CLASS
 def test_decoded_objects_are_frozen(model: Any) -> None:
-    """What was decoded cannot be changed, and has no room for more."""
+    """A decoded object cannot be changed, and accepts no new attributes."""
     made = decode(dump(smallest(model)), model)
     for name in ("extra", attrs.fields(model)[-1].name):
         with pytest.raises(attrs.exceptions.FrozenInstanceError):

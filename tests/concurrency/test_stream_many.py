@@ -146,6 +146,6 @@ async def test_listing_in_depth_is_bounded(server: LocalServer, client: EvalsCli
         await anext(stream)
         await asyncio.sleep(0.05)
         asked = {request.path for request in server.requests}
-        assert len(asked) <= 5  # four things of room, and one that was consumed
+        assert len(asked) <= 5  # a capacity of four, and one consumed outcome
     async for _ in stream:
         raise AssertionError("a stream that was left goes on")

@@ -148,10 +148,10 @@ async def test_each_use_begins_anew() -> None:
     shelf = Shelf(230)
     pager = Pager(shelf)
 
-    async def walk() -> list[str]:
+    async def read_all() -> list[str]:
         return [item.id async for item in pager]
 
-    assert list(await asyncio.gather(walk(), walk())) == [shelf.ids, shelf.ids]
+    assert list(await asyncio.gather(read_all(), read_all())) == [shelf.ids, shelf.ids]
     assert (await pager).data == (await pager).data
 
 

@@ -11,7 +11,7 @@ from waiting import LONGEST
 from evals_async.server import LocalServer
 
 
-async def exchange(server: LocalServer, data: bytes) -> tuple[int, bytes]:
+async def send_raw(server: LocalServer, data: bytes) -> tuple[int, bytes]:
     """The status and the body that raw bytes are answered with."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(data)
@@ -50,9 +50,9 @@ GET = b"GET /v1/evals HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 )
 async def test_a_hostile_head_is_a_client_error(server: LocalServer, data: bytes) -> None:
     """What is no HTTP is answered with 400 in the API's form, and the server goes on."""
-    status, body = await exchange(server, data)
+    status, body = await send_raw(server, data)
     assert (status, json.loads(body)["error"]["type"]) == (400, "invalid_request_error")
-    assert (await exchange(server, GET + b"\r\n"))[0] == 200
+    assert (await send_raw(server, GET + b"\r\n"))[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ async def test_a_hostile_head_is_a_client_error(server: LocalServer, data: bytes
 async def test_foreign_hosts_and_origins_are_refused(clock: FakeClock, headers: bytes, status: int) -> None:
     """A name that was pointed here, or a page from elsewhere, gets nothing unless it is listed."""
     async with LocalServer(clock=clock, allowed_hosts=["Named.example"]) as server:
-        got, body = await exchange(server, b"GET /v1/evals HTTP/1.1\r\n" + headers + b"\r\n")
+        got, body = await send_raw(server, b"GET /v1/evals HTTP/1.1\r\n" + headers + b"\r\n")
     assert got == status
     if status == 403:
         assert json.loads(body)["error"]["code"] in ("host_not_allowed", "origin_not_allowed")
@@ -120,7 +120,7 @@ async def test_hostile_ids_are_just_not_found(http: PlainHttp, id: str) -> None:
 )
 async def test_traversal_leads_nowhere(server: LocalServer, target: str) -> None:
     """Dots and slashes in the path are no way out."""
-    status, body = await exchange(server, f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    status, body = await send_raw(server, f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     assert (status, json.loads(body)["error"]["type"]) == (404, "invalid_request_error")
 
 
@@ -128,10 +128,10 @@ async def test_a_body_has_a_limit(clock: FakeClock) -> None:
     """More than 10 MiB are refused by their declared length before they are sent, and without one as they come in."""
     async with LocalServer(clock=clock) as server:
         post = b"POST /v1/evals HTTP/1.1\r\nHost: localhost\r\n"
-        status, body = await exchange(server, post + b"Content-Length: 104857600\r\n\r\n")
+        status, body = await send_raw(server, post + b"Content-Length: 104857600\r\n\r\n")
         assert (status, json.loads(body)["error"]["code"]) == (413, "request_too_large")
         chunk = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
-        status, body = await exchange(server, post + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 11)
+        status, body = await send_raw(server, post + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 11)
         assert (status, json.loads(body)["error"]["code"]) == (413, "request_too_large")
 
 
@@ -145,7 +145,7 @@ async def test_a_body_is_called_for_when_it_is_wanted(server: LocalServer) -> No
     assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 400")
     writer.close()
     async with LocalServer(read_only=True) as closed:
-        assert (await exchange(closed, head))[0] == 403
+        assert (await send_raw(closed, head))[0] == 403
 
 
 async def test_a_compressed_bomb_counts_as_what_it_unpacks_to(http: PlainHttp) -> None:
@@ -162,7 +162,7 @@ async def test_many_connections_are_served(server: LocalServer) -> None:
     pairs = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(300)]
     for _, writer in pairs[::2]:
         writer.write(b"GET /v1/evals HTTP/1.1\r\nHo")
-    assert (await exchange(server, GET + b"\r\n"))[0] == 200
+    assert (await send_raw(server, GET + b"\r\n"))[0] == 200
     for _, writer in pairs:
         writer.close()
 
@@ -178,7 +178,7 @@ async def test_many_connections_are_served(server: LocalServer) -> None:
 )
 async def test_a_body_in_a_broken_encoding_is_a_client_error(server: LocalServer, rest: bytes) -> None:
     """Broken chunks and broken compression are 400 in the API's form."""
-    status, body = await exchange(server, b"POST /v1/evals HTTP/1.1\r\nHost: localhost\r\n" + rest)
+    status, body = await send_raw(server, b"POST /v1/evals HTTP/1.1\r\nHost: localhost\r\n" + rest)
     assert (status, json.loads(body)["error"]["type"]) == (400, "invalid_request_error")
 
 
@@ -191,7 +191,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_harms_nobody(
     await writer.drain()
     await asyncio.sleep(0.01)
     writer.transport.abort()
-    assert (await exchange(server, GET + b"\r\n"))[0] == 200
+    assert (await send_raw(server, GET + b"\r\n"))[0] == 200
     assert caplog.records == []
     assert [seen.status for seen in server.requests] == [None, 200]
 

@@ -9,7 +9,7 @@ from evals_async import _json, encode
 from evals_async._json import JSONObject, as_array, as_object
 
 
-# What older versions of YAML take for a truth value or for nothing.
+# What older versions of YAML take for a boolean or for null.
 WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 
 

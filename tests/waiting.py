@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 
 LONGEST = 300.0  # seconds after which a test gives up; only a test that fails waits so long
+SLOWER = 5  # a duration that is promised may be so many times as long where a test runs: its machine may be slow
 
 
 async def until(condition: Callable[[], bool], pause: float = 0.005) -> None:

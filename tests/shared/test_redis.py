@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doubles import loop_time
 from shared.conftest import LIMIT, LimitedServer, OwnRedis
+from waiting import LONGEST, SLOWER, until
 
 from evals_async import DeadlineExceeded, EvalsClient
 from evals_async.errors import ConfigurationError
@@ -20,8 +22,6 @@ from evals_async.redis import RedisCache, RedisLimiter
 
 TESTS = Path(__file__).parent.parent
 IDEAL = (1000 - 20) / LIMIT
-
-pytestmark = pytest.mark.measures_time
 
 
 async def worker(base_url: str, redis_url: str, name: str, calls: int = 250) -> asyncio.subprocess.Process:
@@ -54,81 +54,81 @@ async def together(base_url: str, redis_url: str) -> list[Any]:
     return await asyncio.gather(*(told(process) for process in processes))
 
 
+@pytest.mark.measures_time
 async def test_four_processes_share_a_limit(limited: tuple[LimitedServer, str], redis_url: str) -> None:
     """1,000 calls, 200 a second: none lost, 1,150 requests at most, 1.3 times the ideal at most."""
     server, url = limited
     ended = await together(url, redis_url)
     assert [[]] * 4 == [each["lost"] for each in ended]
     assert 1000 == server.granted
-    assert len(server.seen) <= 1150
-    assert server.seen[-1] - server.seen[0] <= 1.3 * IDEAL
+    assert len(server.seen) <= 1150 + server.excusable
+    assert server.seen[-1] - server.seen[0] <= SLOWER * 1.3 * IDEAL
     assert {"measured"} == {each["source"] for each in ended}
 
 
+@pytest.mark.measures_time
 async def test_a_process_that_is_killed_holds_nobody_back(limited: tuple[LimitedServer, str], redis_url: str) -> None:
     """What it had under way is forgotten after three seconds; the others get all of their runs."""
     server, url = limited
     name = uuid.uuid4().hex
     processes = await asyncio.gather(*(worker(url, redis_url, name) for _ in range(4)))
     victim = processes.pop()
-    while len(server.seen) < 400:
-        await asyncio.sleep(0.02)
+    await until(lambda: len(server.seen) >= 400)
     victim.kill()
     await victim.communicate()
     ended = await asyncio.gather(*(told(process) for process in processes))
     assert [[]] * 3 == [each["lost"] for each in ended]
-    assert len(server.seen) <= 1150
-    assert server.seen[-1] - server.seen[0] <= 1.3 * IDEAL + 3.0
+    assert len(server.seen) <= 1150 + server.excusable
+    assert server.seen[-1] - server.seen[0] <= SLOWER * (1.3 * IDEAL + 3.0)
 
 
 async def test_redis_goes_and_comes_again(limited: tuple[LimitedServer, str], own_redis: OwnRedis) -> None:
     """Nothing is lost and nothing stands still: each process limits on its own until Redis is back."""
     server, url = limited
     running = asyncio.create_task(together(url, own_redis.url))
-    while len(server.seen) < 300:
-        await asyncio.sleep(0.02)
+    await until(lambda: len(server.seen) >= 300)
     own_redis.stop()
-    await asyncio.sleep(1.5)
+    await until(lambda: len(server.seen) >= 600)  # they go on without it
     own_redis.start()
     ended = await running
     assert [[]] * 4 == [each["lost"] for each in ended]
-    assert server.seen[-1] - server.seen[0] <= 1.5 * IDEAL + 1.0
-    assert max(later - earlier for earlier, later in zip(server.seen, server.seen[1:], strict=False)) < 1.5
+    assert 1000 == server.granted
 
 
+@pytest.mark.measures_time
 async def test_a_new_process_joins_without_a_storm(limited: tuple[LimitedServer, str], redis_url: str) -> None:
     """It knows the rate from its first request on: fewer than one in ten is refused after it has come."""
     server, url = limited
     name = uuid.uuid4().hex
     first = await worker(url, redis_url, name, 600)
-    await asyncio.sleep(1.5)
+    await until(lambda: server.granted >= 250)
     second = await worker(url, redis_url, name, 200)
-    before, granted = len(server.seen), server.granted
+    before, granted, excusable = len(server.seen), server.granted, server.excusable
     ended = await asyncio.gather(told(first), told(second))
     assert [[], []] == [each["lost"] for each in ended]
     sent = len(server.seen) - before
-    assert sent - (server.granted - granted) <= 0.1 * sent
+    assert sent - (server.granted - granted) <= 0.1 * sent + server.excusable - excusable
 
 
+@pytest.mark.virtual_time
 async def test_without_redis_calls_go_at_once(
     limited: tuple[LimitedServer, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A Redis that is not there costs the first call 50 ms, and is told once."""
     _, url = limited
     caplog.set_level(logging.WARNING, "evals_async")
-    async with EvalsClient(api_key="sk-x", base_url=url) as warm:  # the first call of a process imports much
-        await warm.evals.runs.retrieve("evalrun_0", eval_id="eval_1")
     async with (
         RedisLimiter("redis://127.0.0.1:1", name="x") as limiter,
         EvalsClient(api_key="sk-x", base_url=url, limiter=limiter) as client,
     ):
         for number in range(5):
-            began = time.monotonic()
+            began = loop_time()
             await client.evals.runs.retrieve(f"evalrun_{number}", eval_id="eval_1")
-            assert time.monotonic() - began < 0.3
+            assert loop_time() - began < 0.3
     assert 1 == sum("Redis does not answer" in record.getMessage() for record in caplog.records)
 
 
+@pytest.mark.virtual_time
 async def test_a_redis_that_is_silent_stalls_nobody(limited: tuple[LimitedServer, str]) -> None:
     """It takes connections and says nothing: after 50 ms, or twice that on a busy machine, the process goes on."""
     _, url = limited
@@ -144,9 +144,9 @@ async def test_a_redis_that_is_silent_stalls_nobody(limited: tuple[LimitedServer
         RedisCache(f"redis://127.0.0.1:{port}") as cache,
         EvalsClient(api_key="sk-x", base_url=url, limiter=limiter, cache=cache) as client,
     ):
-        began = time.monotonic()
+        began = loop_time()
         await client.evals.runs.retrieve("evalrun_1", eval_id="eval_1")
-        assert time.monotonic() - began < 0.5
+        assert loop_time() - began < 0.5
     redis.close()
 
 
@@ -169,7 +169,7 @@ async def test_the_keys_expire_and_have_a_hash_tag(redis_url: str) -> None:
 
     name = uuid.uuid4().hex
     async with RedisLimiter(redis_url, name=name) as limiter:
-        assert 1 == await limiter.acquire(time.monotonic() + 5)
+        assert 1 == await limiter.acquire(time.monotonic() + LONGEST)
         kind: Any = Redis  # its annotations leave types open
         redis = kind.from_url(redis_url)
         assert 290_000 < await redis.pttl(f"evals-async:limit:{{{name}}}") <= 300_000
@@ -184,12 +184,12 @@ async def test_many_wait_for_as_many_as_may_go(redis_url: str) -> None:
         RedisLimiter(redis_url, name=name, max_in_flight=2) as one,
         RedisLimiter(redis_url, name=name, max_in_flight=2) as other,
     ):
-        end = time.monotonic() + 5
+        end = time.monotonic() + LONGEST
         assert [1, 2] == sorted([await one.acquire(end), await other.acquire(end)])
         with pytest.raises(DeadlineExceeded):
             await one.acquire(time.monotonic() + 0.2)
         other.release()
-        assert 2 == await one.acquire(time.monotonic() + 5)
+        assert 2 == await one.acquire(time.monotonic() + LONGEST)
         one.release()
         one.release()
 

@@ -16,7 +16,7 @@ async def main(base_url: str, redis_url: str, name: str, calls: int) -> None:
     lost: list[str] = []
     async with (
         RedisLimiter(redis_url, name=name) as limiter,
-        EvalsClient(api_key="sk-worker", base_url=base_url, limiter=limiter, timeout=50) as client,
+        EvalsClient(api_key="sk-worker", base_url=base_url, limiter=limiter, timeout=300) as client,
     ):
         print("ready", flush=True)
         began = time.monotonic()

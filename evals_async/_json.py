@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import NoReturn, TypeAlias, cast
+from typing import Any, NoReturn, TypeAlias, cast
 
 import msgspec
 
@@ -20,17 +20,26 @@ JSONValue: TypeAlias = Mapping[str, object] | Sequence[object] | str | int | flo
 JSONObject: TypeAlias = Mapping[str, object]
 
 ARRAYS = (list, tuple)
+OBJECTS = frozenset({dict})
+NO_OBJECTS = frozenset({type(None), str, int, float, bool, list, tuple})
 
 
-def as_object(value: object) -> JSONObject | None:
-    """Return the value if it is a JSON object, else `None`. Type checkers do not infer its types from `isinstance`."""
-    # dict is checked first: isinstance with an abstract class is slow.
-    return cast("JSONObject", value) if type(value) is dict or isinstance(value, Mapping) else None
+def as_object(value: Any) -> JSONObject | None:
+    """Return the value if it is a JSON object, else `None`."""
+    # The types of parsed JSON are checked first: to ask an abstract class is slow. And `type`, not `isinstance`, from
+    # which type checkers would infer keys and values of unknown types.
+    if type(value) in OBJECTS or (type(value) not in NO_OBJECTS and issubclass(type(value), Mapping)):
+        found: JSONObject = value
+        return found
+    return None
 
 
-def as_array(value: object) -> Sequence[object] | None:
+def as_array(value: Any) -> Sequence[object] | None:
     """Return the value if it is a JSON array, else `None`."""
-    return cast("Sequence[object]", value) if isinstance(value, ARRAYS) else None
+    if not issubclass(type(value), ARRAYS):
+        return None
+    found: Sequence[object] = value
+    return found
 
 
 class NotJSON(ValueError):
@@ -186,9 +195,9 @@ encode_fast: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
 
 def text_of_parsed(value: JSONValue) -> str:
-    """The compact text of what `parse` has made, or of objects and arrays of it: several times as quick as `dump`.
+    """Return the compact text of a value that `parse` made, or of dicts and lists of such values.
 
-    Floats must be finite. Raises `NotJSON` as `dump` does.
+    It is several times as fast as `dump`. Floats must be finite. Raises `NotJSON` as `dump` does.
     """
     try:
         return encode_fast(value).decode()

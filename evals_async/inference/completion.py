@@ -62,14 +62,14 @@ def count(value: object) -> int:
 def usage_of(body: JSONObject) -> JSONObject:
     """Tokens under the names of the Evals API, whichever names the endpoint has for them. What is missing is 0."""
     usage = as_object(body.get("usage")) or {}
-    details = as_object(usage.get("prompt_tokens_details")) or as_object(usage.get("input_tokens_details")) or {}
-    prompt = count(usage.get("prompt_tokens", usage.get("input_tokens")))
-    completion = count(usage.get("completion_tokens", usage.get("output_tokens")))
+    prompt = count(usage["prompt_tokens"] if "prompt_tokens" in usage else usage.get("input_tokens"))
+    completion = count(usage["completion_tokens"] if "completion_tokens" in usage else usage.get("output_tokens"))
+    details = as_object(usage.get("prompt_tokens_details")) or as_object(usage.get("input_tokens_details"))
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": count(usage.get("total_tokens")) or prompt + completion,
-        "cached_tokens": count(details.get("cached_tokens")),
+        "cached_tokens": count(details.get("cached_tokens")) if details else 0,
     }
 
 

@@ -49,6 +49,9 @@ def chat_content(content: object) -> object:
     return parts
 
 
+PLAIN = frozenset({"role", "content"})  # what most messages have, and nothing else
+
+
 def chat_messages(items: object) -> list[JSONObject]:
     """Messages of either API, or the input of a response, as messages of chat completions."""
     if isinstance(items, str):
@@ -57,6 +60,9 @@ def chat_messages(items: object) -> list[JSONObject]:
     for item in map(as_object, as_array(items) or ()):
         if item is None:
             raise InvalidArgument("a message must be an object with a role and a content")
+        if item.keys() <= PLAIN and isinstance(item.get("content"), str):
+            found.append(item)
+            continue
         match item.get("type", "message"):
             case "message":
                 message = {key: value for key, value in item.items() if key not in ("type", "status", "id")}

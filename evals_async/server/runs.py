@@ -12,7 +12,6 @@ from evals_async._json import JSONObject, as_array, as_object, parse
 from evals_async._store import Connection, Database, Row, executions, rows
 from evals_async._store.executions import Sums
 from evals_async.server.answers import Problem, not_found
-from evals_async.server.execution.grading import unsampled_item
 from evals_async.server.execution.items import problem
 from evals_async.server.execution.preparing import rows_of_run
 from evals_async.server.execution.source import BadRows
@@ -126,6 +125,8 @@ class RunLifecycle:
 
     async def carry_out(self, run: JSONObject) -> tuple[dict[str, object], list[dict[str, object]]]:
         """Grade a run. Returns its final state and its output items."""
+        from evals_async.server.execution.grading import unsampled_item  # loads the graders, so not at start
+
         parent = await self.database.call(rows.get, "evals", (str(run["eval_id"]),))
         criteria = criteria_of(stored_object(parent)) if parent is not None else []
         items: list[dict[str, object]] = []

@@ -1,28 +1,22 @@
-"""The grades of a row: one result for each criterion, in their order.
-
-`evals_async.grading` is imported when the first row is graded.
-"""
-
-from __future__ import annotations
+"""The grades of a row: one result for each criterion, in their order."""
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import attrs
 
 from evals_async._json import JSONObject, as_object
+from evals_async._store.executions import Sums
+from evals_async.grading import Grade, PythonGraders
+from evals_async.grading.grading import grade_seen, namespaces_of
+from evals_async.inference import Models
+from evals_async.inference.structured import DEGRADED
 from evals_async.server.execution.items import criterion_name, error_result, output_item, own_sample, problem
 from evals_async.server.execution.sampling import sampling_plan
 from evals_async.server.execution.source import FOUNDRY_SOURCES, SourceRow
 from evals_async.server.execution.sums import add, add_calls, add_cost, add_model, count
 
-
-if TYPE_CHECKING:
-    from evals_async._store.executions import Sums
-    from evals_async.grading import Grade, PythonGraders
-    from evals_async.inference import Models
 
 NO_MODEL = "this server has no models: give each row a `sample` to grade"
 NO_PLAN = "the row has no `sample`, and the run no `model` and `input_messages` to get one with"
@@ -51,8 +45,6 @@ async def grade_row(
     criteria: Sequence[JSONObject], item: JSONObject, sample: JSONObject | None, tools: GradingTools
 ) -> GradedRow:
     """Grade one row by each criterion. A criterion that cannot be carried out does not keep the others from it."""
-    from evals_async.grading.grading import grade_seen, namespaces_of
-
     namespaces = namespaces_of(item, sample)
     results: list[Mapping[str, object]] = []
     sums: Sums = Counter()
@@ -76,8 +68,6 @@ def graded_result(criterion: JSONObject, given: Grade) -> dict[str, object]:
     result = given.result(criterion_name(criterion))
     if not given.notes:
         return result
-    from evals_async.inference.structured import DEGRADED
-
     degraded = next((note for note in given.notes if note in DEGRADED.values()), None)
     sample = as_object(result["sample"])
     return result if degraded is None or sample is None else {**result, "sample": {**sample, "degraded": degraded}}
@@ -89,7 +79,8 @@ def add_grade(sums: Sums, given: Grade) -> None:
         calls = count(usage.get("invocation_count"))
         add_model(sums, model, usage, calls)
         add_calls(sums, calls, usage)
-    add(sums, "run", "", "billed_retries", given.billed_retries)
+    if given.billed_retries:
+        add(sums, "run", "", "billed_retries", given.billed_retries)
     add_cost(sums, given.cost)
     for note in given.notes:
         add(sums, "note", note, "rows", 1)

@@ -1,7 +1,4 @@
-"""What a model is asked for a row, and its answer as a sample.
-
-The calls themselves are those of `evals_async.inference`; it is imported when the first row is sampled.
-"""
+"""What a model is asked for the rows of a run, and its answer to one as a sample. Pure functions of JSON."""
 
 from __future__ import annotations
 
@@ -14,10 +11,9 @@ from evals_async._json import JSONObject, as_array, as_object
 
 
 if TYPE_CHECKING:
-    from evals_async.inference import Completion, Models
+    from evals_async.inference import Completion
 
 NO_PARAMS: JSONObject = {}
-TOKENS = ("total_tokens", "completion_tokens", "prompt_tokens", "cached_tokens")
 
 
 @attrs.frozen(kw_only=True)
@@ -27,29 +23,18 @@ class SamplingPlan:
     api: Literal["chat", "responses"]
     model: str
     messages: object
-    params: JSONObject = NO_PARAMS
+    params: JSONObject
+    shown: JSONObject
+    """The parameters as the samples of output items show them."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class SampledRow:
     """The answer to one row: `seen` is what graders see, `shown` the `sample` of the output item."""
 
+    answer: Completion
     seen: JSONObject
     shown: JSONObject
-    model: str
-    usage: JSONObject
-    billed_retries: int
-    cost: float | None
-    notes: tuple[str, ...]
-
-
-class SamplingFailed(Exception):
-    """A row could not be sampled. `code` and the text are the item's error; `called` says whether a call was made."""
-
-    def __init__(self, code: str, message: str, *, called: bool) -> None:
-        super().__init__(message)
-        self.code = code
-        self.called = called
 
 
 def sampling_plan(data_source: JSONObject) -> SamplingPlan | None:
@@ -65,45 +50,45 @@ def sampling_plan(data_source: JSONObject) -> SamplingPlan | None:
             model, params = target.get("model"), target.get("sampling_params")
     elif kind not in ("completions", "responses"):
         return None
-    messages = as_object(data_source.get("input_messages"))
-    if not isinstance(model, str) or messages is None:
+    given = as_object(data_source.get("input_messages"))
+    if not isinstance(model, str) or given is None:
         return None
-    return SamplingPlan(
-        api="responses" if kind == "responses" else "chat",
-        model=model,
-        messages=messages.get("item_reference") or messages.get("template"),
-        params=as_object(params) or NO_PARAMS,
-    )
+    messages = given.get("item_reference") or given.get("template")
+    given_params = as_object(params) or NO_PARAMS
+    if kind == "responses":
+        shown = shown_params(given_params, "max_completions_tokens")
+        return SamplingPlan(api="responses", model=model, messages=messages, params=given_params, shown=shown)
+    shown = shown_params(given_params, "max_completion_tokens")
+    return SamplingPlan(api="chat", model=model, messages=plain_messages(messages), params=given_params, shown=shown)
 
 
-async def sample_row(models: Models, plan: SamplingPlan, item: JSONObject) -> SampledRow:
-    """Ask the model about a row. Raises `SamplingFailed`."""
-    from evals_async.errors import ApiError, EvalsError, InvalidArgument
-    from evals_async.grading import TemplateError, render_messages
+def plain_messages(template: object) -> object:
+    """Messages of a template as chat completions have them: those of text alone with a string as their content, as a
+    run has them that was made so; the API echoes them as parts.
+    """
+    entries = as_array(template)
+    return template if entries is None else [plain_message(entry) for entry in entries]
 
-    try:
-        messages = render_messages(plan.messages, {"item": item})
-    except TemplateError as error:
-        raise SamplingFailed("invalid_variable_error", str(error), called=False) from None
-    try:
-        if plan.api == "responses":
-            answer = await models.respond(plan.model, messages, params=plan.params)
-        else:
-            answer = await models.chat(plan.model, messages, params=plan.params)
-    except InvalidArgument as error:
-        raise SamplingFailed("invalid_request_error", str(error), called=False) from None
-    except ApiError as error:
-        raise SamplingFailed(error.code or error.type or f"http_{error.status}", str(error), called=True) from None
-    except EvalsError as error:
-        raise SamplingFailed("model_unavailable", str(error), called=True) from None
-    return sampled(plan, messages, answer)
+
+def plain_message(entry: object) -> object:
+    message = as_object(entry) or {}
+    content = message.get("content")
+    parts = [as_object(part) or {} for part in as_array(content) or (content,)]
+    texts = [part.get("text") for part in parts if part.get("type") in TEXTS]
+    found = [text for text in texts if isinstance(text, str)]
+    if len(found) < len(parts):
+        return entry
+    kept = {name: value for name, value in message.items() if name != "type"}
+    return {**kept, "content": "".join(found)}
+
+
+TEXTS = ("text", "input_text", "output_text")
 
 
 def sampled(plan: SamplingPlan, messages: Sequence[JSONObject], answer: Completion) -> SampledRow:
     """The two forms of an answer: what graders see, and what the output item shows."""
     message = answer.message
     shown_input = [shown_message(entry) for entry in messages]
-    usage = {name: answer.usage.get(name, 0) for name in TOKENS}
     seen: dict[str, object] = {
         "model": answer.model,
         "input": shown_input,
@@ -112,36 +97,25 @@ def sampled(plan: SamplingPlan, messages: Sequence[JSONObject], answer: Completi
         "output_text": answer.text,
         "output_tools": message.get("tool_calls") or [],
         "finish_reason": answer.finish_reason or "stop",
-        "usage": usage,
+        "usage": answer.usage,
     }
     shown = {
         "input": shown_input,
         "output": [{**message, "content": answer.text or message.get("refusal")}],
         "finish_reason": answer.finish_reason or "stop",
         "model": answer.model,
-        "usage": usage,
+        "usage": answer.usage,
         "error": None,
-        **shown_params(plan),
+        **plan.shown,
     }
-    return SampledRow(
-        seen=seen,
-        shown=shown,
-        model=answer.model,
-        usage=answer.usage,
-        billed_retries=answer.billed_retries,
-        cost=answer.cost,
-        notes=answer.notes,
-    )
+    return SampledRow(answer, seen, shown)
 
 
-def shown_params(plan: SamplingPlan) -> dict[str, object]:
+def shown_params(given: JSONObject, limit_name: str) -> JSONObject:
     """Sampling parameters as samples show them: the limit of tokens has another name in each API."""
-    given = plan.params
-    limit = next((given[name] for name in LIMITS if given.get(name) is not None), None)
-    own_name = "max_completions_tokens" if plan.api == "responses" else "max_completion_tokens"
     shown: dict[str, object] = {
         "temperature": 1.0 if given.get("temperature") is None else given["temperature"],
-        own_name: limit,
+        limit_name: next((given[name] for name in LIMITS if given.get(name) is not None), None),
         "top_p": 1.0 if given.get("top_p") is None else given["top_p"],
         "seed": given.get("seed"),
     }
@@ -151,8 +125,10 @@ def shown_params(plan: SamplingPlan) -> dict[str, object]:
 LIMITS = ("max_completion_tokens", "max_completions_tokens", "max_output_tokens", "max_tokens")
 
 
-def shown_message(message: JSONObject) -> dict[str, object]:
+def shown_message(message: JSONObject) -> JSONObject:
     """A message as samples show it: its content is text, and pictures are named in it."""
+    if len(message) == 2 and "role" in message and isinstance(message.get("content"), str):
+        return message
     shown: dict[str, object] = {"role": message.get("role"), "content": shown_content(message.get("content"))}
     return shown | {name: message[name] for name in ("tool_calls", "tool_call_id") if message.get(name)}
 

@@ -1,40 +1,29 @@
-"""One run, carried out: its rows are put down, worked on by some workers, and counted."""
-
-from __future__ import annotations
+"""One run, carried out: its rows are put down, worked on by some workers, and counted. What is done with a row is
+told in `row`.
+"""
 
 import asyncio
-import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import attrs
 
-from evals_async._json import as_object, parse
-from evals_async._store import executions
-from evals_async.errors import ArchiveError
-from evals_async.server.execution.committing import ItemText
-from evals_async.server.execution.grading import GradingTools, grade_row, unsampled_item
-from evals_async.server.execution.items import error_result, output_item, problem
+from evals_async._clock import Clock
+from evals_async._store import Database, executions
+from evals_async.errors import ArchiveError, InvalidArgument
+from evals_async.grading import PythonGraders, check_source
+from evals_async.inference import Models
+from evals_async.server.execution.committing import RowCommitter
+from evals_async.server.execution.items import problem
 from evals_async.server.execution.limits import CallBudget, ExecutionLimits, calls_of_a_row
 from evals_async.server.execution.preparing import put_down_rows
-from evals_async.server.execution.sampling import SampledRow, SamplingFailed, sample_row, sampling_plan
-from evals_async.server.execution.source import BadRows, SourceRow, source_row
+from evals_async.server.execution.row import RowWork
+from evals_async.server.execution.source import BadRows
 from evals_async.server.execution.state import RunRecord, write_state
-from evals_async.server.execution.sums import add, add_calls, add_cost, add_item, add_model
 
 
-if TYPE_CHECKING:
-    from evals_async._clock import Clock
-    from evals_async._store import Database
-    from evals_async._store.executions import Sums
-    from evals_async.grading import PythonGraders
-    from evals_async.inference import Models
-    from evals_async.server.execution.committing import RowCommitter
-
-logger = logging.getLogger("evals_async.server")
-
-BATCH = 200  # rows that are read ahead
+BATCH = 200  # rows that are read at once
+AHEAD = 64  # rows that are left when the next ones are read, so that no worker waits for them
 
 
 @attrs.frozen(kw_only=True)
@@ -49,11 +38,6 @@ class ExecutionTools:
     models: Models | None
     python: PythonGraders | None
 
-    @property
-    def grading(self) -> GradingTools:
-        """What graders may use."""
-        return GradingTools(self.models, self.python)
-
 
 class RunExecution:
     """A run that is carried out: `await carry_out()`. Cancelling that keeps what is done."""
@@ -62,12 +46,12 @@ class RunExecution:
         self.record = record
         self._tools = tools
         self._total = total
-        source = as_object(record.body["data_source"]) or {}
-        self._plan = sampling_plan(source) if tools.models is not None else None
+        self._row_work = RowWork(record, tools.models, tools.python)
         self._budget = CallBudget(tools.limits, 0, 0, 0)
         self._batch: deque[tuple[int, str]] = deque()
-        self._last = -1
-        self._lock = asyncio.Lock()
+        self._last = -1  # the row that was read last
+        self._all_read = False
+        self._reading = asyncio.Lock()
         self._ended = False
         self._unseen = 0  # rows that were done since the run was last written
 
@@ -85,7 +69,7 @@ class RunExecution:
             return
         await self._write("in_progress", total=self._total)
         sums = await self._tools.database.call(executions.sums_of, key)
-        calls = calls_of_a_row(self._plan, self.record.criteria)
+        calls = calls_of_a_row(self._row_work.plan, self.record.criteria)
         made = sums["run", "", "calls"], sums["run", "", "tokens"]
         self._budget = CallBudget(self._tools.limits, calls, *made)
         async with asyncio.TaskGroup() as group:
@@ -101,9 +85,6 @@ class RunExecution:
         sources = [str(each.get("source")) for each in self.record.criteria if each.get("type") == "python"]
         if self._tools.python is None or not sources:
             return None
-        from evals_async.errors import InvalidArgument
-        from evals_async.grading import check_source
-
         try:
             for source in sources:
                 check_source(source)
@@ -141,7 +122,7 @@ class RunExecution:
             calls = tokens = 0
             try:
                 async with self._tools.rows:
-                    item, sums = await self._carry_out_row(*row)
+                    item, sums = await self._row_work.carry_out(*row)
                 calls, tokens = sums["run", "", "calls"], sums["run", "", "tokens"]
                 await self._tools.committer.commit(self.record.key, row[0], item, sums)
                 self._unseen += 1
@@ -150,53 +131,17 @@ class RunExecution:
 
     async def _next(self) -> tuple[int, str] | None:
         """The next row to work on; `None` when there is none, or when its calls would be too many."""
-        if not self._batch:
-            async with self._lock:
-                if not self._batch:  # else another worker has read them meanwhile
-                    read = executions.next_rows
-                    self._batch.extend(await self._tools.database.call(read, self.record.key, self._last, BATCH))
+        if len(self._batch) < AHEAD and not self._all_read and not (self._batch and self._reading.locked()):
+            async with self._reading:
+                if len(self._batch) < AHEAD and not self._all_read:  # else another worker has read them meanwhile
+                    await self._read_ahead()
         if not self._batch or not self._budget.reserve():
             return None
-        row = self._batch.popleft()
-        self._last = row[0]
-        return row
+        return self._batch.popleft()
 
-    async def _carry_out_row(self, number: int, text: str) -> tuple[ItemText, Sums]:
-        row = source_row(parse(text.encode()), f"row {number}")
-        try:
-            item, sums = await self._graded_item(number, row)
-            written = ItemText.of(item)
-        except Exception:
-            logger.exception("an error of this server while it worked on row %d of %s", number, self.record.key[1])
-            cause = problem("internal_error", "the server had an error while it worked on this row; see its log")
-            item, sums = self._errored_item(number, row, cause), Counter[tuple[str, str, str]]()
-            written = ItemText.of(item)
-        add_item(sums, item)
-        return written, sums
-
-    async def _graded_item(self, number: int, row: SourceRow) -> tuple[dict[str, object], Sums]:
-        models, run, criteria = self._tools.models, self.record.body, self.record.criteria
-        if self._plan is None or models is None:
-            return await unsampled_item(run, number, row, criteria, self._tools.grading)
-        try:
-            sampled = await sample_row(models, self._plan, row.item)
-        except SamplingFailed as error:
-            calls: Sums = Counter({("run", "", "calls"): int(error.called)})
-            return self._errored_item(number, row, problem(error.code, str(error))), calls
-        given = await grade_row(criteria, row.item, sampled.seen, self._tools.grading)
-        add_sampling(given.sums, sampled)
-        return output_item(run, number, row, given.results, sampled.shown), given.sums
-
-    def _errored_item(self, number: int, row: SourceRow, cause: Mapping[str, object]) -> dict[str, object]:
-        results = [error_result(criterion, cause) for criterion in self.record.criteria]
-        return output_item(self.record.body, number, row, results, None, cause)
-
-
-def add_sampling(sums: Sums, sampled: SampledRow) -> None:
-    """Add the sampling of a row to the sums."""
-    add_model(sums, sampled.model, sampled.usage)
-    add_calls(sums, 1, sampled.usage)
-    add(sums, "run", "", "billed_retries", sampled.billed_retries)
-    add_cost(sums, sampled.cost)
-    for note in sampled.notes:
-        add(sums, "note", note, "rows", 1)
+    async def _read_ahead(self) -> None:
+        found = await self._tools.database.call(executions.next_rows, self.record.key, self._last, BATCH)
+        self._batch += found
+        self._all_read = len(found) < BATCH
+        if found:
+            self._last = found[-1][0]

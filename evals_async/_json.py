@@ -173,9 +173,15 @@ def encoder(*, ascii_only: bool, sort_keys: bool = False, indent: int | None = N
     ).encode
 
 
-def text_of(value: JSONValue, *, ascii_only: bool, sort_keys: bool = False, indent: int | None = None) -> str:
+ASCII = encoder(ascii_only=True)
+CANONICAL = encoder(ascii_only=True, sort_keys=True)
+encode_fast: Callable[[object], bytes] = msgspec.json.Encoder().encode
+UNFIT = (TypeError, ValueError, OverflowError, RecursionError)  # what msgspec raises for what it does not write
+
+
+def text_of(value: JSONValue, write: Callable[[object], str]) -> str:
     try:
-        return encoder(ascii_only=ascii_only, sort_keys=sort_keys, indent=indent)(value)
+        return write(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise NotJSON(str(error)) from None
 
@@ -185,24 +191,30 @@ def dump(value: JSONValue, *, indent: int | None = None) -> bytes:
 
     Raises `NotJSON` for values that JSON does not have: NaN, and objects of other types.
     """
+    if indent is None:
+        # msgspec writes null for NaN, and dates and the like as strings. What is read back as an equal value is JSON.
+        # To write and read takes a third of the time that the standard library takes to write.
+        try:
+            text = encode_fast(value)
+            if parse_fast(text) == value:
+                return text
+        except UNFIT:
+            pass  # the standard library writes it, or says what is wrong
     try:
-        return text_of(value, ascii_only=False, indent=indent).encode()
+        return text_of(value, encoder(ascii_only=False, indent=indent)).encode()
     except UnicodeEncodeError:  # a lone surrogate: it must be escaped
-        return text_of(value, ascii_only=True, indent=indent).encode()
-
-
-encode_fast: Callable[[object], bytes] = msgspec.json.Encoder().encode
+        return text_of(value, encoder(ascii_only=True, indent=indent)).encode()
 
 
 def text_of_parsed(value: JSONValue) -> str:
     """Return the compact text of a value that `parse` made, or of dicts and lists of such values.
 
-    It is several times as fast as `dump`. Floats must be finite. Raises `NotJSON` as `dump` does.
+    It does not check what `dump` checks: floats must be finite. Raises `NotJSON` as `dump` does.
     """
     try:
         return encode_fast(value).decode()
-    except (TypeError, ValueError, OverflowError, RecursionError):  # a lone surrogate, an integer of 20 digits
-        return text_of(value, ascii_only=True)
+    except UNFIT:  # a lone surrogate, an integer of 20 digits
+        return text_of(value, ASCII)
 
 
 def canonical(value: JSONValue) -> bytes:
@@ -210,4 +222,4 @@ def canonical(value: JSONValue) -> bytes:
 
     Two values are the same JSON exactly if these bytes are equal. Raises `NotJSON`, as `dump` does.
     """
-    return text_of(value, ascii_only=True, sort_keys=True).encode()
+    return text_of(value, CANONICAL).encode()

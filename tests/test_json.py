@@ -1,16 +1,19 @@
 """JSON text to values and back: what counts as JSON, what stays exact; msgspec makes it faster and not different."""
 
+import datetime
 import json
 import math
+from decimal import Decimal
 from functools import reduce
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from evals_async import _json
-from evals_async._json import JSONValue, NotJSON, canonical, dump, elements, members, parse
+from evals_async._json import JSONValue, NotJSON, canonical, dump, elements, members, parse, text_of_parsed
 
 
 values = st.recursive(
@@ -144,14 +147,24 @@ DEEP = reduce(lambda inner, _: [inner], range(100_000), list[object]())
 @pytest.mark.parametrize("write", [dump, canonical])
 @pytest.mark.parametrize(
     "value",
-    [math.nan, [math.inf], {"a": object()}, {"a": b"bytes"}, {(1, 2): 3}, LOOP, DEEP],
-    ids=["nan", "inf", "object", "bytes", "key", "loop", "deep"],
+    [
+        *(math.nan, [math.inf], {"a": object()}, {"a": b"bytes"}, {(1, 2): 3}, LOOP, DEEP),
+        *({"a": datetime.date(2026, 1, 1)}, [Decimal(1)], [{1}], [UUID(int=1)]),  # which msgspec would write
+    ],
+    ids=["nan", "inf", "object", "bytes", "key", "loop", "deep", "time", "decimal", "set", "uuid"],
 )
 def test_what_has_no_text(write: object, value: object) -> None:
     """What JSON has no form for is refused, in both writings alike."""
     assert callable(write)
     with pytest.raises(NotJSON):
         write(value)
+
+
+@given(value=values)
+def test_parsed_values_are_written_without_a_check(value: JSONValue) -> None:
+    """The quick text of what was parsed is read again as it was; a lone surrogate becomes its escape."""
+    assert canonical(parse(text_of_parsed(value).encode())) == canonical(value)
+    assert r'["\ud800"]' == text_of_parsed(["\ud800"])
 
 
 def test_canonical_text() -> None:

@@ -19,7 +19,7 @@ RunId: TypeAlias = tuple[str, str]  # eval id, run id
 Sums: TypeAlias = Counter[tuple[str, str, str]]  # the keys are kind, name and field
 
 
-@attrs.frozen
+@attrs.define  # not frozen: each row makes one, and a frozen one takes twice as long
 class FinishedRow:
     """A finished row: its run and number, its output item, and what it adds to the sums."""
 

@@ -13,7 +13,7 @@ from typing import Literal, Self, TypeAlias
 
 import attrs
 
-from evals_async._json import encoder
+from evals_async._json import ASCII
 
 
 Kind: TypeAlias = Literal["evals", "runs", "output_items", "files"]
@@ -21,7 +21,6 @@ Order: TypeAlias = Literal["asc", "desc"]
 OrderBy: TypeAlias = Literal["created_at", "updated_at"]
 
 LARGEST_COLUMN = 2**63 - 1
-ascii_text = encoder(ascii_only=True)
 
 
 class UnknownCursor(LookupError):
@@ -51,7 +50,7 @@ TABLES: Mapping[Kind, Table] = {
 
 def json_text(value: object) -> str:
     """Return the compact ASCII text of a JSON value. It can hold integers of any size, NUL and lone surrogates."""
-    return ascii_text(value)
+    return ASCII(value)
 
 
 def text_column(value: object) -> str:

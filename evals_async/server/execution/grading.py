@@ -22,7 +22,7 @@ NO_MODEL = "this server has no models: give each row a `sample` to grade"
 NO_PLAN = "the row has no `sample`, and the run no `model` and `input_messages` to get one with"
 
 
-@attrs.frozen
+@attrs.define  # not frozen: each row makes one, and a frozen one takes twice as long
 class GradedRow:
     """The results of a row, and what its judges add to the sums."""
 

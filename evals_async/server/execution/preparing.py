@@ -25,8 +25,8 @@ CHUNK = 4 * 2**20  # bytes of a file that are in memory at once
 LONGEST_LINE = 32 * 2**20
 
 
-async def lines_of_file(database: Database, file_id: str) -> AsyncIterator[bytes]:
-    """The lines of a file. Raises `BadRows` for a file that is gone."""
+async def lines_of_file(database: Database, file_id: str) -> AsyncIterator[list[bytes]]:
+    """The lines of a file, those of one piece of it at a time. Raises `BadRows` for a file that is gone."""
     size = await database.call(rows.content_size, file_id)
     if size is None:
         raise BadRows(f"the file {file_id} is gone")
@@ -39,30 +39,34 @@ async def lines_of_file(database: Database, file_id: str) -> AsyncIterator[bytes
         *lines, rest = (rest + piece).split(b"\n")
         if len(rest) > LONGEST_LINE:
             raise BadRows(f"a line of the file {file_id} has more than {LONGEST_LINE} bytes")
-        for line in lines:
-            yield line
+        yield lines
     if rest:
-        yield rest
+        yield [rest]
 
 
 async def rows_of_file(database: Database, file_id: str) -> AsyncIterator[SourceRow]:
     """The rows of a JSONL file. Raises `BadRows`, which names the line."""
-    number = 0
-    async for line in lines_of_file(database, file_id):
-        number += 1
-        for row in rows_of_lines([line], number):
+    first = 1
+    async for lines in lines_of_file(database, file_id):
+        for row in rows_of_lines(lines, first):
             yield row
+        first += len(lines)
 
 
-async def rows_of_run(database: Database, run: JSONObject) -> AsyncIterator[SourceRow]:
-    """The rows of a run, from itself or from a file. Raises `BadRows`."""
+def rows_of_run(database: Database, run: JSONObject) -> AsyncIterator[SourceRow]:
+    """The rows of a run, from itself or from a file; they raise `BadRows`."""
     data_source = as_object(run["data_source"]) or {}
     source = row_source(data_source)
+    if source.get("type") == "file_id" and data_source.get("type") != "csv":
+        return rows_of_file(database, str(source.get("id")))
+    return other_rows(database, run, data_source, source)
+
+
+async def other_rows(
+    database: Database, run: JSONObject, data_source: JSONObject, source: JSONObject
+) -> AsyncIterator[SourceRow]:
+    """The rows of a run that are in no JSONL file. Raises `BadRows`."""
     kind, file_id = source.get("type"), str(source.get("id"))
-    if kind == "file_id" and data_source.get("type") != "csv":
-        async for row in rows_of_file(database, file_id):
-            yield row
-        return
     wanted = answer_filter(source, rows.integer_column(run.get("created_at")))
     if wanted is not None:
         found = False

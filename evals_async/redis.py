@@ -33,7 +33,7 @@ __all__ = ["RedisCache", "RedisLimiter"]
 
 logger = logging.getLogger("evals_async")
 
-PATIENCE = 0.05  # seconds within which Redis must answer, or the process limits on its own
+REDIS_TIMEOUT = 0.05  # seconds within which Redis must answer, or the process limits on its own
 TRY_AGAIN = 1.0  # seconds until Redis is asked again
 TELL_AGAIN = 60.0  # seconds between two log lines about it
 HEARTBEAT = 1.0  # seconds between two signs of life of a process that has requests under way
@@ -115,7 +115,7 @@ def connected(url: str) -> Connection:
     kind: Any = Redis  # its annotations leave types open
     try:
         connection: Connection = kind.from_url(
-            url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE, retry=Retry(NoBackoff(), 0)
+            url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT, retry=Retry(NoBackoff(), 0)
         )
     except ValueError as error:
         raise ConfigurationError(f"not a URL of a Redis: {error}") from None
@@ -194,11 +194,11 @@ class RedisLimiter:
                 now = self._clock.monotonic()
                 if now < self._away_until:
                     return 0
-                if now - max(asked, self._synced_at) > 2 * PATIENCE:
+                if now - max(asked, self._synced_at) > 2 * REDIS_TIMEOUT:
                     self._lost("no answer")
                     return 0
                 self._check(now, end)
-                await turn.sleep(self._clock, min(PATIENCE, end - now))
+                await turn.sleep(self._clock, min(REDIS_TIMEOUT, end - now))
         except BaseException:
             if turn.among:
                 self.release()
@@ -234,7 +234,7 @@ class RedisLimiter:
         """Wait before a refused call asks again: so long, or until the rate is known that is allowed."""
         end = self._clock.monotonic() + seconds
         while (now := self._clock.monotonic()) < end and not (self._state is not None and self._state.control.known):
-            await self._clock.sleep(min(PATIENCE, end - now))
+            await self._clock.sleep(min(REDIS_TIMEOUT, end - now))
 
     def statistics(self, *, requests: int, retries: int, throttles: int, bytes_received: int) -> Statistics:
         """How things stand for all processes; while Redis is away, for this one. The client counts what is given."""
@@ -290,7 +290,7 @@ class RedisLimiter:
             # A copy: if another process is quicker, the next attempt begins from what that one wrote.
             state = State.of(bytes(self._state or State(self._first(now + self._offset), {})))
             turns = self._apply(state, seen, now + self._offset)
-            with self._clock.timeout(PATIENCE):
+            with self._clock.timeout(REDIS_TIMEOUT):
                 won = await self._write(state)
             if won:
                 break
@@ -368,7 +368,7 @@ class RedisLimiter:
         self._under_way = 0
         self._queue.clear()
         if self._state is not None:
-            with contextlib.suppress(Exception), self._clock.timeout(2 * PATIENCE):
+            with contextlib.suppress(Exception), self._clock.timeout(2 * REDIS_TIMEOUT):
                 await self._exchange()
         await self._redis.aclose()
 
@@ -411,7 +411,7 @@ class RedisCache:
         if now < self._away_until:
             return None
         try:
-            with SYSTEM_CLOCK.timeout(PATIENCE):
+            with SYSTEM_CLOCK.timeout(REDIS_TIMEOUT):
                 answer: bytes | None = await self._redis.execute_command(*command)
                 return answer if isinstance(answer, bytes) else None
         except Exception as error:  # noqa: BLE001  # whatever Redis and its client raise: the call goes on

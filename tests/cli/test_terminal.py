@@ -114,7 +114,7 @@ def test_a_hint_stays_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("narrow")
-async def test_where_there_is_no_room_each_row_is_a_list(
+async def test_narrow_terminals_get_lists_instead_of_tables(
     command: Command, server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a terminal of 30 columns an id does not fit into a table: each row is a list, and the id is whole."""

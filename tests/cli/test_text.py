@@ -51,7 +51,7 @@ def test_printable(given: str, expected: str) -> None:
     assert expected == printable(given)
 
 
-def test_parts_that_have_room() -> None:
+def test_parts_that_fit() -> None:
     """Of what stands beside a bar, the last parts are left out if the width is too small, and no word is cut."""
     detail = "2,815 items/s, 3.3 MiB, 300 runs"
     assert [detail, "2,815 items/s, 3.3 MiB", ""] == [in_width(detail, width) for width in (32, 31, 5)]

@@ -495,7 +495,7 @@ def test_dropped_after_its_loop() -> None:
     gc.collect()
 
 
-async def test_failure_while_others_wait_for_room() -> None:
+async def test_failure_while_others_wait_for_capacity() -> None:
     """What was done before a worker failed is still given, also when the other workers are stalled."""
     fall = asyncio.Event()
 

@@ -395,7 +395,7 @@ def test_cache_never_exceeds_its_bounds(puts: list[tuple[str, bytes]]) -> None:
 
 
 @pytest.mark.parametrize(("items", "size"), [(0, 1), (1, 0)])
-def test_cache_without_room_is_refused(items: int, size: int) -> None:
+def test_cache_of_size_zero_is_refused(items: int, size: int) -> None:
     """A bound below one makes no cache."""
     with pytest.raises(InvalidArgument, match="at least 1"):
         LRUCache(items, size)

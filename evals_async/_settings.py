@@ -275,7 +275,7 @@ def checked_url(url: object, shown: str, *, allow_http: bool) -> str:
         azure = shown.startswith("endpoint")
         instead = f"{parts.scheme}://{parts.netloc}" + ("" if azure else "/openai/v1")
         raise ConfigurationError(
-            f"{shown} is the URL of a deployment, but evals belong to the resource: use {instead}, and pass the "
+            f"{shown} is the URL of a deployment. Evals belong to the resource: use {instead}, and pass the "
             f"deployment {deployment[1]!r:.80} as the `model` of an eval or a run"
         )
     if parts.fragment:

@@ -7,8 +7,8 @@ the number of items. There is no task per item.
 `FanOut` is a class and not an async generator because of `break`. The event loop finalises an abandoned generator some
 time later. Only the consumer refers to a `FanOut`; the workers refer to its channel. So CPython deletes it as soon as
 `break` leaves the `async for`, and its workers are cancelled in the same iteration of the loop. If you keep it in a
-variable, or if the workers must have ended on the next line, write `async with fan_out(...) as outcomes:` (or
-`contextlib.aclosing`), which also waits for them.
+variable, or if the workers must have ended on the next line, use `async with fan_out(...) as outcomes:` (or
+`contextlib.aclosing`). This waits for the workers.
 
 This module does not depend on endpoints, clients or pages.
 """

@@ -28,8 +28,8 @@ FEW = 5  # objects that a survey may miss before the miss counts
 MOST_MISSES = 2  # surveys in a row that missed objects which were not done
 
 Survey: TypeAlias = Callable[[Hashable, int], Awaitable[Mapping[str, T] | None]]
-"""`await survey(group, count)` returns the states of the objects of a group that are not done, by id, or `None` if
-the group cannot be surveyed. `count` is the number of waits in the group.
+"""`await survey(group, count)` returns the states, by id, of the objects of a group that are not done. It returns
+`None` if the group cannot be surveyed. `count` is the number of waits in the group.
 """
 
 

@@ -209,12 +209,14 @@ class EvalRun(Model):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the status is final. A status that this package does not know is not final."""
+        """Whether the status is final. A status that is unknown to this package is not final."""
         return self.status in TERMINAL_STATUSES
 
     @property
     def is_known_status(self) -> bool:
-        """Whether this package knows the status. An unknown status may be final or not."""
+        """Whether the status is one of the statuses that this package defines. An unknown status may be final or
+        not.
+        """
         return self.status in KNOWN_STATUSES
 
     @property

@@ -119,7 +119,7 @@ class YieldingLock:
     """A lock for the decoding of pages. The next page is decoded only after the task of the previous page has run.
 
     Pages of many listings arrive at the same time. If all were decoded before the first is used, its records would no
-    longer be in the processor's caches, and the event loop would be blocked for the time of all pages.
+    longer be in the processor's caches. The event loop would also be blocked for the time of all pages.
     """
 
     def __init__(self) -> None:

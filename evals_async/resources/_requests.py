@@ -50,8 +50,8 @@ NO_OPTIONS: CallOptions = {}
 def segment(value: object, name: str) -> str:
     """Encode an id as exactly one path segment (RFC 3986, 3.3).
 
-    Raises `InvalidArgument`, which names the argument, for an invalid id: not a str, empty, `.` or `..`, longer than
-    256 characters, or with white space, control characters or lone surrogates.
+    Raises `InvalidArgument`, which names the argument, for an invalid id. An id must be a str of 1 to 256 characters,
+    not `.` or `..`, without white space, control characters and lone surrogates.
     """
     if type(value) is str and value.isidentifier() and value.isascii() and len(value) <= LONGEST_ID:
         return value  # most ids need no encoding

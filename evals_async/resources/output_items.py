@@ -128,11 +128,11 @@ class OutputItems(Resource):
         on_error: Literal["raise", "return"] = "raise",
         **many: Unpack[ManyOptions],
     ) -> tuple[OutputItem | Exception, ...]:
-        """Return output items of one run by their ids, in their order, with at most `concurrency` requests at once.
-        See `gather_many`, also for the errors.
+        """Return output items of one run by their ids, in their order, with at most `concurrency` requests at once. See
+        `gather_many`, also for the errors.
 
-        With `by_pages`, most items are read from pages of the run's listing, with far fewer requests: never more than
-        1.2 times the requests of single reads. Results and errors are the same.
+        With `by_pages`, most items are read from pages of the run's listing. This takes far fewer requests, and never
+        more than 1.2 times the requests of single reads. Results and errors are the same.
         """
         run = ids_of(run_id, eval_id)
         if by_pages:

@@ -319,9 +319,9 @@ class Runs(Resource):
         """Return runs of one or many evals, in their order, with at most `concurrency` requests at once. See
         `gather_many`, also for the errors.
 
-        With `by_pages`, most runs are read from pages of the listings of their evals, with far fewer requests: never
-        more than 1.2 times the requests of single reads. Results and errors are the same. It is not the default,
-        because a listing may be some seconds older than a single read.
+        With `by_pages`, most runs are read from pages of the listings of their evals. This takes far fewer requests,
+        and never more than 1.2 times the requests of single reads. Results and errors are the same. It is not the
+        default, because a listing may be some seconds older than a single read.
         """
         if by_pages:
             return await gather_by_pages(self._lookup(eval_id), run_ids, on_error=on_error, **many)

@@ -166,7 +166,7 @@ def limit(query: Mapping[str, str], *, default: int = 20, most: int = 100) -> in
     if given is None:
         return default
     try:
-        value = int(given[:20])  # the first digits are enough to know that it is too large
+        value = int(given[:20])  # the first digits are enough to see that it is too large
     except ValueError:
         message = f"Invalid type for 'limit': expected an integer, but got '{given[:40]}' instead."
         raise Problem(400, message, param="limit", code="invalid_type") from None

@@ -1,7 +1,7 @@
 """Access control: the API key, and the allowed host names.
 
-A web page of another site can make a browser send requests to a server on this machine, by its address or by a host
-name that resolves to it. The headers `Host` and `Origin` show this. The functions only read headers.
+A web page of another site can make a browser send requests to a server on this machine. It uses the address of the
+server, or a host name that resolves to it. The headers `Host` and `Origin` show this. The functions only read headers.
 """
 
 import binascii

@@ -84,11 +84,11 @@ class JsonServer(web.Server):
 class LocalServer:
     """The Evals API over a store: `async with LocalServer() as server: ... server.base_url ...`
 
-    `store` is the path of the store's file, which is created if it does not exist, or `None` for a store in memory.
-    `port` 0 means any free port. With `api_key`, requests must send this key. `faults` are the faults that the server
-    shows. With `read_only`, the response to each write is a 403, and the file is opened read-only. `allowed_hosts` are
-    host names that are accepted in `Host` and `Origin`, in addition to those of the loopback interface. `body_limit`
-    and `upload_limit` are the largest sizes of JSON bodies and uploads, in bytes. The attribute `requests` has the last
+    `store` is the path of the store's file, or `None` for a store in memory. A missing file is created. `port` 0 means
+    any free port. With `api_key`, requests must send this key. `faults` are the faults that the server shows. With
+    `read_only`, the response to each write is a 403, and the file is opened read-only. `allowed_hosts` are host names
+    that are accepted in `Host` and `Origin`, in addition to those of the loopback interface. `body_limit` and
+    `upload_limit` are the largest sizes of JSON bodies and uploads, in bytes. The attribute `requests` has the last
     `remembered` requests.
 
     Without `models` the server is a test double. A new run is queued for `queued_seconds` and in progress for

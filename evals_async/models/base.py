@@ -5,8 +5,9 @@ All classes in this package follow these rules:
 
 - Fields have their JSON names. If a JSON name is not allowed in Python, or starts with an underscore, it is in the
   metadata. A string that is equal in many objects is `repeated()`: equal values are one object in memory.
-- In a response, the required fields are ids, the statuses of runs and items, the tags of unions, and `deleted`. All other fields are missing or null on some server. Both become `None`; `nulls` stores which of the two
-  it was. A definition that users also write (a grader, a data source, a message) has the required fields of the API.
+- In a response, the required fields are ids, the statuses of runs and items, the tags of unions, and `deleted`. All
+  other fields are missing or null on some server. Both become `None`; `nulls` stores which of the two it was. A
+  definition that users also write (a grader, a data source, a message) has the required fields of the API.
 - A closed `Literal` is checked. An open one is written `Literal[...] | str`: it helps autocompletion and accepts any
   string.
 - Arrays are tuples. Free-form JSON is `JSONObject` or `JSONValue`. It is not changed, and is not part of the hash.

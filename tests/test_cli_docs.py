@@ -7,9 +7,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from evals_async import cli
 from evals_async.archive.values import DISK_FULL, INCOMPLETE, TRY_AGAIN
-from evals_async.cli.comparing import REGRESSED
+from evals_async.cli import constants
 from evals_async.cli.groups import ConnectionOptions, GlobalOption, root
 
 
@@ -78,5 +77,5 @@ def test_global_options_may_follow_every_command(name: str) -> None:
 def test_exit_codes_are_in_the_guide() -> None:
     """The table of exit codes has those that the program ends with, and no others."""
     documented = re.findall(r"^\| (\d+) \|", SECTIONS["Exit codes"], re.MULTILINE)
-    own = [cli.OK, cli.ERROR, cli.USAGE, cli.AUTH, REGRESSED, cli.INTERRUPTED]
+    own = [constants.OK, constants.ERROR, constants.USAGE, constants.AUTH, constants.REGRESSED, constants.INTERRUPTED]
     assert sorted([*own, INCOMPLETE, DISK_FULL, TRY_AGAIN]) == list(map(int, documented))

@@ -13,13 +13,12 @@ from urllib.parse import unquote
 from evals_async import errors
 from evals_async._extras import extra_missing
 from evals_async.cli import hints, output
+from evals_async.cli.constants import AUTH, ERROR, INTERRUPTED, OK, USAGE
 from evals_async.cli.hints import Advice, Hint
 
 
 if TYPE_CHECKING:
     from evals_async.cli.groups import ConnectionOptions
-
-OK, ERROR, USAGE, AUTH, INTERRUPTED = 0, 1, 2, 4, 130
 
 
 class KeyMissing(errors.ConfigurationError):

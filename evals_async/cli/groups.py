@@ -18,21 +18,21 @@ from evals_async.cli.hints import Advice
 C = TypeVar("C", bound=Callable[..., Any])
 
 COMMANDS: Mapping[str, str] = {
-    "demo": "demo:demo",
-    "evals": "reading:evals",
-    "runs": "reading:runs",
-    "items": "reading:items",
-    "compare": "comparing:compare",
-    "report": "comparing:report",
-    "serve": "serving:serve",
-    "models": "inference:models",
-    "export": "archiving:export",
-    "verify": "archiving:verify",
-    "info": "archiving:info",
-    "show": "archiving:show",
-    "convert": "converting:convert",
-    "push": "converting:push",
-    "regrade": "regrading:regrade",
+    "demo": "commands.demo:demo",
+    "evals": "commands.listings:evals",
+    "runs": "commands.listings:runs",
+    "items": "commands.listings:items",
+    "compare": "commands.compare:compare",
+    "report": "commands.report:report",
+    "serve": "commands.serve:serve",
+    "models": "commands.models:models",
+    "export": "commands.export:export",
+    "verify": "commands.verify:verify",
+    "info": "commands.show:info",
+    "show": "commands.show:show",
+    "convert": "commands.convert:convert",
+    "push": "commands.push:push",
+    "regrade": "commands.regrade:regrade",
 }
 """Every command, and where it is: a module of this package, and the name in it."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from evals_async.cli import output
+from evals_async.cli.constants import AN_HOUR
 
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ NAME = "evals-async"
 SECRETS = {"--api-key": "$EVALS_SERVER_API_KEY"}
 """Options whose value is never printed, and the variable that a hint names instead."""
 
-AN_HOUR = 3600.0  # seconds that `runs wait` waits by default
+
 LARGE_BODY = 128 * 2**20
 
 

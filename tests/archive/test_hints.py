@@ -12,7 +12,8 @@ from commandline import KEY
 from evals_async import EvalsClient
 from evals_async.archive import Archive, ConversionReport, Push
 from evals_async.cli import main, output
-from evals_async.cli.onward import show_conversion, show_ids
+from evals_async.cli.actions.convert import show_conversion
+from evals_async.cli.actions.push import show_ids
 from evals_async.server import LocalServer, sample_tree
 
 

@@ -491,7 +491,7 @@ async def addresses_without_the_api(person: Person) -> None:
 
 @situation(Hint.UNEXPECTED)
 async def an_error_that_nobody_thought_of(person: Person) -> None:
-    person.patch.setattr("evals_async.cli.serving.SAMPLE_RUNS", "many")
+    person.patch.setattr("evals_async.cli.actions.serve.SAMPLE_RUNS", "many")
     shown = await person.run("serve", "--sample", *FREE)
     assert (1, False) == (shown.code, "Traceback" in shown.err)
     assert "repeat with --verbose" in person.hinted(Hint.UNEXPECTED, shown)

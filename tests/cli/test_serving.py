@@ -104,7 +104,7 @@ async def test_the_official_variables_are_enough() -> None:
 
 def test_unexpected_error_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """An error that nobody thought of is one line and what to do about it; exit code 1."""
-    monkeypatch.setattr("evals_async.cli.serving.SAMPLE_RUNS", "many")
+    monkeypatch.setattr("evals_async.cli.actions.serve.SAMPLE_RUNS", "many")
     assert 1 == run_serve("--sample", "--port", "0")
     captured = capsys.readouterr()
     assert "" == captured.out

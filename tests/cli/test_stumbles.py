@@ -15,7 +15,7 @@ from commandline import KEY, Command
 from doubles import FakeClock
 
 from evals_async import EvalsClient
-from evals_async.cli import main, service
+from evals_async.cli import connection, main
 from evals_async.server import Fault, LocalServer
 
 
@@ -251,7 +251,7 @@ def test_a_server_that_never_answers(
 ) -> None:
     """After some seconds the silence is told, whether or not a terminal is there; then the deadline ends it."""
     monkeypatch.setenv("OPENAI_API_KEY", "k")
-    monkeypatch.setattr(service, "SILENCE", 0.02)
+    monkeypatch.setattr(connection, "SILENCE", 0.02)
     assert 1 == main([*words, "--base-url", silent, "--timeout", "0.3", "--max-retries", "0"])
     captured = capsys.readouterr()
     assert f"no answer from {silent} yet; waiting for 0.3 s at most, or until Ctrl-C\n" in captured.err
@@ -271,7 +271,7 @@ def test_a_silent_server_ends_an_export_soon(
 ) -> None:
     """The wait for the first answer has an end of its own, which is told at once, and an option for slow servers."""
     monkeypatch.setenv("OPENAI_API_KEY", "k")
-    monkeypatch.setattr(service, "SILENCE", 0.02)
+    monkeypatch.setattr(connection, "SILENCE", 0.02)
     given = {"NEW": str(tmp_path / "e.db"), "FILE": str(archive)}
     words = [*(given.get(word, word) for word in words), "--base-url", silent, "--first-answer", "0.3"]
     assert 75 == main(words)
@@ -289,7 +289,7 @@ async def test_a_server_that_answers_is_not_told_of(server: LocalServer, capsys:
     clock = FakeClock()
     async with EvalsClient(base_url=server.base_url, api_key=KEY, clock=clock) as client:
         await client.evals.list()
-        await service.tell_silence(client, 60)
+        await connection.report_silence(client, 60)
     assert "" == capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""Many runs in a few numbers: rows, verdicts and tokens, added up as the runs arrive. Prints nothing."""
+"""`RunTotals`: add up the rows, verdicts and tokens of many runs. Prints nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Tokens:
 
 
 @attrs.define
-class RunsSummary:
+class RunTotals:
     """The sums over runs. What a server did not tell counts as nothing."""
 
     statuses: Counter[str] = attrs.Factory(Counter[str])

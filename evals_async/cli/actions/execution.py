@@ -1,4 +1,4 @@
-"""The options of `serve` that say whether and how runs are carried out, and what it tells of them at its start."""
+"""`serve`: the options for the execution of runs (`ExecutionOptions`), and what `serve` prints about them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from evals_async.cli.text import plural
 if TYPE_CHECKING:
     from evals_async.inference import Models
 
+
 F = TypeVar("F", bound=Callable[..., Any])
 PythonMode = Literal["off", "sandbox", "trusted"]
 
@@ -31,7 +32,7 @@ PYTHON: dict[str, str] = {
 
 
 @attrs.frozen(kw_only=True)
-class ExecutionChoice:
+class ExecutionOptions:
     """What the options of `serve` say about the carrying out of runs."""
 
     models_file: Path | None
@@ -62,8 +63,6 @@ class ExecutionChoice:
         """The model map. Raises `ConfigurationError`."""
         if not self.has_models:
             return None
-        from evals_async.cli.inference import model_map
-
         return model_map(self.models_file, self.model_endpoint)
 
     def server_options(self) -> dict[str, Any]:
@@ -78,45 +77,14 @@ class ExecutionChoice:
         }
 
 
-def execution_options(command: F) -> F:
-    """The options that make an `ExecutionChoice`."""
-    options = (
-        click.option(
-            "--models",
-            "models_file",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            metavar="FILE.toml",
-            help="Carry runs out: the model map says which endpoint answers for which name.",
-        ),
-        click.option(
-            "--model-endpoint", metavar="URL", help="Carry runs out by one endpoint; key: EVALS_MODEL_API_KEY."
-        ),
-        click.option(
-            "--python-graders",
-            type=click.Choice(["off", "sandbox", "trusted"]),
-            default="off",
-            show_default=True,
-            help="Run python graders, in a sandbox (bubblewrap) or as plain child processes.",
-        ),
-        click.option("--max-calls", type=click.IntRange(min=1), help="Calls of models that a run may make."),
-        click.option("--max-tokens", type=click.IntRange(min=1), help="Tokens after which a run is ended."),
-        click.option(
-            "--rows-at-once",
-            type=click.IntRange(min=1),
-            default=64,
-            show_default=True,
-            help="Rows that are worked on at once.",
-        ),
-        click.option(
-            "--record", is_flag=True, help="Pass chat completions and responses on to the models, and keep them."
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+def model_map(file: Path | None, url: str | None) -> Models:
+    """The map of --models or --model-endpoint. Raises `ConfigurationError`."""
+    from evals_async.inference import Models
+
+    return Models.from_file(file) if file is not None else Models.from_endpoint(url or "")
 
 
-def tell_execution(choice: ExecutionChoice, models: Models | None, waiting: int) -> None:
+def print_execution(choice: ExecutionOptions, models: Models | None, waiting: int) -> None:
     """Say what is on. `waiting` is the number of runs that an earlier server left."""
     if not choice.executes:
         output.note(filled(OFF))

@@ -1,4 +1,4 @@
-"""`evals-async models`: what the models of a model map can do."""
+"""`evals-async models`: print what the models of a model map support."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from evals_async.cli import hints, output
+from evals_async.cli.connection import run
 from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
 from evals_async.cli.hints import Hint
-from evals_async.cli.service import run
 from evals_async.cli.text import Column
 
 
 if TYPE_CHECKING:
-    from evals_async.inference import Ability, Models
+    from evals_async.inference import Ability
 
 
 @click.command(
@@ -64,15 +64,10 @@ def models(terms: ConnectionOptions, names: tuple[str, ...], file: Path | None, 
 
 async def probed(file: Path | None, url: str | None, names: tuple[str, ...], timeout: float) -> tuple[Ability, ...]:
     """What the models can do, with the map closed in the end."""
+    from evals_async.cli.actions.execution import model_map
+
     async with model_map(file, url) as found:
         return await found.probe(names, timeout=timeout)
-
-
-def model_map(file: Path | None, url: str | None) -> Models:
-    """The map of --models or --model-endpoint. Raises `ConfigurationError`."""
-    from evals_async.inference import Models
-
-    return Models.from_file(file) if file is not None else Models.from_endpoint(url or "")
 
 
 YES_NO = {True: "yes", False: "no"}

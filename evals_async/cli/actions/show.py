@@ -1,4 +1,4 @@
-"""What `info` and `show` print of an archive: its contents, its runs, and one run with its failures."""
+"""`info` and `show`: print the contents of an archive, its runs, and one run with its failures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import evals_async
 from evals_async.archive import Archive, ArchiveSummary
 from evals_async.cli import hints, output
-from evals_async.cli.archived import tell_gaps
+from evals_async.cli.actions.gaps import print_gaps
 from evals_async.cli.groups import ConnectionOptions, Misused
 from evals_async.cli.hints import Hint
 from evals_async.cli.text import STATUS_STYLES, Column, human_bytes, percent, plural
@@ -20,7 +20,7 @@ from evals_async.errors import InvalidArgument
 async def info_of(terms: ConnectionOptions, file: Path) -> None:
     """What is inside, as a record and a table."""
     async with Archive.open(file, read_only=True) as archive:
-        await tell_gaps(archive, file, terms)
+        await print_gaps(archive, file, terms)
         show_summary(await archive.summary(), file)
 
 
@@ -75,7 +75,7 @@ def show_summary(found: ArchiveSummary, file: Path) -> None:
 async def show_file(terms: ConnectionOptions, file: Path, run: str | None, rows: int) -> None:
     """One run of an archive, or all its runs."""
     async with Archive.open(file, read_only=True) as archive:
-        await tell_gaps(archive, file, terms)
+        await print_gaps(archive, file, terms)
         if run is None:
             await RUNS.show_many(archive.runs(), None)
         else:

@@ -1,4 +1,4 @@
-"""`evals-async convert | push`: the way onward from an archive."""
+"""`evals-async convert`."""
 
 from __future__ import annotations
 
@@ -7,20 +7,16 @@ from typing import Literal, TypeAlias, get_args
 
 import click
 
+from evals_async.cli.commands.archive_options import EXISTING, allow_option, strict_option
+from evals_async.cli.connection import run
 from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
-from evals_async.cli.service import run, run_with_client
 
 
 Format: TypeAlias = Literal["jsonl", "csv", "parquet", "promptfoo", "promptfooconfig", "inspect"]
-Which: TypeAlias = Literal["none", "newest", "all"]
 
-EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
 dry_option = click.option("--dry-run", "--dry", "dry", is_flag=True, help="List the files only; nothing is written.")
-allow_option = click.option(
-    "--allow-incomplete", is_flag=True, help="Go on although the archive lacks something; what, is told first."
-)
-strict_option = click.option("--strict", is_flag=True, help="Exit code 3 if anything is approximated or dropped.")
 
 
 @click.command(
@@ -61,38 +57,7 @@ def convert(
     promptfooconfig for `promptfoo eval`. inspect is a log of Inspect AI for each run, and needs the extra "inspect".
     What is mapped, approximated and dropped is reported, with reasons.
     """
-    from evals_async.cli.onward import convert_file
+    from evals_async.cli.actions.convert import convert_file
 
     flags = {"dry": dry, "strict": strict, "allow_incomplete": allow_incomplete}
     return run(terms, convert_file(terms, file, form, directory, **flags))
-
-
-@click.command(
-    cls=Command,
-    epilog=examples(
-        "evals-async push evals.db --azure",
-        "evals-async push evals.db --base-url http://127.0.0.1:8765/v1 --runs newest",
-    ),
-)
-@click.argument("file", metavar="FILE.db", type=EXISTING)
-@click.option(
-    "--runs",
-    "which",
-    type=click.Choice(get_args(Which)),
-    default="none",
-    show_default=True,
-    help="Which runs to create as well; they are carried out again, at that server's price.",
-)
-@allow_option
-@strict_option
-@global_options
-@pass_terms
-def push(terms: ConnectionOptions, file: Path, which: Which, allow_incomplete: bool, strict: bool) -> int:
-    """Create the evals of an archive on the server that the options and the environment name.
-
-    The server's wrapping of schemas and its ids are undone. What was pushed before is not created again.
-    """
-    from evals_async.cli.onward import push_file
-
-    flags = {"strict": strict, "allow_incomplete": allow_incomplete}
-    return run_with_client(terms, lambda client: push_file(terms, client, file, which, **flags))

@@ -1,20 +1,16 @@
-"""`evals-async compare` and `report`: runs row by row, and runs as pages. How it is told is in `compared`."""
+"""`evals-async compare`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, get_args
 
 import click
 
+from evals_async.cli.connection import run
+from evals_async.cli.constants import FailOn
 from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
-from evals_async.cli.service import run
 
-
-FailOn: TypeAlias = Literal["regression", "flip"]
-
-REGRESSED = 5
-NOT_COMPARABLE = 3
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 eval_option = click.option(
@@ -73,16 +69,16 @@ def compare(
     whether the difference is more than chance.
     Exit codes: 0 ok, 3 no row is in both runs, 5 what --fail-on names.
     """
-    from evals_async.cli.compared import CompareOptions, compare_runs
-    from evals_async.cli.places import of_an_archive, place_of
+    from evals_async.cli.actions.compare import CompareOptions, compare_runs
+    from evals_async.cli.actions.runs import expand_archive, parse_run
     from evals_async.comparison import TokenPrice
 
-    names = of_an_archive(names)
+    names = expand_archive(names)
     if len(names) < 2:
         raise click.UsageError("Name at least two runs to compare.")
     if file is not None and len(names) > 2:
         raise click.UsageError("--to writes a page about two runs; name two.")
-    places = [place_of(name, eval_id, terms) for name in names]
+    places = [parse_run(name, eval_id, terms) for name in names]
     options = CompareOptions(
         cluster=cluster,
         confidence=confidence,
@@ -93,33 +89,3 @@ def compare(
         fail_on=fail_on,
     )
     return run(terms, compare_runs(terms, places, options))
-
-
-@click.command(
-    cls=Command,
-    epilog=examples(
-        "evals-async report eval_abc/evalrun_def --to run.html",
-        "evals-async report evals.db:evalrun_def --to run.html --items 5000",
-    ),
-)
-@click.argument("names", metavar="RUN", nargs=-1, required=True)
-@eval_option
-@click.option("--to", "file", required=True, type=FILE, help="The HTML file to write.")
-@click.option(
-    "--items", type=click.IntRange(min=0), default=1000, show_default=True, help="Items to list, failures first."
-)
-@global_options
-@pass_terms
-def report(terms: ConnectionOptions, names: tuple[str, ...], eval_id: str | None, file: Path, items: int) -> None:
-    """Write the page of a run as one HTML file that works offline.
-
-    A run is EVAL_ID/RUN_ID on the service, or FILE.db:RUN_ID (FILE.db RUN_ID) in an archive. Numbers are
-    over all items. The file needs nothing else, loads nothing, and may be sent to others. Needs the extra "report".
-    """
-    from evals_async.cli.compared import report_run
-    from evals_async.cli.places import of_an_archive, place_of
-
-    name, *others = of_an_archive(names)
-    if others:
-        raise click.UsageError("A report is about one run; name one.")
-    run(terms, report_run(terms, place_of(name, eval_id, terms), file, items))

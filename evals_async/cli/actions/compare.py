@@ -1,20 +1,19 @@
-"""What `compare` and `report` do once their options are read, and how they tell it."""
+"""`compare`: read runs, compare each with the first, and print the result."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
-import evals_async
 from evals_async.cli import hints, output
-from evals_async.cli.comparing import NOT_COMPARABLE, REGRESSED, FailOn
+from evals_async.cli.actions.runs import ItemCounter, RunReader, RunReference
+from evals_async.cli.constants import NOT_COMPARABLE, REGRESSED, FailOn
 from evals_async.cli.groups import ConnectionOptions
 from evals_async.cli.hints import Hint
-from evals_async.cli.places import RunPlace, RunReader
 from evals_async.cli.text import Column, percent, plural
 from evals_async.comparison import (
     CriterionComparison,
@@ -51,11 +50,11 @@ class CompareOptions:
     fail_on: FailOn | None
 
 
-async def compare_runs(terms: ConnectionOptions, places: Sequence[RunPlace], options: CompareOptions) -> int:
+async def compare_runs(terms: ConnectionOptions, places: Sequence[RunReference], options: CompareOptions) -> int:
     """Read the runs, compare each with the first, tell it; returns the exit code."""
     async with RunReader(terms) as reader:
         with output.progress("reading items", transient=True) as update:
-            counter = Counter(update)
+            counter = ItemCounter(update)
             first, *others = await asyncio.gather(*(gather(reader, place, options, counter) for place in places))
         found = [compare(first, each, cluster=options.cluster, confidence=options.confidence) for each in others]
         if options.file is not None:
@@ -72,7 +71,7 @@ async def compare_runs(terms: ConnectionOptions, places: Sequence[RunPlace], opt
     return max(exit_code(each, options.fail_on) for each in found)
 
 
-async def write_page(reader: RunReader, comparison: RunComparison, places: Sequence[RunPlace], file: Path) -> None:
+async def write_page(reader: RunReader, comparison: RunComparison, places: Sequence[RunReference], file: Path) -> None:
     """Write the page of a comparison; the items that flipped are read once more, with all that is in them."""
     from evals_async.report.files import write
     from evals_async.report.pages import ComparisonPage, comparison_page, flipped_row
@@ -93,39 +92,7 @@ async def write_page(reader: RunReader, comparison: RunComparison, places: Seque
     output.note(f"written: {file}")
 
 
-async def report_run(terms: ConnectionOptions, place: RunPlace, file: Path, most_items: int) -> None:
-    """Write the page of a run."""
-    from evals_async.report import write_report
-
-    async with RunReader(terms) as reader:
-        run = await reader.run(place)
-        evaluation = await reader.evaluation(place, run)
-        with output.progress("reading items", transient=True) as update:
-            counter = Counter(update)
-
-            async def items() -> AsyncIterator[evals_async.OutputItem]:
-                async for item in reader.items(place, run):
-                    counter()
-                    yield item
-
-            facts = await write_report(file, run, items(), evaluation, most_items=most_items)
-    output.note(f"{plural(facts.items, 'item')}, {percent(facts.rate)} of the graded ones passed")
-    output.say(str(file))
-
-
-class Counter:
-    """Counts the items of all runs together."""
-
-    def __init__(self, update: output.Update) -> None:
-        self.update = update
-        self.count = 0
-
-    def __call__(self) -> None:
-        self.count += 1
-        self.update(self.count)
-
-
-async def gather(reader: RunReader, place: RunPlace, options: CompareOptions, counter: Counter) -> RunOutcomes:
+async def gather(reader: RunReader, place: RunReference, options: CompareOptions, counter: ItemCounter) -> RunOutcomes:
     """The outcomes of one run."""
     run = await reader.run(place)
     outcomes = RunOutcomes(run, cluster=options.cluster)
@@ -144,7 +111,7 @@ def exit_code(comparison: RunComparison, fail_on: FailOn | None) -> int:
 # --- telling ----------------------------------------------------------------------------------------------------------
 
 
-def show(comparison: RunComparison, a: RunPlace, b: RunPlace, options: CompareOptions) -> None:
+def show(comparison: RunComparison, a: RunReference, b: RunReference, options: CompareOptions) -> None:
     """First what aligns, then the numbers."""
     output.note(f"A: {described(comparison.a, a)}")
     output.note(f"B: {described(comparison.b, b)}")
@@ -160,7 +127,7 @@ def show(comparison: RunComparison, a: RunPlace, b: RunPlace, options: CompareOp
     output.note(f"verdict: {comparison.verdict}")
 
 
-def described(outcomes: RunOutcomes, place: RunPlace) -> str:
+def described(outcomes: RunOutcomes, place: RunReference) -> str:
     run = outcomes.run
     words = [str(place), plural(len(outcomes), "item")]
     if run is not None and run.name:

@@ -1,4 +1,4 @@
-"""`evals-async regrade`: grade an archive again. How it is told is in `regraded`."""
+"""`evals-async regrade`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias, get_args
 
 import click
 
+from evals_async.cli.connection import run
 from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
-from evals_async.cli.service import run
 
 
 Python: TypeAlias = Literal["sandbox", "trusted"]
@@ -60,7 +60,7 @@ def regrade(
     graded here; judges are asked only with --models, and what that costs is told first. What was graded before is not
     graded again: interrupted, or stopped by a cap, the same command goes on. Exit codes: 0 done, 3 stopped by a cap.
     """
-    from evals_async.cli.regraded import regrade_file
+    from evals_async.cli.actions.regrade import regrade_file
 
     return run(
         terms,

@@ -1,11 +1,11 @@
-"""`evals-async demo --run`: an eval with three criteria is created, run and graded, without a model or a key."""
+"""`demo --run`: create, run and grade an eval on scripted models, without a key."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from evals_async.cli import output
-from evals_async.cli.service import connect
+from evals_async.cli.connection import connect
 from evals_async.cli.text import Column, bar, percent, plural
 
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from evals_async.cli.groups import ConnectionOptions
     from evals_async.inference import Rule
     from evals_async.models import CriterionResult, EvalRun, OutputItem
+
 
 MODEL, JUDGE = "demo-model", "demo-judge"
 SECONDS = 0.15  # that a scripted answer takes, so that one can watch
@@ -141,7 +142,7 @@ async def wait_for_reader(run: EvalRun) -> None:
     """Keep the server until Ctrl-C, so that the report can be read."""
     import asyncio
 
-    from evals_async.cli.serving import catch_signals
+    from evals_async.cli.actions.serve import catch_signals
 
     output.note(f"the report is at {run.report_url} until Ctrl-C")
     stop = asyncio.Event()

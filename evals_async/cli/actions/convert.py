@@ -1,35 +1,30 @@
-"""What `convert` and `push` do once their options are read, and how they tell it.
-
-Imported by a command when it runs: it brings the whole SDK along, which `--help` need not wait for.
-"""
+"""`convert`: convert an archive, and print what was mapped, approximated and dropped."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
-import evals_async
-from evals_async.archive import Archive, ConversionReport, Push, disk_is_full
+from evals_async.archive import Archive, ConversionReport, disk_is_full
 from evals_async.archive.values import DISK_FULL, INCOMPLETE
 from evals_async.cli import hints, output
-from evals_async.cli.archived import tell_gaps
+from evals_async.cli.actions.gaps import print_gaps
+from evals_async.cli.constants import LOSSY
 from evals_async.cli.groups import ConnectionOptions
 from evals_async.cli.hints import Hint
 from evals_async.cli.text import Column, plural
 
 
 FATES = {"mapped": "green", "approximated": "yellow", "dropped": "red"}
-LOSSY = 3
 
 
-async def may_go_on(
+async def may_continue(
     archive: Archive, file: Path, source: ConnectionOptions, terms: ConnectionOptions, allow_incomplete: bool
 ) -> bool:
     """Say what the archive lacks; where it lacks something, whether that was allowed, and how to allow it.
 
     `source` names the server that the archive can be completed from.
     """
-    if await tell_gaps(archive, file, source) or allow_incomplete:
+    if await print_gaps(archive, file, source) or allow_incomplete:
         return True
     output.error(f"{file} is incomplete")
     hints.say(Hint.ALLOW_INCOMPLETE, terms)
@@ -41,7 +36,7 @@ async def convert_file(
 ) -> int:
     """Convert, and tell what became of everything; returns the exit code."""
     async with Archive.open(file, read_only=True) as archive:
-        if not await may_go_on(archive, file, terms, terms, allow_incomplete):
+        if not await may_continue(archive, file, terms, terms, allow_incomplete):
             return INCOMPLETE
         try:
             report = await archive.convert(form, directory, dry=dry, allow_incomplete=True)
@@ -87,36 +82,3 @@ def show_conversion(report: ConversionReport) -> None:
         ],
         [(remark.fate, remark.what, number, remark.why or None) for remark, number in sorted(report.remarks.items())],
     )
-
-
-def show_ids(push: Push) -> None:
-    """The ids here and there. Two do not fit into a line of every terminal, and people copy them."""
-    kinds = (("eval", push.evals), ("run", push.runs), ("file", push.files))
-    pairs = [(kind, old, new) for kind, ids in kinds for old, new in ids.items()]
-    if not output.on_terminal():
-        output.table([Column("Kind"), Column("Id here"), Column("Id there")], pairs)
-        return
-    for kind, old, new in pairs:
-        output.say(f"{kind} {old}")
-        output.say(f"  is now {new}")
-
-
-async def push_file(
-    terms: ConnectionOptions,
-    client: evals_async.EvalsClient,
-    file: Path,
-    which: Literal["none", "newest", "all"],
-    *,
-    strict: bool,
-    allow_incomplete: bool,
-) -> int:
-    """Push, and tell what became of everything; returns the exit code."""
-    async with Archive.open(file, read_only=True) as archive:
-        if not await may_go_on(archive, file, ConnectionOptions(), terms, allow_incomplete):
-            return INCOMPLETE
-        push = await archive.push(client, runs=which, allow_incomplete=True)
-    show_ids(push)
-    output.say()
-    show_conversion(push.report)
-    hints.say(Hint.LIST_EVALS, terms)
-    return exit_code(push.report, strict)

@@ -1,7 +1,4 @@
-"""Runs wherever they are: on the service as EVAL_ID/RUN_ID, in an archive as FILE.db:RUN_ID.
-
-Imported by commands when they run.
-"""
+"""Read runs from the service (EVAL_ID/RUN_ID) or from an archive (FILE.db:RUN_ID)."""
 
 from __future__ import annotations
 
@@ -16,16 +13,16 @@ import click
 
 import evals_async
 from evals_async.archive import Archive
-from evals_async.cli import hints
-from evals_async.cli.archive_views import run_of
-from evals_async.cli.archived import tell_gaps
+from evals_async.cli import hints, output
+from evals_async.cli.actions.gaps import print_gaps
+from evals_async.cli.actions.show import run_of
+from evals_async.cli.connection import open_client, run_key
 from evals_async.cli.groups import ConnectionOptions, Misused
 from evals_async.cli.hints import Hint
-from evals_async.cli.service import run_key, talking
 
 
 @attrs.frozen
-class RunPlace:
+class RunReference:
     """Where a run is: the archive's file, or `None` for the service; its eval, where that is told; its id."""
 
     file: Path | None
@@ -37,7 +34,7 @@ class RunPlace:
         return name if self.file is None else f"{self.file}:{name}"
 
 
-def of_an_archive(names: tuple[str, ...]) -> tuple[str, ...]:
+def expand_archive(names: tuple[str, ...]) -> tuple[str, ...]:
     """The runs of a command line: `FILE.db RUN_A RUN_B` means `FILE.db:RUN_A FILE.db:RUN_B`."""
     first, *others = names
     if not others or not Path(first).is_file():
@@ -45,7 +42,7 @@ def of_an_archive(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name if ":" in name else f"{first}:{name}" for name in others)
 
 
-def place_of(name: str, eval_id: str | None, terms: ConnectionOptions) -> RunPlace:
+def parse_run(name: str, eval_id: str | None, terms: ConnectionOptions) -> RunReference:
     """The place that a name on the command line means. Raises `click.UsageError`."""
     file, colon, rest = name.rpartition(":")
     if not colon and Path(name).is_file():
@@ -53,13 +50,13 @@ def place_of(name: str, eval_id: str | None, terms: ConnectionOptions) -> RunPla
     if not colon and name.endswith(".db"):
         raise click.UsageError(f"{name} seems to name an archive, and there is no such file.")
     if not colon:
-        return RunPlace(None, *run_key(name, eval_id, terms))
+        return RunReference(None, *run_key(name, eval_id, terms))
     if not Path(file).is_file():
         raise click.UsageError(f"{name} names a run of the archive {file}, and there is no such file.")
     own, _, run_id = rest.rpartition("/")
     if not run_id:
         raise Misused(f"{name} names no run.", hints.advice(Hint.SHOW, file=file))
-    return RunPlace(Path(file), own or eval_id, run_id)
+    return RunReference(Path(file), own or eval_id, run_id)
 
 
 class RunReader:
@@ -84,7 +81,7 @@ class RunReader:
     async def client(self) -> evals_async.EvalsClient:
         """The client of the service that the options and the environment name."""
         if self._client is None:
-            self._client = await self._stack.enter_async_context(talking(self.terms))
+            self._client = await self._stack.enter_async_context(open_client(self.terms))
         return self._client
 
     async def archive(self, file: Path) -> Archive:
@@ -92,25 +89,25 @@ class RunReader:
         async with self._opening:
             if file not in self._archives:
                 archive = await self._stack.enter_async_context(Archive.open(file, read_only=True))
-                await tell_gaps(archive, file, self.terms)
+                await print_gaps(archive, file, self.terms)
                 self._archives[file] = archive
         return self._archives[file]
 
-    async def run(self, place: RunPlace) -> evals_async.EvalRun:
+    async def run(self, place: RunReference) -> evals_async.EvalRun:
         """The run itself."""
         if place.file is not None:
             return await run_of(await self.archive(place.file), place.file, place.run_id, place.eval_id)
         client = await self.client()
         return await client.evals.runs.retrieve(place.run_id, eval_id=place.eval_id or "")
 
-    async def evaluation(self, place: RunPlace, run: evals_async.EvalRun) -> evals_async.Eval:
+    async def evaluation(self, place: RunReference, run: evals_async.EvalRun) -> evals_async.Eval:
         """The eval of the run."""
         eval_id = run.eval_id or place.eval_id or ""
         if place.file is not None:
             return await (await self.archive(place.file)).eval(eval_id)
         return await (await self.client()).evals.retrieve(eval_id)
 
-    async def items(self, place: RunPlace, run: evals_async.EvalRun) -> AsyncIterator[evals_async.OutputItem]:
+    async def items(self, place: RunReference, run: evals_async.EvalRun) -> AsyncIterator[evals_async.OutputItem]:
         """The output items of the run."""
         key = (run.eval_id or place.eval_id or "", run.id)
         if place.file is not None:
@@ -120,10 +117,22 @@ class RunReader:
         async for item in (await self.client()).evals.runs.output_items.list(key):
             yield item
 
-    async def item(self, place: RunPlace, run: evals_async.EvalRun, item_id: str) -> evals_async.OutputItem:
+    async def item(self, place: RunReference, run: evals_async.EvalRun, item_id: str) -> evals_async.OutputItem:
         """One output item of the run."""
         key = (run.eval_id or place.eval_id or "", run.id)
         if place.file is not None:
             return await (await self.archive(place.file)).item(key, item_id)
         client = await self.client()
         return await client.evals.runs.output_items.retrieve(item_id, eval_id=key[0], run_id=key[1])
+
+
+class ItemCounter:
+    """Counts the items of all runs together."""
+
+    def __init__(self, update: output.Update) -> None:
+        self.update = update
+        self.count = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+        self.update(self.count)

@@ -1,63 +1,18 @@
-"""`evals-async demo`: hundreds of runs fetched at once, and what they say. Needs no key and no network."""
+"""`demo`: fetch the runs of a sample or of a service, and print their totals."""
 
 from __future__ import annotations
 
-import click
-
 import evals_async
-from evals_async.cli import failed, hints, output
-from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
-from evals_async.cli.hints import Hint
-from evals_async.cli.service import connect, run, talking
-from evals_async.cli.summary import RunsSummary
+from evals_async.cli import failed, output
+from evals_async.cli.actions.totals import RunTotals
+from evals_async.cli.connection import connect, open_client
+from evals_async.cli.constants import MOST_FAILURES
+from evals_async.cli.groups import ConnectionOptions
 from evals_async.cli.text import Column, bar, percent, plural
 
 
-FAILURES_TOLD = 3
 RATE = Column("Pass rate", show=percent, right=True)
 BAR = Column("", show=bar, keep=True, where="terminal")
-
-
-@click.command(
-    cls=Command,
-    epilog=examples(
-        "evals-async demo",
-        "evals-async demo --runs 1000 --top 5",
-        "evals-async demo --run",
-        "OPENAI_API_KEY=sk-... evals-async demo --live",
-    ),
-)
-@click.option(
-    "--runs", "wanted", type=click.IntRange(1, 100_000), default=300, show_default=True, help="Runs to fetch."
-)
-@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Runs to show.")
-@click.option("--live", is_flag=True, help="Fetch from the service that the environment names instead. Reads only.")
-@click.option("--run", "carried_out", is_flag=True, help="Create, run and grade an eval instead, on scripted models.")
-@global_options
-@pass_terms
-def demo(terms: ConnectionOptions, wanted: int, top: int, live: bool, carried_out: bool) -> int:
-    """Fetch some hundred runs concurrently, and show pass rates, graders and tokens.
-
-    A local server with a sample is started in memory for it: no key, no network, and the same numbers every time,
-    apart from the seconds. With --live, the runs are those of your service. With --run, an eval with three criteria
-    is created, run and graded before your eyes, by an endpoint that answers by rules; its report can be read until
-    Ctrl-C.
-    """
-    if carried_out:
-        from evals_async.cli.demo_run import run_eval
-
-        if live:
-            raise click.UsageError("--run and --live exclude each other.")
-        code = run(terms, run_eval(terms))
-        hints.say(Hint.SERVE_MODELS)
-        return code
-    code = run(terms, from_service(terms, wanted, top) if live else from_sample(terms, wanted, top))
-    if live:
-        hints.say(Hint.LIST_EVALS, terms)
-    else:
-        hints.say(Hint.SERVE_SAMPLE)
-        hints.say(Hint.DEMO_LIVE)
-    return code
 
 
 async def from_sample(terms: ConnectionOptions, wanted: int, top: int) -> int:
@@ -71,7 +26,7 @@ async def from_sample(terms: ConnectionOptions, wanted: int, top: int) -> int:
 
 
 async def from_service(terms: ConnectionOptions, wanted: int, top: int) -> int:
-    async with talking(terms) as client:
+    async with open_client(terms) as client:
         output.note(f"reading from {client.base_url}")
         return await fetch_and_show(client, terms, wanted, top)
 
@@ -80,7 +35,7 @@ async def fetch_and_show(client: evals_async.EvalsClient, terms: ConnectionOptio
     """Find runs, fetch each of them by its id, show the sums; returns the exit code."""
     names = {entry.id: entry.name or entry.id async for entry in client.evals.list()}
     keys = await find_runs(client, list(names), wanted, terms.concurrency)
-    summary, failures = RunsSummary(), list[Exception]()
+    summary, failures = RunTotals(), list[Exception]()
     began, before = client.clock.monotonic(), client.statistics().requests
     with output.progress("fetching runs", len(keys)) as update:
         fetched = client.evals.runs.stream_many(keys, concurrency=terms.concurrency, on_progress=output.follow(update))
@@ -92,7 +47,7 @@ async def fetch_and_show(client: evals_async.EvalsClient, terms: ConnectionOptio
                     summary.add(outcome.unwrap())
     seconds = client.clock.monotonic() - began
     show(summary, names, top, seconds, client.statistics().requests - before)
-    return failed(*failures, terms=terms, most=FAILURES_TOLD)
+    return failed(*failures, terms=terms, most=MOST_FAILURES)
 
 
 async def find_runs(
@@ -110,7 +65,7 @@ async def find_runs(
     return keys
 
 
-def show(summary: RunsSummary, names: dict[str, str], top: int, seconds: float, requests: int) -> None:
+def show(summary: RunTotals, names: dict[str, str], top: int, seconds: float, requests: int) -> None:
     shown = summary.lowest(top)
     output.table(
         [

@@ -1,7 +1,6 @@
-"""From the global options to a client: whom the commands talk to, how their work is run, and how runs are named.
+"""From the global options to a client, an event loop, and the ids of a run.
 
-The SDK is reached through `evals_async.…`, which loads it at the first use and not before; asyncio is
-imported as late, so that help is quick.
+The SDK is imported at the first use of `evals_async.…`, and asyncio inside functions, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -50,14 +49,14 @@ def connect(
             if not client.has_credentials and not terms.base_url:
                 client = azure_instead(options, allow_http=http) or client
     except ConfigurationError as error:
-        text = in_words_of_options(str(error))
+        text = with_option_names(str(error))
         raise (KeyMissing(text) if "api_key" in text else ConfigurationError(text)) from None
     if not client.has_credentials:
         raise KeyMissing("no API key for " + client.base_url)
     return client
 
 
-WORDS = {
+OPTION_NAMES = {
     "pass allow_http=True": "give --allow-http",
     "pass the key as api_key": "put the key into OPENAI_API_KEY, or with --azure into AZURE_OPENAI_API_KEY",
     "base_url (OPENAI_BASE_URL)": "--base-url (or OPENAI_BASE_URL)",
@@ -65,15 +64,15 @@ WORDS = {
 }
 
 
-def in_words_of_options(text: str) -> str:
+def with_option_names(text: str) -> str:
     """An error of the client, with the options of the command line where it names arguments of Python."""
-    for argument, option in WORDS.items():
+    for argument, option in OPTION_NAMES.items():
         text = text.replace(argument, option)
     return text
 
 
 @asynccontextmanager
-async def talking(
+async def open_client(
     terms: ConnectionOptions, first_answer: float | None = None
 ) -> AsyncGenerator[evals_async.EvalsClient]:
     """The client of the service, with a word on stderr if the service says nothing for some seconds.
@@ -83,7 +82,7 @@ async def talking(
     import asyncio
 
     async with connect(terms) as client:
-        watching = asyncio.create_task(tell_silence(client, terms.timeout if first_answer is None else first_answer))
+        watching = asyncio.create_task(report_silence(client, terms.timeout if first_answer is None else first_answer))
         try:
             yield client
         finally:
@@ -91,7 +90,7 @@ async def talking(
             await asyncio.wait([watching])
 
 
-async def tell_silence(client: evals_async.EvalsClient, most: float) -> None:
+async def report_silence(client: evals_async.EvalsClient, most: float) -> None:
     """Say that nothing has come yet, when nothing has, and how many seconds it is waited for at `most`."""
     await client.clock.sleep(SILENCE)
     if not client.statistics().bytes_received:
@@ -111,7 +110,7 @@ def run_with_client(terms: ConnectionOptions, work: Callable[[evals_async.EvalsC
     """What `work(client)` returns, in an event loop of its own, with the client closed in the end."""
 
     async def work_and_close() -> T:
-        async with talking(terms) as client:
+        async with open_client(terms) as client:
             return await work(client)
 
     return run(terms, work_and_close())

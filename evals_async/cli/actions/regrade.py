@@ -1,4 +1,4 @@
-"""What `regrade` does once its options are read, and how it tells it."""
+"""`regrade`: grade an archive again, and print the agreement with the service."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Literal
 from evals_async.archive import Agreement, Archive, RegradeEstimate, RegradeOptions, RegradeReport
 from evals_async.archive.export.lock import WriterLock
 from evals_async.cli import output
-from evals_async.cli.archived import tell_gaps
+from evals_async.cli.actions.gaps import print_gaps
+from evals_async.cli.constants import LIMIT_REACHED
 from evals_async.cli.groups import ConnectionOptions
 from evals_async.cli.text import Column, percent, plural
 from evals_async.grading.python import PythonGraders
 from evals_async.inference import Models
 
 
-CAPPED = 3
-REASONS_TOLD = 3
-VARIANTS_TOLD = 3
+MOST_REASONS = 3
+MOST_VARIANTS = 3
 
 
 async def regrade_file(
@@ -46,9 +46,9 @@ async def regrade_file(
     # An archive has one writer: no export goes into it meanwhile.
     with WriterLock(file):
         async with Archive.open(file) as archive:
-            await tell_gaps(archive, file, terms)
+            await print_gaps(archive, file, terms)
             cost = await archive.estimate_regrade(options)
-            tell_cost(cost)
+            print_cost(cost)
             if estimate:
                 return 0
             with output.progress("grading", cost.rows, transient=True) as update:
@@ -59,11 +59,11 @@ async def regrade_file(
         show(report)
     if report.stopped is not None:
         output.error(f"stopped: {report.stopped}; the same command goes on")
-        return CAPPED
+        return LIMIT_REACHED
     return 0
 
 
-def tell_cost(cost: RegradeEstimate) -> None:
+def print_cost(cost: RegradeEstimate) -> None:
     words = [f"{plural(cost.rows, 'grade')} to give"]
     if cost.calls:
         tokens = (
@@ -95,9 +95,9 @@ def show(report: RegradeReport) -> None:
     )
     show_scores(known)
     for each in known:
-        for reason, number in sorted(each.reasons.items(), key=lambda entry: -entry[1])[:REASONS_TOLD]:
+        for reason, number in sorted(each.reasons.items(), key=lambda entry: -entry[1])[:MOST_REASONS]:
             output.note(f"{each.name}: {plural(number, 'row')}: {reason}")
-        for variant in each.variants[:VARIANTS_TOLD]:
+        for variant in each.variants[:MOST_VARIANTS]:
             output.note(
                 f"{each.name}: {variant.name}: {variant.same:,} of {variant.rows:,} scores are the service's, "
                 f"distance {variant.mean_absolute:.4f}"

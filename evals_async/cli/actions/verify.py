@@ -1,0 +1,80 @@
+"""`verify`: check an archive, write the manifest, and print the result."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from evals_async.archive import (
+    Archive,
+    VerifyReport,
+    disk_is_full,
+)
+from evals_async.cli import hints, output
+from evals_async.cli.actions.export import server_of, short_reason
+from evals_async.cli.actions.gaps import export_again, print_some
+from evals_async.cli.groups import ConnectionOptions
+from evals_async.cli.hints import Hint
+from evals_async.cli.text import Column
+
+
+async def verify_file(
+    terms: ConnectionOptions,
+    file: Path,
+    *,
+    offline: bool,
+    sample: int | None,
+    manifest: Path | None,
+    first_answer: float,
+    demo: bool,
+) -> int:
+    """Verify, write the manifest, and tell what was found; returns the exit code."""
+    async with Archive.open(file, read_only=True) as archive:
+        if offline:
+            report = await archive.verify()
+        else:
+            async with server_of(terms, demo, first_answer) as client:
+                report = await archive.verify(
+                    client, sample=sample, concurrency=terms.concurrency, first_answer=first_answer
+                )
+        export = await export_again(archive, file, terms, demo=demo)
+    write_manifest(report, file, manifest)
+    show_verification(report, file)
+    if report.stopped is not None:
+        hints.say(Hint.VERIFY_WITHOUT_SERVER, file=str(file))
+    else:
+        hints.tell(hints.advice(Hint.SERVE, file=str(file)) if report.complete else export)
+    return report.exit_code
+
+
+def write_manifest(report: VerifyReport, file: Path, chosen: Path | None) -> None:
+    """Write the manifest to the chosen place, or beside the archive, where that can be written to."""
+    place = chosen or file.with_name(file.name + ".manifest.json")
+    try:
+        place.write_text(json.dumps(report.manifest, indent=2) + "\n")
+    except OSError as error:
+        if disk_is_full(error):
+            raise
+        if chosen is not None:
+            raise click.ClickException(f"the manifest cannot be written to {place}: {error.strerror}") from error
+        output.note(f"the manifest is not written, because {place.parent} cannot be written to: --manifest PATH")
+    else:
+        output.note(f"manifest: {place}")
+
+
+def show_verification(report: VerifyReport, file: Path) -> None:
+    output.table(
+        [Column("What"), Column("Checked here", right=True), Column("Compared with the server", right=True)],
+        [
+            (kind.replace("_", " "), report.checked.get(kind), report.compared.get(kind))
+            for kind in dict.fromkeys((*report.checked, *report.compared))
+        ],
+        title=str(file),
+    )
+    print_some([f"{each.what}: {each.problem}" for each in report.notes], "note: ")
+    print_some([f"{each.what}: {each.problem}" for each in report.findings], "incomplete: ")
+    if report.stopped is not None:
+        output.error(f"the comparison stopped: {short_reason(report.stopped)}")
+    output.note("complete" if report.complete else "not complete")

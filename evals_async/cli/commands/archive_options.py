@@ -1,0 +1,26 @@
+"""Options that several commands for archives have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from evals_async.cli.constants import FIRST_ANSWER
+
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
+first_answer_option = click.option(
+    "--first-answer",
+    type=click.FloatRange(min=0, min_open=True),
+    default=FIRST_ANSWER,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the first answer of the server may take.",
+)
+demo_option = click.option("--demo", is_flag=True, help="Take the demo's sample as the server: no key, no network.")
+allow_option = click.option(
+    "--allow-incomplete", is_flag=True, help="Go on although the archive lacks something; what, is told first."
+)
+strict_option = click.option("--strict", is_flag=True, help="Exit code 3 if anything is approximated or dropped.")

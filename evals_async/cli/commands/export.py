@@ -1,0 +1,104 @@
+"""`evals-async export`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from evals_async import errors
+from evals_async.cli import failed, hints, output
+from evals_async.cli.commands.archive_options import FILE, demo_option, first_answer_option
+from evals_async.cli.connection import run
+from evals_async.cli.constants import INTERRUPTED, MAX_OUTAGE
+from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
+from evals_async.cli.hints import Hint
+
+
+def seconds_of(_: click.Context, __: click.Parameter, value: datetime | None) -> int | None:
+    return None if value is None else int(value.replace(tzinfo=UTC).timestamp())
+
+
+@click.command(
+    cls=Command,
+    epilog=examples(
+        "evals-async export",
+        "evals-async export --to evals.db --dry-run",
+        "evals-async export --to one.db --eval eval_abc --no-files",
+        "evals-async export --to demo.db --demo",
+    ),
+)
+@click.option("--to", "file", default="evals.db", show_default=True, type=FILE, help="The archive; made if missing.")
+@click.option("--eval", "eval_ids", multiple=True, metavar="EVAL_ID", help="Only this eval. May be repeated.")
+@click.option(
+    "--since",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+    callback=seconds_of,
+    help="Leave out the items and files of runs created before (UTC).",
+)
+@click.option("--no-items", is_flag=True, help="Leave out output items.")
+@click.option("--no-files", is_flag=True, help="Leave out files and their contents.")
+@click.option("--dry-run", is_flag=True, help="Count and estimate only; nothing is written.")
+@click.option(
+    "--max-outage",
+    type=click.FloatRange(min=0),
+    default=MAX_OUTAGE,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to bear a server that does not answer.",
+)
+@first_answer_option
+@click.option("--reread", is_flag=True, help="Read the items of all runs again, also of those that are over.")
+@click.option("--another-server", is_flag=True, help="The same service has another address now.")
+@demo_option
+@global_options
+@pass_terms
+def export(
+    terms: ConnectionOptions,
+    file: Path,
+    eval_ids: tuple[str, ...],
+    since: int | None,
+    no_items: bool,
+    no_files: bool,
+    dry_run: bool,
+    max_outage: float,
+    first_answer: float,
+    reread: bool,
+    another_server: bool,
+    demo: bool,
+) -> int:
+    """Copy evals, runs, output items and files into one SQLite file.
+
+    Reads only. May be interrupted at any time: the same command goes on where it stopped, and later brings what is
+    new. Exit codes: 0 complete, 3 incomplete (what is missing is named), 74 the disk is full, 75 the server does not
+    answer, try again.
+    """
+    from evals_async.archive import Selection, disk_is_full
+    from evals_async.archive.values import DISK_FULL
+    from evals_async.cli.actions.export import estimate_for, export_into
+    from evals_async.cli.actions.gaps import export_arguments
+
+    selection = Selection(evals=eval_ids, since=since, items=not no_items, files=not no_files)
+    arguments = export_arguments(file, selection, demo, max_outage, first_answer)
+    if dry_run:
+        return run(terms, estimate_for(terms, selection, arguments, demo=demo, first_answer=first_answer))
+    flags = {"reread": reread, "another_server": another_server, "demo": demo}
+    copying = export_into(terms, file, selection, arguments, max_outage=max_outage, first_answer=first_answer, **flags)
+    try:
+        return run(terms, copying)
+    except KeyboardInterrupt:
+        output.note("stopped; what was copied is kept")
+        hints.say(Hint.EXPORT, terms, export=arguments)
+        return INTERRUPTED
+    except (errors.ArchiveError, OSError) as error:
+        if not disk_is_full(error):
+            raise
+        output.error(f"the disk is full: {error}")
+        hints.say(Hint.FREE_SPACE, terms)
+        return DISK_FULL
+    except errors.RequestError as error:
+        code = failed(error, terms=terms)
+        output.note("what was copied is kept")
+        hints.say(Hint.EXPORT_WHEN_CURED, terms, export=arguments)
+        return code

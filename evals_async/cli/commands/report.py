@@ -1,0 +1,46 @@
+"""`evals-async report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from evals_async.cli.connection import run
+from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
+
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+eval_option = click.option(
+    "--eval", "eval_id", metavar="EVAL_ID", help="The eval of runs that are named by RUN_ID alone."
+)
+
+
+@click.command(
+    cls=Command,
+    epilog=examples(
+        "evals-async report eval_abc/evalrun_def --to run.html",
+        "evals-async report evals.db:evalrun_def --to run.html --items 5000",
+    ),
+)
+@click.argument("names", metavar="RUN", nargs=-1, required=True)
+@eval_option
+@click.option("--to", "file", required=True, type=FILE, help="The HTML file to write.")
+@click.option(
+    "--items", type=click.IntRange(min=0), default=1000, show_default=True, help="Items to list, failures first."
+)
+@global_options
+@pass_terms
+def report(terms: ConnectionOptions, names: tuple[str, ...], eval_id: str | None, file: Path, items: int) -> None:
+    """Write the page of a run as one HTML file that works offline.
+
+    A run is EVAL_ID/RUN_ID on the service, or FILE.db:RUN_ID (FILE.db RUN_ID) in an archive. Numbers are
+    over all items. The file needs nothing else, loads nothing, and may be sent to others. Needs the extra "report".
+    """
+    from evals_async.cli.actions.report import report_run
+    from evals_async.cli.actions.runs import expand_archive, parse_run
+
+    name, *others = expand_archive(names)
+    if others:
+        raise click.UsageError("A report is about one run; name one.")
+    run(terms, report_run(terms, parse_run(name, eval_id, terms), file, items))

@@ -1,0 +1,50 @@
+"""`evals-async info` and `evals-async show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from evals_async.cli import hints
+from evals_async.cli.commands.archive_options import EXISTING
+from evals_async.cli.connection import run
+from evals_async.cli.groups import Command, ConnectionOptions, Misused, examples, global_options, pass_terms
+from evals_async.cli.hints import Hint
+
+
+@click.command(cls=Command, epilog=examples("evals-async info evals.db"))
+@click.argument("file", metavar="FILE.db", type=EXISTING)
+@global_options
+@pass_terms
+def info(terms: ConnectionOptions, file: Path) -> None:
+    """Show what is inside an archive."""
+    from evals_async.cli.actions.show import info_of
+
+    run(terms, info_of(terms, file))
+
+
+@click.command(
+    cls=Command,
+    epilog=examples(
+        "evals-async show evals.db", "evals-async show evals.db evalrun_def", "evals-async show evals.db RUN --rows 50"
+    ),
+)
+@click.argument("place", metavar="FILE.db")
+@click.argument("name", metavar="[RUN_ID]", required=False)
+@click.option("--rows", type=click.IntRange(min=0), default=10, show_default=True, help="Failures to show.")
+@global_options
+@pass_terms
+def show(terms: ConnectionOptions, place: str, name: str | None, rows: int) -> None:
+    """Show a run of an archive with its results and failures; without RUN_ID, all runs.
+
+    FILE.db:RUN_ID, as `compare` and `report` have it, will do too.
+    """
+    file, colon, run_id = place.rpartition(":")
+    if name is None and colon and Path(file).is_file():
+        place, name = file, run_id
+    if not Path(place).is_file():
+        raise Misused(f"There is no file {place}.", hints.advice(Hint.EXPORT_INTO, file=place))
+    from evals_async.cli.actions.show import show_file
+
+    run(terms, show_file(terms, Path(place), name, rows))

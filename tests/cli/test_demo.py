@@ -104,7 +104,8 @@ def test_demo_on_a_terminal_of_80_columns() -> None:
     assert "\x1b[1mGraders\x1b[0m" in shown
     tables = ESCAPES.sub("", shown).partition("Lowest pass rates")[2].splitlines()
     assert "60 of 60" in ESCAPES.sub("", shown)
-    assert all(len(line.rstrip()) <= 80 for line in tables)
+    # A hint is one line, however long the path of the program is.
+    assert all(len(line.rstrip()) <= 80 for line in tables if not line.startswith("next: "))
     assert re.search(
         r"^IT ticket routing +Matches the human label +\d+ +\d+ +\d\d\.\d % +━+·* *$", "\n".join(tables), re.MULTILINE
     )

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
-from typing import Any, Generic, Literal, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from evals_async._concurrency.channel import Items
 from evals_async._concurrency.fanout import FanOut, OnProgress, fan_out, gather_many
@@ -13,6 +13,10 @@ from evals_async.resources._requests import CallOptions
 T = TypeVar("T")
 
 
+Raise: TypeAlias = Literal["raise"]
+Return: TypeAlias = Literal["return"]
+
+
 class ManyOptions(TypedDict, total=False):
     """The options of calls for many objects."""
 
@@ -20,6 +24,13 @@ class ManyOptions(TypedDict, total=False):
     """The maximum number of concurrent requests, from 1 to 256."""
     on_progress: OnProgress | None
     """Called with a `Progress` after each outcome."""
+
+
+class ManyOrPages(ManyOptions, total=False):
+    """The options of calls for many objects that pages of a listing may contain."""
+
+    by_pages: bool
+    """Whether to read pages of the listing instead of single objects."""
 
 
 class ById(Resource, ABC, Generic[T]):

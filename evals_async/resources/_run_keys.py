@@ -21,6 +21,7 @@ LocatedRun: TypeAlias = tuple[str, str] | EvalRun
 """A reference to a run that includes its eval. An id alone needs `eval_id=`."""
 
 R = TypeVar("R", bound=RunKey)
+L = TypeVar("L", bound=LocatedRun)
 T_co = TypeVar("T_co", covariant=True)
 
 

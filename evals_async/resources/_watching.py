@@ -1,14 +1,17 @@
 """Waiting for runs: how they are polled, and when they have ended."""
 
 import logging
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from typing import TypedDict
 
+from evals_async._concurrency.polling import Pace
 from evals_async._paging.pages import Pager
 from evals_async._transport.delays import poll_delay
 from evals_async.errors import BodyTooLarge, RunFailed
 from evals_async.models.params import RunStatus
 from evals_async.models.runs import EvalRun
 from evals_async.resources._caller import Caller
+from evals_async.resources._many import ManyOptions
 from evals_async.resources._requests import NO_OPTIONS, parameters, request
 from evals_async.resources._run_keys import EVAL_OF_RUN, RUN, RUN_IDS, RUNS, RunKey, ids_of
 
@@ -17,6 +20,19 @@ logger = logging.getLogger("evals_async")
 
 UNDER_WAY: tuple[RunStatus, ...] = ("queued", "in_progress")  # in the order in which a run has them
 MOST_PAGES = 4  # pages of both listings together; more pages would cost more than single reads
+
+
+class WaitOptions(TypedDict, total=False):
+    """The options of `wait`; see there."""
+
+    timeout: float | None
+    pace: Pace
+    on_poll: Callable[[EvalRun], object] | None
+    raise_on_failure: bool
+
+
+class WaitManyOptions(WaitOptions, ManyOptions, total=False):
+    """The options of `wait_many`; see there."""
 
 
 class RunWatcher:

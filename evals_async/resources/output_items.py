@@ -3,7 +3,7 @@
 Source: https://platform.openai.com/docs/api-reference/evals/getRunOutputItems
 """
 
-from typing import Literal, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 from evals_async._concurrency.channel import Items
 from evals_async._concurrency.fanout import FanOut, fan_out, gather_many, merge
@@ -13,10 +13,10 @@ from evals_async._paging.pages import Pager
 from evals_async.models.output_items import OutputItem
 from evals_async.models.params import ItemStatus, Order
 from evals_async.resources._caller import Identity, Resource
-from evals_async.resources._many import ManyOptions
+from evals_async.resources._many import ManyOptions, ManyOrPages, Raise, Return
 from evals_async.resources._raw import raw
 from evals_async.resources._requests import NO_OPTIONS, CallOptions, parameters, request
-from evals_async.resources._run_keys import LocatedRun, R, RunKey, ids_of
+from evals_async.resources._run_keys import L, LocatedRun, R, RunKey, ids_of
 
 
 ITEMS = "/evals/{eval_id}/runs/{run_id}/output_items"
@@ -100,10 +100,20 @@ class OutputItems(Resource):
         output_item_ids: Items[str],
         *,
         run_id: RunKey,
+        eval_id: str,
+        on_error: Raise = ...,
+        **many: Unpack[ManyOrPages],
+    ) -> tuple[OutputItem, ...]: ...
+
+    @overload
+    async def retrieve_many(
+        self,
+        output_item_ids: Items[str],
+        *,
+        run_id: LocatedRun,
         eval_id: str | None = ...,
-        by_pages: bool = ...,
-        on_error: Literal["raise"] = ...,
-        **many: Unpack[ManyOptions],
+        on_error: Raise = ...,
+        **many: Unpack[ManyOrPages],
     ) -> tuple[OutputItem, ...]: ...
 
     @overload
@@ -112,10 +122,20 @@ class OutputItems(Resource):
         output_item_ids: Items[str],
         *,
         run_id: RunKey,
+        eval_id: str,
+        on_error: Return,
+        **many: Unpack[ManyOrPages],
+    ) -> tuple[OutputItem | Exception, ...]: ...
+
+    @overload
+    async def retrieve_many(
+        self,
+        output_item_ids: Items[str],
+        *,
+        run_id: LocatedRun,
         eval_id: str | None = ...,
-        by_pages: bool = ...,
-        on_error: Literal["return"],
-        **many: Unpack[ManyOptions],
+        on_error: Return,
+        **many: Unpack[ManyOrPages],
     ) -> tuple[OutputItem | Exception, ...]: ...
 
     async def retrieve_many(
@@ -143,6 +163,21 @@ class OutputItems(Resource):
             on_error=on_error,
             **many,
         )
+
+    @overload
+    def stream_many(
+        self,
+        output_item_ids: Items[str],
+        *,
+        run_id: LocatedRun,
+        eval_id: str | None = ...,
+        **many: Unpack[ManyOrPages],
+    ) -> FanOut[str, OutputItem]: ...
+
+    @overload
+    def stream_many(
+        self, output_item_ids: Items[str], *, run_id: RunKey, eval_id: str, **many: Unpack[ManyOrPages]
+    ) -> FanOut[str, OutputItem]: ...
 
     def stream_many(
         self,
@@ -190,14 +225,29 @@ class OutputItems(Resource):
             shrink=too_heavy,
         )
 
+    @overload
     def list_many(
         self,
-        run_ids: Items[R],
+        run_ids: Items[L],
+        *,
+        eval_id: str | None = ...,
+        status: ItemStatus | None = ...,
+        **many: Unpack[ManyOptions],
+    ) -> FanOut[L, OutputItem]: ...
+
+    @overload
+    def list_many(
+        self, run_ids: Items[R], *, eval_id: str, status: ItemStatus | None = ..., **many: Unpack[ManyOptions]
+    ) -> FanOut[R, OutputItem]: ...
+
+    def list_many(
+        self,
+        run_ids: Items[Any],
         *,
         eval_id: str | None = None,
         status: ItemStatus | None = None,
         **many: Unpack[ManyOptions],
-    ) -> FanOut[R, OutputItem]:
+    ) -> FanOut[Any, OutputItem]:
         """Yield all output items of many runs as they arrive, with at most `concurrency` runs at once. See `merge`,
         also for the errors.
 

@@ -5,7 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/evals/run-object
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Literal, TypedDict, Unpack, cast, overload
+from typing import Any, Literal, Unpack, cast, overload
 
 from evals_async import _json
 from evals_async._codec import encode
@@ -22,7 +22,7 @@ from evals_async.errors import ApiError
 from evals_async.models.params import Metadata, Order, RunDataSourceInput, RunStatus
 from evals_async.models.runs import EvalRun, RunDeleted
 from evals_async.resources._caller import Caller, Fetched, Identity, Resource
-from evals_async.resources._many import ManyOptions
+from evals_async.resources._many import ManyOptions, ManyOrPages, Raise, Return
 from evals_async.resources._raw import RawResponse, raw
 from evals_async.resources._requests import NO_OPTIONS, CallOptions, json_body, parameters, request
 from evals_async.resources._run_keys import (
@@ -30,13 +30,21 @@ from evals_async.resources._run_keys import (
     RUN,
     RUN_IDS,
     RUNS,
+    L,
     LocatedRun,
     OfRun,
     R,
     RunKey,
     ids_of,
 )
-from evals_async.resources._watching import RunWatcher, body_too_large, is_terminal, is_under_way
+from evals_async.resources._watching import (
+    RunWatcher,
+    WaitManyOptions,
+    WaitOptions,
+    body_too_large,
+    is_terminal,
+    is_under_way,
+)
 from evals_async.resources.output_items import OutputItems, OutputItemsWithRawResponse
 
 
@@ -45,15 +53,6 @@ CANCELED = ("canceled", "cancelled")
 
 
 DELETED_ID = Identity("run_id")
-
-
-class WaitOptions(TypedDict, total=False):
-    """The options of `wait`; see there."""
-
-    timeout: float | None
-    pace: Pace
-    on_poll: Callable[[EvalRun], object] | None
-    raise_on_failure: bool
 
 
 class Runs(Resource):
@@ -227,9 +226,19 @@ class Runs(Resource):
             delay_of=watcher.delay,
         )
 
+    @overload
+    def wait_many(
+        self, run_ids: Iterable[L], *, eval_id: str | None = ..., **how: Unpack[WaitManyOptions]
+    ) -> FanOut[L, EvalRun]: ...
+
+    @overload
+    def wait_many(
+        self, run_ids: Iterable[R], *, eval_id: str, **how: Unpack[WaitManyOptions]
+    ) -> FanOut[R, EvalRun]: ...
+
     def wait_many(
         self,
-        run_ids: Iterable[R],
+        run_ids: Iterable[Any],
         *,
         eval_id: str | None = None,
         timeout: float | None = AN_HOUR,
@@ -238,7 +247,7 @@ class Runs(Resource):
         raise_on_failure: bool = False,
         concurrency: int = POLL_CONCURRENCY,
         on_progress: OnProgress | None = None,
-    ) -> FanOut[R, EvalRun]:
+    ) -> FanOut[Any, EvalRun]:
         """Yield runs as they end, each in an `Outcome`, with at most `concurrency` polls at once. See `wait` and
         `poll_many`.
 
@@ -255,7 +264,7 @@ class Runs(Resource):
             on_poll=on_poll,
             delay_of=watcher.delay,
         )
-        grouping: Grouping[R, EvalRun] = Grouping(
+        grouping: Grouping[Any, EvalRun] = Grouping(
             locate=lambda run: ids_of(run, eval_id), survey=watcher.survey, surveyed=is_under_way
         )
         return poll_groups(
@@ -287,24 +296,27 @@ class Runs(Resource):
 
     @overload
     async def retrieve_many(
-        self,
-        run_ids: Items[RunKey],
-        *,
-        eval_id: str | None = ...,
-        by_pages: bool = ...,
-        on_error: Literal["raise"] = ...,
-        **many: Unpack[ManyOptions],
+        self, run_ids: Items[RunKey], *, eval_id: str, on_error: Raise = ..., **many: Unpack[ManyOrPages]
     ) -> tuple[EvalRun, ...]: ...
 
     @overload
     async def retrieve_many(
         self,
-        run_ids: Items[RunKey],
+        run_ids: Items[LocatedRun],
         *,
         eval_id: str | None = ...,
-        by_pages: bool = ...,
-        on_error: Literal["return"],
-        **many: Unpack[ManyOptions],
+        on_error: Raise = ...,
+        **many: Unpack[ManyOrPages],
+    ) -> tuple[EvalRun, ...]: ...
+
+    @overload
+    async def retrieve_many(
+        self, run_ids: Items[RunKey], *, eval_id: str, on_error: Return, **many: Unpack[ManyOrPages]
+    ) -> tuple[EvalRun | Exception, ...]: ...
+
+    @overload
+    async def retrieve_many(
+        self, run_ids: Items[LocatedRun], *, eval_id: str | None = ..., on_error: Return, **many: Unpack[ManyOrPages]
     ) -> tuple[EvalRun | Exception, ...]: ...
 
     async def retrieve_many(
@@ -332,14 +344,22 @@ class Runs(Resource):
             **many,
         )
 
+    @overload
+    def stream_many(
+        self, run_ids: Items[L], *, eval_id: str | None = ..., **many: Unpack[ManyOrPages]
+    ) -> FanOut[L, EvalRun]: ...
+
+    @overload
+    def stream_many(self, run_ids: Items[R], *, eval_id: str, **many: Unpack[ManyOrPages]) -> FanOut[R, EvalRun]: ...
+
     def stream_many(
         self,
-        run_ids: Items[R],
+        run_ids: Items[Any],
         *,
         eval_id: str | None = None,
         by_pages: bool = False,
         **many: Unpack[ManyOptions],
-    ) -> FanOut[R, EvalRun]:
+    ) -> FanOut[Any, EvalRun]:
         """Yield runs as they arrive, each in an `Outcome`. See `fan_out`, also for the errors.
 
         The key of an outcome is the reference to the run that was passed. `by_pages` works as in `retrieve_many`. The

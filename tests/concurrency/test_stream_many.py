@@ -50,8 +50,8 @@ async def test_failures_come_among_the_others(client: EvalsClient, tree: SampleT
     pairs = pairs_of(tree)
     gone = (pairs[0][0], "evalrun_gone")
     run = await client.evals.runs.retrieve(pairs[1])
-    outcomes: dict[RunKey, Outcome[RunKey, EvalRun]] = {}
-    keys: list[RunKey] = [pairs[0], gone, run]
+    outcomes: dict[RunKey, Outcome[tuple[str, str] | EvalRun, EvalRun]] = {}
+    keys: list[tuple[str, str] | EvalRun] = [pairs[0], gone, run]
     async for outcome in client.evals.runs.stream_many(keys):
         outcomes[outcome.key] = outcome
     assert outcomes.keys() == {pairs[0], gone, run}

@@ -229,8 +229,8 @@ async def test_many_waits_share_the_clock(
     failed = await seeded(server, tree, "failed", "evalrun_failed")
     gone = (eval_id, "evalrun_gone")
     progress: list[Progress] = []
-    keys: list[RunKey] = [made[0], (eval_id, made[1].id), made[2], stuck, failed, gone]
-    outcomes: dict[RunKey, Outcome[RunKey, EvalRun]] = {}
+    keys: list[tuple[str, str] | EvalRun] = [made[0], (eval_id, made[1].id), made[2], stuck, failed, gone]
+    outcomes: dict[RunKey, Outcome[tuple[str, str] | EvalRun, EvalRun]] = {}
     waits = client.evals.runs.wait_many(keys, timeout=200, raise_on_failure=True, on_progress=progress.append)
     async for outcome in waits:
         outcomes[outcome.key] = outcome

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypedDict, assert_type
 
 import attrs
 
-from evals_async import EvalsClient, Page, RawResponse, to_arrow, to_rows
+from evals_async import EvalsClient, FanOut, Outcome, Page, RawResponse, to_arrow, to_rows
 from evals_async.archive import Archive
 from evals_async.models import (
     AzureResponsesDataSource,
@@ -304,6 +304,41 @@ async def calling(client: EvalsClient, some: tuple[StringCheckGrader, ...], mess
     assert_type(await client.evals.runs.with_raw_response.retrieve("r", eval_id="e"), RawResponse[EvalRun])
     assert_type((await client.evals.runs.with_raw_response.delete(run)).parse(), RunDeleted)
     assert_type(await client.graders.run(grader=MULTI, model_sample="x", item={"a": 1}), GraderRun)
+
+
+async def many(
+    client: EvalsClient,
+    ids: list[str],
+    pairs: list[tuple[str, str]],
+    runs: list[EvalRun],
+    how: Literal["raise", "return"],
+) -> None:
+    """Many objects at once: what comes back follows from `on_error`, and each outcome has the key that was passed."""
+    found = client.evals.runs
+    assert_type(await found.retrieve_many(ids, eval_id="e"), tuple[EvalRun, ...])
+    assert_type(await found.retrieve_many(runs, by_pages=True, concurrency=8), tuple[EvalRun, ...])
+    assert_type(await found.retrieve_many(found.list("e")), tuple[EvalRun, ...])
+    assert_type(await found.retrieve_many(pairs, on_error="raise"), tuple[EvalRun, ...])
+    assert_type(await found.retrieve_many(pairs, on_error="return"), tuple[EvalRun | Exception, ...])
+    for each in await found.retrieve_many(ids, eval_id="e", on_error="return"):
+        if isinstance(each, Exception):
+            continue
+        assert_type(each, EvalRun)
+    for either in await found.retrieve_many(runs, on_error=how):
+        assert_type(either, EvalRun | Exception)
+    async with found.stream_many(ids, eval_id="e") as outcomes:
+        async for outcome in outcomes:
+            assert_type(outcome, Outcome[str, EvalRun])
+            assert_type(outcome.unwrap(), EvalRun)
+    assert_type(found.stream_many(pairs), FanOut[tuple[str, str], EvalRun])
+    assert_type(found.wait_many(runs, timeout=5, raise_on_failure=True), FanOut[EvalRun, EvalRun])
+    assert_type(found.wait_many(ids, eval_id="e"), FanOut[str, EvalRun])
+    assert_type(found.output_items.list_many(runs, status="fail"), FanOut[EvalRun, OutputItem])
+    assert_type(found.output_items.list_many(ids, eval_id="e"), FanOut[str, OutputItem])
+    assert_type(await found.output_items.retrieve_many(ids, run_id=("e", "r")), tuple[OutputItem, ...])
+    some = await found.output_items.retrieve_many(ids, run_id="r", eval_id="e", on_error="return")
+    assert_type(some, tuple[OutputItem | Exception, ...])
+    assert_type(await client.evals.retrieve_many(ids, on_error="return"), tuple[Eval | Exception, ...])
 
 
 async def tables(client: EvalsClient, archive: Archive, runs: list[EvalRun], page: Page[EvalRun]) -> None:

@@ -52,9 +52,9 @@ async def fetch_and_show(client: evals_async.EvalsClient, terms: ConnectionOptio
 
 async def find_runs(
     client: evals_async.EvalsClient, eval_ids: list[str], wanted: int, concurrency: int
-) -> list[evals_async.RunKey]:
+) -> list[tuple[str, str]]:
     """The ids of the first `wanted` runs that the listings of the evals bring."""
-    keys: list[evals_async.RunKey] = []
+    keys: list[tuple[str, str]] = []
     with output.progress("listing runs", transient=True) as update:
         async with client.evals.runs.list_many(eval_ids, concurrency=concurrency) as outcomes:
             async for outcome in outcomes:

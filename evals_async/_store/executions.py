@@ -82,12 +82,12 @@ def next_rows(connection: Connection, run: RunId, after: int, limit: int) -> lis
 
 def finish_rows(connection: Connection, finished: Sequence[FinishedRow]) -> None:
     """Write output items, delete their rows, and add to the sums. Rows that are no longer stored are skipped."""
+    delete = "DELETE FROM execution_rows WHERE eval_id = ? AND run_id = ? AND number = ?"
+    done = [each for each in finished if connection.execute(delete, (*each.run, each.number)).rowcount == 1]
+    put(connection, "output_items", (each.item for each in done))
     added: dict[RunId, Sums] = {}
-    for each in finished:
-        delete = "DELETE FROM execution_rows WHERE eval_id = ? AND run_id = ? AND number = ?"
-        if connection.execute(delete, (*each.run, each.number)).rowcount == 1:
-            put(connection, "output_items", [each.item])
-            added.setdefault(each.run, Counter()).update(each.sums)
+    for each in done:
+        added.setdefault(each.run, Counter()).update(each.sums)
     upsert = (
         "INSERT INTO execution_sums VALUES (?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (eval_id, run_id, kind, name, field) DO UPDATE SET value = value + excluded.value"

@@ -9,7 +9,7 @@ async with Models.from_file("models.toml") as models:
 from evals_async.inference.completion import Completion, Embeddings
 from evals_async.inference.endpoints import Endpoint
 from evals_async.inference.modelmap import Models
-from evals_async.inference.probe import Ability
+from evals_async.inference.probe import Ability, probe_models
 from evals_async.inference.rules import Rule, ScriptedRequest
 from evals_async.inference.scripted import ScriptedModels
 from evals_async.inference.transcript import sample_object
@@ -24,5 +24,6 @@ __all__ = [
     "Rule",
     "ScriptedModels",
     "ScriptedRequest",
+    "probe_models",
     "sample_object",
 ]

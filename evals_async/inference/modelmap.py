@@ -1,10 +1,9 @@
 """`Models`: names of models, and the endpoints that answer for them."""
 
-import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import Self, TypeVar
 
 import attrs
 
@@ -28,12 +27,9 @@ from evals_async.inference.shapes import chat_messages, chat_params, response_in
 from evals_async.inference.traffic import Traffic
 
 
-if TYPE_CHECKING:
-    from evals_async.inference.probe import Ability
-
 T = TypeVar("T", Completion, Embeddings)
 
-PROBE_TIMEOUT = 60.0
+LISTING_TIMEOUT = 60.0
 TIMEOUT = 600.0  # seconds for a call, all attempts together: a reasoning model takes minutes
 MOST_NAMES = 1000  # whose destinations are remembered
 NO_PARAMS: JSONObject = MappingProxyType({})
@@ -242,23 +238,7 @@ class Models(Closing):
         cost = destination.endpoint.cost(found.usage)
         return attrs.evolve(found, billed_retries=billed, cost=cost) if billed or cost is not None else found
 
-    # --- abilities ----------------------------------------------------------------------------------------------------
-
-    async def probe(self, names: Sequence[str] = (), *, timeout: float | None = PROBE_TIMEOUT) -> "tuple[Ability, ...]":
-        """What the models of the map can do: each is asked a few short questions, which cost a few tokens.
-
-        Without `names` all entries are asked; a pattern without a `model` stands for the first model that its endpoint
-        lists. What fails is no exception: it stands in the ability's `error`. Raises `InvalidArgument` for a name that
-        is not mapped.
-        """
-        from evals_async.inference.probe import ability_of
-
-        wanted = names or self.names()
-        for name in names:
-            self.endpoint(name)
-        return tuple(await asyncio.gather(*(ability_of(self, name, timeout) for name in wanted)))
-
-    async def listed(self, name: str, *, timeout: float | None = PROBE_TIMEOUT) -> tuple[str, ...]:
+    async def listed(self, name: str, *, timeout: float | None = LISTING_TIMEOUT) -> tuple[str, ...]:
         """The names that the endpoint of a model lists: GET /models. Raises as `chat` does."""
         return await self._destination(name).traffic.names(timeout)
 

@@ -1,6 +1,7 @@
 """What a model can do at its endpoint, found out by asking: structured output, responses, embeddings, logprobs."""
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
 import attrs
@@ -15,6 +16,7 @@ from evals_async.inference.structured import structured_chat
 
 T = TypeVar("T")
 
+TIMEOUT = 60.0  # seconds for each of the questions
 ASKED: tuple[JSONObject, ...] = ({"role": "user", "content": "Is 1 + 1 equal to 2? Answer yes or no."},)
 SCHEMA: JSONObject = {
     "type": "object",
@@ -66,6 +68,20 @@ def yes_or_no(completion: Completion) -> str | None:
     except NotJSON:
         return None
     return result if isinstance(result, str) and result in ("yes", "no") else None
+
+
+async def probe_models(
+    models: Models, names: Sequence[str] = (), *, timeout: float | None = TIMEOUT
+) -> tuple[Ability, ...]:
+    """What the models of a map can do: each is asked a few short questions, which cost a few tokens.
+
+    Without `names` all entries are asked; a pattern without a `model` stands for the first model that its endpoint
+    lists. What fails raises no exception: it is in the ability's `error`. Raises `InvalidArgument` for a name that is
+    not mapped.
+    """
+    for name in names:
+        models.endpoint(name)
+    return tuple(await asyncio.gather(*(ability_of(models, name, timeout) for name in names or models.names())))
 
 
 async def ability_of(models: Models, entry: str, timeout: float | None) -> Ability:

@@ -87,9 +87,8 @@ class Ids:
         self.numbers = itertools.count(made + 1)  # thread-safe
 
     def next_hex(self) -> str:
-        number = next(self.numbers)
-        digest = hashlib.sha256(f"{number}:{self.clock.random()}".encode()).hexdigest()
-        return f"{int(self.clock.time()):08x}{number:08x}{digest[:16]}"
+        chance = int(self.clock.random() * 2**53)
+        return f"{int(self.clock.time()):08x}{next(self.numbers):08x}{chance:016x}"
 
     def new(self, prefix: str) -> str:
         """Return an id like `eval_6813e12300000001…`."""

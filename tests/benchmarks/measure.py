@@ -59,11 +59,7 @@ class Server:
 
     def cpu(self) -> float:
         """CPU seconds so far; 0 where the system does not tell."""
-        status = Path(f"/proc/{self.process.pid}/stat")
-        if not status.exists():
-            return 0.0
-        fields = status.read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return cpu_of_process(self.process.pid)
 
     async def measure(self, work: Awaitable[object], units: int) -> Measured:
         """What the work took, per unit."""
@@ -72,6 +68,15 @@ class Server:
         await work
         cpu, wall, busy = time.process_time() - cpu, time.perf_counter() - wall, self.cpu() - busy
         return Measured(cpu / units, wall / units, busy / wall)
+
+
+def cpu_of_process(pid: int) -> float:
+    """CPU seconds of a process so far; 0 where the system does not tell."""
+    status = Path(f"/proc/{pid}/stat")
+    if not status.exists():
+        return 0.0
+    fields = status.read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def middle_ratio(of: Iterable[float], to: Iterable[float]) -> float:

@@ -9,7 +9,7 @@ from commandline import Ended
 
 from evals_async import InvalidArgument
 from evals_async.cli import main
-from evals_async.inference import Models, Rule, ScriptedModels
+from evals_async.inference import Models, Rule, ScriptedModels, probe_models
 
 
 YES = Rule(text='{"result": "yes"}')
@@ -32,9 +32,9 @@ async def test_abilities_are_found_out() -> None:
             "*": {"base_url": able.base_url},
         }
         async with Models.from_mapping({"models": entries}) as models:
-            found = {ability.entry: ability for ability in await models.probe()}
+            found = {ability.entry: ability for ability in await probe_models(models)}
             with pytest.raises(InvalidArgument):
-                await Models.from_mapping({"models": {"a": entries["able"]}}).probe(["b"])
+                await probe_models(Models.from_mapping({"models": {"a": entries["able"]}}), ["b"])
     assert found["able"].model == "able-scripted"
     assert found["*"].asked == "one"
     told = {

@@ -12,7 +12,7 @@ from doubles import FakeClock
 from waiting import LONGEST
 
 from evals_async import BadRequest, ConfigurationError
-from evals_async.inference import Models, Rule, ScriptedModels, ScriptedRequest
+from evals_async.inference import Models, Rule, ScriptedModels, ScriptedRequest, probe_models
 
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -114,7 +114,7 @@ async def test_refusals_of_abilities() -> None:
     ):
         with pytest.raises(BadRequest, match="response_format of type json_object is not supported"):
             await models.chat("m", HELLO, params=form)
-        ability = (await models.probe(["m"]))[0]
+        ability = (await probe_models(models, ["m"]))[0]
     assert (ability.answers, ability.embeddings, ability.structured_output) == (True, False, "text")
 
 

@@ -65,9 +65,10 @@ def models(terms: ConnectionOptions, names: tuple[str, ...], file: Path | None, 
 async def probed(file: Path | None, url: str | None, names: tuple[str, ...], timeout: float) -> tuple[Ability, ...]:
     """What the models can do, with the map closed in the end."""
     from evals_async.cli.actions.execution import model_map
+    from evals_async.inference import probe_models
 
     async with model_map(file, url) as found:
-        return await found.probe(names, timeout=timeout)
+        return await probe_models(found, names, timeout=timeout)
 
 
 YES_NO = {True: "yes", False: "no"}

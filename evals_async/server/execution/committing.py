@@ -11,7 +11,7 @@ from evals_async._store import Database, Row, executions
 from evals_async._store.executions import FinishedRow, RunId, Sums
 
 
-WOKEN = 2  # rows that go on before the loop goes round
+WOKEN = 8  # rows that go on before the loop goes round
 
 
 @attrs.define  # not frozen: each row makes one, and a frozen one takes twice as long
@@ -86,9 +86,7 @@ class RowCommitter:
         for number, each in enumerate(batch, 1):
             with suppress(asyncio.InvalidStateError):  # who waited was cancelled
                 each.written.set_result(None) if error is None else each.written.set_exception(error)
-            if (
-                number % WOKEN == 0
-            ):  # else all rows would go on in step, and requests to the server wait for all of them
+            if number % WOKEN == 0:  # else requests to the server would wait for all of them
                 await asyncio.sleep(0)
 
     def _finished(self, each: WaitingRow, now: int) -> FinishedRow:

@@ -27,7 +27,7 @@ from evals_async.archive.regrade.tasks import EVERY_CRITERION, RegradeOptions
 from evals_async.archive.tables import ArchiveTable, table_of
 from evals_async.archive.values import EVERYTHING, ExportReport, Selection
 from evals_async.archive.verify.offline import VerifyReport, verify_offline
-from evals_async.archive.verify.online import Comparison
+from evals_async.archive.verify.online import OnlineVerification
 from evals_async.client import EvalsClient
 from evals_async.errors import ArchiveError
 from evals_async.models import Eval, EvalRun, File, OutputItem
@@ -146,7 +146,9 @@ class Archive:
         if client is not None:
             fetcher = Fetcher.of(client, first_answer)
             bounds = {"max_outage": max_outage, "first_answer": first_answer}
-            await Comparison(self._database, fetcher, report, clock=self._clock, **bounds).run(sample, concurrency)
+            await OnlineVerification(self._database, fetcher, report, clock=self._clock, **bounds).run(
+                sample, concurrency
+            )
             report.manifest["compared_with_server"] = dict(report.compared)
             report.manifest["unfinished"] = [attrs.asdict(finding) for finding in report.findings]
         return report

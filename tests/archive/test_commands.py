@@ -84,7 +84,7 @@ def test_conversions_report_and_strict_fails_on_a_loss(
     arguments = ["convert", str(demo), "--to", form, "--out", str(tmp_path / form)]
     assert 0 == main(arguments)
     told = capsys.readouterr()
-    assert told.out.startswith("fate\twhat\tnumber\twhy\n")
+    assert told.out.startswith("result\twhat\tnumber\twhy\n")
     assert "\nmapped\t" in told.out
     assert any((tmp_path / form).iterdir())
     assert 3 == main([*arguments, "--strict"])

@@ -44,10 +44,11 @@ def log_of(
     return inspect_log.EvalLog.model_validate_json(log.model_dump_json()), report
 
 
-def fates(report: ConversionReport) -> dict[str, list[str]]:
-    """What a report says, by fate."""
+def by_result(report: ConversionReport) -> dict[str, list[str]]:
+    """What a report says, by result."""
     return {
-        fate: sorted(each.what for each in report.remarks if each.fate == fate) for fate in ("approximated", "dropped")
+        result: sorted(each.what for each in report.remarks if each.result == result)
+        for result in ("approximated", "dropped")
     }
 
 
@@ -104,7 +105,7 @@ def test_targets_are_what_graders_compare_with() -> None:
     """The field that all graders compare with is the target; without one it is empty, and that is reported."""
     items = [{"datasource_item": {"answer": "4", "list": [1]}}]
     log, report = log_of(items)
-    assert ("4", []) == (log.samples[0].target, fates(report)["approximated"])
+    assert ("4", []) == (log.samples[0].target, by_result(report)["approximated"])
     log, report = log_of(items, criteria=[{**CHECK, "reference": "{{ item.list }}"}])
     assert "[1]" == log.samples[0].target.replace(" ", "")
     for criteria in (
@@ -112,7 +113,7 @@ def test_targets_are_what_graders_compare_with() -> None:
         [{**CHECK, "reference": "is {{ item.answer }}"}],
     ):
         log, report = log_of(items, criteria=criteria)
-        assert ("", ["rows without a target"]) == (log.samples[0].target, fates(report)["approximated"])
+        assert ("", ["rows without a target"]) == (log.samples[0].target, by_result(report)["approximated"])
     assert {"answer": "4", "list": [1]} == log.samples[0].metadata["item"] == json.loads(log.samples[0].input)
 
 
@@ -138,7 +139,7 @@ def test_scorers_of_one_name_stay_apart() -> None:
         name: each.value for name, each in log.results.scores[1].metrics.items()
     }
     assert {} == log.results.scores[2].metrics
-    assert ["results without a score"] == fates(report)["approximated"]
+    assert ["results without a score"] == by_result(report)["approximated"]
 
 
 def test_errors_of_rows_and_runs_are_errors() -> None:
@@ -200,7 +201,7 @@ def test_messages_tool_calls_and_usage() -> None:
         found.output.usage.output_tokens,
         found.output.usage.total_tokens,
     )
-    assert ["arguments of tool calls"] == fates(report)["approximated"]
+    assert ["arguments of tool calls"] == by_result(report)["approximated"]
 
 
 def test_rows_sampled_twice_are_epochs() -> None:

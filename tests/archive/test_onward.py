@@ -366,7 +366,9 @@ def test_yaml_says_what_json_says() -> None:
 
 def test_another_form_is_refused(sample: tuple[Path, EvalsClient], tmp_path: Path) -> None:
     """A conversion that does not exist is named with those that do."""
-    with pytest.raises(InvalidArgument, match="there are: jsonl, csv, parquet, promptfoo, promptfooconfig, inspect"):
+    with pytest.raises(
+        InvalidArgument, match="the formats are: jsonl, csv, parquet, promptfoo, promptfooconfig, inspect"
+    ):
         convert(sample[0], "xml", tmp_path)
     assert 6 == len(FORMATS)
 

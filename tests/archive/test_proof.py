@@ -68,13 +68,13 @@ async def test_a_sample_compares_the_items_of_some_runs(file: Path, server: Refe
         (
             "DELETE FROM output_items WHERE run_id = 'run_0_1' AND id = 'item_0003'",
             "items of eval_0/run_0_1",
-            "the run (completed) counts 12, 11 are here",
+            "the run (completed) counts 12, the archive has 11",
         ),
         ("UPDATE files SET sha256 = NULL WHERE id = 'file-1'", "file file-1", "its content was not read"),
         (
             "UPDATE output_items SET body = '{' WHERE run_id = 'run_0_1' AND id = 'item_0003'",
             "output_items eval_0/run_0_1/item_0003",
-            "its text is no JSON",
+            "its text is not JSON",
         ),
         (
             "UPDATE work SET state = 'broken', note = 'round and round' WHERE run_id = 'run_1_1'",
@@ -82,7 +82,7 @@ async def test_a_sample_compares_the_items_of_some_runs(file: Path, server: Refe
             "broken: round and round",
         ),
         ("UPDATE passes SET ended = NULL", "the last export", "it was interrupted: run it again"),
-        ("DELETE FROM work WHERE run_id = 'run_1_1'", "items of eval_1/run_1_1", "they were never read"),
+        ("DELETE FROM work WHERE run_id = 'run_1_1'", "items of eval_1/run_1_1", "no export has read them"),
     ],
 )
 async def test_what_is_missing_is_named(
@@ -99,7 +99,7 @@ async def test_a_changed_content_is_found(file: Path, server: ReferenceServer) -
     """Bytes that do not have the hash they are filed under are found."""
     change(file, "UPDATE file_contents SET bytes = x'00' WHERE sha256 = (SELECT min(sha256) FROM file_contents)")
     report = await offline(file)
-    assert [True] == [each.problem.startswith("its bytes have the sha256") for each in report.findings]
+    assert [True] == [each.problem.startswith("its bytes have another sha256") for each in report.findings]
 
 
 async def test_what_the_server_has_otherwise_is_found(file: Path, server: ReferenceServer) -> None:
@@ -114,7 +114,7 @@ async def test_what_the_server_has_otherwise_is_found(file: Path, server: Refere
     report = await online(file, server)
     assert 3 == report.exit_code
     assert {
-        ("evals eval_new", "on the server, and not here: export again"),
+        ("evals eval_new", "on the server, but not in the archive: export again"),
         ("output_items eval_0/run_0_0/item_0002", "the server has another version now: export again, with reread"),
         ("file file-2", "the server has another content now"),
     } == {(each.what, each.problem) for each in report.findings}

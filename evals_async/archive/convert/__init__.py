@@ -1,1 +1,1 @@
-"""Conversions of an archive: tables, and what promptfoo reads."""
+"""Convert an archive: tables, promptfoo files, and logs of Inspect AI."""

@@ -1,7 +1,7 @@
-"""Graders as promptfoo assertions, each with what is lost. Pure functions; the files that go with them are returned.
+"""Convert graders to promptfoo assertions, and report what is lost. Pure functions.
 
-Templates stay as they are, because tests have nested variables (`vars: {item: {...}}`); only `{{ sample.output_text }}`
-becomes `{{ output }}`, promptfoo's name for the answer. Source: promptfoo 0.123, docs and code of its assertions.
+Templates need no change, because tests have nested variables (`vars: {item: {...}}`). Only `{{ sample.output_text }}`
+becomes `{{ output }}`. Source: promptfoo 0.123, docs and code of its assertions.
 """
 
 import json
@@ -32,14 +32,14 @@ OUTPUT = re.compile(r"\{\{\s*sample\.output_text\s*\}\}")
 WHOLE_OUTPUT = re.compile(r"\s*\{\{\s*sample\.output_text\s*\}\}\s*")
 CHECKS = {"eq": "equals", "ne": "not-equals", "like": "contains", "ilike": "icontains"}
 SIMILAR: Mapping[str, tuple[str, str]] = {
-    "rouge_1": ("rouge-n", "promptfoo splits words otherwise"),
-    "bleu": ("bleu", "promptfoo smooths and folds case otherwise"),
-    "gleu": ("gleu", "promptfoo splits words otherwise"),
+    "rouge_1": ("rouge-n", "promptfoo splits words differently"),
+    "bleu": ("bleu", "promptfoo uses another smoothing and ignores case"),
+    "gleu": ("gleu", "promptfoo splits words differently"),
     "meteor": ("meteor", "another word list; needs the npm package `natural`"),
     "cosine": ("similar:cosine", "the same embedding model, compared by promptfoo"),
 }
 
-# What a generated file of a grader begins with: the templates of the Evals API, as far as they go.
+# The start of a generated Python file: a simple version of the Evals API's templates.
 TEMPLATES = """\
 import json
 import re
@@ -106,33 +106,33 @@ def get_assert(output, context):
 
 @attrs.define
 class Converter:
-    """Converts graders; `files` are the Python files that go with the assertions, by name."""
+    """Converts graders. `files` are the generated Python files by name, `comments` the lines for the configuration."""
 
     report: ConversionReport
     files: dict[str, str] = attrs.Factory(dict[str, str])
     comments: list[str] = attrs.Factory(list[str])
 
     def assertions(self, eval_id: str, criteria: Sequence[Grader]) -> list[Assertion]:
-        """The assertions of an eval's criteria, each with a metric of its own, also where graders share a name.
+        """Return the assertions of an eval's criteria.
 
-        The metrics are the names of the criteria in this eval's results and tables.
+        Each has a unique metric: the name of the criterion in the results and tables of this eval.
         """
         names = CriterionNames().of(eval_id, [(identity(grader), None) for grader in criteria])
         made = [self.assertion(grader, name) for grader, name in zip(criteria, names, strict=True)]
         return [each for each in made if each is not None]
 
     def assertion(self, grader: Grader, name: str) -> Assertion | None:
-        """The assertion that a grader becomes, with `name` as its metric; `None`, reported, if there is none."""
-        made = self.made_of(grader, name)
+        """Return the assertion of a grader with the metric `name`, or `None` (reported) if there is none."""
+        made = self.convert(grader, name)
         if made is not None:
             return {"type": made.pop("type"), "metric": name, **made}
         kind = grader.type or "of an unknown kind"
         if not isinstance(grader, TextSimilarityGrader):
             self.comments.append(f"grader {name} ({kind}) is not converted")
-            self.report.add("dropped", f"graders of type {kind}", "promptfoo has nothing like it")
+            self.report.add("dropped", f"graders of type {kind}", "promptfoo has no such assertion")
         return None
 
-    def made_of(self, grader: Grader, name: str) -> Assertion | None:
+    def convert(self, grader: Grader, name: str) -> Assertion | None:
         match grader:
             case StringCheckGrader():
                 return string_check(self, grader, name)
@@ -148,14 +148,14 @@ class Converter:
                 return None
 
     def python(self, name: str, source: str) -> Assertion:
-        """An assertion in a file of its own."""
+        """Return an assertion with a Python file."""
         file = f"{file_name(name)}.py"
         self.files[file] = source
         return {"type": "python", "value": f"file://graders/{file}"}
 
 
 def identity(grader: Grader) -> str | None:
-    """What the results of a grader are filed under."""
+    """Return the key of a grader in results."""
     if isinstance(grader, Unknown):
         name = grader.raw.get("id") or grader.raw.get("name")
         return name if isinstance(name, str) else None
@@ -163,7 +163,7 @@ def identity(grader: Grader) -> str | None:
 
 
 def of_output(template: str) -> bool:
-    """Whether a template is the answer and nothing else."""
+    """Return whether a template is only the output of the model."""
     return WHOLE_OUTPUT.fullmatch(template) is not None
 
 
@@ -176,9 +176,9 @@ def string_check(converter: Converter, grader: StringCheckGrader, name: str) -> 
         converter.report.add("mapped", "string_check")
         return {"type": CHECKS[grader.operation], "value": with_output(grader.reference)}
     if grader.operation not in STRING_TESTS:
-        converter.report.add("approximated", "string_check", f"the operation {grader.operation} is taken for eq")
+        converter.report.add("approximated", "string_check", f"the operation {grader.operation} becomes eq")
     else:
-        converter.report.add("mapped", "string_check of something else than the answer, in Python")
+        converter.report.add("mapped", "string_check of another value than the output, in Python")
     test = STRING_TESTS.get(grader.operation, STRING_TESTS["eq"])
     body = STRING_CHECK.format(input=grader.input, reference=grader.reference, test=test)
     return converter.python(name, TEMPLATES + body)
@@ -195,9 +195,9 @@ def text_similarity(converter: Converter, grader: TextSimilarityGrader, name: st
         return {**made, "value": with_output(grader.reference)}
     if metric not in SCORES:
         converter.comments.append(f"grader {name} ({metric} of {grader.input}) is not converted")
-        converter.report.add("dropped", f"text_similarity {metric}", "not of the answer itself, and not in Python")
+        converter.report.add("dropped", f"text_similarity {metric}", "it needs the output as its input")
         return None
-    why = "the service does not tell which variant it uses" if metric == "fuzzy_match" else "rouge-score's own stemming"
+    why = "the variant of the service is unknown" if metric == "fuzzy_match" else "rouge-score has its own stemming"
     converter.report.add("approximated", f"text_similarity {metric}, in Python", why)
     imported, score = SCORES[metric]
     fields = {"input": grader.input, "reference": grader.reference, "threshold": threshold}
@@ -207,7 +207,7 @@ def text_similarity(converter: Converter, grader: TextSimilarityGrader, name: st
 
 def python(converter: Converter, grader: PythonGrader, name: str) -> Assertion:
     if grader.pass_threshold is None:
-        converter.report.add("approximated", "python without a threshold", "a score above 0 is taken for a pass")
+        converter.report.add("approximated", "python without a threshold", "a score above 0 passes")
         test = "score > 0"
     else:
         converter.report.add("mapped", "python, with its own source")
@@ -218,15 +218,13 @@ def python(converter: Converter, grader: PythonGrader, name: str) -> Assertion:
 
 def score_model(converter: Converter, grader: ScoreModelGrader) -> Assertion:
     low, high = grader.range if grader.range and len(grader.range) == 2 else (0.0, 1.0)
-    converter.report.add(
-        "approximated", "score_model", "an llm-rubric asks in other words: validate it on known results"
-    )
+    converter.report.add("approximated", "score_model", "an llm-rubric uses another prompt: compare the results")
     ask = f"Answer with a JSON object {{reason: string, score: number from {low:g} to {high:g}, pass: boolean}}."
     return rubric(grader, grader.model, grader.input, ask, grader.pass_threshold)
 
 
 def label_model(converter: Converter, grader: LabelModelGrader) -> Assertion:
-    converter.report.add("approximated", "label_model", "an llm-rubric passes the passing labels: validate it")
+    converter.report.add("approximated", "label_model", "an llm-rubric uses another prompt: compare the results")
     labels, passing = ", ".join(grader.labels), ", ".join(grader.passing_labels)
     ask = (
         f"Choose one of these labels: {labels}. Answer with a JSON object {{reason: the label and why, score: 1 or 0, "
@@ -243,12 +241,12 @@ def rubric(
     made: Assertion = {"type": "llm-rubric", "provider": f"openai:chat:{model}"}
     if threshold is not None:
         made["threshold"] = threshold
-    # promptfoo wants a value, and asks with rubricPrompt.
+    # promptfoo requires `value`, but uses `rubricPrompt` as the prompt.
     return {**made, "value": grader.plain_name, "rubricPrompt": json.dumps(prompt, ensure_ascii=False)}
 
 
 def text_of(message: Message) -> str:
-    """The text of a message; of several parts, one after the other. What is no text is left out."""
+    """Return the text of a message: the text parts, one per line. Other parts are left out."""
     content = message.content
     parts = content if isinstance(content, tuple) else (content,)
     return "\n".join(part if isinstance(part, str) else str(getattr(part, "text", "")) for part in parts)

@@ -1,4 +1,4 @@
-"""The way onward by name: which conversions there are, and how one is asked for."""
+"""`convert`: write an archive in one of the `FORMATS`."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -22,29 +22,29 @@ FORMATS: Mapping[str, Callable[[ArchiveReader, Output], None]] = {
     "promptfooconfig": to_promptfooconfig,
     "inspect": to_inspect,
 }
-"""What an archive can be converted to: tables, promptfoo's results and configurations, Inspect AI's logs."""
+"""The formats: tables, promptfoo's results and configurations, Inspect AI's logs."""
 
 
 def refuse_gaps(found: Gaps, path: StrPath) -> None:
-    """Raise `ArchiveError` for an archive that lacks something."""
+    """Raise `ArchiveError` if the archive is incomplete."""
     if not found.complete:
         raise ArchiveError(
-            f"{path} is incomplete: {'; '.join(found.missing)}. Export again, or go on with what is there: "
-            "allow_incomplete=True, on the command line --allow-incomplete"
+            f"{path} is incomplete: {'; '.join(found.missing)}. Export again, or continue with "
+            "allow_incomplete=True (on the command line --allow-incomplete)"
         )
 
 
 def convert(
     path: StrPath, to: str, directory: StrPath, *, dry: bool = False, allow_incomplete: bool = False
 ) -> ConversionReport:
-    """Write what `FORMATS` names into `directory`, which is made. The archive stays as it is. With `dry` nothing is
-    written, and the report lists what would be.
+    """Write the archive in the format `to` into `directory`, which is created. The archive does not change.
 
-    Raises `InvalidArgument` for another name, `ArchiveError`, also for one that is incomplete unless
-    `allow_incomplete`, `OSError`, and `MissingExtra`.
+    With `dry`, nothing is written, and the report lists the files. Raises `InvalidArgument` for another format,
+    `ArchiveError` if the archive cannot be read or is incomplete (unless `allow_incomplete`), `OSError`, and
+    `MissingExtra`.
     """
     if to not in FORMATS:
-        raise InvalidArgument(f"there is no conversion to {to!r}; there are: {', '.join(FORMATS)}")
+        raise InvalidArgument(f"there is no conversion to {to!r}; the formats are: {', '.join(FORMATS)}")
     report = ConversionReport()
     out = Output(Path(directory), report, dry=dry)
     with ArchiveReader(path) as source, source.snapshot():

@@ -1,9 +1,10 @@
-"""Tables of an archive as files: JSON Lines, CSV, and a partitioned directory of Parquet. What is in them: `tables`.
+"""Write the tables of an archive as files: JSON Lines, CSV, or a partitioned directory of Parquet.
 
     rows/evals.jsonl  rows/runs.jsonl  rows/items.jsonl  rows/results.jsonl  rows/files.jsonl
     rows/items/eval_id=eval_abc/part-0.parquet ...                                               (Parquet)
 
-DuckDB, Spark, Dask and Polars read the Parquet directory as it is: `SELECT * FROM 'rows/items/**/*.parquet'`.
+DuckDB, Spark, Dask and Polars read the Parquet directory: `SELECT * FROM 'rows/items/**/*.parquet'`. The rows are made
+in `archive.tables`.
 """
 
 import csv
@@ -23,12 +24,12 @@ from evals_async.tables._columns import Columns, clean, columns_of, exact
 
 Format: TypeAlias = Literal["jsonl", "csv", "parquet"]
 
-DANGEROUS = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would take for the beginning of a formula
-LONGEST_KEY = 200  # characters of a partition's value; file systems take 255 for a name
+DANGEROUS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet executes a text with this start as a formula
+LONGEST_KEY = 200  # characters of a partition's value; file systems allow 255 for a name
 
 
 def to_tables(source: ArchiveReader, out: Output, form: Format) -> None:
-    """Write every table of an archive. Files of the same names are replaced.
+    """Write every table of an archive. Existing files with the same names are replaced.
 
     Raises `ArchiveError`, `OSError`, and for Parquet `MissingExtra`.
     """
@@ -49,8 +50,8 @@ def counted(rows: Iterator[Row], table: TableName, report: ConversionReport) -> 
         yield row
 
 
-def told(source: ArchiveReader, out: Output, table: TableName, eval_id: str | None = None) -> Iterator[Row]:
-    """The rows to be written, counted, with their losses reported."""
+def reported_rows(source: ArchiveReader, out: Output, table: TableName, eval_id: str | None = None) -> Iterator[Row]:
+    """Yield the rows of a table, and report them and their losses."""
     return counted(table_rows(source, table, out.report, eval_id), table, out.report)
 
 
@@ -59,9 +60,9 @@ def archive_columns(source: ArchiveReader, table: TableName) -> Columns:
 
 
 def write_jsonl(source: ArchiveReader, out: Output, table: TableName) -> None:
-    """One object to a line, with what the row has: nested values stay nested, times are ISO 8601."""
+    """Write one JSON object per line. Nested values remain nested; times are ISO 8601."""
     with out.file(f"{table}.jsonl") as file:
-        for row in told(source, out, table):
+        for row in reported_rows(source, out, table):
             file.write(_json.dump({name: cell(value) for name, value in row.items()}) + b"\n")
 
 
@@ -70,13 +71,13 @@ def cell(value: object) -> Any:
 
 
 def write_csv(source: ArchiveReader, out: Output, table: TableName) -> None:
-    """RFC 4180, UTF-8, with a header. A text that a spreadsheet would run as a formula is given a leading quote."""
+    """Write CSV (RFC 4180, UTF-8) with a header. A text that looks like a formula gets a leading quote."""
     columns = archive_columns(source, table)
     names = [name for name, _ in columns.all()]
     with out.file(f"{table}.csv") as file, io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="") as text:
         writer = csv.writer(text)
         writer.writerow([harmless(name) for name in names])
-        for row in columns.fill(told(source, out, table)):
+        for row in columns.fill(reported_rows(source, out, table)):
             writer.writerow([harmless(row[name]) for name in names])
 
 
@@ -90,28 +91,28 @@ def harmless(value: object) -> object:
 
 
 def write_parquet(source: ArchiveReader, out: Output, table: TableName) -> None:
-    """A table as one file, or, for runs and all below them, one file for each eval: `runs/eval_id=…/part-0.parquet`.
+    """Write a table as one file. Runs, items and results have one file per eval: `runs/eval_id=…/part-0.parquet`.
 
-    The eval's id then stands in the name alone, as in every directory that is partitioned in Hive's way. All files of a
-    table have the same columns and types.
+    The eval id is then only in the path, as in every Hive partition. All files of a table have the same columns and
+    types.
     """
     columns = archive_columns(source, table)
     if table in ("evals", "files"):
-        write_part(told(source, out, table), columns, out, table, "part-0.parquet")
+        write_part(reported_rows(source, out, table), columns, out, table, "part-0.parquet")
         return
     columns.shapes.pop("eval_id")
     for eval_id in eval_keys(source):
-        rows = ({k: v for k, v in row.items() if k != "eval_id"} for row in told(source, out, table, eval_id))
+        rows = ({k: v for k, v in row.items() if k != "eval_id"} for row in reported_rows(source, out, table, eval_id))
         write_part(rows, columns, out, table, f"eval_id={partition(eval_id, out.report)}", "part-0.parquet")
 
 
 def partition(eval_id: str, report: ConversionReport) -> str:
-    """An id as the value of a partition."""
-    # Capitals too: some file systems do not tell them from small letters.
+    """Convert an id to the value of a partition."""
+    # Capitals are escaped too, because some file systems ignore case.
     value = "".join(f"%{ord(each):X}" if "A" <= each <= "Z" else quote(each, safe="") for each in eval_id)
     if len(value) <= LONGEST_KEY:
         return value
-    report.add("approximated", "ids that are too long for a file's name", "in Parquet a part and a hash stand for them")
+    report.add("approximated", "ids that are too long for a file name", "in Parquet they are shortened, with a hash")
     return file_name(eval_id)
 
 

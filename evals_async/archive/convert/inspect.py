@@ -1,17 +1,17 @@
-"""An archive's results as logs of Inspect AI, one for each run, written through `inspect_ai.log`'s own classes.
+"""Write an archive's results as logs of Inspect AI, one per run, with the classes of `inspect_ai.log`.
 
     eval_abc/2025-05-05T03-42-50-00-00_<eval>_evalrun_def.eval
 
-`inspect view`, `inspect_ai.log.read_eval_log` and `inspect_ai.analysis` read them. What is decided here:
+`inspect view`, `inspect_ai.log.read_eval_log` and `inspect_ai.analysis` read them. The mapping:
 
-- A row is a sample. Its id is its place in the data source; rows that were sampled more than once are epochs.
-- The input is what the model was sent, or else the row as JSON text. The row itself is in the metadata.
-- The target is the field that all graders compare with, as far as there is one (`reference: "{{ item.answer }}"`);
-  otherwise it is empty, and the graders' definitions are in the log's metadata.
-- Each criterion is a scorer of its own, also where graders share a name. Its value is the score, and whether it passed
-  is in the metadata. A criterion without a score is unscored, and has no part in the means.
-- A row that ended with an error has an error. A run that failed is a log with the status `error`.
-- Input tokens do not include cached ones there: those are told beside them.
+- A row is a sample. Its id is its position in the data source. Rows that were sampled more than once are epochs.
+- The input is what was sent to the model, or without it the row as JSON text. The row is also in the metadata.
+- The target is the field that all graders compare with (`reference: "{{ item.answer }}"`), or empty without one. The
+  definitions of the graders are in the metadata of the log.
+- Each criterion is a scorer, even if graders have the same name. Its value is the score; whether it passed is in the
+  metadata. A criterion without a score is unscored and not part of the means.
+- A row that ended with an error has an error. A failed run is a log with the status `error`.
+- Inspect counts cached tokens separately from the other input tokens.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ FIELD = re.compile(r"\s*\{\{\s*item\.(\w+)\s*\}\}\s*")
 
 @attrs.frozen
 class Inspect:
-    """The modules of Inspect that are needed. It brings no types of use here, and takes a second to import."""
+    """The modules of Inspect. They have no useful types, and their import takes a second."""
 
     log: Any
     model: Any
@@ -59,7 +59,7 @@ class Inspect:
 
     @classmethod
     def load(cls) -> Inspect:
-        """Raises `MissingExtra`."""
+        """Import the modules. Raises `MissingExtra`."""
         try:
             return cls(*(import_module(f"inspect_ai.{name}") for name in ("log", "model", "scorer", "tool")))
         except ImportError as error:
@@ -67,7 +67,7 @@ class Inspect:
 
 
 def to_inspect(source: ArchiveReader, out: Output) -> None:
-    """Write a log for each run. The items of one run are in memory at a time.
+    """Write one log per run. The items of one run are in memory.
 
     Raises `ArchiveError`, `OSError`, and `MissingExtra`.
     """
@@ -75,14 +75,14 @@ def to_inspect(source: ArchiveReader, out: Output) -> None:
     for evaluation in source.eval_models(out.report):
         for run in source.run_models(evaluation.id, out.report):
             items = source.item_models(evaluation.id, run.id, out.report)
-            path = out.place(file_name(evaluation.id), name_of(evaluation, run))
+            path = out.new_path(file_name(evaluation.id), name_of(evaluation, run))
             log = LogBuilder(inspect, evaluation, run, out.report).log(items)
             if not out.dry:
                 inspect.log.write_eval_log(log, str(path), format="eval")
 
 
 def name_of(evaluation: Eval, run: EvalRun) -> str:
-    """A name as Inspect gives it: the time, the task, and the run's id."""
+    """Return a file name in the format of Inspect: time, task and run id."""
     words = re.sub(r"[^A-Za-z0-9]+", "-", evaluation.name or "")[:40].strip("-") or "eval"
     return f"{time_of(run).replace(':', '-').replace('+', '-')}_{words}_{file_name(run.id)}.eval"
 
@@ -92,13 +92,13 @@ def time_of(run: EvalRun) -> str:
 
 
 def plain(value: object) -> Any:
-    """A JSON value of the reader's own."""
+    """Convert a model to a plain JSON value."""
     return encode(value)
 
 
 @attrs.define
 class LogBuilder:
-    """One log in the making."""
+    """Builds one log."""
 
     inspect: Inspect
     evaluation: Eval
@@ -107,10 +107,10 @@ class LogBuilder:
     names: CriterionNames = attrs.Factory(CriterionNames)
     scores: dict[str, list[float]] = attrs.Factory(dict[str, list[float]])
     passes: dict[str, list[bool]] = attrs.Factory(dict[str, list[bool]])
-    met: dict[int | str, int] = attrs.Factory(dict["int | str", int])
+    epochs: dict[int | str, int] = attrs.Factory(dict["int | str", int])
 
     def log(self, items: Iterator[OutputItem]) -> Any:
-        """The whole log."""
+        """Return the log."""
         log, run = self.inspect.log, self.run
         samples = [self.sample(item, number) for number, item in enumerate(items)]
         failure = run.failure
@@ -160,23 +160,23 @@ class LogBuilder:
     # --- rows ---------------------------------------------------------------------------------------------------------
 
     def sample(self, item: OutputItem, number: int) -> Any:
-        """One row."""
+        """Convert one item."""
         sample = item.sample or Sample()
-        place = number if item.datasource_item_id is None else item.datasource_item_id
-        epoch = self.met[place] = self.met.get(place, 0) + 1
+        position = number if item.datasource_item_id is None else item.datasource_item_id
+        epoch = self.epochs[position] = self.epochs.get(position, 0) + 1
         usage = self.usage(sample.usage)
-        asked = [self.message(each) for each in sample.input or ()]
-        answers = [self.answer(each, sample) for each in sample.output or ()]
+        sent = [self.message(each) for each in sample.input or ()]
+        received = [self.model_message(each, sample) for each in sample.output or ()]
         failure = sample.failure
         message = None if failure is None else failure.message or failure.code
         self.report.add("mapped", "output items")
         return self.inspect.log.EvalSample(
-            id=place,
+            id=position,
             epoch=epoch,
-            input=asked or _json.dump(plain(item.datasource_item or {})).decode(),
+            input=sent or _json.dump(plain(item.datasource_item or {})).decode(),
             target=self.target(item),
-            messages=[*asked, *answers],
-            output=self.output(sample, answers, usage, message),
+            messages=[*sent, *received],
+            output=self.output(sample, received, usage, message),
             scores=self.scores_of(item, sample),
             metadata={
                 "item": plain(item.datasource_item),
@@ -190,7 +190,7 @@ class LogBuilder:
         )
 
     def target(self, item: OutputItem) -> str:
-        """What the answer is compared with, if all graders compare it with one field of the row."""
+        """Return the target, if all graders compare the output with one field of the row."""
         fields = {
             found[1] if (found := FIELD.fullmatch(grader.reference)) else ""
             for grader in self.evaluation.testing_criteria or ()
@@ -198,22 +198,22 @@ class LogBuilder:
         }
         value = (item.datasource_item or {}).get(fields.pop()) if len(fields) == 1 else None
         if value is None:
-            self.report.add("approximated", "rows without a target", "no single field is what graders compare with")
+            self.report.add("approximated", "rows without a target", "the graders do not compare with one field")
             return ""
         return value if isinstance(value, str) else _json.dump(plain(value)).decode()
 
-    def output(self, sample: Sample, answers: Sequence[Any], usage: Any, error: str | None) -> Any:
-        """The model's answer."""
+    def output(self, sample: Sample, received: Sequence[Any], usage: Any, error: str | None) -> Any:
+        """Return the output of the model."""
         model = self.inspect.model
         stop = STOPS.get(sample.finish_reason or "stop", "unknown")
-        choices = [model.ChatCompletionChoice(message=each, stop_reason=stop) for each in answers[-1:]]
+        choices = [model.ChatCompletionChoice(message=each, stop_reason=stop) for each in received[-1:]]
         return model.ModelOutput(model=sample.model or "", choices=choices, usage=usage, error=error)
 
     def usage(self, usage: TokenUsage | None) -> Any:
         if usage is None:
             return None
         if usage.prompt_tokens is None or usage.completion_tokens is None:
-            self.report.add("approximated", "incomplete token counts", "what is not known counts as 0")
+            self.report.add("approximated", "incomplete token counts", "unknown counts become 0")
         return self.model_usage(usage.prompt_tokens, usage.completion_tokens, usage.total_tokens, usage.cached_tokens)
 
     def model_usage(self, prompt: int | None, completion: int | None, total: int | None, cached: int | None) -> Any:
@@ -235,7 +235,7 @@ class LogBuilder:
     # --- scores -------------------------------------------------------------------------------------------------------
 
     def scores_of(self, item: OutputItem, sample: Sample) -> dict[str, Any]:
-        """A score for each criterion."""
+        """Return one score per criterion."""
         results = item.results or ()
         names = self.names.of_results(self.evaluation.id, results)
         return {name: self.score(name, result, sample) for name, result in zip(names, results, strict=True)}
@@ -261,7 +261,7 @@ class LogBuilder:
         return self.inspect.scorer.Score(value=float(result.score), **about)
 
     def score_summary(self, name: str) -> Any:
-        """The means of a criterion: of its scores, and of its verdicts."""
+        """Return the mean score and the pass rate of a criterion."""
         log, scores, passes = self.inspect.log, self.scores[name], self.passes.get(name, [])
         means: Mapping[str, Sequence[float]] = {"mean": scores, "pass_rate": passes}
         metrics = {
@@ -274,42 +274,42 @@ class LogBuilder:
     # --- messages -----------------------------------------------------------------------------------------------------
 
     def message(self, message: SampleMessage) -> Any:
-        """A message that the model was sent."""
+        """Convert a message that was sent to the model."""
         model, content = self.inspect.model, self.content(message)
         if message.role in ("system", "developer"):
             return model.ChatMessageSystem(content=content)
         if message.role == "assistant":
-            return self.answer(message, Sample())
+            return self.model_message(message, Sample())
         if message.role in ("tool", "function"):
             return model.ChatMessageTool(content=content, tool_call_id=message.tool_call_id)
         if message.role != "user":
-            self.report.add("approximated", f"messages of the role {message.role}", "they become a user's")
+            self.report.add("approximated", f"messages of the role {message.role}", "they become messages of a user")
         return model.ChatMessageUser(content=content)
 
-    def answer(self, message: SampleMessage, sample: Sample) -> Any:
-        """A message of the model, with its tool calls."""
+    def model_message(self, message: SampleMessage, sample: Sample) -> Any:
+        """Convert a message of the model with its tool calls."""
         calls = [self.tool_call(each, number) for number, each in enumerate(as_array(message.tool_calls) or ())]
         return self.inspect.model.ChatMessageAssistant(
             content=self.content(message), tool_calls=calls or None, model=sample.model, source="generate"
         )
 
     def content(self, message: SampleMessage) -> str:
-        """The text of a message; what is no text becomes JSON text."""
+        """Return the text of a message; other content becomes JSON text."""
         if message.text is not None:
             return message.text
         if message.content is None:
             return ""
-        self.report.add("approximated", "messages that are no text", "they become JSON text")
+        self.report.add("approximated", "messages that are not text", "they become JSON text")
         return _json.dump(plain(message.content)).decode()
 
     def tool_call(self, call: object, number: int) -> Any:
-        """A call of a tool. Arguments that are no JSON object are kept as text, with an error."""
+        """Convert a tool call. Arguments that are not a JSON object are kept as text, with an error."""
         found: JSONObject = as_object(call) or {}
         function = as_object(found.get("function")) or found
         name, text = function.get("name"), function.get("arguments")
         arguments, problem = arguments_of(text)
         if problem is not None:
-            self.report.add("approximated", "arguments of tool calls", "they are no JSON object, and kept as text")
+            self.report.add("approximated", "arguments of tool calls", "they are not a JSON object, and kept as text")
         return self.inspect.tool.ToolCall(
             id=str(found.get("id") or found.get("call_id") or f"call_{number}"),
             function=name if isinstance(name, str) else "unknown",
@@ -319,12 +319,12 @@ class LogBuilder:
 
 
 def arguments_of(text: object) -> tuple[dict[str, Any], str | None]:
-    """The arguments of a tool call, and why they are none."""
+    """Return the arguments of a tool call, and the problem if they are not a JSON object."""
     try:
         value = _json.parse(text.encode("utf-8", "surrogatepass")) if isinstance(text, str) else text
     except NotJSON as error:
         return {"arguments": text}, str(error)
     found = as_object(value)
     if found is None:
-        return ({}, None) if value is None else ({"arguments": value}, "the arguments are no object")
+        return ({}, None) if value is None else ({"arguments": value}, "the arguments are not an object")
     return dict(found), None

@@ -1,8 +1,8 @@
-"""An archive's results for `promptfoo import`: one JSON Lines file per eval, in which runs become columns side by side.
+"""Write an archive's results for `promptfoo import`: one JSON Lines file per eval; its runs become columns.
 
-A row is `{run_id, data_source_idx, item, grades, passes, grader_samples?, sample}`. One row that promptfoo refuses
-makes it refuse the file, so what does not fit is left out and reported. Source: the importer of promptfoo 0.123
-(src/importers/openaiEvals). Definitions are converted in `promptfooconfig`.
+A row is `{run_id, data_source_idx, item, grades, passes, grader_samples?, sample}`. If promptfoo rejects one row, it
+rejects the whole file, so invalid values are left out and reported. Source: the importer of promptfoo 0.123
+(src/importers/openaiEvals). `promptfooconfig` converts definitions.
 """
 
 import math
@@ -27,9 +27,9 @@ def to_promptfoo(source: ArchiveReader, out: Output) -> None:
             for row in rows_of_eval(source, eval_id, out.report):
                 file.write(_json.dump(row) + b"\n")
                 written += 1
-        if not written:  # promptfoo refuses an empty file
+        if not written:  # promptfoo rejects an empty file
             out.discard(name)
-            out.report.add("dropped", "evals without output items", "there is nothing to import")
+            out.report.add("dropped", "evals without output items", "promptfoo cannot import an empty file")
 
 
 def rows_of_eval(source: ArchiveReader, eval_id: str, report: ConversionReport) -> Iterator[dict[str, object]]:
@@ -42,15 +42,15 @@ def rows_of_eval(source: ArchiveReader, eval_id: str, report: ConversionReport) 
 def row_of(
     run: EvalRun, item: OutputItem, number: int, names: list[str], report: ConversionReport
 ) -> dict[str, object]:
-    """One row, all of whose values promptfoo accepts; `names` are those of its criteria."""
+    """Return one row with values that promptfoo accepts. `names` are the names of its criteria."""
     index = item.datasource_item_id
     if isinstance(index, bool) or not isinstance(index, int) or index < 0:
         report.add(
-            "approximated", "places of rows", "datasource_item_id is no number: the order of the listing is used"
+            "approximated", "positions of rows", "datasource_item_id is not a number: the order of the listing is used"
         )
         index = number
     if item.datasource_item is None:
-        report.add("approximated", "rows without an item", "an empty object stands for it")
+        report.add("approximated", "rows without an item", "the item becomes an empty object")
     row: dict[str, object] = {
         "run_id": run.id,
         "data_source_idx": index,
@@ -63,13 +63,13 @@ def row_of(
         },
         "sample": sample_of(item, report),
     }
-    asked = {
+    samples = {
         name: encode(result.sample)
         for name, result in zip(names, item.results or (), strict=True)
         if result.sample is not None
     }
-    if asked:
-        row["grader_samples"] = asked
+    if samples:
+        row["grader_samples"] = samples
     report.add("mapped", "output items")
     return row
 
@@ -80,12 +80,12 @@ def grades_of(item: OutputItem, names: list[str], report: ConversionReport) -> d
         if result.score is not None and math.isfinite(result.score):
             grades[name] = float(result.score)
         else:
-            report.add("dropped", "grades without a number", "promptfoo takes finite numbers only; the verdict is kept")
+            report.add("dropped", "grades without a number", "promptfoo needs finite numbers; the verdict is kept")
     return grades
 
 
 def sample_of(item: OutputItem, report: ConversionReport) -> dict[str, object]:
-    """The answer. `error` stands there only if there is one: a null counts as an error there."""
+    """Return the output. `error` exists only if there is one, because promptfoo treats null as an error."""
     sample = item.sample or Sample()
     converted: dict[str, object] = {"outputs": [message_of(message, report) for message in sample.output or ()]}
     usage = sample.usage
@@ -94,7 +94,7 @@ def sample_of(item: OutputItem, report: ConversionReport) -> dict[str, object]:
         if all(count is not None for count in counts.values()):
             converted["token_usage"] = counts
         else:
-            report.add("dropped", "incomplete token counts", "promptfoo wants all four")
+            report.add("dropped", "incomplete token counts", "promptfoo requires all four")
     if sample.finish_reason is not None:
         converted["finish_reason"] = sample.finish_reason
     if item.is_error:
@@ -102,14 +102,14 @@ def sample_of(item: OutputItem, report: ConversionReport) -> dict[str, object]:
         message = None if failure is None else failure.message or failure.code
         converted["error"] = message or "the row ended with an error"
     if sample.input:
-        report.add("dropped", "messages sent to the model", "promptfoo's format has no place for them")
+        report.add("dropped", "messages sent to the model", "promptfoo's format has no field for them")
     return converted
 
 
 def message_of(message: SampleMessage, report: ConversionReport) -> dict[str, object]:
     content = message.content
     if content is not None and not isinstance(content, str):
-        report.add("approximated", "answers that are no text", "they become JSON text")
+        report.add("approximated", "outputs that are not text", "they become JSON text")
         content = _json.dump(encode(content)).decode()
     if message.tool_calls is not None:
         report.add("approximated", "tool calls", "they become JSON text")

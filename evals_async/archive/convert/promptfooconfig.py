@@ -1,10 +1,10 @@
-"""An archive's definitions as runnable promptfoo configurations: one directory per eval.
+"""Write an archive's definitions as promptfoo configurations: one directory per eval.
 
     eval_abc/promptfooconfig.yaml   eval_abc/prompt.json   eval_abc/tests.jsonl   eval_abc/graders/*.py
 
-The prompt, the model and the rows are those of one run of the eval: the newest completed one. Rows become
-`vars: {item: {...}}`, so that templates stay as they are; that needs PROMPTFOO_DISABLE_OBJECT_STRINGIFY. A run that
-only graded answers which were there already is replayed with the provider `echo`. Results are converted in `promptfoo`.
+The prompt, the model and the rows come from the newest completed run of the eval. Rows become `vars: {item: {...}}`, so
+that templates need no change; this requires PROMPTFOO_DISABLE_OBJECT_STRINGIFY. A run that only graded existing outputs
+is replayed with the provider `echo`. `promptfoo` converts results.
 """
 
 import json
@@ -29,7 +29,7 @@ from evals_async.models.sources import (
 )
 
 
-ENVIRONMENT = {"PROMPTFOO_DISABLE_OBJECT_STRINGIFY": "true"}  # else {{ item.x }} is empty in rubrics, without a word
+ENVIRONMENT = {"PROMPTFOO_DISABLE_OBJECT_STRINGIFY": "true"}  # without it, {{ item.x }} in rubrics is empty
 PARAMETERS = {
     "temperature": "temperature",
     "top_p": "top_p",
@@ -42,7 +42,7 @@ PARAMETERS = {
 
 @attrs.frozen
 class Prompt:
-    """What a run asks, and whom: the text of a prompt file with its name, and the provider."""
+    """The prompt of a run: the name and text of the prompt file, and the provider."""
 
     name: str
     text: str
@@ -50,25 +50,25 @@ class Prompt:
 
 
 def to_promptfooconfig(source: ArchiveReader, out: Output) -> None:
-    """Write a directory for each eval. Raises `ArchiveError` and `OSError`."""
+    """Write one directory per eval. Raises `ArchiveError` and `OSError`."""
     for evaluation in source.eval_models(out.report):
         write_eval(source, evaluation, out)
 
 
 def write_eval(source: ArchiveReader, evaluation: Eval, out: Output) -> None:
-    report, place = out.report, file_name(evaluation.id)
-    run = chosen_run(source, evaluation, report)
+    report, directory = out.report, file_name(evaluation.id)
+    run = newest_run(source, evaluation, report)
     criteria = evaluation.testing_criteria or ()
     converter = Converter(report)
     assertions = converter.assertions(evaluation.id, criteria)
     prompt = prompt_of(run, report)
-    with out.file(place, "tests.jsonl") as file:
+    with out.file(directory, "tests.jsonl") as file:
         for variables in rows_of(source, evaluation, run, report):
             file.write(_json.dump({"vars": variables}) + b"\n")
             report.add("mapped", "rows")
-    out.text(prompt.text, place, prompt.name)
+    out.text(prompt.text, directory, prompt.name)
     for name, text in converter.files.items():
-        out.text(text, place, "graders", name)
+        out.text(text, directory, "graders", name)
     config: JSONObject = {
         "description": f"{evaluation.name or evaluation.id}",
         "env": ENVIRONMENT,
@@ -77,14 +77,14 @@ def write_eval(source: ArchiveReader, evaluation: Eval, out: Output) -> None:
         "defaultTest": {"assert": assertions},
         "tests": "file://tests.jsonl",
     }
-    comments = [f"From the eval {evaluation.id}" + (f", run {run.id}" if run else ", which was never run")]
+    comments = [f"From the eval {evaluation.id}" + (f", run {run.id}" if run else ", which has no runs")]
     if converter.files:
         comments.append("The files in graders/ are code from this eval; promptfoo runs them without a sandbox.")
-    out.text(document(config, [*comments, *converter.comments]), place, "promptfooconfig.yaml")
+    out.text(document(config, [*comments, *converter.comments]), directory, "promptfooconfig.yaml")
 
 
-def chosen_run(source: ArchiveReader, evaluation: Eval, report: ConversionReport) -> EvalRun | None:
-    """The newest completed run, or else the newest."""
+def newest_run(source: ArchiveReader, evaluation: Eval, report: ConversionReport) -> EvalRun | None:
+    """Return the newest completed run, or without one the newest run."""
     newest: EvalRun | None = None
     for run in source.run_models(evaluation.id, report):
         if newest is None or run.status == "completed" or newest.status != "completed":
@@ -103,12 +103,12 @@ def prompt_of(run: EvalRun | None, report: ConversionReport) -> Prompt:
         if model is not None and isinstance(source.input_messages, TemplateMessages | ItemReference):
             provider = provider_of(f"openai:{kind}:{model}", source.sampling_params, report)
             return Prompt("prompt.json", template_of(source.input_messages, report), provider)
-        report.add("approximated", "runs without a template or a model", "their answers are replayed, nothing is asked")
+        report.add("approximated", "runs without a template or a model", "their outputs are replayed")
     elif not isinstance(source, JsonlDataSource):
         kind = "no run" if source is None else f"runs of type {source.type}"
-        report.add("approximated", kind, "promptfoo cannot sample them: answers are replayed, where there are any")
+        report.add("approximated", kind, "promptfoo cannot sample them: existing outputs are replayed")
     else:
-        report.add("mapped", "runs that grade answers which are there")
+        report.add("mapped", "runs that grade existing outputs")
     return Prompt("prompt.txt", "{{ sample.output_text }}", "echo")
 
 
@@ -129,13 +129,13 @@ def provider_of(name: str, parameters: SamplingParams | None, report: Conversion
 
 
 def template_of(messages: TemplateMessages | ItemReference, report: ConversionReport) -> str:
-    """The prompt file of a run's messages."""
+    """Return the text of the prompt file for a run's messages."""
     if isinstance(messages, ItemReference):
-        report.add("approximated", "messages that rows bring along", "they are written out as promptfoo fills them in")
+        report.add("approximated", "messages in the rows", "promptfoo inserts them as JSON")
         return "{{ " + messages.item_reference + " | dump }}"
     texts = [message for message in messages.template if isinstance(message, Message)]
     if len(texts) < len(messages.template) or not all(map(has_only_text, texts)):
-        report.add("dropped", "parts of messages that are no text", "images, sound and unknown parts")
+        report.add("dropped", "parts of messages that are not text", "images, sound and unknown parts")
     report.add("mapped", "templates of messages")
     prompt = [{"role": message.role, "content": text_of(message)} for message in texts]
     return json.dumps(prompt, indent=2, ensure_ascii=False)
@@ -147,7 +147,7 @@ def template_of(messages: TemplateMessages | ItemReference, report: ConversionRe
 def rows_of(
     source: ArchiveReader, evaluation: Eval, run: EvalRun | None, report: ConversionReport
 ) -> Iterator[Mapping[str, object]]:
-    """The variables of each row: out of the run's own source, or else of its output items."""
+    """Yield the variables of each row, from the run's data source, or else from its output items."""
     if run is None:
         report.add("dropped", "rows of evals without runs", "the archive has none")
         return
@@ -174,7 +174,7 @@ def rows_of_file(data: bytes, report: ConversionReport) -> Iterator[Mapping[str,
             row = {}
         item = as_object(row.get("item"))
         if item is None:
-            report.add("dropped", "lines of files that are no rows", "they have no object `item`")
+            report.add("dropped", "lines of files that are not rows", "they have no object `item`")
         else:
             yield variables(item, as_object(row.get("sample")))
 

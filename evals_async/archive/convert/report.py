@@ -1,6 +1,6 @@
-"""What every conversion shares: its `ConversionReport`, an archive read by one thread, and the files it writes.
+"""The parts that all conversions use: the `ConversionReport`, the `ArchiveReader` and the `Output` files.
 
-Conversions are plain functions that read and write files; they never change the archive.
+Conversions are plain functions that read and write files. They never change the archive.
 """
 
 import hashlib
@@ -21,52 +21,51 @@ from evals_async.models import Eval, EvalRun, OutputItem
 
 
 T = TypeVar("T")
-Fate: TypeAlias = Literal["mapped", "approximated", "dropped"]
+ConversionResult: TypeAlias = Literal["mapped", "approximated", "dropped"]
 
 BATCH = 200
 
 
 @attrs.frozen(order=True)
 class Remark:
-    """What became of one kind of thing, and why."""
+    """The result for one kind of object or field, and the reason."""
 
-    fate: Fate
+    result: ConversionResult
     what: str
     why: str
 
 
 @attrs.define
 class ConversionReport:
-    """What a conversion did with everything it met. `remarks` counts equal cases, `written` are the files it made, or
-    would make if it is only tried.
+    """The result of a conversion. `remarks` counts equal remarks; `written` are the files (with `dry`, planned files).
 
-    `mapped` has the same meaning there, `approximated` nearly the same, `dropped` is not there.
+    `mapped` means the same meaning in the new format, `approximated` nearly the same, `dropped` not there.
     """
 
     remarks: dict[Remark, int] = attrs.Factory(dict[Remark, int])
     written: list[Path] = attrs.Factory(list[Path])
 
-    def add(self, fate: Fate, what: str, why: str = "") -> None:
-        remark = Remark(fate, what, why)
+    def add(self, result: ConversionResult, what: str, why: str = "") -> None:
+        remark = Remark(result, what, why)
         self.remarks[remark] = self.remarks.get(remark, 0) + 1
 
     @property
     def lossless(self) -> bool:
-        """Is all of it there, with the same meaning?"""
-        return all(remark.fate == "mapped" for remark in self.remarks)
+        """Whether everything is mapped."""
+        return all(remark.result == "mapped" for remark in self.remarks)
 
     def counts(self) -> Mapping[str, int]:
-        """How many things were mapped, approximated and dropped."""
+        """Return how many objects and fields were mapped, approximated and dropped."""
         found = {"mapped": 0, "approximated": 0, "dropped": 0}
         for remark, number in self.remarks.items():
-            found[remark.fate] += number
+            found[remark.result] += number
         return found
 
 
 class ArchiveReader:
-    """An archive's file, read by the calling thread. `with ArchiveReader(path) as source: ...`
+    """Reads an archive in the thread of the caller. `with ArchiveReader(path) as source: ...`
 
-    Raises `ArchiveError` for what is no archive.
+    Raises `ArchiveError` if the file is not an archive.
     """
 
     def __init__(self, path: StrPath) -> None:
@@ -80,7 +79,7 @@ class ArchiveReader:
 
     @contextmanager
     def snapshot(self) -> Generator[None]:
-        """Everything that is read inside is of one moment, whoever else writes to the file."""
+        """Read one state of the file inside the `with` block, even if another process writes to it."""
         self.connection.execute("BEGIN")
         try:
             yield
@@ -88,26 +87,26 @@ class ArchiveReader:
             self.connection.execute("ROLLBACK")
 
     def texts(self, sql: str, *values: str) -> Iterator[str]:
-        """The first column of what a query finds, in bounded memory."""
+        """Yield the first column of a query's rows, in bounded memory."""
         with closing(self.connection.cursor()) as cursor:
             for row in cursor.execute(sql, values):
                 yield row[0]
 
     def evals(self) -> Iterator[str]:
-        """The texts of all evals, oldest first."""
+        """Return the JSON texts of all evals, oldest first."""
         return self.texts("SELECT body FROM evals ORDER BY created_at, id")
 
     def runs(self, eval_id: str) -> Iterator[str]:
-        """The texts of an eval's runs, oldest first."""
+        """Return the JSON texts of an eval's runs, oldest first."""
         return self.texts("SELECT body FROM runs WHERE eval_id = ? ORDER BY created_at, id", eval_id)
 
     def items(self, eval_id: str, run_id: str) -> Iterator[str]:
-        """The texts of a run's output items, oldest first."""
+        """Return the JSON texts of a run's output items, oldest first."""
         sql = "SELECT body FROM output_items WHERE eval_id = ? AND run_id = ? ORDER BY created_at, id"
         return self.texts(sql, eval_id, run_id)
 
     def content(self, file_id: str) -> bytes | None:
-        """The content of a file, if it is here."""
+        """Return the content of a file, or `None` if the archive does not have it."""
         sql = "SELECT bytes FROM files JOIN file_contents USING (sha256) WHERE id = ?"
         row = self.connection.execute(sql, (file_id,)).fetchone()
         return None if row is None else row[0]
@@ -125,26 +124,26 @@ class ArchiveReader:
 
 
 def models(texts: Iterator[str], shape: type[T], what: str, report: ConversionReport) -> Iterator[T]:
-    """Objects of class `shape`; what the class cannot hold is reported as dropped."""
+    """Yield objects of class `shape`. Texts that cannot be decoded are reported as dropped."""
     for text in texts:
         try:
             yield decode(text.encode(), shape)
         except DecodeError as error:
-            report.add("dropped", what, f"it has another shape: {error}"[:200])
+            report.add("dropped", what, f"it cannot be decoded: {error}"[:200])
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
 PLAIN = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]{0,78}[a-z0-9_-])?")
-RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")  # names that Windows keeps for itself
-KEPT = 40  # characters of an odd name that stay readable
+RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")  # reserved names on Windows
+KEPT = 40  # readable characters of a name with other characters
 
 
 def file_name(text: str) -> str:
-    """A text as the name of a file: short, the same every time, and never that of another text.
+    """Return a short and unique file name for a text.
 
-    Small letters, digits, `-`, `_` and `.` stay. Of anything else, of capitals too (some file systems do not tell them
-    apart), a readable part is kept, and `~` with a hash of the whole follows.
+    A text of small letters, digits, `-`, `_` and `.` is its own name. Any other text becomes a readable part, `~` and a
+    hash. This includes texts with capitals, because some file systems ignore case.
     """
     if PLAIN.fullmatch(text) and not RESERVED.fullmatch(text):
         return text
@@ -153,7 +152,7 @@ def file_name(text: str) -> str:
 
 
 class Output:
-    """The files of one conversion, in one directory. With `dry` they are counted, and not written."""
+    """The files of one conversion in one directory. With `dry` they are listed but not written."""
 
     def __init__(self, directory: StrPath, report: ConversionReport, *, dry: bool = False) -> None:
         self.directory = Path(directory)
@@ -162,28 +161,28 @@ class Output:
 
     @contextmanager
     def file(self, *parts: str) -> Generator[IO[bytes]]:
-        """A file to be written, in directories that are made. Each name is given once. Raises `OSError`."""
-        target = self.place(*parts)
+        """Open a new file for writing; its directories are created. Raises `OSError`, also for a name used twice."""
+        target = self.new_path(*parts)
         with Path(os.devnull if self.dry else target).open("wb") as opened:
             yield opened
 
     def text(self, text: str, *parts: str) -> None:
-        """Write a file as a whole, in UTF-8."""
+        """Write a text file in UTF-8."""
         with self.file(*parts) as opened:
             opened.write(text.encode("utf-8", "backslashreplace"))
 
-    def place(self, *parts: str) -> Path:
-        """The path of a file that is written now; its directory is there. Raises `OSError`."""
+    def new_path(self, *parts: str) -> Path:
+        """Return the path of a new file, whose directories are created. Raises `OSError`."""
         target = self.directory.joinpath(*parts)
         if target in self.report.written:
-            raise FileExistsError(f"two things would be written to {target}")
+            raise FileExistsError(f"the conversion would write {target} twice")
         self.report.written.append(target)
         if not self.dry:
             target.parent.mkdir(parents=True, exist_ok=True)
         return target
 
     def discard(self, *parts: str) -> None:
-        """Remove a file that turned out to be of no use."""
+        """Delete a file that is not needed."""
         target = self.directory.joinpath(*parts)
         self.report.written.remove(target)
         if not self.dry:

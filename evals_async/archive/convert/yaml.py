@@ -1,6 +1,6 @@
-"""JSON values as YAML 1.2, written only: blocks for what is nested, JSON strings for texts, comments above.
+"""Write JSON values as YAML 1.2: nested values as blocks, strings as JSON strings, comments at the top.
 
-Enough for a configuration file that people read; no YAML library is needed for it.
+It is enough for a configuration file, so no YAML library is needed.
 """
 
 from collections.abc import Sequence
@@ -9,18 +9,18 @@ from evals_async import _json, encode
 from evals_async._json import JSONObject, as_array, as_object
 
 
-# What older versions of YAML take for a boolean or for null.
+# Words that older versions of YAML read as a boolean or as null.
 WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 
 
 def document(value: JSONObject, comments: Sequence[str] = ()) -> str:
-    """The text of a mapping, with comments above it."""
+    """Return the YAML text of a mapping, with comments at the top."""
     head = [f"# {line}" for comment in comments for line in comment.splitlines()]
     return "\n".join([*head, *lines_of(value, 0)]) + "\n"
 
 
 def lines_of(value: object, depth: int) -> list[str]:
-    """The lines of a mapping or a sequence that is not empty."""
+    """Return the lines of a mapping or sequence, which must not be empty."""
     indent = "  " * depth
     found: list[str] = []
     mapping, sequence = as_object(value), as_array(value)
@@ -44,6 +44,6 @@ def is_block(value: object) -> bool:
 
 
 def scalar(value: object) -> str:
-    """A scalar, or an empty collection: JSON is YAML, but for older readers a float needs its point."""
+    """Return a scalar or an empty collection as JSON, which is valid YAML. Older readers need a point in a float."""
     text = _json.dump(encode(value)).decode()
     return text.replace("e", ".0e") if isinstance(value, float) and "." not in text else text

@@ -1,7 +1,7 @@
-"""Hashes of what is in a store: of an object, the sha256 of its canonical JSON; of many, the sha256 of their list.
+"""Hash the objects of a store: the sha256 of the canonical JSON of each object, and of the list of all hashes.
 
-Two servers that hold the same objects have the same hashes, however they order keys and write spaces. Read in batches,
-so that nothing holds the store for long and nothing grows with it.
+Equal objects have equal hashes, independent of the order of keys and of spaces. Objects are read in batches, so that
+memory is bounded and the store is not blocked for long.
 """
 
 import hashlib
@@ -14,34 +14,34 @@ from evals_async._json import NotJSON
 from evals_async._store import TABLES, Connection, Database, Kind
 
 
-BATCH = 500
-PIECE = 2**20  # bytes of a content that are read at once
+BATCH = 500  # objects of one query
+PIECE = 2**20  # bytes of a content that are read at a time
 
 
 def object_hash(text: str | bytes) -> str:
-    """The sha256 of an object's canonical JSON; of its exact text, where it is nested too deeply to be written anew.
+    """Return the sha256 of an object's canonical JSON, or of its exact text if it is nested too deeply to encode.
 
-    Raises `NotJSON`.
+    Raises `NotJSON` if the text is not JSON.
     """
     data = text.encode() if isinstance(text, str) else text
     value = _json.parse(data)
     try:
         whole = _json.canonical(value)
-    except NotJSON:  # too deep
+    except NotJSON:  # nested too deeply
         whole = data
     return hashlib.sha256(whole).hexdigest()
 
 
 @attrs.frozen
 class Hashed:
-    """An object by its key, with its hash; `None` where the text is no JSON any more."""
+    """The key of an object and its hash; `None` if its text is not valid JSON."""
 
     key: tuple[str, ...]
     sha256: str | None
 
 
 def hashed_batch(connection: Connection, kind: Kind, after: Sequence[str]) -> list[Hashed]:
-    """The next objects after the key `after`, by their keys."""
+    """Return the hashes of the next objects after the key `after`, ordered by key."""
     names = ", ".join(TABLES[kind].key)
     where = f"WHERE ({names}) > ({', '.join('?' * len(after))})" if after else ""
     rows = connection.execute(f"SELECT {names}, body FROM {kind} {where} ORDER BY {names} LIMIT {BATCH}", tuple(after))
@@ -56,7 +56,7 @@ def hashed_batch(connection: Connection, kind: Kind, after: Sequence[str]) -> li
 
 
 async def hashes(database: Database, kind: Kind) -> AsyncIterator[Hashed]:
-    """All objects of a kind with their hashes, ordered by key."""
+    """Yield the hashes of all objects of a kind, ordered by key."""
     after: tuple[str, ...] = ()
     while batch := await database.call(hashed_batch, kind, after):
         for each in batch:
@@ -65,7 +65,7 @@ async def hashes(database: Database, kind: Kind) -> AsyncIterator[Hashed]:
 
 
 class Digest:
-    """The hash of many: over their keys and hashes, in order; `count` says how many."""
+    """The hash of many objects, over their keys and hashes in order. `count` is the number of objects."""
 
     def __init__(self) -> None:
         self.hash = hashlib.sha256()
@@ -81,7 +81,7 @@ class Digest:
 
 @attrs.frozen
 class Content:
-    """A content as it is kept: the hash it is filed under, the hash that its bytes have, its size."""
+    """A stored content: its key `sha256`, the `found` sha256 of its bytes, and its size in bytes."""
 
     sha256: str
     found: str
@@ -89,7 +89,7 @@ class Content:
 
 
 def contents_after(connection: Connection, after: str) -> Content | None:
-    """The next content after the one filed under `after`, read piece by piece."""
+    """Return the next content after the key `after`, read in pieces; `None` at the end."""
     select = "SELECT rowid, sha256 FROM file_contents WHERE sha256 > ? ORDER BY sha256 LIMIT 1"
     row = connection.execute(select, (after,)).fetchone()
     if row is None:
@@ -103,7 +103,7 @@ def contents_after(connection: Connection, after: str) -> Content | None:
 
 
 async def contents(database: Database) -> AsyncIterator[Content]:
-    """All contents with the hashes that their bytes really have."""
+    """Yield all contents with the computed hashes of their bytes."""
     after = ""
     while (each := await database.call(contents_after, after)) is not None:
         yield each

@@ -1,7 +1,6 @@
-"""Proof without the server: what the archive says of itself, checked. And the manifest, which tells it to others.
+"""Check an archive without the server, and make its manifest. The comparison with the server is in `online`.
 
-What is compared with the server is in `compare`. A finding is something that is not there, or not as it should be; a
-note is something to know that takes nothing from the copy.
+A finding is something missing or wrong. A note is information that does not make the copy incomplete.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ BATCH = 200
 
 @attrs.frozen
 class Finding:
-    """Something that is missing or wrong: what, and how."""
+    """Something that is missing or wrong: what, and the problem."""
 
     what: str
     problem: str
@@ -36,9 +35,11 @@ class Finding:
 
 @attrs.define(kw_only=True)
 class VerifyReport:
-    """What a verification found. `checked` counts what was looked at, `manifest` is the whole as JSON.
+    """The result of a verification.
 
-    `compared` counts what was compared with a server; `stopped` tells why that ended early.
+    `findings` make the archive incomplete; `notes` do not. `checked` and `compared` count the objects that were checked
+    in the file, and compared with the server. `stopped` is the reason if the comparison stopped early. `manifest` is
+    the content of the manifest file.
     """
 
     findings: list[Finding] = attrs.Factory(list[Finding])
@@ -56,21 +57,21 @@ class VerifyReport:
 
     @property
     def complete(self) -> bool:
-        """Is everything there, as far as was looked?"""
+        """Whether there are no findings, and the comparison did not stop early."""
         return not self.findings and self.stopped is None
 
     @property
     def exit_code(self) -> int:
-        """0 complete, 3 incomplete, 75 the server did not answer for long."""
+        """0 complete, 3 incomplete, 75 the server did not respond for a long time."""
         return INCOMPLETE if self.findings else TRY_AGAIN if self.stopped is not None else COMPLETE
 
 
 async def verify_offline(database: Database, now: float) -> VerifyReport:
-    """Check the archive by itself, and write down what is in it. Reads everything, changes nothing."""
+    """Check the archive without the server, and make the manifest. Reads everything, changes nothing."""
     report = VerifyReport()
     (state,) = await database.call(lambda connection: connection.execute("PRAGMA quick_check(1)").fetchone())
     if state != "ok":
-        report.find("the file", f"SQLite says: {state}")
+        report.find("the file", f"the integrity check of SQLite failed: {state}")
     digests = await check_objects(database, report)
     sizes = await check_contents(database, report)
     await check_runs(database, report, sizes)
@@ -80,7 +81,7 @@ async def verify_offline(database: Database, now: float) -> VerifyReport:
 
 
 async def check_objects(database: Database, report: VerifyReport) -> dict[str, object]:
-    """Hash every object; returns the digest of each kind, and of the items of each run."""
+    """Hash every object. Returns the hashes of each kind and of the items of each run."""
     digests: dict[str, object] = {}
     items: dict[str, Digest] = {}
     for kind in TABLES:
@@ -90,19 +91,19 @@ async def check_objects(database: Database, report: VerifyReport) -> dict[str, o
             if kind == "output_items":
                 items.setdefault("/".join(each.key[:2]), Digest()).add(each.key, each.sha256)
             if each.sha256 is None:
-                report.find(f"{kind} {'/'.join(each.key)}", "its text is no JSON")
+                report.find(f"{kind} {'/'.join(each.key)}", "its text is not JSON")
         report.checked[kind] = whole.count
         digests[kind] = whole.as_json()
     return {**digests, "items_of_runs": {key: digest.as_json() for key, digest in items.items()}}
 
 
 async def check_contents(database: Database, report: VerifyReport) -> dict[str, int]:
-    """Hash every content; returns their sizes."""
+    """Hash every content. Returns their sizes in bytes."""
     sizes: dict[str, int] = {}
     async for each in contents(database):
         sizes[each.sha256] = each.size
         if each.found != each.sha256:
-            report.find(f"content {each.sha256}", f"its bytes have the sha256 {each.found}")
+            report.find(f"content {each.sha256}", f"its bytes have another sha256, {each.found}")
     report.checked["contents"] = len(sizes)
     return sizes
 
@@ -111,14 +112,14 @@ async def check_contents(database: Database, report: VerifyReport) -> dict[str, 
 
 
 def items_of(connection: Connection, key: Sequence[str]) -> tuple[dict[str, int], int]:
-    """How many items of each status a run has here, and how many of them the server has no more."""
+    """Return the number of a run's items by status, and how many of them are no longer on the server."""
     sql = "SELECT status, count(*), sum(missing_since IS NOT NULL) FROM output_items WHERE eval_id = ? AND run_id = ?"
     found = connection.execute(sql + " GROUP BY status", tuple(key)).fetchall()
     return {status: number for status, number, _ in found}, sum(gone for *_, gone in found)
 
 
 def runs_after(connection: Connection, after: Sequence[str]) -> list[tuple[str, str, str, str | None]]:
-    """The next runs by key: eval, run, text, and the state in which the reading of their items is."""
+    """Return the next runs by key: eval id, run id, JSON text, and the state of the listing of their items."""
     sql = (
         "SELECT r.eval_id, r.id, r.body, w.state FROM runs r LEFT JOIN work w ON w.kind = 'output_items' "
         "AND w.eval_id = r.eval_id AND w.run_id = r.id AND w.id = '' WHERE (r.eval_id, r.id) > (?, ?) "
@@ -128,7 +129,7 @@ def runs_after(connection: Connection, after: Sequence[str]) -> list[tuple[str, 
 
 
 def file_states(connection: Connection, file_id: str) -> tuple[str | None, str | None, str | None]:
-    """The hash of a file's content, if it is here; else what became of its download, and why."""
+    """Return the hash of a file's content, and the state and note of its download."""
     row = connection.execute(
         "SELECT f.sha256, w.state, w.note FROM (SELECT ? AS id) q LEFT JOIN files f USING (id) "
         "LEFT JOIN work w ON w.kind = 'file' AND w.eval_id = '' AND w.run_id = '' AND w.id = q.id",
@@ -138,7 +139,7 @@ def file_states(connection: Connection, file_id: str) -> tuple[str | None, str |
 
 
 async def check_runs(database: Database, report: VerifyReport, sizes: Mapping[str, int]) -> None:
-    """Every run has as many items as it counts, and every file that it refers to."""
+    """Check that every run has as many items as it counts, and all files that it refers to."""
     last = await database.call(ledger.last_pass)
     selection = Selection() if last is None else Selection.of(last.selection)
     seen: set[str] = set()
@@ -148,11 +149,11 @@ async def check_runs(database: Database, report: VerifyReport, sizes: Mapping[st
             try:
                 run = as_object(_json.parse(text.encode())) or {}
             except NotJSON:
-                continue  # reported as an object already
+                continue  # `check_objects` has reported it
             if state is not None:
                 await check_counts(database, report, (eval_id, run_id), run)
             elif selection.items and not selection.narrow:
-                report.find(f"items of {eval_id}/{run_id}", "they were never read")
+                report.find(f"items of {eval_id}/{run_id}", "no export has read them")
             chosen = state is not None or not selection.narrow
             for file_id in file_ids(run) if selection.files and chosen else ():
                 if file_id not in seen:
@@ -167,39 +168,39 @@ async def check_counts(database: Database, report: VerifyReport, key: tuple[str,
     total, here = counted(run), sum(statuses.values())
     what = f"items of {'/'.join(key)}"
     if total is not None and total not in (here, here - gone):
-        say = report.find if run.get("status") == "completed" else report.note
-        say(what, f"the run ({run.get('status')}) counts {total}, {here} are here")
+        add = report.find if run.get("status") == "completed" else report.note
+        add(what, f"the run ({run.get('status')}) counts {total}, the archive has {here}")
     elif not gone and statuses and statuses.keys() <= OUTCOMES.keys():
         for status, name in OUTCOMES.items():
-            told = counted(run, name)
-            if told is not None and told != statuses.get(status, 0):
-                report.note(what, f"the run counts {told} {name}, {statuses.get(status, 0)} have the status {status}")
+            number = counted(run, name)
+            if number is not None and number != statuses.get(status, 0):
+                report.note(what, f"the run counts {number} {name}, {statuses.get(status, 0)} have the status {status}")
 
 
 async def check_file(database: Database, report: VerifyReport, file_id: str, sizes: Mapping[str, int]) -> None:
     sha256, state, why = await database.call(file_states, file_id)
     if sha256 is not None and sha256 not in sizes:
-        report.find(f"file {file_id}", "its content is not here")
+        report.find(f"file {file_id}", "its content is missing")
     elif sha256 is None and state == "refused":
-        report.note(f"file {file_id}", f"the server did not give it: {why}")
+        report.note(f"file {file_id}", f"the server did not return it: {why}")
     elif sha256 is None:
         report.find(f"file {file_id}", why or "its content was not read")
 
 
 async def check_work(database: Database, report: VerifyReport) -> None:
-    """Nothing of the last pass is unfinished."""
+    """Check that nothing of the last pass is unfinished."""
     last = await database.call(ledger.last_pass)
     if last is None:
         report.note("the archive", "nothing was exported into it")
         return
     for each in await database.call(unfinished, last.number):
-        if each.state != "short":  # its items were counted above
+        if each.state != "short":  # `check_counts` has counted its items
             report.find(each.what, f"{each.state}: {each.why}")
     if last.ended is None:
         report.find("the last export", "it was interrupted: run it again")
     for kind, number in (await database.call(ledger.missing)).items():
         if number:
-            report.note(kind.replace("_", " "), f"{number} are no longer on the server, and kept here")
+            report.note(kind.replace("_", " "), f"{number} are no longer on the server, but kept in the archive")
 
 
 # --- the manifest ---------------------------------------------------------------------------------------------------
@@ -214,7 +215,7 @@ def pass_list(connection: Connection) -> list[dict[str, object]]:
 async def manifest(
     database: Database, report: VerifyReport, digests: Mapping[str, object], now: float
 ) -> dict[str, object]:
-    """Counts, hashes, times, versions, and what is unfinished: as JSON, to be kept beside the archive."""
+    """Return the manifest as JSON: counts, hashes, times, versions, and findings."""
     last = await database.call(ledger.last_pass)
     refused = [] if last is None else await database.call(ledger.work_in, last.number, ("refused",))
     return {

@@ -1,7 +1,7 @@
-"""Proof against the server: everything is listed again, and compared with the archive by id and by hash.
+"""Compare an archive with the server: list everything again, and compare ids and hashes.
 
-Evals, runs and files are compared all; output items for all runs or for a random sample of them, contents for all or
-none. GET only. What the archive says of itself is in `verify`.
+All evals, runs and files are compared, and the output items of all runs or of a random sample. File contents are
+compared only if all runs are. Sends only GET requests. The check of the file itself is in `offline`.
 """
 
 from collections.abc import AsyncIterator
@@ -21,8 +21,8 @@ from evals_async.errors import BadRequest, NotFound, PaginationError, Permission
 from evals_async.pagination import may_step_back, older_cursor
 
 
-class Comparison:
-    """One comparison with one server. `sample` is how many runs' items are compared; `None` means all of them."""
+class OnlineVerification:
+    """Compares an archive with one server, and writes the result into a `VerifyReport`."""
 
     def __init__(
         self,
@@ -41,7 +41,11 @@ class Comparison:
         self.outages = OutagePolicy(clock, max_outage, first_answer=first_answer)
 
     async def run(self, sample: int | None, concurrency: int) -> None:
-        """Compare, and write into the report. A server that does not answer for long ends it early."""
+        """Compare, and write into the report.
+
+        `sample` is the number of runs whose items are compared; `None` means all runs. If the server does not respond
+        for a long time, the comparison stops and the report has `stopped`.
+        """
         try:
             await self.compare_all(sample, concurrency)
         except TryAgain as reason:
@@ -57,14 +61,14 @@ class Comparison:
             listings.append(("files", ()))
         await self.compare_many(listings, concurrency)
         if selection.items:
-            chosen = await self.chosen_runs(sample)
-            self.report.compared["sampled_runs"] = len(chosen)
-            await self.compare_many([("output_items", key) for key in chosen], concurrency)
+            selected = await self.selected_runs(sample)
+            self.report.compared["sampled_runs"] = len(selected)
+            await self.compare_many([("output_items", key) for key in selected], concurrency)
         if selection.files and sample is None:
             await self.compare_contents(concurrency)
 
     async def keys(self, kind: Kind, selection: Selection) -> list[tuple[str, ...]]:
-        """The keys of what is here and still on the server."""
+        """Return the keys of the archive's objects that should still be on the server."""
 
         def read(connection: Connection) -> list[tuple[str, ...]]:
             return connection.execute(f"SELECT id FROM {kind} WHERE missing_since IS NULL ORDER BY id").fetchall()
@@ -72,8 +76,8 @@ class Comparison:
         found = await self.database.call(read)
         return [key for key in found if not selection.evals or key[0] in selection.evals]
 
-    async def chosen_runs(self, sample: int | None) -> list[tuple[str, ...]]:
-        """The runs whose items were read: all, or `sample` of them by chance."""
+    async def selected_runs(self, sample: int | None) -> list[tuple[str, ...]]:
+        """Return the runs whose items were read: all, or `sample` random ones."""
 
         def read(connection: Connection) -> list[tuple[str, ...]]:
             sql = (
@@ -85,9 +89,9 @@ class Comparison:
         found = await self.database.call(read)
         if sample is None or sample >= len(found):
             return found
-        for place in range(sample):  # the first `sample` of a shuffle
-            other = place + int(self.clock.random() * (len(found) - place))
-            found[place], found[other] = found[other], found[place]
+        for index in range(sample):  # the first `sample` steps of a shuffle
+            other = index + int(self.clock.random() * (len(found) - index))
+            found[index], found[other] = found[other], found[index]
         return sorted(found[:sample])
 
     async def compare_many(self, listings: list[tuple[Kind, tuple[str, ...]]], concurrency: int) -> None:
@@ -96,7 +100,7 @@ class Comparison:
                 end.unwrap()
 
     async def compare_listing(self, listing: tuple[Kind, tuple[str, ...]]) -> None:
-        """Compare one listing with what is here, object by object."""
+        """Compare one listing with the archive, object by object."""
         kind, parents = listing
         what = f"{kind.replace('_', ' ')}{' of ' if parents else ''}{'/'.join(parents)}"
         seen: set[str] = set()
@@ -104,7 +108,7 @@ class Comparison:
             async for page in self.pages(kind, parents, seen):
                 await self.compare_page(kind, parents, page)
         except PaginationError as error:
-            self.report.find(what, f"the listing is broken: {error}")
+            self.report.find(what, f"the listing cannot be read: {error}")
         except NotFound as error:
             self.report.note(what, f"no longer on the server: {error}")
         except RequestError as error:
@@ -116,7 +120,7 @@ class Comparison:
         self.report.compared[kind] = self.report.compared.get(kind, 0) + len(seen)
 
     async def pages(self, kind: Kind, parents: tuple[str, ...], seen: set[str]) -> AsyncIterator[ListingPage]:
-        """The pages of a listing, by the same rules as when it is copied; `seen` is filled with its ids."""
+        """Yield the pages of a listing, by the same rules as an export. Its ids are added to `seen`."""
         cursor = cursor_of(None, kind)
         while True:
             cursor.check()
@@ -136,7 +140,7 @@ class Comparison:
             cursor = onward
 
     async def compare_page(self, kind: Kind, parents: tuple[str, ...], page: ListingPage) -> None:
-        cure = "export again, with reread" if kind == "output_items" else "export again"
+        advice = "export again, with reread" if kind == "output_items" else "export again"
 
         def read(connection: Connection) -> list[str | None]:
             return [rows.get(connection, kind, row.key) for row in page.rows]
@@ -144,15 +148,15 @@ class Comparison:
         for row, text in zip(page.rows, await self.database.call(read), strict=True):
             what = f"{kind} {'/'.join(row.key)}"
             if text is None:
-                self.report.find(what, f"on the server, and not here: {cure}")
+                self.report.find(what, f"on the server, but not in the archive: {advice}")
             elif text != row.text and object_hash(text) != object_hash(row.text):
-                self.report.find(what, f"the server has another version now: {cure}")
+                self.report.find(what, f"the server has another version now: {advice}")
 
     async def count_extra(self, kind: Kind, parents: tuple[str, ...], seen: set[str], what: str) -> None:
-        """What is here, not marked as missing, and not on the server any more."""
-        here = await self.database.call(ids_here, kind, parents)
-        if gone := here - seen:
-            self.report.note(what, f"{len(gone)} here are no longer on the server, such as {min(gone)}")
+        """Note the objects of the archive that are no longer on the server and not marked as missing."""
+        archived = await self.database.call(archived_ids, kind, parents)
+        if gone := archived - seen:
+            self.report.note(what, f"{len(gone)} are no longer on the server, such as {min(gone)}")
 
     # --- contents -----------------------------------------------------------------------------------------------------
 
@@ -175,13 +179,13 @@ class Comparison:
             if spool.hash.hexdigest() != sha256:
                 self.report.find(f"file {file_id}", "the server has another content now")
         except (NotFound, PermissionDenied, BadRequest) as error:
-            self.report.note(f"file {file_id}", f"no longer given by the server: {error}")
+            self.report.note(f"file {file_id}", f"the server no longer returns it: {error}")
         finally:
             spool.close()
 
 
-def ids_here(connection: Connection, kind: Kind, parents: tuple[str, ...]) -> set[str]:
-    """The ids of what is here under `parents` and not marked as missing."""
+def archived_ids(connection: Connection, kind: Kind, parents: tuple[str, ...]) -> set[str]:
+    """Return the ids of the archive's objects under `parents` that are not marked as missing."""
     names = {"runs": ("eval_id",), "output_items": ("eval_id", "run_id")}.get(kind, ())
     conditions = "".join(f" AND {name} = ?" for name in names) + (" AND purpose = 'evals'" if kind == "files" else "")
     found = connection.execute(f"SELECT id FROM {kind} WHERE missing_since IS NULL{conditions}", parents).fetchall()

@@ -14,7 +14,7 @@ from evals_async.cli.hints import Hint
 from evals_async.cli.text import Column, plural
 
 
-FATES = {"mapped": "green", "approximated": "yellow", "dropped": "red"}
+RESULT_STYLES = {"mapped": "green", "approximated": "yellow", "dropped": "red"}
 
 
 async def may_continue(
@@ -66,7 +66,7 @@ def exit_code(report: ConversionReport, strict: bool) -> int:
     """With --strict a loss is an error; it is said that this is why."""
     if not strict or report.lossless:
         return 0
-    lost = sum(number for fate, number in report.counts().items() if fate != "mapped")
+    lost = sum(number for result, number in report.counts().items() if result != "mapped")
     output.error(f"{plural(lost, 'thing')} approximated or dropped, see above: an error because of --strict")
     return LOSSY
 
@@ -75,10 +75,10 @@ def show_conversion(report: ConversionReport) -> None:
     """What was mapped, approximated and dropped, and why."""
     output.table(
         [
-            Column("Fate", keep=True, styles=FATES),
+            Column("Result", keep=True, styles=RESULT_STYLES),
             Column("What", wrap=True),
             Column("Number", right=True),
             Column("Why", wrap=True),
         ],
-        [(remark.fate, remark.what, number, remark.why or None) for remark, number in sorted(report.remarks.items())],
+        [(remark.result, remark.what, number, remark.why or None) for remark, number in sorted(report.remarks.items())],
     )

@@ -110,7 +110,7 @@ class Callers:
         return AdaptiveLimiter(max_in_flight=self.transport.connections, clock=self.clock)
 
     def caller(self, settings: Settings, pipeline: Pipeline, defaults: CallDefaults) -> Caller:
-        who = identity_of(pipeline.auth, defaults.all_headers)
+        who = identity_of(pipeline.auth, defaults.all_headers.plain)
         scope = scope_of(settings, str(who), defaults)
         terms = (id(pipeline), scope, defaults.timeouts, defaults.retry)
         caller = self.made.get(terms)
@@ -128,8 +128,8 @@ class Callers:
 
 def sender_of(settings: Settings, auth: Auth, defaults: CallDefaults) -> str:
     """Return a text that is equal for the same base URL, credentials, organization and project."""
-    who = identity_of(auth, defaults.all_headers) or f"object {id(auth)}"
-    headers = {name.lower(): value for name, value in defaults.all_headers.items()}
+    who = identity_of(auth, defaults.all_headers.plain) or f"object {id(auth)}"
+    headers = {name.lower(): value for name, value in defaults.all_headers.plain.items()}
     named = (headers.get("openai-organization"), headers.get("openai-project"))
     return digest_of(repr((settings.base_url, who, named)))
 

@@ -193,7 +193,7 @@ class EvalsClient:
     @property
     def has_credentials(self) -> bool:
         """Whether requests can be sent: there is a key, a token provider, a header with credentials, or `NO_KEY`."""
-        return bool(self._caller.defaults.all_headers.decided) or not isinstance(self._auth, MissingKey)
+        return bool(self._caller.defaults.all_headers.plain.decided) or not isinstance(self._auth, MissingKey)
 
     @property
     def clock(self) -> Clock:

@@ -19,14 +19,14 @@ from typing import Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from yarl import URL
 
-from evals_async._transport.auth import SecretHeaders
 from evals_async._transport.bodies import BodyReader
 from evals_async._transport.connection import GuardedConnector
 from evals_async._transport.messages import Request, Response
-from evals_async._transport.state import CallState
+from evals_async._transport.state import KEY, CallState
 from evals_async.errors import ProtocolError
 
 
@@ -81,7 +81,7 @@ replaced: Callable[[], bool] = Replaced()
 class Head:
     """What follows the target in the head of a request: the same for all requests with the same headers.
 
-    An object, because tracebacks with local variables show bytes, and these hold the key.
+    An object, because tracebacks with local variables show text, and this one holds the key.
     """
 
     __slots__ = ("headers", "text")
@@ -89,10 +89,19 @@ class Head:
     def __init__(self, headers: Mapping[str, str], host: str) -> None:
         self.headers = headers
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self.text = f" HTTP/1.1\r\nHost: {host}\r\n{lines}".encode("latin-1")
+        self.text = f" HTTP/1.1\r\nHost: {host}\r\n{lines}"
 
 
-NO_HEAD = Head(SecretHeaders(), "")
+class Endpoint(aiohttp.ClientRequest):
+    """Where the connector connects to. It takes the path and the headers of none, and asks each time for the key."""
+
+    def __init__(self, base: URL) -> None:
+        super().__init__("GET", base, loop=asyncio.get_running_loop())
+        self.key = super().connection_key
+
+    @property
+    def connection_key(self) -> ConnectionKey:
+        return self.key
 
 
 class DirectExchange:
@@ -101,10 +110,9 @@ class DirectExchange:
     def __init__(self, connector: GuardedConnector, base: URL, bodies: BodyReader) -> None:
         self.connector = connector
         self.bodies = bodies
-        # It only tells the connector where to connect to; the connector takes the path and headers of none.
-        self.endpoint = aiohttp.ClientRequest("GET", base, loop=asyncio.get_running_loop())
+        self.endpoint = Endpoint(base)
         self.host = self.endpoint.headers["Host"]
-        self.head = NO_HEAD
+        self.heads: dict[bool, Head] = {}  # the latest, with a body and without one
         self.timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
 
     def takes(self, request: Request) -> bool:
@@ -132,7 +140,7 @@ class DirectExchange:
             if protocol is None or socket is None:
                 raise aiohttp.ServerDisconnectedError
             protocol.set_response_params(read_until_eof=True, read_bufsize=BUFFER)
-            socket.write(self.message(call.request, target, headers))
+            socket.write(self.message(call, target, headers))
             head, content = await protocol.read()
             while (status := head.code) < 200 and status != 101:  # informational
                 if status < 100:
@@ -148,15 +156,17 @@ class DirectExchange:
             connection.close()
         return response
 
-    def message(self, request: Request, target: str, headers: Mapping[str, str]) -> bytes:
+    def message(self, call: CallState[Any], target: str, headers: Mapping[str, str]) -> bytes:
         """The bytes of a request."""
-        head = self.head
-        if head.headers is not headers:
-            head = self.head = Head(headers, self.host)
+        request = call.request
         body = request.body
-        line = (request.method.encode(), target.encode("ascii"))
+        head = self.heads.get(body is None)
+        if head is None or head.headers is not headers:
+            head = self.heads[body is None] = Head(headers, self.host)
+        more = "" if call.key is None else f"{KEY}: {call.key}\r\n"
         if isinstance(body, bytes):
-            return b"%s %s%sContent-Length: %d\r\n\r\n%s" % (*line, head.text, len(body), body)
-        if request.method == "POST":
-            return b"%s %s%sContent-Length: 0\r\n\r\n" % (*line, head.text)
-        return b"%s %s%s\r\n" % (*line, head.text)
+            more = f"{more}Content-Length: {len(body)}\r\n"
+        elif request.method == "POST":
+            more = f"{more}Content-Length: 0\r\n"
+        start = f"{request.method} {target}"
+        return f"{start}{head.text}{more}\r\n".encode("latin-1") + (body if isinstance(body, bytes) else b"")

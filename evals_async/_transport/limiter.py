@@ -231,13 +231,15 @@ class AdaptiveLimiter:
     def release(self) -> None:
         """A request is over: whoever waits longest looks whether it may go."""
         self._control.give(self._clock.monotonic())
-        self._wake()
+        if self._queue:
+            self._wake()
 
     def observe(self, response: Response, /, *, sent_at: float, among: int = 1, max_hold: float = MAX_HOLD) -> None:
         """Take in what an answer tells about the limits."""
         if response.status < 400 and not self._paused and self.tells_nothing(response.headers):
             self._control.granted(self._clock.monotonic(), sent_at, among)  # nearly every answer
-            self._wake()
+            if self._queue:
+                self._wake()
             return
         seen = Observation.of(response, sent_at, among, max_hold, self._clock.time())
         if seen.limits is not None:

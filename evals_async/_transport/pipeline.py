@@ -21,10 +21,10 @@ from evals_async._transport.state import (
     Query,
     Read,
     Resolve,
+    UsualHeaders,
     call_headers,
     logger,
     merged_query,
-    usual_headers,
 )
 from evals_async._transport.transport import Transport
 from evals_async.errors import (
@@ -44,7 +44,7 @@ from evals_async.errors import (
 T = TypeVar("T")
 
 NO_QUERY: Query = ()
-USUAL_HEADERS = usual_headers({})
+USUAL_HEADERS = UsualHeaders({})
 SUCCESS_GIVES = 1.0  # units of the retry budget that a success gives back
 
 
@@ -88,7 +88,8 @@ class Pipeline:
         self.throttles = 0
         self.retries = 0
         self.bytes_received = 0
-        self.latest: tuple[SecretHeaders, Mapping[str, str], SecretHeaders] = (USUAL_HEADERS, {}, USUAL_HEADERS)
+        # What was sent last, with a body and without one: what it was merged of, and the whole.
+        self.latest: dict[bool, tuple[SecretHeaders, Mapping[str, str], SecretHeaders]] = {}
 
     async def send(
         self,
@@ -97,14 +98,14 @@ class Pipeline:
         *,
         timeouts: Timeouts,
         policy: RetryPolicy,
-        headers: SecretHeaders = USUAL_HEADERS,
+        headers: UsualHeaders = USUAL_HEADERS,
         query: Query = NO_QUERY,
         resolve: Resolve[T] | None = None,
         watch: Callable[[CallState[T]], None] | None = None,
     ) -> T:
         """What `read` makes of the response to `request`, tried as often as `policy` allows within `timeouts`.
 
-        `headers` (see `usual_headers`) and `query` come before the request's own, which win. `resolve` is asked
+        `headers` (see `UsualHeaders`) and `query` come before the request's own, which win. `resolve` is asked
         what became of a cancel that may have been carried out, and of a delete that is answered by 404 after one that
         may have been; see `Resolve`. `watch` is given the state of the call before its first attempt. Raises every kind
         of `RequestError`, told which request, how often, how long and why no longer, and `LifecycleError`s.
@@ -259,12 +260,12 @@ class Pipeline:
             del failure  # or this frame and the traceback would hold each other, and all else, until a collection
 
     def complete_headers(self, call: CallState[T]) -> SecretHeaders:
-        """Everything sent at the top of one attempt. Most calls send what the last one sent."""
-        own, credentials, complete = self.latest
-        if own is not call.headers or credentials is not call.credentials:
-            complete = merged_headers(call.headers, call.credentials)
-            self.latest = (call.headers, call.credentials, complete)
-        return complete
+        """Everything sent at the top of one attempt, but a key. Most calls send what the last one sent."""
+        own, credentials, without_body = call.headers, call.credentials, call.request.body is None
+        latest = self.latest.get(without_body)
+        if latest is None or latest[0] is not own or latest[1] is not credentials:
+            latest = self.latest[without_body] = (own, credentials, merged_headers(own, credentials))
+        return latest[2]
 
     def may_retry(self, call: CallState[T], error: RequestError, state: RetryState) -> bool:
         """Write the failure of an attempt down, and ask `state` whether there may be another."""

@@ -174,11 +174,12 @@ class RateControl:
     def granted(self, now: float, sent_at: float, among: int) -> None:
         """What was sent then, when so many were under way, was granted."""
         if self.untouched:
+            took, quickest = now - sent_at, 1.02 * self.quickest
             self.grants[min(among, self.most)] += 1
             self.run += 1
             self.in_a_row += 1
-            self.latency += (now - sent_at - self.latency) / 8 if self.latency else now - sent_at
-            self.quickest = min(1.02 * self.quickest or math.inf, now - sent_at)
+            self.latency += (took - self.latency) / 8 if self.latency else took
+            self.quickest = quickest if 0 < quickest < took else took
             self.granted_at = max(self.granted_at, sent_at)
             return
         among = self.beside_refused(sent_at, among)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-import uuid
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
@@ -29,6 +29,9 @@ Resolve: TypeAlias = Callable[[], Awaitable[T | None]]
 Asked for a cancel whenever it ends in an error and an attempt may have been carried out; for a delete only if the
 server then answers 404, so that the object is gone.
 """
+
+KEY = "Idempotency-Key"
+JSON: Mapping[str, str] = {"Content-Type": "application/json"}
 
 logger = logging.getLogger("evals_async")
 
@@ -61,6 +64,7 @@ class CallState(TaskDeadline, Generic[T]):
         "ends",
         "headers",
         "history",
+        "key",
         "policy",
         "query",
         "read",
@@ -98,6 +102,7 @@ class CallState(TaskDeadline, Generic[T]):
         self.timeouts = timeouts
         self.policy = policy
         self.headers = headers  # without credentials: each attempt asks for those anew
+        self.key = idempotency_key(request)  # the same for all attempts
         self.query = query
         self.start = start
         self.resolve = resolve
@@ -171,31 +176,46 @@ CURRENT_CALL: ContextVar[CallState[Any]] = ContextVar("evals_async_call")
 """The call that the running task makes. aiohttp calls the connector, and can hand nothing else through."""
 
 
-def usual_headers(headers: Mapping[str, str | None]) -> SecretHeaders:
-    """What calls send that have no headers of their own: made once for all of them."""
-    return merged_headers(USUAL, headers)
+class UsualHeaders:
+    """What calls send that have no headers of their own, made once for all of them: `plain` of those without a body,
+    `json` of those with one, `create` of those with a body and a key. `headers` come on top of the package's own.
+    """
+
+    def __init__(self, headers: Mapping[str, str | None]) -> None:
+        self.plain = merged_headers(USUAL, headers)
+        self.json = merged_headers(self.plain, JSON)
+        self.create = merged_headers(self.json, {KEY: None})
 
 
-def call_headers(request: Request, usual: SecretHeaders) -> SecretHeaders:
-    """The headers of all attempts of a call, without the client's credentials; later ones win, whatever their case.
+def call_headers(request: Request, usual: UsualHeaders) -> SecretHeaders:
+    """The headers of all attempts of a call, without credentials and key; later ones win, whatever their case.
 
     Raises `InvalidArgument`, which does not repeat the value, for a header that cannot be sent.
     """
-    if not request.headers and request.body is None and request.sink is None and request.kind != "create":
-        return usual
-    own = SecretHeaders()
-    if isinstance(request.body, bytes):
-        own["Content-Type"] = "application/json"
+    create, json = request.kind == "create", isinstance(request.body, bytes)
+    if not request.headers and request.sink is None:
+        if json:
+            return usual.create if create else usual.json
+        if not create:
+            return usual.plain
+    own: dict[str, str | None] = {**JSON} if json else {}
+    if create:
+        own[KEY] = None  # of a default header: it would be the same for all calls
     if request.sink is not None:
         # A compressed file that ends early cannot be told from a whole one; the length of a plain one is checked.
         own["Accept-Encoding"] = "identity"
-    if request.kind == "create":
-        # Not from the clock's random numbers: a fork copies those, and two processes must never share a key.
-        own["Idempotency-Key"] = uuid.uuid4().hex
     for name, value in request.headers.items():
         if value is not None and (fault := header_fault(name, value)) is not None:
             raise InvalidArgument(fault)
-    return merged_headers(usual, own, request.headers)
+    return merged_headers(usual.plain, own, request.headers)
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The key of a call that creates, unless its own headers give one, or take it away."""
+    if request.kind != "create" or (request.headers and KEY.lower() in map(str.lower, request.headers)):
+        return None
+    # Not from the clock's random numbers: a fork copies those, and two processes must never share a key.
+    return os.urandom(16).hex()
 
 
 def merged_query(defaults: Query, own: Query) -> Query:

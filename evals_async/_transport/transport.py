@@ -16,7 +16,7 @@ from evals_async._transport.bodies import BodyReader
 from evals_async._transport.messages import Request, Response, Upload
 from evals_async._transport.pool import ConnectionPool, PoolOptions
 from evals_async._transport.proxies import environment_proxy
-from evals_async._transport.state import CURRENT_CALL, CallState, Query
+from evals_async._transport.state import CURRENT_CALL, KEY, CallState, Query
 from evals_async.errors import ClientClosed, ConfigurationError
 
 
@@ -157,7 +157,8 @@ class Transport:
         token = CURRENT_CALL.set(call)
         try:
             url = self.url(request.path, call.query)
-            response = await session.request(request.method, url, headers=headers, **options)
+            whole = headers if call.key is None else {**headers, KEY: call.key}
+            response = await session.request(request.method, url, headers=whole, **options)
             try:
                 return await self.bodies.read(call, response.status, response.headers, response.content)
             finally:

@@ -21,8 +21,7 @@ from evals_async._omit import OMIT, Omit, given, is_omitted
 from evals_async._paging.listing import Fetch, PageBody
 from evals_async._paging.pages import Pager
 from evals_async._transport import Pipeline, Request, Resolve, Response, RetryPolicy, Timeouts
-from evals_async._transport.auth import SecretHeaders
-from evals_async._transport.state import CallState, usual_headers
+from evals_async._transport.state import CallState, UsualHeaders
 from evals_async.errors import ResponseError, ResponseMismatch
 from evals_async.resources._requests import (
     NO_OPTIONS,
@@ -52,8 +51,11 @@ class CallDefaults:
     retry: RetryPolicy
     headers: Mapping[str, str | None] = attrs.field(repr=False)
     query: tuple[tuple[str, str], ...]
-    all_headers: SecretHeaders = attrs.field(
-        init=False, repr=False, default=attrs.Factory(lambda self: usual_headers(self.headers), takes_self=True)
+    all_headers: UsualHeaders = attrs.field(
+        init=False,
+        repr=False,
+        eq=False,
+        default=attrs.Factory(lambda self: UsualHeaders(self.headers), takes_self=True),
     )
 
 

@@ -13,7 +13,7 @@ from yarl import URL
 from evals_async._clock import alarm_of
 from evals_async._codec import decode
 from evals_async._transport import Pipeline, Request, Response, RetryPolicy, StaticKey, Timeouts, Transport
-from evals_async._transport.state import CallState, usual_headers
+from evals_async._transport.state import CallState, UsualHeaders
 from evals_async.models import EvalRun
 
 
@@ -35,7 +35,7 @@ class Tuned(Peer):
             )
         )
         self.base = URL(self.base_url)
-        self.headers = {**usual_headers(BEARER)}
+        self.headers = {**UsualHeaders(BEARER).plain}
 
     async def run(self, run_id: str) -> Any:
         url = self.base.with_path(self.base.raw_path + wanted(run_id).path, encoded=True)
@@ -51,7 +51,7 @@ class OverTransport(Peer):
     async def open(self) -> None:
         self.transport = Transport(self.base_url, connections=200)
         self.stack.push_async_callback(self.transport.close)
-        self.headers = usual_headers(BEARER)
+        self.headers = UsualHeaders(BEARER).plain
         self.timeouts, self.policy = Timeouts(), RetryPolicy()
 
     async def run(self, run_id: str) -> Any:

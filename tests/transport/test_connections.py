@@ -15,7 +15,7 @@ from transport.harness import POLICY, TIMES, assert_plain, body_of, pipeline_for
 
 from evals_async._transport import Pipeline, Response, RetryPolicy, Timeouts
 from evals_async._transport.messages import Kind
-from evals_async._transport.state import usual_headers
+from evals_async._transport.state import UsualHeaders
 from evals_async.errors import ClientClosed, ConnectFailed, DeadlineExceeded, ResponseMismatch
 
 
@@ -181,7 +181,7 @@ async def test_a_redirect_reaches_nobody() -> None:
                     body_of,
                     timeouts=TIMES,
                     policy=POLICY,
-                    headers=usual_headers({"OpenAI-Organization": "org", "X-Gateway-Key": "sk-other"}),
+                    headers=UsualHeaders({"OpenAI-Organization": "org", "X-Gateway-Key": "sk-other"}),
                 )
             assert 1 == len(server.seen)
             assert_plain(caught.value, "sk-other")

@@ -20,7 +20,7 @@ from transport.harness import KEY, POLICY, TIMES, assert_plain, body_of, loop_me
 
 from evals_async._transport import Pipeline, Request, Response, RetryPolicy, Timeouts, Transport, Upload
 from evals_async._transport.connection import failure_for
-from evals_async._transport.state import usual_headers
+from evals_async._transport.state import UsualHeaders
 from evals_async.errors import (
     ApiError,
     ClientClosed,
@@ -78,7 +78,7 @@ async def test_defaults_come_before_the_requests_own() -> None:
             body_of,
             timeouts=TIMES,
             policy=POLICY,
-            headers=usual_headers({"X-A": "call", "X-B": "call", "user-agent": "mine"}),
+            headers=UsualHeaders({"X-A": "call", "X-B": "call", "user-agent": "mine"}),
             query=(("q", "call"), ("r", "call")),
         )
         seen = server.seen[0]

@@ -35,6 +35,8 @@ logger = logging.getLogger("evals_async")
 
 REDIS_TIMEOUT = 0.05  # seconds within which Redis must answer, or the process limits on its own
 TRY_AGAIN = 1.0  # seconds until Redis is asked again
+TOGETHER = 16  # commands of the cache that are sent at once; each may bring a megabyte
+MOST_TIMEOUTS = 2  # late answers in a row after which the cache is passed by
 TELL_AGAIN = 60.0  # seconds between two log lines about it
 HEARTBEAT = 1.0  # seconds between two signs of life of a process that has requests under way
 GONE = 3.0  # seconds without a sign of life after which what a process had under way counts no more
@@ -98,6 +100,8 @@ class Connection(Protocol):
     """What is used of Redis's client, whose own types depend on its version."""
 
     async def execute_command(self, *command: str | bytes | int) -> Any: ...
+
+    def pipeline(self, transaction: bool = True) -> Any: ...
 
     async def aclose(self) -> None: ...
 
@@ -396,6 +400,9 @@ class RedisCache:
         self._max_bytes = max_bytes
         self._away_until = -math.inf
         self._told_at = -math.inf
+        self._timeouts = 0
+        self._waiting: list[tuple[tuple[str | bytes, ...], asyncio.Future[bytes | None]]] = []
+        self._sending: asyncio.Task[None] | None = None
 
     async def get(self, key: str) -> bytes | None:
         """The bytes kept under `key`, or `None`."""
@@ -406,23 +413,61 @@ class RedisCache:
         if len(value) <= self._max_bytes:
             await self._ask("SET", f"evals-async:cache:{{{key}}}", value, "PX", str(int(self._keep * 1000)))
 
-    async def _ask(self, *command: str | bytes | int) -> bytes | None:
+    async def _ask(self, *command: str | bytes) -> bytes | None:
+        """What Redis answers. Commands that come at one time are sent together: a connection for each, or a turn for
+        each on one connection, would take longer than Redis is waited for.
+        """
+        if SYSTEM_CLOCK.monotonic() < self._away_until:
+            return None
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[bytes | None] = loop.create_future()
+        self._waiting.append((command, answer))
+        if self._sending is None or self._sending.done() or self._sending.get_loop() is not loop:
+            self._sending = loop.create_task(self._send_waiting())
+        return await answer
+
+    async def _send_waiting(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
+            answers: list[Any] = [None] * len(batch)
+            try:
+                with SYSTEM_CLOCK.timeout(REDIS_TIMEOUT):
+                    pipeline = self._redis.pipeline(transaction=False)
+                    for command, _ in batch:
+                        pipeline.execute_command(*command)
+                    answers = await pipeline.execute(raise_on_error=False)
+                if refused := next((answer for answer in answers if isinstance(answer, Exception)), None):
+                    raise refused
+                self._timeouts = 0
+            except Exception as error:  # noqa: BLE001  # whatever Redis and its client raise: the call goes on
+                self._failed(error)
+                if SYSTEM_CLOCK.monotonic() < self._away_until:
+                    batch, self._waiting = batch + self._waiting, []
+                    answers = [None] * len(batch)
+            finally:
+                for (_, waiter), answer in zip(batch, answers, strict=True):
+                    if not waiter.done() and not waiter.get_loop().is_closed():
+                        waiter.set_result(answer if isinstance(answer, bytes) else None)
+
+    def _failed(self, error: Exception) -> None:
+        """Pass Redis by for a while, if it is away. One late answer is none: this process may have been busy."""
+        self._timeouts += 1
+        if "Timeout" in type(error).__name__ and self._timeouts < MOST_TIMEOUTS:
+            return
+        self._timeouts = 0
         now = SYSTEM_CLOCK.monotonic()
-        if now < self._away_until:
-            return None
-        try:
-            with SYSTEM_CLOCK.timeout(REDIS_TIMEOUT):
-                answer: bytes | None = await self._redis.execute_command(*command)
-                return answer if isinstance(answer, bytes) else None
-        except Exception as error:  # noqa: BLE001  # whatever Redis and its client raise: the call goes on
-            self._away_until = now + TRY_AGAIN
-            if now - self._told_at >= TELL_AGAIN:
-                self._told_at = now
-                logger.warning("Redis does not answer (%s): runs are fetched, not taken from the cache", error)
-            return None
+        self._away_until = now + TRY_AGAIN
+        if now - self._told_at >= TELL_AGAIN:
+            self._told_at = now
+            logger.warning("Redis does not answer (%s): runs are fetched, not taken from the cache", error)
 
     async def close(self) -> None:
         """Close the connection."""
+        sending, self._sending = self._sending, None
+        if sending is not None and not sending.done() and sending.get_loop() is asyncio.get_running_loop():
+            sending.cancel()
+            await asyncio.wait([sending])
+        self._waiting.clear()
         await self._redis.aclose()
 
     async def __aenter__(self) -> Self:

@@ -202,3 +202,16 @@ def test_a_limiter_needs_a_name_and_a_url() -> None:
         RedisLimiter("http://127.0.0.1", name="x")
     with pytest.raises(ConfigurationError, match="must be above 0"):
         RedisCache("redis://127.0.0.1", keep=0)
+
+
+async def test_a_cache_that_is_asked_for_hundreds_at_once(limited: tuple[LimitedServer, str], redis_url: str) -> None:
+    """Reads that come together find what is there: they do not wait for each other until Redis seems to be away."""
+    server, url = limited
+    run = uuid.uuid4().hex
+    ids = [f"{run}-{number}" for number in range(300)]
+    async with RedisCache(redis_url) as cache, EvalsClient(api_key="sk-x", base_url=url, cache=cache) as client:
+        await client.evals.runs.retrieve_many(ids, eval_id="eval_1", concurrency=256)
+        asked = len(server.seen)
+        await client.evals.runs.retrieve_many(ids, eval_id="eval_1", concurrency=256)
+    assert 300 == server.granted
+    assert asked == len(server.seen)

@@ -1,13 +1,14 @@
 """A file belongs to one server, organization and project; and what is told while a server does not answer."""
 
 import shlex
-import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commandline import ended, start
 from doubles import FakeClock, ScaledClock
+from ports import silent_port
 from reference_server import SAME, Export, ReferenceServer, difference, tree
 
 from evals_async import EvalsClient
@@ -146,27 +147,25 @@ def test_projects_are_read_from_urls() -> None:
 # --- a server that does not answer ------------------------------------------------------------------------------------
 
 
-def free_port() -> int:
+@pytest.fixture
+def port() -> Iterator[int]:
     """A port on which nobody listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    with silent_port() as silent:
+        yield silent
 
 
-async def test_an_unreachable_server_is_said_soon(file: Path) -> None:
+async def test_an_unreachable_server_is_said_soon(file: Path, port: int) -> None:
     """At first contact an export ends within seconds, not after the five minutes that a known server is waited for."""
     clock = ScaledClock(50)
-    client = EvalsClient(base_url=f"http://127.0.0.1:{free_port()}/v1", api_key="k", clock=clock)
+    client = EvalsClient(base_url=f"http://127.0.0.1:{port}/v1", api_key="k", clock=clock)
     async with client, Archive.open(file, clock=clock) as archive:
         report = await archive.export(client)
     assert (75, True) == (report.exit_code, (report.stopped or "").startswith("the server cannot be reached: "))
     assert clock.monotonic() < 40
 
 
-async def test_the_command_says_where_it_could_not_reach(file: Path) -> None:
+async def test_the_command_says_where_it_could_not_reach(file: Path, port: int) -> None:
     """Exit code 75, the address, and a command that goes on, which works once the server is there."""
-    port = free_port()
     words = ("export", "--to", str(file), "--base-url", f"http://127.0.0.1:{port}/v1", "--max-outage", "0.2")
     result = await ended(await start(*words, OPENAI_API_KEY="k"))
     assert 75 == result.code

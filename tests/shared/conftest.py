@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 
 import pytest
+from ports import silent_port
 from waiting import LONGEST
 
 from evals_async import _json
@@ -32,12 +33,10 @@ def answers(port: int) -> bool:
 class OwnRedis:
     """A Redis of this test's own, which can be stopped and started."""
 
-    def __init__(self, binary: str, folder: Path) -> None:
+    def __init__(self, binary: str, folder: Path, port: int) -> None:
         self.binary = binary
         self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = port
         self.url = f"redis://127.0.0.1:{self.port}"
         self.start()
 
@@ -60,9 +59,10 @@ def own_redis(tmp_path: Path) -> Generator[OwnRedis]:
     binary = shutil.which("redis-server")
     if binary is None:
         pytest.skip("there is no redis-server on this machine")
-    redis = OwnRedis(binary, tmp_path)
-    yield redis
-    redis.stop()
+    with silent_port() as port:
+        redis = OwnRedis(binary, tmp_path, port)
+        yield redis
+        redis.stop()
 
 
 @pytest.fixture

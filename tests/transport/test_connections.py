@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import aiohttp
 import pytest
 from doubles import loop_time
+from ports import silent_port
 from transport.faultserver import FaultServer, Peer, Scene, answer, message, raw
 from transport.harness import POLICY, TIMES, assert_plain, body_of, pipeline_for, request, serving
 
@@ -188,11 +189,15 @@ async def test_a_redirect_reaches_nobody() -> None:
         assert 0 == elsewhere.accepted
 
 
-async def test_refused_then_up() -> None:
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port on which nobody listens."""
+    with silent_port() as silent:
+        yield silent
+
+
+async def test_refused_then_up(port: int) -> None:
     """C01: a create that found nobody is sent when somebody is there."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
     pipeline = pipeline_for(f"http://127.0.0.1:{port}", speed=1.0)
     policy = RetryPolicy(attempts=11, base=0.02, cap=0.02)
     call = asyncio.create_task(pipeline.send(request("create"), body_of, timeouts=TIMES, policy=policy))
@@ -205,11 +210,8 @@ async def test_refused_then_up() -> None:
     await server.__aexit__(None, None, None)
 
 
-async def test_nobody_listens() -> None:
+async def test_nobody_listens(port: int) -> None:
     """C01: a refused connection is tried again, and the error says that nothing was sent."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
     pipeline = pipeline_for(f"http://127.0.0.1:{port}")
     with pytest.raises(ConnectFailed) as caught:
         await pipeline.send(request("create"), body_of, timeouts=TIMES, policy=POLICY)

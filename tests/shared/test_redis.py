@@ -151,12 +151,12 @@ async def test_a_redis_that_is_silent_stalls_nobody(limited: tuple[LimitedServer
 
 
 @pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+def unhurried_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     """Redis has time to answer, however slow the machine is."""
-    monkeypatch.setattr(redis, "PATIENCE", LONGEST)
+    monkeypatch.setattr(redis, "REDIS_TIMEOUT", LONGEST)
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("unhurried_redis")
 async def test_a_cache_for_all(limited: tuple[LimitedServer, str], redis_url: str) -> None:
     """A run that is over is fetched by one client, and read by the other."""
     server, url = limited
@@ -170,7 +170,7 @@ async def test_a_cache_for_all(limited: tuple[LimitedServer, str], redis_url: st
     assert 1 == len(server.seen)
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("unhurried_redis")
 async def test_the_keys_expire_and_have_a_hash_tag(redis_url: str) -> None:
     """All of a quota is in one slot of a cluster, and gone after five minutes without use."""
     from redis.asyncio import Redis
@@ -185,7 +185,7 @@ async def test_the_keys_expire_and_have_a_hash_tag(redis_url: str) -> None:
         limiter.release()
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("unhurried_redis")
 async def test_many_wait_for_as_many_as_may_go(redis_url: str) -> None:
     """Two limiters of one name have two under way together; who cannot wait is told."""
     name = uuid.uuid4().hex

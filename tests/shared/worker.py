@@ -12,7 +12,7 @@ from evals_async import EvalsClient, EvalsError, redis
 from evals_async.redis import RedisLimiter
 
 
-redis.PATIENCE = 1.0  # the machine may be slow; a Redis that is away refuses at once
+redis.REDIS_TIMEOUT = 1.0  # the machine may be slow; a Redis that is away refuses at once
 
 
 async def main(base_url: str, redis_url: str, name: str, calls: int) -> None:

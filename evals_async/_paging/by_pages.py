@@ -173,19 +173,15 @@ class WorkQueue(Generic[K, N, V]):
                 entries = dict(zip(ids, body.entries, strict=True))
                 for keys, entry in [(self.keys.pop((listing, each)), entries[each]) for each in found]:
                     value: V = entry if body.make is None else body.make(entry)
-                    outcome = await attempt(partial(self.kept, value), keys[0][1])
-                    if not await self.deliver(channel, keys, outcome.value, outcome.error):
+                    unkept = None
+                    if self.lookup.keep is not None:  # as with single reads, a cache that fails is told
+                        unkept = (await attempt(partial(self.lookup.keep, keys[0][1]), value)).error
+                    if not await self.deliver(channel, keys, value if unkept is None else None, unkept):
                         return False
             return True
         finally:
             search.end(scan)
             self.changed.set()
-
-    async def kept(self, value: V, key: K) -> V:
-        """A value that a page brought, once the cache has it: as with single reads, a cache that fails is told."""
-        if self.lookup.keep is not None:
-            await self.lookup.keep(key, value)
-        return value
 
     async def single(self, channel: Channel[Outcome[N, V]], location: Location) -> bool:
         keys = self.keys.pop(location)
@@ -247,13 +243,13 @@ async def gather_by_pages(
 ) -> tuple[V | Exception, ...]:
     """What `gather_many(lookup.fetch, items)` returns or raises, with pages in place of most of the single reads."""
     check_on_error(on_error)
-    outcomes: list[Outcome[tuple[int, H], V]] = []
+    numbers: list[int] = []  # of the items, in the order in which their outcomes come
 
-    def name(number: int, key: H) -> tuple[int, H]:
-        return number, key
+    def name(number: int, key: H) -> H:
+        numbers.append(number)
+        return key
 
     stream = fan_out_by_pages(lookup, items, name=name, concurrency=concurrency, on_progress=on_progress)
     async with stream:
-        outcomes.extend([outcome async for outcome in stream])
-    outcomes.sort(key=lambda outcome: outcome.key[0])
-    return results_of([Outcome(each.key[1], each.value, each.error) for each in outcomes], on_error)
+        outcomes = dict(zip(numbers, [outcome async for outcome in stream], strict=True))
+    return results_of([outcomes[number] for number in sorted(outcomes)], on_error)

@@ -31,7 +31,7 @@ from evals_async.errors import RequestError
 PAGE_SIZE = 100
 ENOUGH = 5  # wanted ids that a page must bring: one page for five single reads
 MOST_CREDIT = 4 * ENOUGH  # what a scan keeps of its good pages for a poor stretch
-PAGES_PER_SCAN = 3
+PAGES_PER_SCAN = 2
 MOST_BARREN = 5
 WASTE = 0.2
 

@@ -28,6 +28,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import canned
 from benchmarks.cases import Table
+from benchmarks.measure import nothing_old_collected
 from benchmarks.server import pin
 
 
@@ -169,7 +170,8 @@ def measured(url: str, name: str, work: Callable[[str], Coroutine[Any, Any, int]
         return got, time.perf_counter() - wall, cpu() - used
 
     restart(url)
-    got, wall, used = asyncio.run(timed())
+    with nothing_old_collected():
+        got, wall, used = asyncio.run(timed())
     lost = "" if got == expected else f" ({expected - got} lost)"
     return f"{name}{lost}", f"{restart(url):,}", f"{wall:.2f}", f"{used:.2f}"
 

@@ -112,6 +112,8 @@ class Observation:
             requests = told.requests
             if told.delay is not None:
                 limits = (0, min(told.delay, max_hold))
+                if delay is not None and told.delay < delay < told.delay + 1:
+                    delay = told.delay  # the same, which Retry-After rounds up to whole seconds
             elif requests.remaining is not None and requests.reset is not None:
                 limits = (requests.remaining, min(requests.reset, max_hold))
         return cls(
@@ -249,7 +251,7 @@ class AdaptiveLimiter:
             for waiting in self._queue:
                 if waiting.end <= self._control.held_until < math.inf:
                     waiting.wake()
-        if self._paused and self._control.known:
+        if self._paused and self._control.understood(self._clock.monotonic()):
             for waiting in self._paused:
                 waiting.wake()
         self._wake()
@@ -270,7 +272,7 @@ class AdaptiveLimiter:
         waiting = QueuedCall(end)
         self._paused.add(waiting)
         try:
-            while not self._control.known and (now := self._clock.monotonic()) < end:
+            while (now := self._clock.monotonic()) < end and not self._control.understood(now):
                 await waiting.sleep(self._clock, end - now)
         finally:
             self._paused.discard(waiting)

@@ -7,17 +7,21 @@ A refusal is a 429, or a 503 with Retry-After. A grant is any other answer below
    after 50 ms, then further and further apart; later ones begin where the last hold ended. A grant to what was sent
    after the refused request ends the hold. Then half of what was under way may go at once, and more with each grant.
 3. A refusal of what was sent beside more requests than were ever granted at once is a limit of how many at once: one
-   fewer is the ceiling; of those refused together, the one sent first tells it. A refusal below it says that it was
-   none.
-4. Any other refusal says that the server's bucket was empty. What is granted between two of them, divided by the time,
-   is the rate at which it fills: of a bucket and of a window alike. From then on a copy of the bucket is kept here,
-   empty at a refusal, and each request takes a token out. A refusal then holds nobody, if it is a single one. Fewer
-   than eight grants measure nothing: then half as many go at once, and the rate is cut, to a half at most.
-5. A hold that lasted as long as the server asked is the end of a window. As many as the last window granted go as fast
-   as they can; where it ended few go at once, and beyond it more and more.
+   fewer is the ceiling; of those refused together, the one sent first tells it. Below a ceiling requests follow each
+   other evenly: so a bucket that keeps a single token grants them, and the ceiling rises. A refusal below it says that
+   it was none.
+4. Any other refusal says that the server's bucket was empty. What is granted between two of them, divided by the time
+   in which somebody asked, is the rate at which it fills: of a bucket and of a window alike. From then on a copy of
+   the bucket is kept here, empty at a refusal, and each request takes a token out. A refusal then holds nobody, if it
+   is a single one. Fewer than eight grants measure nothing: then half as many go at once, and the rate is cut, to a
+   half at most.
+5. A hold in which a probe was refused is the end of a window. In the next one few go at once where the last one ended,
+   and more and more before and after.
 6. More is always tried: of the rate a tenth in each round trip, whatever it is, so that of two clients who share a
-   limit the one with less catches up; of the ceiling one. What is tried may cost one refusal in 25 grants.
-7. What remains of a window that the server tells is spent, and then its reset is waited for.
+   limit the one with less catches up; of the ceiling one. What is tried may cost one refusal in 25 grants. A rate that
+   grew when it was refused begins between its mean and its end: the mean counts the time when it was too low.
+7. What remains of a window that the server tells is spent, and then its reset is waited for. If less remains than the
+   own requests explain, others share it, and near its end fewer go at once.
 """
 
 import math
@@ -25,24 +29,29 @@ from collections import deque
 from typing import Literal
 
 
+# Holds
 FIRST_PROBE = 0.05  # seconds after a refusal: a bucket of 20 a second has a token by then
 SLOWER = 1.5  # times the gap before, from probe to probe: the end of a limit is noticed that much too late at most
 LAST_PROBE = 5.0  # seconds between probes: that a limit has ended is noticed so late at most
+SURE = 0.95  # of the time that the last hold lasted, when a probe found its end: the next one is probed then
+# Measuring
 ENOUGH = 8  # grants: a rate that is counted between two refusals is then right within an eighth
+IDLE = 0.1  # seconds without a request that are no part of a measurement
+SMOOTH = 16  # answers of which an average is kept
+# Trying for more
 EARNED = 0.04  # refusals that a grant allows: with the first ones, fewer than 1.1 requests a call
-SAVED = 8.0  # refusals that may be spent at once
+SAVED = 5.0  # refusals that may be spent at once
 QUIET = 16  # grants in a row after which more is tried
 BACK = 0.95  # of what was measured is where more is tried from: who has less catches up
 MORE = 0.1  # of the rate is tried in addition in each round trip
-SURE = 0.95  # of the time that the last hold lasted, when a probe found its end: the next one is probed then
-FORGOTTEN = 8.0  # times the measured rate
-FEW = 2  # under way where the last window ended; more, the further from there
-FUZZY = 1.125  # times the ceiling: the server may have finished requests whose responses have not arrived yet
+# How many at once
+FEW = 4  # under way where the last window ended; more, the further from there
 CLEAR = 0.75  # of what was under way is a ceiling that need not be doubted
-SLACK = 0.002  # seconds of requests that may be made up for, when timers ring late
 SPACED = 0.8  # of the time that so many under way leave between two: bursts are no test of how many there may be
+EVEN = 1.02  # times that time: so a bucket has a token for each, if its rate allows so many
+# Timers
 LATE = 0.004  # seconds that a timer, or the process, may be late: what was to be sent meanwhile follows at once
-IDLE = 0.1  # seconds without a request that are no part of a measurement
+SLACK = LATE / 2  # seconds of requests that a bucket's copy makes up for, when timers ring late
 
 RateSource = Literal["unknown", "given", "told", "measured"]
 
@@ -59,12 +68,10 @@ class RateControl:
         self.width = float(most)  # how many may be under way now
         self.ceiling = float(most)  # how many may ever be
         self.met = float(most)  # where the ceiling was met last
-        self.half = float(most)  # of what was under way at the last refusal
         self.measured = math.inf if start_rate is None else start_rate  # what was counted between two refusals
         self.tried = 1.0  # times what was measured
         self.tokens = 1.0
         self.filled = now
-        self.burst = math.inf  # tokens that may be kept: as many as the server seems to keep
         self.source: RateSource = "unknown" if self.rate == math.inf else "given"
         self.since = now
         self.untouched = self.rate == math.inf  # nothing was refused so far: there is nothing to keep to
@@ -80,7 +87,6 @@ class RateControl:
         self.end = math.inf  # when the refused one was sent up to which they are
         self.counted = 0  # what was sent between them and granted
         self.after = 0  # and what was sent later
-        self.exact = False  # the last hold lasted as long as it was told to
         self.in_a_row = 0
         self.run = 0  # grants since the last hold
         self.last_run = math.inf  # and between the two holds before, if the last one was real
@@ -92,9 +98,10 @@ class RateControl:
         self.grants = [0.0] * (most + 2)  # lately, by how many were under way
         self.left = 0  # in a window that the server tells
         self.left_at = -math.inf
+        self.shared = 1.0  # requests, of others too, that each answer tells of
         self.reset_at = -math.inf
-        self.released_at = now
         self.spaced_until = -math.inf
+        self.released_at = now
         self.latency = 0.0
         self.quickest = 0.0  # latency lately: those that a connection, or this process, delays are no measure
 
@@ -121,50 +128,50 @@ class RateControl:
             return math.inf
         if self.untouched and now >= self.reset_at:
             return now
-        at = now
+        if self.told(now) and self.under_way * self.shared >= self.left:
+            return self.reset_at
         if self.held(now):
             return min(self.held_until, max(now, self.probe_at))
         if self.told(now):
-            return at if self.under_way < self.left else self.reset_at
+            return now
         if self.under_way >= FEW + abs(self.last_run - self.run):
             return math.inf
-        if self.ceiling < self.most:
-            at = max(at, self.spaced_until)
-        if self.rate < math.inf and not self.exact:
+        at = max(now, self.spaced_until) if self.ceiling < self.most else now
+        if self.rate < math.inf:
             self.fill(now)
             at = max(at, now + (1 - self.tokens) / self.rate)
         return at
 
     def fill(self, now: float) -> None:
-        gained = 0.0 if self.rate == math.inf else (now - self.filled) * self.rate
+        """Put the tokens in that came since the last time. Without a rate there are none."""
+        if self.rate < math.inf:
+            full = math.inf if self.held(now) else max(self.tokens, 1 + SLACK * self.rate)
+            self.tokens = min(self.tokens + (now - self.filled) * self.rate, full)
         self.filled = now
-        full = (
-            math.inf
-            if (self.held(now) and (self.exact or self.held_until == math.inf)) or self.rate == math.inf
-            else max(self.tokens, 1 + SLACK * self.rate)
-        )
-        self.tokens = min(self.tokens + gained, full, max(1.0, self.burst))
 
     def take(self, now: float, *, waited: bool = False) -> int:
         """Send one, for which somebody waited or not: how many are under way with it."""
-        if self.untouched:
-            self.under_way += 1
-            return self.under_way
-        if self.begin < math.inf and not waited and not self.under_way and not self.held(now):
-            idle = now - max(self.released_at, min(self.held_until, now))
-            if idle > IDLE:  # nobody asked for anything
-                self.begin += idle
-                self.end += idle
         self.under_way += 1
-        apart = SPACED * self.quickest
-        late = min(LATE, apart / ENOUGH) if self.proven else 0.0
-        self.spaced_until = max(self.spaced_until, now - late) + apart / int(self.width)
+        if self.untouched:
+            return self.under_way
+        if self.under_way == 1 and not waited and now - self.released_at > IDLE:  # nobody asked for anything
+            self.begin += now - self.released_at
+            self.end += now - self.released_at
+        self.space(now)
         if self.rate < math.inf:
             self.fill(now)
             self.tokens -= 1
         if self.held(now):
             self.probe_at = now + max(1.0, 2 * self.gap)  # unless it is answered before
         return self.under_way
+
+    def space(self, now: float) -> None:
+        """Let the next one go some time after this one, if there is a ceiling."""
+        apart, late = EVEN * self.latency / int(self.width), min(LATE, now - self.released_at)
+        if apart < LATE:  # no timer keeps that
+            apart = SPACED * self.quickest / int(self.width)
+            late = min(LATE, SPACED * self.quickest / ENOUGH) if self.proven else 0.0
+        self.spaced_until = max(self.spaced_until, now - late) + apart
 
     def give(self, now: float) -> None:
         """One is over, however it ended."""
@@ -173,67 +180,59 @@ class RateControl:
 
     def granted(self, now: float, sent_at: float, among: int) -> None:
         """What was sent then, when so many were under way, was granted."""
-        if self.untouched:
-            took, quickest = now - sent_at, 1.02 * self.quickest
-            self.grants[min(among, self.most)] += 1
-            self.run += 1
-            self.in_a_row += 1
-            self.latency += (took - self.latency) / 8 if self.latency else took
-            self.quickest = quickest if 0 < quickest < took else took
-            self.granted_at = max(self.granted_at, sent_at)
-            return
-        among = self.beside_refused(sent_at, among)
+        took, quickest = now - sent_at, 1.02 * self.quickest
+        if not self.untouched:
+            among = self.beside_refused(sent_at, among)
         self.grants[min(among, self.most)] += 1
         self.run += 1
-        self.latency += (now - sent_at - self.latency) / 8 if self.latency else now - sent_at
-        self.quickest = min(1.02 * self.quickest or math.inf, now - sent_at)
+        self.latency += (took - self.latency) / 8 if self.latency else took
+        self.quickest = quickest if 0 < quickest < took else took
+        if self.untouched:  # nearly always
+            self.in_a_row += 1
+            self.granted_at = max(self.granted_at, sent_at)
+            return
         if sent_at > self.granted_at:
             if self.granted_at < self.refused_at < sent_at:
-                lasted = sent_at - self.held_from
-                window = self.gap > FIRST_PROBE or self.expected > FIRST_PROBE
-                asked = self.held_until - self.held_from
-                self.exact = window and lasted > asked / 2 and self.run >= ENOUGH
-                self.last_run, self.run = (self.run if window else math.inf), 0
-                self.expected = lasted / 2 if self.gap == FIRST_PROBE else SURE * lasted
+                self.end_hold(sent_at)
             self.granted_at = sent_at
-        if sent_at > self.begin:
-            if sent_at > self.end:
-                self.after += 1
-            else:
-                self.counted += 1
-                self.measure(now)
+        if sent_at > self.end:
+            self.after += 1
+        elif sent_at > self.begin:
+            self.counted += 1
+            self.measure(now)
         self.credit = min(SAVED, self.credit + EARNED)
-        if among > self.ceiling and self.seen_from(int(FUZZY * self.ceiling) + 2) >= ENOUGH:
-            self.ceiling = float(self.most)
-        if sent_at <= self.cut_at:
-            return  # it says nothing of what is allowed now
-        self.gap = FIRST_PROBE
-        self.in_a_row += 1
-        self.proven = self.ceiling < self.most and (self.proven or self.in_a_row >= QUIET)
-        self.width = min(self.ceiling, self.width + (1.0 if self.width < self.threshold() else 1 / self.width))
-        if self.credit >= 1:
-            self.try_more(now)
+        if sent_at > self.cut_at:  # or else it says nothing of what is allowed now
+            self.in_a_row += 1
+            self.gap = FIRST_PROBE
+            self.proven = self.ceiling < self.most and (self.proven or self.in_a_row >= QUIET)
+            self.width = min(self.ceiling, self.width + 1)
+            if self.credit >= 1:
+                self.try_more(now)
+
+    def end_hold(self, sent_at: float) -> None:
+        """What was sent then, after the refused ones, was granted."""
+        lasted = sent_at - self.held_from
+        window = self.left_at == -math.inf and max(self.gap, self.expected) > FIRST_PROBE
+        self.last_run, self.run = (self.run if window else math.inf), 0
+        self.expected = lasted / 2 if self.gap == FIRST_PROBE else SURE * lasted
 
     def try_more(self, now: float) -> None:
+        """Raise ceiling and rate a little, the more, the longer nothing was refused."""
         over = (self.in_a_row - QUIET) / self.ceiling
         if over > 0:
             self.ceiling = min(float(self.most), self.ceiling + (1 + over / 2) / self.ceiling)
         if self.rate < math.inf:
             self.fill(now)
-            self.tried *= 1 + MORE * min(1.0, self.in_a_row / QUIET) / max(2.0, self.rate * self.latency)
-            if self.source == "measured" and self.tried > FORGOTTEN:
-                self.measured, self.tried = math.inf, 1.0
-                self.source = "unknown" if self.rate == math.inf else "given"
-                self.since = now
-
-    def threshold(self) -> float:
-        """How many under way are enough for twice the rate; more of them come slowly."""
-        return max(self.half, 1 + 2 * self.rate * self.latency)
+            self.tried *= 1 + MORE * min(1.0, self.in_a_row / QUIET) / max(1.0, self.rate * self.latency)
 
     @property
     def known(self) -> bool:
         """It is known what is allowed, whatever delay single answers ask for."""
         return self.source == "measured" or (self.ceiling < self.most and self.proven)
+
+    def understood(self, now: float) -> bool:
+        """It is known when a refused call may go, whatever delay its answer asks for."""
+        return self.known or (self.left == 0 and self.told(now))
 
     def beside_refused(self, sent_at: float, among: int) -> int:
         """How many were under way at the server: without those that it had refused already."""
@@ -266,7 +265,7 @@ class RateControl:
                     return
             elif not probe:
                 self.empty(now, sent_at, row)
-                if alone and not self.exact:
+                if alone:
                     return  # the others go on, at the rate that is known
         elif self.too_many:
             if 1 < among <= self.ceiling:  # of those refused together, the first one sent tells how many
@@ -298,21 +297,21 @@ class RateControl:
         self.refused_at = max(self.refused_at, sent_at)
         if news and probe:
             self.gap = min(SLOWER * self.gap, LAST_PROBE)
-            self.probe_at = now + self.gap if not self.exact or self.credit >= 1 else math.inf
+            self.probe_at = now + self.gap
         elif news:
             self.gap = FIRST_PROBE
             self.probe_at = now + max(FIRST_PROBE, self.expected)
 
     def crowded(self, among: int) -> bool:
         """Was it refused because so many were under way? Fewer never met a refusal, and no rate is at its end."""
-        paced = self.begin < math.inf and self.counted >= ENOUGH and (self.rate == math.inf or self.tokens < 1)
+        paced = self.rate < math.inf and self.tokens < 1
         if self.proven and among > self.met:
             return True
         met = among <= self.ceiling < self.most and self.in_a_row < ENOUGH  # so many were few enough a moment ago
         return among > 1 and not paced and not met and self.seen_from(among) < ENOUGH
 
     def empty(self, now: float, sent_at: float, row: int) -> None:
-        """The server's bucket was empty when that was sent."""
+        """The server's bucket was empty when that was sent, after so many grants in a row."""
         half = max(1.0, (self.under_way + 1) / 2)
         self.ceiling = float(self.most)
         if self.begin == math.inf:
@@ -326,16 +325,8 @@ class RateControl:
             if self.counted >= ENOUGH:
                 before = self.rate
                 self.measure(now)
-                # Refused before more was tried: somebody else took it, and who gives way to that gets nothing.
-                self.tried = (
-                    BACK
-                    if row >= QUIET or before == math.inf
-                    else max(BACK, min(1 + 1 / self.counted, before / self.measured))
-                )
-                self.half = half
-                self.width = min(self.width, self.threshold())
-            elif 1 <= self.tokens < math.inf and self.rate < math.inf:
-                self.burst = min(self.burst, self.tokens + self.under_way) / 2
+                grown = row >= ENOUGH and before < math.inf and self.last_run == math.inf
+                self.tried = BACK * (math.sqrt(max(1.0, before / self.measured)) if grown else 1.0)
             else:
                 self.width = max(1.0, min(self.width, half) / 2)
                 likely = (self.counted + 1) / (sent_at - self.begin) / self.measured
@@ -344,6 +335,7 @@ class RateControl:
         self.grants = [count / 2 for count in self.grants]
 
     def measure(self, now: float) -> None:
+        """Take what was counted for the rate, if it is enough."""
         if self.counted < ENOUGH:
             return
         self.fill(now)
@@ -361,4 +353,6 @@ class RateControl:
         """An answer to what was sent then tells how many more are granted in the next seconds."""
         if sent_at < self.left_at and now < self.reset_at:
             return
+        if self.told(now) and 0 < left < self.left:
+            self.shared += (self.left - left - self.shared) / SMOOTH
         self.left, self.left_at, self.reset_at = left, sent_at, now + reset

@@ -16,6 +16,7 @@ from simulation import (
     Scenario,
     TokenBucket,
     milliseconds,
+    no_header,
     simulate,
     simulate_two,
     whole_seconds,
@@ -61,6 +62,16 @@ VARIANTS = [
     Scenario(name="200/s, 503 with Retry-After", limit=lambda: TokenBucket(200, 50, whole_seconds, 503)),
     Scenario(name="50/s, burst 50, 200 ms", limit=lambda: TokenBucket(50, 50, whole_seconds), latency=0.2),
     Scenario(name="50/s, burst 5", limit=lambda: TokenBucket(50, 5, whole_seconds)),
+    *(
+        Scenario(name=f"{rate}/s, burst 1, {told.__name__}", limit=partial(TokenBucket, rate, 1, told))
+        for rate in (100, 150, 200)
+        for told in (no_header, whole_seconds, milliseconds)
+    ),
+    Scenario(name="200/s, burst 2, 5 ms, 100 workers", limit=lambda: TokenBucket(200, 2), latency=0.005, workers=100),
+    Scenario(name="200/s, burst 2", limit=lambda: TokenBucket(200, 2)),
+    Scenario(
+        name="200/s, burst 50, 200 ms", limit=lambda: TokenBucket(200, 50, whole_seconds), latency=0.2, workers=100
+    ),
     Scenario(name="20/s, burst 5", limit=lambda: TokenBucket(20, 5, whole_seconds), calls=200),
     Scenario(name="5/s, burst 5", limit=lambda: TokenBucket(5, 5, whole_seconds), calls=200),
     Scenario(name="150 in 2 s, no header", limit=lambda: FixedWindow(150, 2)),
@@ -149,8 +160,18 @@ def test_and_so_are_others(scenario: Scenario) -> None:
     assert_within(scenario, simulate(scenario), slower=1.35, more=1.15)
 
 
-@pytest.mark.parametrize("late", [0.0, 0.5])
-@pytest.mark.parametrize("scenario", SHARED, ids=named)
+MOMENTS = [0.1, 0.25, 0.7, 0.95, 1.3, 1.85]  # when the second client begins
+
+
+@pytest.mark.parametrize(
+    ("scenario", "late"),
+    [
+        *((scenario, late) for scenario in SHARED for late in (0.0, 0.5)),
+        # Not a window without headers: who comes first to it may take nearly all of it.
+        *((scenario, late) for scenario in (SHARED[0], SHARED[1], SHARED[4]) for late in MOMENTS),
+    ],
+    ids=lambda value: value.name if isinstance(value, Scenario) else f"{value:g}",
+)
 def test_two_clients_that_know_nothing_of_each_other_share_a_limit(scenario: Scenario, late: float) -> None:
     """Both finish; together they use 85 % of it, and neither gets less than a third of its half."""
     outcomes = simulate_two(scenario, late=late)

@@ -154,9 +154,13 @@ async def test_a_deployed_model_of_foundry_is_sampled_like_any_other() -> None:
     assert one(run, "per_model_usage")["model_name"] == "gpt-5-nano-scripted"
 
 
-async def test_rows_of_files_are_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file is read chunk by chunk, a line over two of them included; a broken line fails the run unpaid."""
-    monkeypatch.setattr("evals_async.server.execution.preparing.CHUNK", 16)
+@pytest.mark.parametrize("bounds", [{"CHUNK": 16}, {"PIECE": 2}, {"PIECE_TEXT": 1}, {"TURN": 1}], ids=str)
+async def test_rows_of_files_are_read_in_pieces(monkeypatch: pytest.MonkeyPatch, bounds: dict[str, int]) -> None:
+    """A file is read chunk by chunk, a line over two of them included, and put down in pieces; a broken line fails the
+    run unpaid.
+    """
+    for name, value in bounds.items():
+        monkeypatch.setattr(f"evals_async.server.execution.preparing.{name}", value)
     async with executing() as running:
         lines = [json.dumps({"item": {"answer": f"ä{number}"}}) for number in range(5)]
         file_id = (await running.http.upload("\n\n".join(lines).encode())).json["id"]

@@ -11,7 +11,7 @@ from evals_async._store import Database, Row, executions
 from evals_async._store.executions import FinishedRow, RunId, Sums
 
 
-WOKEN = 8  # rows that go on before the loop goes round
+WOKEN = 4  # rows that go on before the loop goes round
 
 
 @attrs.define  # not frozen: each row makes one, and a frozen one takes twice as long

@@ -3,6 +3,7 @@
 A run whose rows cannot all be read fails before the first of them is paid for.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 from evals_async._json import JSONObject, as_object, text_of_parsed
@@ -20,7 +21,9 @@ from evals_async.server.execution.source import (
 from evals_async.server.execution.stored import answer_filter, stored_rows
 
 
-PIECE = 200  # rows that are put down at once: some milliseconds of work
+# Rows, and their characters, that are put down in one transaction: some milliseconds of work. Each waits for the disk.
+PIECE, PIECE_TEXT = 2000, 2**20
+TURN = 200  # rows that are read before other tasks run
 CHUNK = 4 * 2**20  # bytes of a file that are in memory at once
 LONGEST_LINE = 32 * 2**20
 
@@ -103,14 +106,18 @@ async def put_down_rows(database: Database, run: JSONObject) -> int:
     key: RunId = (str(run["eval_id"]), str(run["id"]))
     await database.atomic(executions.clear_rows, key)
     piece: list[tuple[int, str]] = []
-    total = 0
+    total = size = 0
     try:
         async for row in rows_of_run(database, run):
-            piece.append((total, row_text(row)))
+            text = row_text(row)
+            piece.append((total, text))
             total += 1
-            if len(piece) == PIECE:
+            size += len(text)
+            if len(piece) == PIECE or size >= PIECE_TEXT:
                 await database.atomic(executions.add_rows, key, piece)
-                piece = []
+                piece, size = [], 0
+            elif total % TURN == 0:
+                await asyncio.sleep(0)
         await database.atomic(executions.add_rows, key, piece)
     except BadRows:
         await database.atomic(executions.clear_rows, key)

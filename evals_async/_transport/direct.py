@@ -163,10 +163,9 @@ class DirectExchange:
         head = self.heads.get(body is None)
         if head is None or head.headers is not headers:
             head = self.heads[body is None] = Head(headers, self.host)
-        more = "" if call.key is None else f"{KEY}: {call.key}\r\n"
-        if isinstance(body, bytes):
-            more = f"{more}Content-Length: {len(body)}\r\n"
-        elif request.method == "POST":
-            more = f"{more}Content-Length: 0\r\n"
         start = f"{request.method} {target}"
-        return f"{start}{head.text}{more}\r\n".encode("latin-1") + (body if isinstance(body, bytes) else b"")
+        if body is None and request.method != "POST":
+            return f"{start}{head.text}\r\n".encode("latin-1")
+        content = body if isinstance(body, bytes) else b""
+        key = "" if call.key is None else f"{KEY}: {call.key}\r\n"
+        return f"{start}{head.text}{key}Content-Length: {len(content)}\r\n\r\n".encode("latin-1") + content

@@ -215,6 +215,11 @@ class ApiError(RequestError):
         self.body = body
 
     @property
+    def status_code(self) -> int:
+        """The HTTP status: `status` under the name that it has in the official client."""
+        return self.status
+
+    @property
     def transient(self) -> bool:
         return self.status in TRANSIENT_STATUSES
 

@@ -4,11 +4,11 @@ Source: https://platform.openai.com/docs/api-reference/files
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
-from evals_async._json import JSONValue
+from evals_async._json import JSONValue, parse
 from evals_async._omit import OMIT, given, is_omitted
 from evals_async._paging.pages import Pager
 from evals_async._transport.messages import Response
@@ -40,6 +40,15 @@ class FileBytes(bytes):
 
     def read(self) -> bytes:
         return bytes(self)
+
+    def json(self) -> Any:
+        """Return the content, read as JSON. Raises `ValueError` if it is not JSON."""
+        return parse(self)
+
+    def iter_lines(self) -> Iterator[str]:
+        """Yield the lines of the text, without their ends, for JSON Lines. Only a line feed ends a line."""
+        for line in self.removesuffix(b"\n").split(b"\n") if self else ():
+            yield line.removesuffix(b"\r").decode()
 
     def write_to_file(self, path: str | os.PathLike[str]) -> None:
         Path(path).write_bytes(self)

@@ -40,7 +40,6 @@ GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "migrating-from-openai.m
 BEGIN, END = "<!-- the official client: begin -->", "<!-- the official client: end -->"
 
 OTHER: Mapping[str, str] = {
-    "client.copy": "`client.with_options`",
     "client.auth_headers": "not there: a key is shown nowhere",
     "client.fine_tuning.alpha.graders": "`client.graders`",
     "client.files.retrieve_content": "`client.files.content`: deprecated there too",

@@ -340,5 +340,5 @@ async def test_lines_of_a_file_end_at_line_feeds_alone(server: LocalServer) -> N
         content = await client.files.content(file.id)
     assert rows == [json.loads(line) for line in content.iter_lines()]
     assert [] == list(type(content)(b"").iter_lines())
-    with pytest.raises(ValueError, match="Extra data|JSON|trailing"):
+    with pytest.raises(ValueError, match=r"Extra data|JSON|trailing"):
         content.json()

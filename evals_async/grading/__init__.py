@@ -1,4 +1,4 @@
-"""Grading: what a criterion of an eval says about a row, without a server, a client or an archive.
+"""Grading: one row by one criterion of an eval, without a server, a client or an archive.
 
 from evals_async.grading import grade
 

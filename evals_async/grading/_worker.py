@@ -1,10 +1,10 @@
 """The child process that runs one python grader.
 
-It is sent as text to an interpreter of its own, and imports nothing of this package.
+Its text is passed to a new interpreter, and it imports no module of this package.
 
 It reads lines of JSON from stdin: first `{"source", "memory", "files"}`, then `{"sample", "item"}` for each row. It
-writes lines to where stdout was: `{"limited"}` when its limits are set, `{"ready"}` when the source is loaded, and for
-each row `{"score"}`; instead of the last two `{"fault", "missing"}`.
+writes lines to the original stdout: `{"limited"}` when its limits are set, `{"ready"}` when the source is loaded, and
+`{"score"}` for each row. Instead of the last two it may write `{"fault", "missing"}`.
 """
 
 import json
@@ -18,7 +18,7 @@ LONGEST_FAULT = 1000  # characters
 
 
 def limit(memory: int, files: int) -> None:
-    """What this process may use, for good: it cannot raise these limits again."""
+    """Set the limits of this process. It cannot raise them again."""
     import resource
 
     for name, most in (
@@ -35,7 +35,7 @@ def limit(memory: int, files: int) -> None:
 
 
 def fault_of(error: BaseException) -> dict[str, object]:
-    """What to tell of an exception: its last line, and the line of the source that raised it."""
+    """Describe an exception: its last line, and the line of the source that raised it."""
     at = ""
     trace = error.__traceback__
     while trace is not None:
@@ -44,26 +44,26 @@ def fault_of(error: BaseException) -> dict[str, object]:
         trace = trace.tb_next
     try:
         text = f"{type(error).__name__}: {error}"
-    except BaseException:  # noqa: BLE001  # whatever the author's exception does in its text
+    except BaseException:  # noqa: BLE001  # the text of an author's exception may raise anything
         text = type(error).__name__
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     return {"fault": text[:LONGEST_FAULT] + at, "missing": missing}
 
 
 def score_of(value: Any) -> dict[str, object]:
-    """The line for a value that `grade` returned."""
+    """Make the line for a value that `grade` returned."""
     if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
-        return {"fault": f"grade returned {type(value).__name__}, which is no number", "missing": None}
+        return {"fault": f"grade returned {type(value).__name__}, which is not a number", "missing": None}
     number = float(value)
     if not math.isfinite(number):
-        return {"fault": f"grade returned {number}, which is no finite number", "missing": None}
+        return {"fault": f"grade returned {number}, which is not a finite number", "missing": None}
     return {"score": number}
 
 
 def attempt(work: Any) -> dict[str, object]:
     try:
         found: dict[str, object] = work()
-    except BaseException as error:  # noqa: BLE001  # SystemExit too: it is the source's doing
+    except BaseException as error:  # noqa: BLE001  # also SystemExit, which the source may raise
         return fault_of(error)
     return found
 
@@ -74,16 +74,16 @@ def main() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     begin = json.loads(rows.readline())
     limit(begin["memory"], begin["files"])
-    for fd in (0, 1, 2):  # what a grader prints goes nowhere
+    for fd in (0, 1, 2):  # the output of a grader is discarded
         os.dup2(nowhere, fd)
-    if os.path.isdir("/packages"):  # noqa: PTH112  # a worker starts with as few imports as can be
+    if os.path.isdir("/packages"):  # noqa: PTH112  # a worker starts with few imports
         sys.path.append("/packages")
     answers.write('{"limited":true}\n')
     answers.flush()
     names: dict[str, Any] = {"__name__": "grader"}
 
     def load() -> dict[str, object]:
-        exec(compile(begin["source"], "<grader>", "exec"), names)  # noqa: S102  # this is what the process is for
+        exec(compile(begin["source"], "<grader>", "exec"), names)  # noqa: S102  # the purpose of this process
         return {"ready": True}
 
     def say(answer: dict[str, object]) -> None:

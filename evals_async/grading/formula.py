@@ -1,7 +1,7 @@
 """The formula of a multi grader: `0.5 * similarity + 0.5 * min(exact, 1)`.
 
-Python's parser reads it, and a short list says what may be in it: numbers, the graders' names, `+ - * /`, `^` as power,
-and eight functions. Nothing is ever executed as code. Pure functions.
+Python's parser parses it. Only numbers, the graders' names, `+ - * /`, `^` as power, and eight functions are allowed. A
+formula is never executed as code.
 """
 
 import ast
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from evals_async import EvalsError
 
 
-LONGEST = 1000  # characters; deep nesting cannot hide in less
+LONGEST = 1000  # characters; this also limits the nesting
 
 
 def least(*values: float) -> float:
@@ -37,20 +37,20 @@ OPERATORS: Mapping[type[ast.operator], Callable[[float, float], float]] = {
     ast.Sub: lambda left, right: left - right,
     ast.Mult: lambda left, right: left * right,
     ast.Div: lambda left, right: left / right,
-    ast.Pow: math.pow,  # floats only: no number can grow for ever
+    ast.Pow: math.pow,  # floats only, so that no number grows without limit
 }
 
 
 class FormulaError(EvalsError, ValueError):
-    """The formula cannot be read or has no value. The text says why."""
+    """The formula is invalid or has no value. The message has the reason."""
 
 
 def evaluate(formula: str, values: Mapping[str, float]) -> float:
-    """The formula's value, with `values` for its names. Raises `FormulaError`."""
+    """Return the value of a formula. `values` are the values of its names. Raises `FormulaError`."""
     if len(formula) > LONGEST:
         raise FormulaError(f"the formula has more than {LONGEST} characters")
     try:
-        # Python's own ^ binds weaker than +, so it must become ** before the parser sees it.
+        # In Python, ^ has a lower precedence than +, so it is replaced by ** before parsing.
         tree = ast.parse(formula.replace("^", "**").strip(), mode="eval")
         result = float(value_of(tree.body, values))
     except FormulaError:
@@ -79,4 +79,4 @@ def value_of(node: ast.expr, values: Mapping[str, float]) -> float:
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in FUNCTIONS:
             return FUNCTIONS[name](*(value_of(argument, values) for argument in arguments))
         case _:
-            raise FormulaError(f"'{ast.unparse(node)}' may not be in a formula")
+            raise FormulaError(f"'{ast.unparse(node)}' is not allowed in a formula")

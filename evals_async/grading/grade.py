@@ -1,4 +1,4 @@
-"""`Grade`: what a grader says about a row, and why."""
+"""`Grade`: the result of a grader for a row."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -14,42 +14,43 @@ NO_PARTS: "Mapping[str, Grade]" = MappingProxyType({})
 
 @attrs.frozen(kw_only=True)
 class Grade:
-    """What a grader says about one row.
+    """The result of a grader for one row.
 
-    Either the grader was carried out: then `score` and `passed` are there, and where the score is 0 because the judge's
-    answer could not be read, or because the code of a python grader failed, `cause` says so. Or it could not be carried
-    out: then `score` and `passed` are `None`, and `error` says why. `error` and `cause` have a `code` and a `message`.
+    If the grader was run, `score` and `passed` are set. If the score is 0 because the judge's response was invalid, or
+    the code of a python grader failed, `cause` has the reason. If the grader could not be run, `score` and `passed` are
+    `None`, and `error` has the reason. `error` and `cause` have a `code` and a `message`.
     """
 
     score: float | None = None
     passed: bool | None = None
     label: str | None = None
-    """The label that a label_model grader's judge chose."""
+    """The label from the judge of a label_model grader."""
     error: JSONObject | None = None
     cause: JSONObject | None = None
     sample: JSONObject | None = attrs.field(default=None, repr=False)
-    """All that a judge was asked and said, as the service shows it in a result: `input`, `output`, `finish_reason`,
-    `model` (dated), `usage`, `error`, `temperature`, `top_p`."""
+    """The whole chat with a judge, in the form of a result of the service: `input`, `output`, `finish_reason`,
+    `model` (dated), `usage`, `error`, `temperature`, `top_p`.
+    """
     steps: tuple[JSONObject, ...] = attrs.field(default=(), repr=False)
     """A judge's reasoning: objects with `description` and `conclusion`."""
     usage: Mapping[str, JSONObject] = attrs.field(default=NO_USAGE, repr=False)
-    """By the dated name of each model that was asked: `invocation_count`, and tokens as the API counts them."""
+    """For each called model, by its dated name: `invocation_count`, and the token counts of the API."""
     cost: float | None = None
-    """By the prices of the model map; `None` without them."""
+    """The cost by the prices of the model map, or `None` without prices."""
     billed_retries: int = 0
-    """Attempts whose answer was lost, and which may have been billed."""
+    """The number of attempts whose response was lost, and which may have been billed."""
     parts: Mapping[str, "Grade"] = attrs.field(default=NO_PARTS, repr=False)
-    """The grades of a multi grader's parts, by name."""
+    """The grades of the parts of a multi grader, by name."""
     notes: tuple[str, ...] = ()
-    """What a reader of the grade should know, such as that the judge gave no structured output."""
+    """Remarks about the grade, for example that the judge returned no structured output."""
 
     @classmethod
     def failed(cls, code: str, message: str) -> "Grade":
-        """A grade that could not be given, and why."""
+        """Return a grade without a score, with the reason."""
         return cls(error={"code": code, "message": message})
 
     def result(self, name: str, kind: str | None = None) -> dict[str, object]:
-        """This grade as an entry of `results` of an output item."""
+        """Return this grade as an entry of the `results` of an output item."""
         why = self.error or self.cause
         sample: JSONObject | None = self.sample
         if why is not None:

@@ -27,25 +27,25 @@ async def grade(
     models: Models | None = None,
     python: PythonGraders | None = None,
 ) -> Grade:
-    """What a criterion of an eval says about a row.
+    """Grade one row by one criterion.
 
-    `criterion` is a grader as the API has it: `string_check`, `text_similarity`, `score_model`, `label_model`,
-    `python`, or `multi`. `item` is the row, `sample` what a model answered to it, in any form that samples come in;
-    without it, a placeholder `{{ sample.… }}` is an error. `models` answer for judges and embeddings, `python` runs
-    python graders. What cannot be graded is no exception: the grade's `error` says why.
+    `criterion` is a grader in the form of the API: `string_check`, `text_similarity`, `score_model`, `label_model`,
+    `python`, or `multi`. `item` is the row. `sample` is the response of a model, in any of the forms of samples.
+    Without it, a placeholder `{{ sample.… }}` is an error. `models` is used for judges and embeddings, and `python` for
+    python graders. If the row cannot be graded, no exception is raised; the `error` of the grade has the reason.
     """
     return await grade_seen(criterion, namespaces_of(item, sample), models, python)
 
 
 def namespaces_of(item: JSONObject, sample: JSONObject | None) -> JSONObject:
-    """What the templates of a row see: one value for all its criteria."""
+    """Return the values for the templates of a row, which all its criteria share."""
     return {"item": item} if sample is None else {"item": item, "sample": sample_namespace(sample)}
 
 
 async def grade_seen(
     criterion: JSONObject, namespaces: JSONObject, models: Models | None, python: PythonGraders | None
 ) -> Grade:
-    """`grade` of a row whose namespaces are made already."""
+    """Like `grade`, with the namespaces of the row."""
     try:
         return await graded(criterion, namespaces, models, python)
     except TemplateError as error:
@@ -57,14 +57,14 @@ async def grade_seen(
 async def graded(
     criterion: JSONObject, namespaces: Mapping[str, object], models: Models | None, python: PythonGraders | None
 ) -> Grade:
-    """The grade of a criterion. Raises `TemplateError` and `Unavailable`."""
+    """Return the grade of a criterion. Raises `TemplateError` and `Unavailable`."""
     match criterion.get("type"):
         case "string_check":
             return PASSED if string_check(criterion, namespaces)[1] else FAILED
         case "text_similarity":
             if criterion.get("evaluation_metric") == "cosine":
                 return await cosine_similarity(criterion, namespaces, models)
-            # In a thread: the first use of a metric imports a library, and some metrics take long for long texts.
+            # In a thread: the first use of a metric imports a library, and some metrics are slow for long texts.
             score, passed = await asyncio.to_thread(text_similarity, criterion, namespaces)
             return Grade(score=score, passed=passed)
         case "score_model":
@@ -76,16 +76,16 @@ async def graded(
         case "multi":
             return await multi(criterion, namespaces, models, python)
         case kind:
-            raise Unavailable(f"a grader of type {kind} is not carried out here")
+            raise Unavailable(f"graders of type {kind} are not supported here")
 
 
-# Of a string check there are two grades only: all its rows share them.
+# A string check has only two possible grades, which all rows share.
 PASSED, FAILED = Grade(score=1.0, passed=True), Grade(score=0.0, passed=False)
 
 
 async def python_grade(criterion: JSONObject, namespaces: Mapping[str, object], python: PythonGraders | None) -> Grade:
-    """What the source's `grade(sample, item)` returns; 0, with the cause, where it fails. Without a `pass_threshold`
-    0.5 passes. Raises `Unavailable`.
+    """Return the grade from the source's `grade(sample, item)`. If the code fails, the score is 0, with a cause.
+    The default `pass_threshold` is 0.5. Raises `Unavailable`.
     """
     if python is None:
         raise Unavailable(OFF)
@@ -101,7 +101,7 @@ async def python_grade(criterion: JSONObject, namespaces: Mapping[str, object], 
 
 
 def parts_of(criterion: JSONObject) -> dict[str, JSONObject]:
-    """The graders of a multi grader by name: given as a map, as an array, or as a single one."""
+    """Return the graders of a multi grader by name. They are given as an object, an array, or a single grader."""
     given = criterion.get("graders")
     named = as_object(given)
     if named is not None and "type" not in named:
@@ -113,8 +113,9 @@ def parts_of(criterion: JSONObject) -> dict[str, JSONObject]:
 async def multi(
     criterion: JSONObject, namespaces: Mapping[str, object], models: Models | None, python: PythonGraders | None
 ) -> Grade:
-    """The formula `calculate_output` over the scores of the parts. It passes by its `pass_threshold` only; without one
-    `passed` is `None`. A part that could not be graded is the error of all.
+    """Return the grade from the formula `calculate_output` over the scores of the parts.
+
+    Without a `pass_threshold`, `passed` is `None`. If one part has an error, the grade has this error.
     """
     parts = parts_of(criterion)
     each_graded = (grade_seen(part, namespaces, models, python) for part in parts.values())
@@ -143,6 +144,6 @@ async def multi(
 
 
 def summed(usages: list[JSONObject]) -> JSONObject:
-    """Several usages of one model as one."""
+    """Add several usages of one model."""
     calls = sum(count for usage in usages if isinstance(count := usage.get("invocation_count"), int))
     return {"invocation_count": calls, **added(usages)}

@@ -1,7 +1,7 @@
-"""Graders that ask a model: score_model, label_model, and the cosine of text similarity.
+"""Graders that call a model: score_model, label_model, and the cosine of text similarity.
 
-A judge answers with `{"steps": [{"description", "conclusion"}], "result"}`. Its answer is read strictly first, and
-tolerantly where the endpoint gives no structured output.
+A judge responds with `{"steps": [{"description", "conclusion"}], "result"}`. Without structured output of the endpoint,
+the object is also searched in the text of the response.
 """
 
 import json
@@ -25,8 +25,8 @@ from evals_async.inference.transcript import sample_object
 
 R = TypeVar("R", str, float)
 
-EMBEDDING_MODEL = "text-embedding-3-large"  # that of the service; a criterion's own `model` goes before it
-LONGEST_SEARCH = 100_000  # characters at the end of a text in which an answer is looked for
+EMBEDDING_MODEL = "text-embedding-3-large"  # the service's model; the `model` of a criterion has priority
+LONGEST_SEARCH = 100_000  # characters at the end of a text that are searched for a result
 MOST_BRACES = 500
 FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*?)```", re.DOTALL)
 STEP = {
@@ -38,7 +38,7 @@ STEP = {
 
 
 def schema_of(result: JSONObject) -> JSONObject:
-    """The schema of a judge's answer."""
+    """Return the JSON schema of a judge's response."""
     return {
         "type": "object",
         "properties": {"steps": {"type": "array", "items": STEP}, "result": result},
@@ -65,7 +65,7 @@ def json_object(text: str) -> JSONObject | None:
 
 
 def answer_in(text: str) -> JSONObject | None:
-    """The object with a `result` in a text: all of it, a fenced block, or the last one in it."""
+    """Return the object with a `result` in a text: the whole text, a fenced block, or the last object in it."""
     for candidate in (text, *reversed(FENCE.findall(text[-LONGEST_SEARCH:]))):
         found = json_object(candidate)
         if found is not None and "result" in found:
@@ -87,14 +87,14 @@ def answer_in(text: str) -> JSONObject | None:
 
 @attrs.frozen
 class Judgement:
-    """A judge's result and the steps to it."""
+    """The result of a judge, with the steps of its reasoning."""
 
     result: str | float
     steps: tuple[JSONObject, ...] = ()
 
 
 def number_in(value: object) -> float | None:
-    """A number, also one that is written as a text."""
+    """Return a number, also from a text."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -105,7 +105,7 @@ def number_in(value: object) -> float | None:
 
 
 def label_in(labels: Sequence[str]) -> Callable[[object], str | None]:
-    """Reads one of the labels: as it is, or with other case and white space around it."""
+    """Return a reader of labels. It accepts another case, and white space around a label."""
 
     def read(value: object) -> str | None:
         if value in labels:
@@ -117,7 +117,7 @@ def label_in(labels: Sequence[str]) -> Callable[[object], str | None]:
 
 
 def reader(result_in: Callable[[object], R | None]) -> Callable[[Completion], Judgement | None]:
-    """Reads a completion: the answer's `result`, or else a text that is nothing but a result."""
+    """Return a reader of completions. It accepts an object with a `result`, or a text that is only a result."""
 
     def read(completion: Completion) -> Judgement | None:
         found = answer_in(completion.text)
@@ -134,7 +134,7 @@ def reader(result_in: Callable[[object], R | None]) -> Callable[[Completion], Ju
 
 
 def usage_by_model(completions: Sequence[Completion]) -> Mapping[str, JSONObject]:
-    """What was used, by the name that each answer tells."""
+    """Return the usage by the model names in the responses."""
     by_model: dict[str, list[JSONObject]] = {}
     for completion in completions:
         by_model.setdefault(completion.model, []).append(completion.usage)
@@ -147,13 +147,14 @@ def cost_of(costs: Sequence[float | None]) -> float | None:
 
 
 def named_model(criterion: JSONObject, models: Models | None) -> tuple[str, Models]:
-    """The judge's name, and the map that has it. Raises `Unavailable`."""
+    """Return the name of the judge's model and the model map. Raises `Unavailable`."""
     kind, name = criterion.get("type"), str(criterion.get("model"))
     if models is None:
-        raise Unavailable(f"a {kind} grader needs a model, and there are no models here", code="model_unavailable")
+        raise Unavailable(f"a {kind} grader needs a model, but there is no model map", code="model_unavailable")
     if not models.resolves(name):
         raise Unavailable(
-            f"no endpoint is mapped to the model {name}; mapped: {', '.join(models.names())}", code="model_unavailable"
+            f"no endpoint is configured for the model {name}; configured: {', '.join(models.names())}",
+            code="model_unavailable",
         )
     return name, models
 
@@ -165,7 +166,7 @@ async def ask(
     result: JSONObject,
     read: Callable[[Completion], Judgement | None],
 ) -> tuple[Grade, Judgement | None]:
-    """Ask a judge: a grade with all that it said, still without a score, and its judgement, if it could be read."""
+    """Call a judge. Returns a grade without a score, and the judgement, or `None` if the response is invalid."""
     name, models = named_model(criterion, models)
     messages = render_messages(criterion.get("input"), namespaces)
     params = as_object(criterion.get("sampling_params")) or {}
@@ -187,28 +188,27 @@ async def ask(
 
 
 def unreadable(grade: Grade, expected: str) -> Grade:
-    """Score 0 for an answer that could not be read; the cause says what was expected."""
+    """Return a grade with the score 0 for an invalid response. The cause says what was expected."""
     sample = grade.sample or {}
     refusal = as_object(sample.get("error"))
     if refusal is not None:
         code, message = "model_grader_refusal_error", f"the judge refused: {refusal['message']}"
     else:
-        code, message = "model_grader_parse_error", f"the judge's answer has no result that is {expected}"
+        code, message = "model_grader_parse_error", f"the judge's response has no valid result: expected {expected}"
         if sample.get("finish_reason") == "length":
-            message += "; it was cut off by the limit of tokens"
+            message += "; the token limit cut it off"
     return attrs.evolve(grade, score=0.0, passed=False, cause={"code": code, "message": message})
 
 
 def score_range(criterion: JSONObject) -> tuple[float, float]:
-    """The lowest and the highest score: [0, 1] where the criterion has no range."""
+    """Return the lowest and the highest score. The default is [0, 1]."""
     bounds = [number for number in as_array(criterion.get("range")) or () if isinstance(number, int | float)]
     return (min(bounds), max(bounds)) if len(bounds) == 2 else (0.0, 1.0)
 
 
 async def score_model(criterion: JSONObject, namespaces: Mapping[str, object], models: Models | None) -> Grade:
-    """The score that a judge gives, clamped to the range. Without a `pass_threshold` the middle of the range passes.
-
-    Raises `TemplateError` and `Unavailable`.
+    """Return the grade from a judge's score, clamped to the range. The default `pass_threshold` is the middle of
+    the range. Raises `TemplateError` and `Unavailable`.
     """
     low, high = score_range(criterion)
     result = {"type": "number", "description": f"the score, from {low:g} to {high:g}"}
@@ -220,7 +220,9 @@ async def score_model(criterion: JSONObject, namespaces: Mapping[str, object], m
 
 
 async def label_model(criterion: JSONObject, namespaces: Mapping[str, object], models: Models | None) -> Grade:
-    """1 where a judge chooses one of the passing labels, otherwise 0. Raises `TemplateError` and `Unavailable`."""
+    """Return the grade from a judge's label: 1 for a passing label, otherwise 0. Raises `TemplateError` and
+    `Unavailable`.
+    """
     labels = [str(label) for label in as_array(criterion.get("labels")) or ()]
     passing = [str(label) for label in as_array(criterion.get("passing_labels")) or ()]
     result = {"type": "string", "enum": labels}
@@ -232,7 +234,9 @@ async def label_model(criterion: JSONObject, namespaces: Mapping[str, object], m
 
 
 async def cosine_similarity(criterion: JSONObject, namespaces: Mapping[str, object], models: Models | None) -> Grade:
-    """The cosine of the embeddings of input and reference. Raises `TemplateError` and `Unavailable`."""
+    """Return the grade from the cosine of the embeddings of input and reference. Raises `TemplateError` and
+    `Unavailable`.
+    """
     texts = texts_of(criterion, namespaces)
     if not all(texts):  # endpoints refuse empty texts
         score = 1.0 if texts[0] == texts[1] else 0.0

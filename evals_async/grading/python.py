@@ -1,8 +1,8 @@
-"""Python graders: `def grade(sample, item)`, run in a process of their own.
+"""Python graders: `def grade(sample, item)`, run in child processes.
 
-In a sandbox (bubblewrap) it is for code that you wrote or reviewed: it has no network, no files of the machine, and
-limits on memory, time and processes. It is no wall against an author who means harm. `trusted` is a plain child process
-with limits on memory and time, for your own code on your own machine.
+The sandbox (bubblewrap) is for code that you wrote or reviewed. It has no network, no files of the machine, and limits
+on memory, time and processes. It does not protect against malicious code. `trusted` is a child process without a
+sandbox, with limits on memory and time. It is for your own code on your own machine.
 """
 
 import ast
@@ -24,13 +24,13 @@ from evals_async.grading.templates import json_text
 
 
 PythonMode: TypeAlias = Literal["off", "sandbox", "trusted"]
-"""Whether python graders are run, and how."""
+"""The mode of python graders."""
 
 OFF = (
-    "python graders are off here; `--python-graders sandbox` (or `PythonGraders('sandbox')`) runs them in a sandbox, "
-    "`trusted` as plain child processes"
+    "python graders are off; `--python-graders sandbox` (or `PythonGraders('sandbox')`) runs them in a sandbox, "
+    "`trusted` in child processes without a sandbox"
 )
-LONGEST_SOURCE = 256 * 1024  # bytes, as the service has it
+LONGEST_SOURCE = 256 * 1024  # bytes; the limit of the service
 START_SECONDS = 30.0
 END_SECONDS = 2.0
 MOST_FILE_BYTES = 64 * 2**20
@@ -39,17 +39,19 @@ SERVER_ERROR = "python_grader_server_error"
 
 
 def check_source(source: str) -> None:
-    """Raise `InvalidArgument` for a source that cannot be a python grader: too long, no Python, without a `grade`."""
+    """Raise `InvalidArgument` for an invalid python grader: too long, not Python, or without a function `grade`."""
     if len(source.encode("utf-8", "surrogatepass")) > LONGEST_SOURCE:
         raise InvalidArgument(f"the source of a python grader has more than {LONGEST_SOURCE // 1024} kB")
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise InvalidArgument(f"the source of a python grader is no Python: {error}") from None
+        raise InvalidArgument(f"the source of a python grader is not valid Python: {error}") from None
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == "grade":
             if not takes_two(node.args):
-                raise InvalidArgument("the function `grade` of a python grader takes exactly two: grade(sample, item)")
+                raise InvalidArgument(
+                    "the function `grade` of a python grader must take exactly two arguments: grade(sample, item)"
+                )
             return
         if "grade" in names_bound(node):
             return
@@ -57,7 +59,7 @@ def check_source(source: str) -> None:
 
 
 def takes_two(arguments: ast.arguments) -> bool:
-    """Can a function with these arguments be called with two values?"""
+    """Whether a function with these arguments can be called with two values."""
     named = len(arguments.posonlyargs) + len(arguments.args)
     needed = named - len(arguments.defaults)
     keywords = any(default is None for default in arguments.kw_defaults)
@@ -65,7 +67,7 @@ def takes_two(arguments: ast.arguments) -> bool:
 
 
 def names_bound(node: ast.stmt) -> set[str]:
-    """The names that an assignment or an import at the top level binds."""
+    """Return the names that an assignment or an import at the top level binds."""
     if isinstance(node, ast.Assign):
         return {target.id for target in node.targets if isinstance(target, ast.Name)}
     if isinstance(node, ast.Import | ast.ImportFrom):
@@ -74,19 +76,19 @@ def names_bound(node: ast.stmt) -> set[str]:
 
 
 class GraderFault(EvalsError):
-    """The code of a grader failed: grade 0. The text says how."""
+    """The code of a grader failed, so the score is 0. The message has the reason."""
 
 
 class PythonGraders(Closing):
-    """Runs python graders, in the way that `mode` says; `off` runs none.
+    """Runs python graders in the given `mode`. `off` runs none.
 
         async with PythonGraders("sandbox") as python:
             await grade(criterion, item=item, sample=sample, python=python)
 
-    Each source has a process of its own, which is kept for its next rows; at most `workers` work at once. A call may
-    take `timeout` seconds and `memory` bytes. A sandboxed grader may import `packages` and what they need. Where the
-    sandbox cannot be had, nothing is run: each grade has the reason as its error. The code's own state lives from row
-    to row; do not build on it. Raises `ConfigurationError` for settings that cannot be right.
+    Each source has its own process, which is kept for its next rows. At most `workers` processes work at once. A call
+    may take `timeout` seconds and `memory` bytes. A sandboxed grader may import `packages` and their dependencies. If
+    the sandbox does not work, no grader runs, and each grade has the reason as its error. Module variables of a source
+    keep their values between rows; do not depend on this. Raises `ConfigurationError` for invalid settings.
     """
 
     def __init__(
@@ -99,38 +101,42 @@ class PythonGraders(Closing):
         packages: Iterable[str] = PACKAGES,
     ) -> None:
         if mode not in get_args(PythonMode):
-            raise ConfigurationError(f"python graders are {', '.join(get_args(PythonMode))}, not {mode!r:.80}")
+            raise ConfigurationError(
+                f"the mode of python graders is one of {', '.join(get_args(PythonMode))}, not {mode!r:.80}"
+            )
         if not timeout > 0 or memory < 64 * 2**20 or workers < 1:
-            raise ConfigurationError("python graders need a timeout above 0, 64 MiB of memory and one worker at least")
+            raise ConfigurationError(
+                "python graders need a timeout above 0, at least 64 MiB of memory, and at least one worker"
+            )
         self.mode: PythonMode = mode
         self._timeout = timeout
         self._memory = memory
         self._packages = tuple(packages)
         self._workers = workers
         self._slots = asyncio.Semaphore(workers)
-        self._idle: list[tuple[str, Worker]] = []  # the one that was used last comes last
+        self._idle: list[tuple[str, Worker]] = []  # the last used worker is last
         self._busy: set[Worker] = set()
         self._closed = False
 
     @property
     def processes(self) -> int:
-        """How many child processes there are: at work, or kept for the next row of their source."""
+        """The number of child processes: working, or kept for the next row of their source."""
         return sum(worker.alive for worker in (*self._busy, *(worker for _, worker in self._idle)))
 
     async def check(self) -> None:
-        """Can graders be run here? Raises `Unavailable` with the reason; `off` is one."""
+        """Raise `Unavailable` with the reason if graders cannot be run here. `off` is such a reason."""
         try:
             score = await self.score("def grade(sample, item):\n    return 1.0\n", {}, {})
         except GraderFault as fault:
-            raise Unavailable(f"a first python grader failed: {fault}", code=SERVER_ERROR) from None
+            raise Unavailable(f"a test of a python grader failed: {fault}", code=SERVER_ERROR) from None
         if score != 1.0:
-            raise Unavailable(f"a first python grader gave {score} instead of 1", code=SERVER_ERROR)
+            raise Unavailable(f"a test of a python grader returned {score} instead of 1", code=SERVER_ERROR)
 
     async def score(self, source: str, sample: JSONObject | None, item: JSONObject) -> float:
-        """What `grade(sample, item)` of this source returns.
+        """Return the result of `grade(sample, item)` of this source.
 
-        Raises `GraderFault` where the code fails, takes too long or returns no number, `InvalidArgument` for a source
-        that has no `grade`, and `Unavailable` where it cannot be run.
+        Raises `GraderFault` if the code fails, takes too long or does not return a number. Raises `InvalidArgument` for
+        a source without `grade`, and `Unavailable` if it cannot be run here.
         """
         if self.mode == "off":
             raise Unavailable(OFF)
@@ -139,16 +145,16 @@ class PythonGraders(Closing):
         try:
             line = json_text({"sample": sample or {}, "item": item}, ascii_only=True).encode()
         except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidArgument(f"the row is no JSON: {error}") from None
+            raise InvalidArgument(f"the row cannot be encoded as JSON: {error}") from None
         async with self._slots:
             worker = await self._worker(source)
             self._busy.add(worker)
             try:
-                self._check_open()  # it may have been closed while the worker started
+                self._check_open()  # `close` may have been called while the worker started
                 answer = await worker.ask(line, self._timeout)
             except GraderFault:
                 await worker.close()
-                self._check_open()  # what ended the process may have been `close`, and not the code
+                self._check_open()  # the process may have been ended by `close`, not by the code
                 raise
             except BaseException:
                 await worker.close()
@@ -160,10 +166,10 @@ class PythonGraders(Closing):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise Unavailable("these python graders were closed", code=SERVER_ERROR)
+            raise Unavailable("the PythonGraders object was closed", code=SERVER_ERROR)
 
     async def _worker(self, source: str) -> "Worker":
-        """A process that has loaded this source: a warm one, or a new one."""
+        """Return a process that has loaded this source: a kept one, or a new one."""
         for index in reversed(range(len(self._idle))):
             if self._idle[index][0] == source and self._idle[index][1].alive:
                 return self._idle.pop(index)[1]
@@ -180,7 +186,7 @@ class PythonGraders(Closing):
         return worker
 
     async def _keep(self, source: str, worker: "Worker") -> None:
-        """Put a worker aside for the source's next row, and end the one that was not used for longest."""
+        """Keep a worker for the next row of its source, and end the least recently used one."""
         if self._closed:
             await worker.close()
             return
@@ -189,7 +195,7 @@ class PythonGraders(Closing):
             await self._idle.pop(0)[1].close()
 
     async def close(self) -> None:
-        """End all processes. A second time does nothing."""
+        """End all processes. A second call has no effect."""
         self._closed = True
         workers = [*self._busy, *(worker for _, worker in self._idle)]
         self._idle.clear()
@@ -202,29 +208,29 @@ class PythonGraders(Closing):
 
 @cache
 def worker_program() -> str:
-    """The text of the program that a child process runs."""
+    """Return the text of the program that a child process runs."""
     return files("evals_async.grading").joinpath("_worker.py").read_text(encoding="utf-8")
 
 
 def score_of(answer: Mapping[str, object]) -> float:
-    """The score in a worker's line. Raises `GraderFault`, or `Unavailable` where a package is missing."""
+    """Return the score in a worker's line. Raises `GraderFault`, or `Unavailable` if a package is missing."""
     score = answer.get("score")
     if isinstance(score, int | float):
         return float(score)
     if answer.get("missing") is not None:
-        raise Unavailable(f"a python grader needs the package {answer['missing']}, which it cannot import here")
+        raise Unavailable(f"a python grader needs the package {answer['missing']}, which cannot be imported here")
     raise GraderFault(str(answer.get("fault")))
 
 
 @attrs.define(eq=False)
 class Worker:
-    """A child process that has one source."""
+    """A child process for one source."""
 
     process: asyncio.subprocess.Process
 
     @classmethod
     async def start(cls, mode: PythonMode, program: str, packages: tuple[str, ...]) -> Self:
-        """Start a child. Raises `Unavailable` where it cannot be started."""
+        """Start a child process. Raises `Unavailable` if it cannot be started."""
         with contextlib.ExitStack() as kept:
             command = trusted(program)
             passed: tuple[int, ...] = ()
@@ -247,27 +253,31 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Does the process still run?"""
+        """Whether the process is running."""
         return self.process.returncode is None
 
     async def limited(self, start: bytes) -> None:
-        """Send the first line, and wait until the process has set its limits; none of the source's code has run then.
+        """Send the first line, and wait until the process has set its limits. The source's code has not run yet.
 
-        Raises `Unavailable` with the reason where it does not come that far.
+        Raises `Unavailable` with the reason if the process fails before that.
         """
         try:
             answer = await self.ask(start, START_SECONDS)
         except GraderFault as fault:
             raise Unavailable(f"python graders cannot be run here: {fault}", code=SERVER_ERROR) from None
         if "limited" not in answer:
-            raise Unavailable("python graders cannot be run here: the process answered wrongly", code=SERVER_ERROR)
+            raise Unavailable(
+                "python graders cannot be run here: the process sent an unexpected line", code=SERVER_ERROR
+            )
 
     async def ask(self, line: bytes, seconds: float) -> JSONObject:
-        """Its answer to a line. Raises `GraderFault` where it takes too long or ends."""
-        assert self.process.stdin is not None  # noqa: S101  # made with pipes
+        """Send a line and return the response. Raises `GraderFault` if the process takes too long or ends."""
+        assert self.process.stdin is not None  # noqa: S101  # the process has pipes
         try:
             async with asyncio.timeout(seconds):
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has ended; told by the answer
+                with contextlib.suppress(
+                    BrokenPipeError, ConnectionResetError
+                ):  # the process has ended; `answer` raises the error
                     self.process.stdin.write(line + b"\n")
                     await self.process.stdin.drain()
         except TimeoutError:
@@ -275,15 +285,15 @@ class Worker:
         return await self.answer(seconds)
 
     async def answer(self, seconds: float) -> JSONObject:
-        """Its next line. Raises `GraderFault` where it takes too long or ends."""
-        assert self.process.stdout is not None  # noqa: S101  # made with pipes
+        """Return the next line of the process. Raises `GraderFault` if it takes too long or ends."""
+        assert self.process.stdout is not None  # noqa: S101  # the process has pipes
         try:
             async with asyncio.timeout(seconds):
                 answer = await self.process.stdout.readline()
         except TimeoutError:
             raise GraderFault(f"grade took more than {seconds:g} s") from None
         except ValueError:
-            raise GraderFault("the grader wrote to the channel of its answers") from None
+            raise GraderFault("the grader wrote to the pipe for results") from None
         try:
             found = as_object(parse(answer)) if answer else None
         except NotJSON:
@@ -293,11 +303,11 @@ class Worker:
         return found
 
     async def end(self) -> str:
-        """Why there is no answer, in words: how the process ended, and what it said."""
+        """Describe why there is no response: the exit code, and the last line of stderr."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(END_SECONDS):
-                await self.process.wait()  # it is ending by itself: a signal would only disturb
-        assert self.process.stderr is not None  # noqa: S101  # made with pipes
+                await self.process.wait()  # the process ends by itself, so it gets no signal
+        assert self.process.stderr is not None  # noqa: S101  # the process has pipes
         if self.alive:
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()
@@ -307,7 +317,9 @@ class Worker:
         return f"the process of the grader ended (exit code {self.process.returncode}){': ' + last if last else ''}"
 
     async def close(self) -> None:
-        """End the process, and wait until its pipes are closed too: a loop that ends before would complain of them."""
+        """End the process, and wait until its pipes are closed. Otherwise asyncio warns about them at the end of
+        the loop.
+        """
         if self.alive:
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()
@@ -321,7 +333,7 @@ class Worker:
 
 
 async def ended(stream: asyncio.StreamReader | None) -> None:
-    """Read what is left of a stream, and forget it. Where another task reads it, that task sees its end."""
+    """Read and discard the rest of a stream. If another task reads it, that task gets the end."""
     with contextlib.suppress(RuntimeError):
         while stream is not None and await stream.read(LONGEST_LINE):
             pass

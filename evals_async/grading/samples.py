@@ -1,8 +1,8 @@
-"""What templates and python graders see as `sample`: one form, whatever form the sample came in. Pure functions.
+"""The value of `sample` for templates and python graders: one form for all kinds of samples.
 
-A sample may be a row's own (`output_text`, `choices`), a chat completion, or the `sample` of an archived output item
-(`output`). The form has all of `output_text`, `output`, `choices`, and `output_tools` and `output_json` where there are
-any. Tool calls have the chat shape.
+A sample may come from a row (`output_text`, `choices`), a chat completion, or the `sample` of an archived output item
+(`output`). The form has `output_text`, `output` and `choices`, and possibly `output_tools` and `output_json`. Tool
+calls have the form of chat completions.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ BEGINNINGS = ("{", "[", '"', "-", *"0123456789", "true", "false", "null")
 
 
 def sample_namespace(sample: JSONObject) -> JSONObject:
-    """What `{{ sample.… }}` sees. Fields that the sample has stay, but for an `output` of the Responses API, which
-    becomes one message.
+    """Return the value of `sample` in templates. The sample's fields are kept, except that an `output` of the
+    Responses API becomes one message.
     """
     found: dict[str, object] = dict(sample)
     message = message_of(sample)
@@ -36,26 +36,26 @@ def sample_namespace(sample: JSONObject) -> JSONObject:
     if message and not found.get("choices"):
         found["choices"] = [{"index": 0, "message": message, "finish_reason": found.get("finish_reason") or "stop"}]
     if "output_json" not in found and isinstance(text, str) and may_be_json(text):
-        # Where the text is no JSON there is no output_json, and a placeholder that asks for it says so.
+        # If the text is not JSON, there is no output_json, and a placeholder for it is an error.
         with suppress(NotJSON):
             found["output_json"] = parse(text.encode("utf-8", "surrogatepass"))
     return found
 
 
 def may_be_json(text: str) -> bool:
-    """Can this be a JSON document, by how it begins? To say so of most texts here is quicker than to parse them."""
+    """Whether a text may be JSON, by its first characters. For most texts, this is faster than parsing."""
     begun = text.lstrip("\ufeff \t\r\n")
     return begun.startswith(BEGINNINGS)
 
 
 def has_response_items(output: object) -> bool:
-    """Is this the output of the Responses API, with items of their own for calls and reasoning?"""
+    """Whether this is the output of the Responses API, with separate items for calls and reasoning."""
     items = [as_object(item) or {} for item in as_array(output) or ()]
     return any("type" in item and (item["type"] != "message" or "tool_calls" not in item) for item in items)
 
 
 def message_of(sample: JSONObject) -> JSONObject:
-    """The answer in a sample as one message of the chat shape; empty where there is none."""
+    """Return the response in a sample as one message, which is empty if there is none."""
     choices = as_array(sample.get("choices"))
     choice = as_object(choices[0]) if choices else None
     if choice is not None and (message := as_object(choice.get("message"))) is not None:
@@ -64,9 +64,10 @@ def message_of(sample: JSONObject) -> JSONObject:
 
 
 def chat_message(output: Sequence[object]) -> JSONObject:
-    """An `output`, of messages or of items of the Responses API, as one message; empty where there is none.
+    """Return an `output` of messages, or of items of the Responses API, as one message.
 
-    Of several messages the last one that says something counts, with the tool calls of all.
+    It has the text of the last message with a text, and the tool calls of all messages. It is empty if there is no
+    message.
     """
     content: object = None
     tools: list[object] = []
@@ -91,9 +92,9 @@ def chat_message(output: Sequence[object]) -> JSONObject:
 
 
 def text_of_content(content: object) -> str | None:
-    """The text of a message's content: a string, or its parts of text put together; `None` where there is none."""
+    """Return the text of a message's content: the string, or the joined text of its parts. `None` if there is none."""
     if isinstance(content, str):
-        # Foundry's agents answer with their parts as JSON text.
+        # Foundry's agents send their parts as JSON text.
         parts = opened(content) if content.startswith("[{") else None
         return text_of_content(parts) if are_parts(parts) else content
     parts = as_array(content) or (() if content is None else (content,))

@@ -1,4 +1,4 @@
-"""How a worker is started: in a sandbox of bubblewrap, or as a plain child process."""
+"""The commands that start a worker: in a bubblewrap sandbox, or as a child process without a sandbox."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ PACKAGES = (
     *("numpy", "scipy", "sympy", "pandas", "scikit-learn", "rapidfuzz", "rouge-score", "nltk"),
     *("deepdiff", "jsonschema", "pydantic", "pyyaml", "python-dateutil"),
 )
-"""The packages that a sandboxed grader may import, where they are installed, with all that they need."""
+"""The packages that a sandboxed grader may import, with their dependencies, if they are installed."""
 
 SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 TMP_BYTES = 64 * 2**20
@@ -27,10 +27,10 @@ NOBODY = "65534"
 
 
 def environment() -> dict[str, str]:
-    """What a worker sees of the environment: no keys, and nothing of its parent's."""
+    """Return the environment of a worker. It contains no variable of the parent process, and so no keys."""
     return {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "HOME": "/tmp",  # noqa: S108  # the sandbox's own
+        "HOME": "/tmp",  # noqa: S108  # inside the sandbox
         "LANG": "C.UTF-8",
         "PYTHONHASHSEED": "0",  # equal rows get equal grades
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -40,7 +40,7 @@ def environment() -> dict[str, str]:
 
 
 def bubblewrap() -> str:
-    """Where bwrap is. Raises `Unavailable`."""
+    """Return the path of bwrap. Raises `Unavailable`."""
     found = shutil.which("bwrap")
     if found is None:
         raise Unavailable(
@@ -52,7 +52,7 @@ def bubblewrap() -> str:
 
 @contextmanager
 def filter_file() -> Generator[int]:
-    """A file descriptor from which bwrap reads which system calls it shall refuse. Raises `Unavailable`."""
+    """Return a file descriptor of the filter of system calls for bwrap. Raises `Unavailable`."""
     program = filter_program()
     with tempfile.TemporaryFile() as file:
         file.write(program)
@@ -61,9 +61,10 @@ def filter_file() -> Generator[int]:
 
 
 def sandboxed(program: str, packages: Iterable[str], rules: int) -> list[str]:
-    """The command for a worker without network, and without files but the interpreter's and the packages'.
+    """Return the command for a worker without network, which has only the files of the interpreter and the
+    packages.
 
-    `rules` is the descriptor of a `filter_file`. Raises `Unavailable` where there is no bubblewrap.
+    `rules` is the descriptor of a `filter_file`. Raises `Unavailable` if bubblewrap is missing.
     """
     interpreter = os.path.realpath(sys.executable)
     library = sysconfig.get_path("stdlib", vars={"installed_base": sys.base_prefix, "base": sys.base_prefix})
@@ -75,7 +76,7 @@ def sandboxed(program: str, packages: Iterable[str], rules: int) -> list[str]:
     shared = [path for path in SYSTEM_LIBRARIES if Path(path).exists()]
     for path in [*shared, *own_libraries(library, shared), interpreter]:
         command += ["--ro-bind", path, path]
-    for site in ("site-packages", "dist-packages"):  # what is installed there is not allowed by that
+    for site in ("site-packages", "dist-packages"):  # installed packages are hidden, except the allowed ones
         for place in (Path(library) / site, Path("/usr/lib/python3") / site):
             if place.is_dir():
                 command += ["--tmpfs", str(place)]
@@ -86,7 +87,7 @@ def sandboxed(program: str, packages: Iterable[str], rules: int) -> list[str]:
 
 
 def own_libraries(library: str, shared: list[str]) -> Iterator[str]:
-    """The interpreter's own files that are not among the system's libraries already."""
+    """Return the interpreter's files outside the libraries of the system."""
     inside = tuple(f"{path}/" for path in shared)
     if not library.startswith(inside):
         yield library
@@ -95,7 +96,7 @@ def own_libraries(library: str, shared: list[str]) -> Iterator[str]:
 
 
 def trusted(program: str) -> list[str]:
-    """The command for a worker with the rights of this process, and limits on what it uses."""
+    """Return the command for a worker with the permissions of this process, and with resource limits."""
     return [sys.executable, "-I", "-c", program]
 
 
@@ -104,7 +105,7 @@ def trusted(program: str) -> list[str]:
 
 @cache
 def package_files(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """The files and folders of packages and of all that they need, with their names; of those that are installed."""
+    """Return the files and directories of the installed packages and their dependencies, with their names."""
     found: dict[str, str] = {}
     seen: set[str] = set()
     waiting = list(names)
@@ -130,6 +131,6 @@ def normal(name: str) -> str:
 
 
 def requirement_name(text: str) -> str:
-    """The name at the beginning of `numpy>=2; python_version >= "3.11"`."""
+    """Return the name at the start of a requirement such as `numpy>=2; python_version >= "3.11"`."""
     end = next((index for index, letter in enumerate(text) if not (letter.isalnum() or letter in "._-")), len(text))
     return text[:end]

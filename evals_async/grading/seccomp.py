@@ -1,7 +1,7 @@
 """The system calls that a sandboxed grader may not make, as a filter program of the kernel (seccomp, classic BPF).
 
-No new process, no new namespace, no look into other processes. Threads are allowed, because numerical libraries make
-them. Pure functions.
+It refuses new processes, new namespaces, and access to other processes. Threads are allowed, because numerical
+libraries use them.
 """
 
 import errno
@@ -18,13 +18,13 @@ LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # instruc
 NUMBER, ARCH, FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data, little endian
 ALLOW, KILL, ERROR = 0x7FFF0000, 0x80000000, 0x00050000
 CLONE_THREAD = 0x00010000
-X32 = 0x40000000  # the bit of x86_64's second set of numbers
+X32 = 0x40000000  # the bit of the x32 system calls of x86_64
 CLONE3 = 435
 
 
 @attrs.frozen
 class Machine:
-    """The numbers of system calls on one kind of machine."""
+    """The numbers of system calls of one architecture."""
 
     arch: int
     clone: int
@@ -43,21 +43,21 @@ MACHINES: Mapping[str, Machine] = {
     # process_vm_writev bpf userfaultfd
     "aarch64": Machine(0xC00000B7, 220, (117, 40, 39, 41, 51, 217, 218, 219, 97, 268, 241, 270, 271, 280, 282)),
 }
-EVERYWHERE = (425, 428, 429, 430, 431, 432, 442)  # io_uring_setup, the new calls for mounting
+EVERYWHERE = (425, 428, 429, 430, 431, 432, 442)  # io_uring_setup, and the newer mount calls
 
 
 def instruction(code: int, value: int, then: int = 0, otherwise: int = 0) -> bytes:
-    """One instruction; `then` and `otherwise` are how many of the next ones are skipped."""
+    """Encode one instruction. `then` and `otherwise` are the numbers of instructions to skip."""
     return struct.pack("<HBBI", code, then, otherwise, value)
 
 
 def filter_program(machine: str | None = None) -> bytes:
-    """The filter for this machine. Raises `Unavailable` for a machine whose numbers are not known."""
+    """Return the filter for this architecture. Raises `Unavailable` for an unsupported architecture."""
     name = platform.machine() if machine is None else machine
     if name not in MACHINES:
         known = " and ".join(MACHINES)
         raise Unavailable(
-            f"the sandbox of python graders is made for {known}, not {name}", code="python_grader_server_error"
+            f"the sandbox of python graders supports {known}, not {name}", code="python_grader_server_error"
         )
     known_machine = MACHINES[name]
     refuse = instruction(RETURN, ERROR | errno.EPERM)
@@ -68,7 +68,7 @@ def filter_program(machine: str | None = None) -> bytes:
         instruction(LOAD, NUMBER),
         instruction(AT_LEAST, X32, otherwise=1),
         refuse,
-        # The C library falls back to clone, whose flags can be looked at.
+        # The C library falls back to clone, whose flags the filter can check.
         instruction(EQUAL, CLONE3, otherwise=1),
         instruction(RETURN, ERROR | errno.ENOSYS),
     ]

@@ -1,13 +1,12 @@
-"""The metrics of text similarity graders, by the libraries that the service names. Each is imported when it is first
-needed.
+"""The metrics of text similarity graders, from the libraries that the service names. Each library is imported at its
+first use.
 
 `fuzzy_match` is rapidfuzz's WRatio on processed strings. `bleu`, `gleu` and `meteor` are nltk's on words split at white
-space. `rouge_*` is rouge-score's F-measure without a stemmer. The service does not tell its own variants, so its
-numbers may differ in small ways.
+space. `rouge_*` is rouge-score's F-measure without a stemmer. The variants of the service are not documented, so its
+numbers may differ slightly.
 
-BLEU is the one with all n-grams up to 4, or up to the length of the shorter text where that has fewer words, with equal
-weights, and counts of zero smoothed by nltk's method 1. So two equal texts score 1 whatever their length, where plain
-BLEU-4 gives 0.178 for two equal words.
+BLEU uses n-grams up to 4, or up to the number of words of the shorter text, with equal weights. Counts of zero are
+smoothed by nltk's method 1. So two equal texts of any length score 1. Plain BLEU-4 gives 0.178 for two equal words.
 
 `cosine` is the cosine of the embeddings of both texts; it needs a model, see `judges`.
 """
@@ -22,7 +21,7 @@ from evals_async._extras import extra_missing
 
 
 class Unavailable(EvalsError):
-    """A grade that cannot be given here. The text says what would be needed; `code` is the kind of obstacle."""
+    """A grader cannot be run here. The message says what is missing, and `code` is the kind of reason."""
 
     def __init__(self, message: str, *, code: str = "grader_unavailable") -> None:
         super().__init__(message)
@@ -61,7 +60,7 @@ def meteor(text: str, reference: str) -> float:
     nltk = library("nltk.translate.meteor_score", "nltk")
     try:
         return float(nltk.meteor_score([reference.split()], text.split()))
-    except LookupError:  # nltk ships without its data
+    except LookupError:  # nltk is installed without its data
         raise Unavailable("meteor needs WordNet: python -m nltk.downloader wordnet") from None
 
 
@@ -74,7 +73,7 @@ def rouge(name: str) -> Callable[[str, str], float]:
 
 
 def cosine(first: Sequence[float], second: Sequence[float]) -> float:
-    """The cosine of the angle between two vectors; 0 where one of them has no length."""
+    """Return the cosine of the angle between two vectors, or 0 if one of them is zero."""
     lengths = math.hypot(*first) * math.hypot(*second)
     return math.fsum(a * b for a, b in zip(first, second, strict=True)) / lengths if lengths else 0.0
 
@@ -87,4 +86,4 @@ METRICS: Mapping[str, Callable[[str, str], float]] = {
     **{f"rouge_{n}": rouge(f"rouge{n}") for n in range(1, 6)},
     "rouge_l": rouge("rougeL"),
 }
-"""What compares two texts as they are."""
+"""The functions that compare two texts."""

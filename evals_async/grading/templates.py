@@ -1,7 +1,7 @@
 """The templates of graders and messages: `{{ item.answer }}`, `{{ sample.output_tools[0].function.arguments.city }}`.
 
-Two namespaces, dotted names, `[n]` and `["name"]`; no expressions, no filters, no escaping, as the graders guide has
-them. A path may go on inside a string that holds JSON. Pure functions.
+There are two namespaces, dotted names, `[n]` and `["name"]`, but no expressions, filters or escapes, as in the graders
+guide. A path may continue inside a string with JSON.
 """
 
 import json
@@ -15,7 +15,7 @@ from evals_async import EvalsError
 from evals_async._json import JSONObject, NotJSON, as_array, as_object, parse
 
 
-PARSED, SHORT = 1024, 10_000  # templates that are remembered, and characters of the longest
+PARSED, SHORT = 1024, 10_000  # number of cached templates, and characters of the longest cached one
 PLACEHOLDER = re.compile(r"\{\{([^{}]*)\}\}")
 STEP = re.compile(r"""\.?([^.\[\]"']+)|\[(\d{1,9})\]|\["([^"]*)"\]|\['([^']*)'\]""")
 PART_TYPES = frozenset(
@@ -27,11 +27,11 @@ PART_TYPES = frozenset(
 
 
 class TemplateError(EvalsError, ValueError):
-    """A placeholder is malformed, or there is nothing where it points to. The text names the placeholder."""
+    """A placeholder is invalid, or there is no value at its path. The message names the placeholder."""
 
 
 def steps(path: str) -> tuple[str | int, ...]:
-    """`item.rows[0].x` taken apart; remembered as templates are."""
+    """Parse a path such as `item.rows[0].x`. The result is cached like templates."""
     return steps_apart(path) if len(path) <= SHORT else steps_apart.__wrapped__(path)
 
 
@@ -42,7 +42,7 @@ def steps_apart(path: str) -> tuple[str | int, ...]:
     while end < len(path):
         match = STEP.match(path, end)
         if match is None or (match.group(1) is not None and (end == 0) == match.group().startswith(".")):
-            raise TemplateError(f"'{path}' is not a path like item.name or sample.output_tools[0]")
+            raise TemplateError(f"'{path}' is not a valid path like item.name or sample.output_tools[0]")
         name, index, *quoted = match.groups()
         found.append(int(index) if index is not None else next(text for text in (name, *quoted) if text is not None))
         end = match.end()
@@ -53,16 +53,16 @@ def steps_apart(path: str) -> tuple[str | int, ...]:
 
 @attrs.frozen
 class Template:
-    """A template taken apart: texts, and between them the paths of the placeholders."""
+    """A parsed template: texts, and between them the paths of the placeholders."""
 
     texts: tuple[str, ...]
     paths: tuple[str, ...]
     whole: str | None
-    """The path of a template that is one placeholder and nothing else."""
+    """The path of a template that is a single placeholder, else `None`."""
 
 
 def parsed(template: str) -> Template:
-    """A template taken apart; short ones are remembered, because the same few are filled for every row."""
+    """Parse a template. Short templates are cached, because the same ones are rendered for every row."""
     return taken_apart(template) if len(template) <= SHORT else taken_apart.__wrapped__(template)
 
 
@@ -74,7 +74,7 @@ def taken_apart(template: str) -> Template:
 
 
 def opened(value: object) -> object:
-    """A string that holds an object or array of JSON as that; anything else as it is."""
+    """Parse a string with a JSON object or array. Other values are returned unchanged."""
     if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
         try:
             return parse(value.encode())
@@ -84,7 +84,7 @@ def opened(value: object) -> object:
 
 
 def lookup(path: str, namespaces: Mapping[str, object]) -> object:
-    """The value that a path points to. Raises `TemplateError` where there is none."""
+    """Return the value at a path. Raises `TemplateError` if there is none."""
     value: object = namespaces
     for step in steps(path):
         if isinstance(value, str):
@@ -94,24 +94,24 @@ def lookup(path: str, namespaces: Mapping[str, object]) -> object:
         elif isinstance(step, int) and (entries := as_array(value)) is not None and step < len(entries):
             value = entries[step]
         else:
-            raise TemplateError(f"there is nothing at {{{{ {path} }}}}")
+            raise TemplateError(f"there is no value at {{{{ {path} }}}}")
     return value
 
 
 def as_text(value: object) -> str:
-    """A value in a text: strings as they are, null as nothing, all else as compact JSON."""
+    """Return a value as text: a string unchanged, null as an empty text, other values as compact JSON."""
     if isinstance(value, str):
         return value
     return "" if value is None else json_text(value)
 
 
 def json_text(value: object, *, ascii_only: bool = False) -> str:
-    """The compact text of a JSON value; its objects may be of any kind of mapping."""
+    """Return the compact text of a JSON value. Its objects may be any mappings."""
     return json.dumps(value, ensure_ascii=ascii_only, separators=(",", ":"), default=dict)
 
 
 def render(template: str, namespaces: Mapping[str, object]) -> str:
-    """The template with its placeholders filled; one that is not closed stays as it is. Raises `TemplateError`."""
+    """Return the rendered template. A placeholder that is not closed is not replaced. Raises `TemplateError`."""
     found = parsed(template)
     if not found.paths:
         return template
@@ -122,16 +122,16 @@ def render(template: str, namespaces: Mapping[str, object]) -> str:
 
 
 def render_value(template: str, namespaces: Mapping[str, object]) -> object:
-    """The value itself where the template is one placeholder and nothing else; otherwise as `render`."""
+    """Return the value if the template is a single placeholder, else the result of `render`."""
     whole = parsed(template).whole
     return render(template, namespaces) if whole is None else lookup(whole, namespaces)
 
 
 def render_messages(template: object, namespaces: Mapping[str, object]) -> list[JSONObject]:
-    """The messages of a grader or a run, filled.
+    """Return the rendered messages of a grader or a run.
 
-    `template` is a list of messages; or a path or placeholder (`item.input`, `{{ item.input }}`) that leads to a list
-    of messages. In a list, a string of that kind stands for the messages that it leads to. Raises `TemplateError`.
+    `template` is a list of messages, or the path or placeholder (`item.input`, `{{ item.input }}`) of a list of
+    messages. In a list, such a string is replaced by its messages. Raises `TemplateError`.
     """
     if isinstance(template, str):
         path = template if PLACEHOLDER.search(template) else f"{{{{ {template} }}}}"
@@ -148,7 +148,7 @@ def render_messages(template: object, namespaces: Mapping[str, object]) -> list[
 
 
 def messages_of(value: object, path: str) -> list[JSONObject]:
-    """A value that stands for messages: a list of them, one of them, or the text of a user."""
+    """Return the messages for a value: a list of messages, one message, or the text of a user."""
     value = opened(value)
     if isinstance(value, str):
         return [{"role": "user", "content": value}]
@@ -160,12 +160,12 @@ def messages_of(value: object, path: str) -> list[JSONObject]:
 
 
 def render_message(message: JSONObject, namespaces: Mapping[str, object]) -> JSONObject:
-    """A message with its content filled; all its other fields stay."""
+    """Return a message with its rendered content. Its other fields are kept."""
     return {**message, "content": render_content(message.get("content"), namespaces)}
 
 
 def render_content(content: object, namespaces: Mapping[str, object]) -> object:
-    """A content with its placeholders filled: parts keep their type, and one placeholder may stand for parts."""
+    """Return a rendered content. Parts keep their type, and a single placeholder may be replaced by parts."""
     if isinstance(content, str):
         value = render_value(content, namespaces)
         return value if isinstance(value, str) or are_parts(value) else as_text(value)
@@ -177,11 +177,11 @@ def render_content(content: object, namespaces: Mapping[str, object]) -> object:
 
 
 def spread(value: object) -> Sequence[object]:
-    """The parts that one entry of a content became: one, or those that its placeholder led to."""
+    """Return the parts of a rendered entry of a content: one part, or the parts from its placeholder."""
     return (as_array(value) or ()) if are_parts(value) else (value,)
 
 
 def are_parts(value: object) -> bool:
-    """Is this a list of content parts, such as text and image?"""
+    """Whether this is a list of content parts, such as text and image."""
     kinds = [(as_object(entry) or {}).get("type") for entry in as_array(value) or ()]
     return bool(kinds) and all(isinstance(kind, str) and kind in PART_TYPES for kind in kinds)

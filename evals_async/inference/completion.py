@@ -1,4 +1,4 @@
-"""`Completion` and `Embeddings`: what a model answered, in one form for both APIs. Pure functions of JSON."""
+"""`Completion` and `Embeddings`: the responses of models, in one form for both APIs."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,13 +11,13 @@ from evals_async.inference.endpoints import TOKENS
 
 @attrs.frozen(kw_only=True)
 class Completion:
-    """What a model answered.
+    """The response of a model.
 
-    `message` has the chat shape (`role`, `content`, and `tool_calls` where there are any) for both APIs; `text` is its
-    text, empty where there is none. `model` is the name that the endpoint says, usually dated. `usage` has
-    `prompt_tokens`, `completion_tokens`, `total_tokens` and `cached_tokens`. `raw` is the whole answer. `notes` say
-    what was changed on the way, such as a request that was translated. `billed_retries` counts earlier attempts whose
-    answer was lost, and which may have been billed. `cost` is by the prices of the model map, `None` without them.
+    `message` has the form of chat completions (`role`, `content`, and possibly `tool_calls`) for both APIs. `text` is
+    its text, which may be empty. `model` is the name in the response, usually with a date. `usage` has `prompt_tokens`,
+    `completion_tokens`, `total_tokens` and `cached_tokens`. `raw` is the whole response. `notes` are remarks, for
+    example that the request was translated. `billed_retries` counts earlier attempts whose response was lost, and which
+    may have been billed. `cost` uses the prices of the model map, and is `None` without prices.
     """
 
     text: str
@@ -33,7 +33,7 @@ class Completion:
 
 @attrs.frozen(kw_only=True)
 class Embeddings:
-    """The vectors of some texts, in their order; the other fields are those of a `Completion`."""
+    """The vectors of texts, in their order. The other fields are those of a `Completion`."""
 
     vectors: tuple[tuple[float, ...], ...] = attrs.field(repr=False)
     model: str
@@ -43,13 +43,13 @@ class Embeddings:
 
 
 def missing(at: str, expected: str, got: object) -> DecodeError:
-    """The error for an answer that is JSON, and not that of a model."""
+    """Return the error for a JSON response that is not a model's response."""
     kind = "nothing" if got is None else type(got).__name__
-    return DecodeError(f"at {at} {expected} was expected, not {kind}", at=at, expected=expected, got=kind)
+    return DecodeError(f"expected {expected} at {at}, got {kind}", at=at, expected=expected, got=kind)
 
 
 def told_error(body: JSONObject) -> str | None:
-    """What an answer with status 200 says of an error; some proxies answer so."""
+    """Return the error in a response with status 200, as some proxies send it, or `None`."""
     error = body.get("error")
     message = (as_object(error) or {}).get("message", error)
     return message if isinstance(message, str) and message else None
@@ -60,7 +60,7 @@ def count(value: object) -> int:
 
 
 def usage_of(body: JSONObject) -> JSONObject:
-    """Tokens under the names of the Evals API, whichever names the endpoint has for them. What is missing is 0."""
+    """Return token counts with the names of the Evals API. Endpoints use two sets of names. Missing counts are 0."""
     usage = as_object(body.get("usage")) or {}
     prompt = count(usage["prompt_tokens"] if "prompt_tokens" in usage else usage.get("input_tokens"))
     completion = count(usage["completion_tokens"] if "completion_tokens" in usage else usage.get("output_tokens"))
@@ -74,12 +74,12 @@ def usage_of(body: JSONObject) -> JSONObject:
 
 
 def added(usages: Sequence[JSONObject]) -> dict[str, int]:
-    """The sum of several usages."""
+    """Add several usages."""
     return {name: sum(count(usage.get(name)) for usage in usages) for name in TOKENS}
 
 
 def content_text(content: object) -> str:
-    """The text of a content: a string, or its parts of text put together."""
+    """Return the text of a content: the string, or the joined text of its parts."""
     if isinstance(content, str):
         return content
     parts = [as_object(part) or {} for part in as_array(content) or ()]
@@ -87,13 +87,13 @@ def content_text(content: object) -> str:
 
 
 def of_chat(body: JSONObject, asked: str) -> Completion:
-    """The completion in an answer of /chat/completions. Raises `DecodeError`."""
+    """Decode a response of /chat/completions. Raises `DecodeError`."""
     choices = as_array(body.get("choices"))
     choice = as_object(choices[0]) if choices else None
     message = as_object(choice.get("message")) if choice else None
     if choice is None or message is None:
         if (error := told_error(body)) is not None:
-            raise DecodeError(f"the endpoint answered with status 200 and an error: {error}", at="$.error")
+            raise DecodeError(f"the endpoint returned status 200 with an error: {error}", at="$.error")
         raise missing("$.choices[0].message", "an object", choice and choice.get("message"))
     text = content_text(message.get("content"))
     kept: dict[str, object] = {"role": message.get("role") or "assistant", "content": message.get("content")}
@@ -115,7 +115,9 @@ def model_of(body: JSONObject, asked: str) -> str:
 
 
 def tool_call_of(item: JSONObject) -> JSONObject | None:
-    """A call in the output of /responses in the chat shape; `None` for an item that is none."""
+    """Convert a tool call in the output of /responses to the form of chat completions. Returns `None` for other
+    items.
+    """
     kind = item.get("type")
     if kind not in ("function_call", "mcp_call", "custom_tool_call"):
         return None
@@ -128,11 +130,11 @@ def tool_call_of(item: JSONObject) -> JSONObject | None:
 
 
 def of_response(body: JSONObject, asked: str) -> Completion:
-    """The completion in an answer of /responses. Raises `DecodeError`."""
+    """Decode a response of /responses. Raises `DecodeError`."""
     output = as_array(body.get("output"))
     if output is None or told_error(body) is not None:
         if (error := told_error(body)) is not None:
-            raise DecodeError(f"the endpoint answered with status 200 and an error: {error}", at="$.error")
+            raise DecodeError(f"the endpoint returned status 200 with an error: {error}", at="$.error")
         raise missing("$.output", "an array", body.get("output"))
     texts: list[str] = []
     calls: list[JSONObject] = []
@@ -165,7 +167,7 @@ def refusals(content: object) -> list[str]:
 
 
 def finish_of_response(body: JSONObject, calls: Sequence[object]) -> str:
-    """How a response ended, in the words of chat completions."""
+    """Return the finish reason of a response, in the words of chat completions."""
     details: Mapping[str, object] = as_object(body.get("incomplete_details")) or {}
     if body.get("status") == "incomplete":
         return "content_filter" if details.get("reason") == "content_filter" else "length"
@@ -173,7 +175,7 @@ def finish_of_response(body: JSONObject, calls: Sequence[object]) -> str:
 
 
 def of_embeddings(body: JSONObject, asked: str, wanted: int) -> Embeddings:
-    """The vectors in an answer of /embeddings. Raises `DecodeError`, also where there are not as many as `wanted`."""
+    """Decode a response of /embeddings. Raises `DecodeError`, also if there are not exactly `wanted` vectors."""
     entries = [as_object(entry) or {} for entry in as_array(body.get("data")) or ()]
     entries.sort(key=lambda entry: count(entry.get("index")))
     vectors = tuple(vector_of(entry.get("embedding")) for entry in entries)

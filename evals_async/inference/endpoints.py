@@ -1,9 +1,6 @@
-"""The model map: which endpoint answers for the name of a model. Read from TOML, checked before any I/O.
+"""The model map: the endpoint for each model name. It is read from TOML, and checked before any request.
 
-[models."gpt-4.1"]
-base_url = "http://127.0.0.1:8000/v1"
-model = "my-deployment"
-api_key_env = "EVALS_MODEL_API_KEY"
+[models."gpt-4.1"] base_url = "http://127.0.0.1:8000/v1" model = "my-deployment" api_key_env = "EVALS_MODEL_API_KEY"
 prices = { input = 2.0, output = 8.0 }
 """
 
@@ -21,20 +18,19 @@ from evals_async._json import as_object
 
 
 API_KEY_ENV = "EVALS_MODEL_API_KEY"
-CONCURRENCY = 32  # calls at once per endpoint
+CONCURRENCY = 32  # concurrent calls per endpoint
 PRICES = ("input", "cached_input", "output")
 NO_TEXTS: Mapping[str, str] = MappingProxyType({})
 
 
 @attrs.frozen(kw_only=True)
 class Endpoint:
-    """Where a model answers, and under which name and key.
+    """The endpoint of a model: its URL, model name, key and prices.
 
-    `base_url` speaks the API of OpenAI (`/chat/completions` and so on are added to it). `model` is the name there; by
-    default the name that was asked for. `api_key_env` is the *name* of the environment variable that holds the key;
-    without it no key is sent. `prices` are per million tokens: `input`, `output`, and `cached_input` (by default that
-    of `input`). At most `concurrency` calls are under way at once. Plain http leaves this machine only with
-    `allow_http`.
+    `base_url` is the base of the OpenAI API; `/chat/completions` and other paths are added. `model` is the model name
+    at the endpoint. Its default is the requested name. `api_key_env` is the *name* of the environment variable with the
+    key; without it no key is sent. `prices` are per million tokens: `input`, `output`, and `cached_input` (default:
+    `input`). At most `concurrency` calls run at once. Plain http to another machine needs `allow_http`.
     """
 
     base_url: str
@@ -47,11 +43,11 @@ class Endpoint:
 
     @property
     def connection(self) -> tuple[object, ...]:
-        """What two names must agree in to share connections, limits and budget."""
+        """The values that two entries must have in common to share connections, limits and the retry budget."""
         return self.base_url, self.api_key_env, tuple(sorted(self.headers.items())), self.concurrency, self.allow_http
 
     def cost(self, usage: Mapping[str, object]) -> float | None:
-        """What so many tokens cost; `None` without prices."""
+        """Return the cost of these tokens, or `None` without prices."""
         if self.prices is None:
             return None
         counts = {name: value if isinstance(value := usage.get(name), int) else 0 for name in TOKENS}
@@ -67,7 +63,7 @@ TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens")
 
 def text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ConfigurationError("must be a text that is not empty")
+        raise ConfigurationError("must be a non-empty text")
     return value
 
 
@@ -93,7 +89,7 @@ def texts(value: object) -> Mapping[str, str]:
 def prices(value: object) -> Mapping[str, float]:
     found = as_object(value)
     if found is None or not found or not set(found) <= set(PRICES):
-        raise ConfigurationError("must be a table such as { input = 2.0, output = 8.0 }; cached_input may stand there")
+        raise ConfigurationError("must be a table such as { input = 2.0, output = 8.0 }; cached_input is optional")
     amounts: dict[str, float] = {}
     for name, amount in found.items():
         if isinstance(amount, bool) or not isinstance(amount, int | float) or not amount >= 0:
@@ -114,7 +110,7 @@ FIELDS: Mapping[str, Callable[[object], object]] = {
 
 
 def endpoint_of(name: str, given: object) -> Endpoint:
-    """One entry of the map. Raises `ConfigurationError`, naming entry and field."""
+    """Make one entry of the map. Raises `ConfigurationError`, which names the entry and the field."""
     entry = as_object(given)
     if entry is None or "base_url" not in entry:
         raise ConfigurationError(f'models."{name}" needs a base_url, such as "http://127.0.0.1:8000/v1"')
@@ -130,7 +126,7 @@ def endpoint_of(name: str, given: object) -> Endpoint:
 
 
 def endpoints_of(document: Mapping[str, object]) -> dict[str, Endpoint]:
-    """The map in a document with the table `models`. Raises `ConfigurationError`."""
+    """Make the map from a document with the table `models`. Raises `ConfigurationError`."""
     if unknown := sorted(document.keys() - {"models"}):
         raise ConfigurationError(f'the model map has no table {", ".join(unknown)}; models are [models."NAME"]')
     entries = as_object(document.get("models"))
@@ -140,18 +136,20 @@ def endpoints_of(document: Mapping[str, object]) -> dict[str, Endpoint]:
 
 
 def read_file(path: str | os.PathLike[str]) -> Mapping[str, object]:
-    """The document in a TOML file. Raises `ConfigurationError`, naming the file."""
+    """Read a TOML file. Raises `ConfigurationError`, which names the file."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123  # any path-like
             return tomllib.load(file)
     except OSError as error:
         raise ConfigurationError(f"the model map {os.fspath(path)} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the model map {os.fspath(path)} is no TOML: {error}") from None
+        raise ConfigurationError(f"the model map {os.fspath(path)} is not valid TOML: {error}") from None
 
 
 def matching(name: str, endpoints: Mapping[str, Endpoint]) -> str | None:
-    """The entry that answers for a name: the same name, or else the longest pattern (`gpt-4*`, `*`) that fits."""
+    """Return the entry for a name: the entry with this name, or else with the longest matching pattern (`gpt-4*`,
+    `*`).
+    """
     if name in endpoints:
         return name
     fitting = [entry for entry in endpoints if "*" in entry and fnmatchcase(name, entry)]

@@ -1,4 +1,4 @@
-"""`Models`: names of models, and the endpoints that answer for them."""
+"""`Models`: calls models by their names, through the endpoints of a model map."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -30,15 +30,15 @@ from evals_async.inference.traffic import Traffic
 T = TypeVar("T", Completion, Embeddings)
 
 LISTING_TIMEOUT = 60.0
-TIMEOUT = 600.0  # seconds for a call, all attempts together: a reasoning model takes minutes
-MOST_NAMES = 1000  # whose destinations are remembered
+TIMEOUT = 600.0  # seconds for a call with all attempts; reasoning models take minutes
+MOST_NAMES = 1000  # names whose destinations are cached
 NO_PARAMS: JSONObject = MappingProxyType({})
 NO_RESPONSES = "the endpoint has no /responses: the request was translated to /chat/completions"
 
 
 @attrs.define
 class Learned:
-    """What was found out about a model at its endpoint, so that it is not tried again with every call."""
+    """The known abilities of a model at its endpoint, so that each is tested only once."""
 
     responses: bool | None = None
     adaptations: list[Adaptation] = attrs.Factory(list[Adaptation])
@@ -48,7 +48,7 @@ class Learned:
 
 @attrs.frozen
 class Destination:
-    """Where the calls for one name go, and what the model is called there."""
+    """The endpoint for one name, and the model's name at this endpoint."""
 
     model: str
     endpoint: Endpoint
@@ -57,16 +57,16 @@ class Destination:
 
 
 class Models(Closing):
-    """The model map: for the name of a model the endpoint that answers for it.
+    """Calls models by name, through the endpoints of a model map.
 
         async with Models.from_file("models.toml") as models:
             answer = await models.chat("gpt-4.1", [{"role": "user", "content": "Hello"}])
 
-    An entry is a name or a pattern (`gpt-4*`, `*`); the name itself goes before patterns, and a longer pattern before
-    a shorter one. Names that share an endpoint and a key share its connections, its rate limits and its budget for
-    retries. A call whose answer was lost is sent again, which may be billed twice: `Completion.billed_retries` counts
-    it. Every call ends within its `timeout`. Keys come from the environment variables that the map names, and are in no
-    text; OPENAI_API_KEY and OPENAI_BASE_URL are not read. Raises `ConfigurationError` for a map that cannot be right.
+    An entry is a name or a pattern (`gpt-4*`, `*`). An exact name has priority over patterns, and a longer pattern over
+    a shorter one. Names with the same endpoint and key share its connections, rate limits and retry budget. If a
+    response is lost, the call is sent again and may be billed twice; `Completion.billed_retries` counts this. Every
+    call ends within its `timeout`. Keys come from the environment variables that the map names, and appear in no text.
+    OPENAI_API_KEY and OPENAI_BASE_URL are not read. Raises `ConfigurationError` for an invalid map.
     """
 
     def __init__(
@@ -90,40 +90,40 @@ class Models(Closing):
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
-        """The map in a TOML file. Raises `ConfigurationError`, naming file, entry and field."""
+        """Read the map from a TOML file. Raises `ConfigurationError`, which names the file, the entry and the field."""
         return cls.from_mapping(read_file(path))
 
     @classmethod
     def from_mapping(cls, document: Mapping[str, object]) -> Self:
-        """The map in a document of the same form as the TOML: `{"models": {"gpt-4.1": {"base_url": ...}}}`."""
+        """Make the map from a mapping with the same form as the TOML: `{"models": {"gpt-4.1": {"base_url": ...}}}`."""
         return cls(endpoints_of(document))
 
     @classmethod
     def from_endpoint(cls, url: str, *, model: str | None = None, api_key_env: str = API_KEY_ENV) -> Self:
-        """One endpoint for all names. With `model` it is asked for that one whatever the name.
-
-        If the environment variable `api_key_env` is set, its value is the key; if not, no key is sent.
+        """Use one endpoint for all names. With `model`, all calls use this model. If the environment variable
+        `api_key_env` is set, its value is the key; otherwise no key is sent.
         """
         key = api_key_env if os.environ.get(api_key_env) else None
         return cls({"*": Endpoint(base_url=url, model=model, api_key_env=key)})
 
     def names(self) -> tuple[str, ...]:
-        """The names and patterns of the map, in its order."""
+        """Return the names and patterns of the map, in their order."""
         return tuple(self._endpoints)
 
     def resolves(self, name: str) -> bool:
-        """Does an endpoint answer for this name?"""
+        """Whether the map has an endpoint for this name."""
         return matching(name, self._endpoints) is not None
 
     def endpoint(self, name: str) -> Endpoint:
-        """The endpoint that answers for a name. Raises `InvalidArgument` with the names that there are."""
+        """Return the endpoint for a name. Raises `InvalidArgument`, which lists the known names."""
         entry = matching(name, self._endpoints)
         if entry is None:
-            raise InvalidArgument(f"no endpoint is mapped to the model {name!r:.80}; mapped: {', '.join(self.names())}")
+            names = ", ".join(self.names())
+            raise InvalidArgument(f"no endpoint is configured for the model {name!r:.80}; configured: {names}")
         return self._endpoints[entry]
 
     def learned(self, name: str) -> Learned:
-        """What is known of a model at its endpoint."""
+        """Return the known abilities of a model at its endpoint."""
         return self._destination(name).learned
 
     def _destination(self, name: str) -> Destination:
@@ -148,11 +148,11 @@ class Models(Closing):
         params: JSONObject = NO_PARAMS,
         timeout: float | None = TIMEOUT,
     ) -> Completion:
-        """The model's answer to messages: POST /chat/completions.
+        """Send messages to a model and return its response: POST /chat/completions.
 
-        `params` are the API's own (`temperature`, `tools`, `response_format` ...), or a run's `sampling_params`. Raises
-        `RequestError` for what the endpoint refuses or does not answer within `timeout` seconds, `InvalidArgument` for
-        a name that is not mapped.
+        `params` are the parameters of the API (`temperature`, `tools`, `response_format` ...), or a run's
+        `sampling_params`. Raises `RequestError` if the endpoint refuses the request or sends no response within
+        `timeout` seconds, and `InvalidArgument` for an unknown name.
         """
         destination = self._destination(name)
         learned = destination.learned
@@ -177,10 +177,10 @@ class Models(Closing):
     async def respond(
         self, name: str, input: object, *, params: JSONObject = NO_PARAMS, timeout: float | None = TIMEOUT
     ) -> Completion:
-        """The model's answer to a text or to messages: POST /responses.
+        """Send a text or messages to a model and return its response: POST /responses.
 
-        Where the endpoint has no /responses, the request is translated to chat completions, and the completion's
-        `notes` say so. Raises as `chat` does, and `InvalidArgument` for what cannot be translated, such as
+        If the endpoint has no /responses, the request is translated to chat completions, with a remark in `notes`.
+        Raises the errors of `chat`, and `InvalidArgument` for a request that cannot be translated, for example with
         hosted tools.
         """
         destination = self._destination(name)
@@ -204,9 +204,9 @@ class Models(Closing):
         return attrs.evolve(completion, notes=(NO_RESPONSES, *completion.notes))
 
     async def embed(self, name: str, texts: Sequence[str], *, timeout: float | None = TIMEOUT) -> Embeddings:
-        """The vectors of some texts: POST /embeddings. Raises as `chat` does."""
+        """Return the embedding vectors of texts: POST /embeddings. Raises the errors of `chat`."""
         if not texts or not all(texts):
-            raise InvalidArgument("embeddings are of texts that are not empty")
+            raise InvalidArgument("embeddings need one or more non-empty texts")
 
         def read(body: JSONObject, asked: str) -> Embeddings:
             return of_embeddings(body, asked, len(texts))
@@ -223,7 +223,7 @@ class Models(Closing):
         read: Callable[[JSONObject, str], T],
         timeout: float | None,
     ) -> T:
-        """One call; `read` makes its value of the answer, and an answer that it cannot read is asked for once more."""
+        """Make one call. `read` decodes the response. If it raises an error, the call is sent once more."""
 
         async def value(response: Response) -> T:
             try:
@@ -239,13 +239,13 @@ class Models(Closing):
         return attrs.evolve(found, billed_retries=billed, cost=cost) if billed or cost is not None else found
 
     async def listed(self, name: str, *, timeout: float | None = LISTING_TIMEOUT) -> tuple[str, ...]:
-        """The names that the endpoint of a model lists: GET /models. Raises as `chat` does."""
+        """Return the model names that the endpoint lists: GET /models. Raises the errors of `chat`."""
         return await self._destination(name).traffic.names(timeout)
 
     # --- end ----------------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """End the calls under way and close the connections. A second time does nothing."""
+        """End running calls and close the connections. A second call has no effect."""
         for traffic in self._traffic.values():
             await traffic.close()
 
@@ -254,12 +254,12 @@ class Models(Closing):
 
 
 def told(error: ApiError) -> str:
-    """Everything that a server said in an error, in lower case."""
+    """Return all texts of an error response, in lower case."""
     return " ".join(filter(None, (error.message, error.code, error.param, error.body))).lower()
 
 
 def is_unknown_path(error: ApiError) -> bool:
-    """Does the server say that it has no such path? That it has no such model is something else."""
+    """Whether the error means that the path does not exist. An unknown model gives another error."""
     if error.status in (405, 501):
         return True
     return isinstance(error, NotFound) and error.code != "model_not_found" and "model" not in told(error)

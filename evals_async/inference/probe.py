@@ -1,4 +1,4 @@
-"""What a model can do at its endpoint, found out by asking: structured output, responses, embeddings, logprobs."""
+"""Tests of a model's abilities at its endpoint: structured output, /responses, embeddings, logprobs."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
@@ -28,12 +28,11 @@ SCHEMA: JSONObject = {
 
 @attrs.frozen(kw_only=True)
 class Ability:
-    """What the probe found out about one entry of a model map.
+    """The abilities of one entry of a model map.
 
-    `entry` is the name or pattern, `asked` the model that was asked for, `model` what the endpoint calls it in its
-    answer. `answers` says that it gave a completion or embeddings; if not, `error` says why. `structured_output` is
-    `json_schema`, `json_object` or `text`, the most that a judge on this model gets. `seconds` is how long a short
-    completion took.
+    `entry` is the name or pattern, `asked` the requested model, and `model` the name in the response. `answers` is true
+    if the model returned a completion or embeddings. Otherwise `error` has the reason. `structured_output` is the best
+    form for judges: `json_schema`, `json_object` or `text`. `seconds` is the duration of a short completion.
     """
 
     entry: str
@@ -49,12 +48,12 @@ class Ability:
     error: str | None = None
 
     def to_json(self) -> dict[str, object]:
-        """The ability as a JSON object."""
+        """Return the ability as a JSON object."""
         return attrs.asdict(self)
 
 
 async def tried(call: Awaitable[T]) -> T | EvalsError:
-    """What a call returns, or its error: that something is not there is what a probe is about."""
+    """Return the result of a call, or its error. For a probe, an error is a normal result."""
     try:
         return await call
     except EvalsError as error:
@@ -62,7 +61,7 @@ async def tried(call: Awaitable[T]) -> T | EvalsError:
 
 
 def yes_or_no(completion: Completion) -> str | None:
-    """The result in an answer to the probe's question, if it came as it was demanded."""
+    """Return the result in a response to the probe's question, if it has the requested form."""
     try:
         result = (as_object(parse(completion.text.strip().encode("utf-8", "surrogatepass"))) or {}).get("result")
     except NotJSON:
@@ -85,7 +84,7 @@ async def probe_models(
 
 
 async def ability_of(models: Models, entry: str, timeout: float | None) -> Ability:
-    """What the model of one entry can do."""
+    """Test the model of one entry."""
     endpoint = models.endpoint(entry)
     base = Ability(entry=entry, asked=endpoint.model or entry, base_url=endpoint.base_url)
     name = entry
@@ -95,8 +94,8 @@ async def ability_of(models: Models, entry: str, timeout: float | None) -> Abili
             () if isinstance(listed, EvalsError) else [each for each in listed if models.endpoint(each) is endpoint]
         )
         if not fitting:
-            why = listed if isinstance(listed, EvalsError) else "it lists none that the pattern fits"
-            return attrs.evolve(base, error=f"no model is known to ask for: {why}; name one")
+            why = listed if isinstance(listed, EvalsError) else "the endpoint lists no model that matches the pattern"
+            return attrs.evolve(base, error=f"there is no model to test: {why}; pass the name of a model")
         name = fitting[0]
     began = SYSTEM_CLOCK.monotonic()
     chat = await tried(models.chat(name, ASKED, timeout=timeout))
@@ -105,7 +104,7 @@ async def ability_of(models: Models, entry: str, timeout: float | None) -> Abili
     found = attrs.evolve(base, asked=endpoint.model or name, embeddings=not isinstance(vectors, EvalsError))
     if isinstance(chat, EvalsError):
         if isinstance(vectors, EvalsError):
-            hint = "; check base_url, it mostly ends in /v1" if isinstance(chat, NotFound) else ""
+            hint = "; check base_url, which usually ends in /v1" if isinstance(chat, NotFound) else ""
             return attrs.evolve(found, error=f"{chat}{hint}")
         return attrs.evolve(found, model=vectors.model, answers=True)
     return attrs.evolve(
@@ -120,7 +119,7 @@ async def ability_of(models: Models, entry: str, timeout: float | None) -> Abili
 
 
 async def structured_form(models: Models, name: str, timeout: float | None) -> str | None:
-    """The most structured form that the model answers in; `text` where it was not to be had."""
+    """Return the most structured form that the model supports. It is `text` if no structured form works."""
     call = structured_chat(
         models, name, ASKED, name="answer", schema=SCHEMA, read=yes_or_no, params={}, timeout=timeout
     )
@@ -131,13 +130,13 @@ async def structured_form(models: Models, name: str, timeout: float | None) -> s
 
 
 async def has_responses(models: Models, name: str, timeout: float | None) -> bool:
-    """Does the endpoint have /responses?"""
+    """Whether the endpoint has /responses."""
     found = await tried(models.respond(name, ASKED, timeout=timeout))
     return not isinstance(found, EvalsError) and NO_RESPONSES not in found.notes
 
 
 async def has_logprobs(models: Models, name: str, timeout: float | None) -> bool:
-    """Does the endpoint tell the probabilities of tokens?"""
+    """Whether the endpoint returns log probabilities of tokens."""
     found = await tried(models.chat(name, ASKED, params={"logprobs": True}, timeout=timeout))
     if isinstance(found, EvalsError):
         return False

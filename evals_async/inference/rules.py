@@ -1,4 +1,4 @@
-"""The rules of a scripted endpoint: which request gets which answer. Pure functions of JSON; no model is involved."""
+"""The rules of a scripted endpoint: they decide the response to each request, without a model."""
 
 import hashlib
 import math
@@ -14,13 +14,13 @@ from evals_async.inference.completion import content_text
 from evals_async.inference.shapes import chat_messages
 
 
-DIMENSIONS = 64  # of scripted embeddings
-SUFFIX = "-scripted"  # of the models' names in answers: nobody shall take them for real ones
+DIMENSIONS = 64  # dimensions of scripted embeddings
+SUFFIX = "-scripted"  # added to model names in responses, to mark them as scripted
 
 
 @attrs.frozen(kw_only=True)
 class ScriptedRequest:
-    """A request that arrived at a scripted endpoint, and the status that it was answered with."""
+    """A request to a scripted endpoint, and the status of its response."""
 
     path: str
     model: str
@@ -31,7 +31,7 @@ class ScriptedRequest:
 
     @property
     def prompt(self) -> str:
-        """The text of all messages, one to a line."""
+        """The text of all messages, one per line."""
         return "\n".join(content_text(message.get("content")) for message in self.messages)
 
 
@@ -40,13 +40,16 @@ Answer = str | Callable[[ScriptedRequest], str]
 
 @attrs.frozen(kw_only=True)
 class Rule:
-    """When a request fits, how it is answered. Raises `ConfigurationError` for two answers in one rule.
+    """A condition on requests, and the response to them.
 
-    A request fits if its prompt contains `contains`, its model fits the pattern `model`, and `when` says yes; what is
-    not given fits always. The answer is one of: `text` (or a function of the request), `json` (any JSON value),
-    `result` (a judge's verdict: a label or a number, in the structured form of judges), `tool_calls` (objects with
-    `name` and `arguments`), or an error `status` with `message`. It comes after `latency` seconds; `drop` breaks the
-    connection instead. With `times` the rule is used so often and no more. `usage` replaces the counted tokens.
+    A request matches if its prompt contains `contains`, its model matches the pattern `model`, and `when(request)` is
+    true. Conditions that are not given match always. The response is one of: `text` (or a function of the request),
+    `json` (any JSON value), `result` (a judge's verdict: a label or a number, in the structured form of judges),
+    `tool_calls` (objects with `name` and `arguments`), `refusal`, or an error `status` with `message`.
+
+    The response is sent after `latency` seconds. With `drop`, the connection is closed instead. With `times`, the rule
+    is used only so many times. `usage` replaces the counted tokens. Raises `ConfigurationError` for a rule without a
+    response, or with two.
     """
 
     contains: str | None = None
@@ -60,7 +63,7 @@ class Rule:
     refusal: str | None = None
     finish_reason: str | None = None
     status: int = 200
-    message: str = "a failure that this scripted endpoint was told to show"
+    message: str = "an error from a rule of this scripted endpoint"
     code: str | None = None
     retry_after: float | None = None
     drop: bool = False
@@ -71,24 +74,24 @@ class Rule:
     def __attrs_post_init__(self) -> None:
         answers = [name for name in ("text", "json", "result", "refusal") if getattr(self, name) is not None]
         if len(answers) > 1:
-            raise ConfigurationError(f"a rule has one answer, not {' and '.join(answers)}")
+            raise ConfigurationError(f"a rule has one response, not {' and '.join(answers)}")
         if self.status == 200 and not (answers or self.tool_calls or self.drop):
-            raise ConfigurationError("a rule needs an answer: text, json, result, tool_calls, refusal, status or drop")
+            raise ConfigurationError("a rule needs a response: text, json, result, tool_calls, refusal, status or drop")
 
     def fits(self, request: ScriptedRequest) -> bool:
-        """Is this rule for that request?"""
+        """Whether the rule matches a request."""
         if self.contains is not None and self.contains not in request.prompt:
             return False
         return fnmatchcase(request.model, self.model) and (self.when is None or self.when(request))
 
     def answer(self, request: ScriptedRequest) -> str | None:
-        """The text of the answer; `None` where there are only tool calls."""
+        """Return the text of the response, or `None` if it has only tool calls."""
         if callable(self.text):
             return self.text(request)
         if self.result is not None:
             return dump({"steps": list(self.steps), "result": self.result}).decode()
         if self.json is not None:
-            return dump(self.json).decode()  # type: ignore[arg-type]  # whatever a user took for JSON: dump says no
+            return dump(self.json).decode()  # type: ignore[arg-type]  # dump raises for a value that is not JSON
         return self.text
 
 
@@ -97,7 +100,7 @@ def finish_of(rule: Rule) -> str:
 
 
 def chat_calls(rule: Rule) -> list[JSONObject]:
-    """The tool calls of a rule in the chat shape."""
+    """Return the tool calls of a rule in the form of chat completions."""
     return [
         {"id": f"call_{number}", "type": "function", "function": {"name": call["name"], "arguments": arguments(call)}}
         for number, call in enumerate(rule.tool_calls, 1)
@@ -110,19 +113,19 @@ def arguments(call: JSONObject) -> str:
 
 
 def tokens(text: str) -> int:
-    """How many tokens a text has here: one for four bytes, as a rule of thumb."""
+    """Return the number of tokens of a text, estimated as one per four bytes."""
     return math.ceil(len(text.encode("utf-8", "surrogatepass")) / 4)
 
 
 def usage_of(rule: Rule, request: ScriptedRequest, text: str) -> JSONObject:
-    """The usage to report: that of the rule, or counted."""
+    """Return the usage: from the rule, or counted."""
     prompt, completion = tokens(request.prompt), tokens(text)
     counted = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
     return {**counted, "prompt_tokens_details": {"cached_tokens": 0}, **(rule.usage or {})}
 
 
 def chat_answer(rule: Rule, request: ScriptedRequest, number: int) -> JSONObject:
-    """The body of a chat completion."""
+    """Make the body of a chat completion."""
     text = rule.answer(request)
     message: dict[str, object] = {"role": "assistant", "content": text, "refusal": rule.refusal}
     if rule.tool_calls:
@@ -143,7 +146,7 @@ def chat_answer(rule: Rule, request: ScriptedRequest, number: int) -> JSONObject
 
 
 def response_answer(rule: Rule, request: ScriptedRequest, number: int) -> JSONObject:
-    """The body of a response."""
+    """Make the body of /responses."""
     text = rule.answer(request)
     usage = usage_of(rule, request, text or "")
     output: list[JSONObject] = []
@@ -185,8 +188,8 @@ def response_answer(rule: Rule, request: ScriptedRequest, number: int) -> JSONOb
 
 
 def vector_of(text: str) -> list[float]:
-    """A vector of a text, always the same: its words, each at a place that its hash says. Texts that share words are
-    close, equal ones the same.
+    """Return a deterministic vector of a text: the hash of each word selects a dimension. Texts with common words
+    are close, and equal texts have equal vectors.
     """
     vector = [0.0] * DIMENSIONS
     for word in re.findall(r"\w+", text.casefold()) or [text]:
@@ -198,7 +201,7 @@ def vector_of(text: str) -> list[float]:
 
 
 def embeddings_answer(model: str, texts: Sequence[str]) -> JSONObject:
-    """The body of embeddings."""
+    """Make the body of /embeddings."""
     counted = sum(map(tokens, texts))
     return {
         "object": "list",
@@ -211,7 +214,7 @@ def embeddings_answer(model: str, texts: Sequence[str]) -> JSONObject:
 
 
 def request_of(path: str, body: JSONObject, headers: Mapping[str, str]) -> ScriptedRequest:
-    """The request in a body. Raises `InvalidArgument` for messages that are none."""
+    """Decode a request body. Raises `InvalidArgument` for invalid messages."""
     given = body.get("messages") if path == "/chat/completions" else body.get("input")
     messages = [] if path == "/embeddings" else chat_messages(given)
     if isinstance(instructions := body.get("instructions"), str):
@@ -222,13 +225,13 @@ def request_of(path: str, body: JSONObject, headers: Mapping[str, str]) -> Scrip
 
 
 def embedding_texts(body: JSONObject) -> list[str]:
-    """The texts of a request for embeddings: one, or an array."""
+    """Return the texts of a request for embeddings: one text, or an array."""
     given = body.get("input")
     return [given] if isinstance(given, str) else [str(text) for text in as_array(given) or ()]
 
 
 def structured_form(body: JSONObject) -> str | None:
-    """The form of output that a request demands: `json_schema`, `json_object`, or `None`."""
+    """Return the output form that a request requires: `json_schema`, `json_object`, or `None`."""
     form = as_object(body.get("response_format")) or as_object((as_object(body.get("text")) or {}).get("format")) or {}
     kind = form.get("type")
     return next((name for name in ("json_schema", "json_object") if name == kind), None)

@@ -1,4 +1,6 @@
-"""`ScriptedModels`: an OpenAI-compatible endpoint on loopback that answers by rules. For tests and demonstrations."""
+"""`ScriptedModels`: an OpenAI-compatible endpoint on loopback whose responses follow rules. For tests and
+demonstrations.
+"""
 
 import asyncio
 import threading
@@ -19,29 +21,31 @@ from evals_async.inference.rules import Rule, ScriptedRequest
 
 
 if TYPE_CHECKING:
-    from aiohttp import web  # at run time not before a server starts: who only asks models needs no server
+    from aiohttp import web  # imported when a server starts: calls to models do not need it
 
-NO_RULE = "no rule of this scripted endpoint fits the request; give it one, such as Rule(text=...) as the last"
+NO_RULE = "no rule of this scripted endpoint matches the request; add one, for example Rule(text=...) as the last rule"
 PATHS = ("/chat/completions", "/responses", "/embeddings", "/models")
-THREAD_SECONDS = 30.0  # for a thread to start or to end
-MOST_BYTES = 32 * 2**20  # of a request
+THREAD_SECONDS = 30.0  # limit for the start and the end of a thread
+MOST_BYTES = 32 * 2**20  # size of a request
 STATUS_TYPES: Mapping[int, str] = {401: "authentication_error", 429: "rate_limit_error"}
 
 
 class ScriptedModels(Closing):
-    """An endpoint that speaks like a model and is none: rules say which request gets which answer.
+    """An endpoint like that of a model, but without a model: rules decide the responses.
 
         async with ScriptedModels(Rule(contains="2 + 2", text="4"), Rule(text="I do not know.")) as scripted:
             async with Models.from_endpoint(scripted.base_url) as models: ...
 
-    The first rule that fits answers; a request that no rule fits is refused with status 400, so that a test shows what
-    it forgot. Answers name the model `NAME-scripted`, and the header `x-scripted-models` is on every one. Equal
-    requests get equal answers; embeddings are made from the words of a text, so that texts which share words are close.
+    The first matching rule gives the response. If no rule matches, the response is a 400, so that a test shows the
+    missing rule. The model in responses is `NAME-scripted`, and every response has the header `x-scripted-models`.
+    Equal requests get equal responses. Embeddings are made from the words of a text, so texts with common words are
+    close.
 
-    `structured_output` is the most that it takes: `json_schema`, `json_object`, or `none`, and it refuses more as
-    endpoints do. Without `responses`, `developer` or `embeddings` it knows no /responses, no role `developer`, no
-    /embeddings. With `api_key`, requests must carry it. `models` are the names that /models lists. The last
-    `remembered` requests are in `requests`. It listens on 127.0.0.1 only; `port` 0 takes any free port.
+    `structured_output` is the highest supported form: `json_schema`, `json_object`, or `none`. Higher forms are refused
+    as by real endpoints. With `responses`, `developer` or `embeddings` set to false, it has no /responses, no role
+    `developer`, or no /embeddings. With `api_key`, requests must send this key. `models` are the names that /models
+    lists. The attribute `requests` has the last `remembered` requests. It listens on 127.0.0.1 only. `port` 0 means any
+    free port.
     """
 
     def __init__(
@@ -72,16 +76,16 @@ class ScriptedModels(Closing):
 
     @property
     def base_url(self) -> str:
-        """Where it is, `/v1` included. Known once it runs."""
+        """The base URL, including `/v1`. It is known when the endpoint has started."""
         return f"http://127.0.0.1:{self._port}/v1"
 
     def add(self, *rules: Rule) -> None:
-        """Put rules before those that there are."""
+        """Add rules before the existing ones."""
         self.rules[:0] = rules
         self._used.clear()
 
     async def start(self) -> None:
-        """Begin to listen. Raises `OSError` where the port is taken."""
+        """Start the endpoint. Raises `OSError` if the port is in use."""
         from aiohttp import web
 
         runner = web.ServerRunner(web.Server(self._handle), handle_signals=False, shutdown_timeout=0.1)
@@ -96,7 +100,7 @@ class ScriptedModels(Closing):
         self._runner = runner
 
     async def close(self) -> None:
-        """Stop listening and end the requests under way. A second time does nothing."""
+        """Stop the endpoint and end running requests. A second call has no effect."""
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
@@ -104,10 +108,10 @@ class ScriptedModels(Closing):
     @classmethod
     @contextmanager
     def in_thread(cls, *rules: Rule, **options: Any) -> Generator[Self]:
-        """A running endpoint in a thread of its own, for programs and tests that have no event loop to spare.
+        """Run an endpoint in its own thread, for synchronous programs and tests.
 
-        `with ScriptedModels.in_thread(Rule(text="Hi")) as scripted: openai.OpenAI(base_url=scripted.base_url, ...)`.
-        Takes what the class takes; rules may be added from outside. Raises `OSError` where the port is taken.
+        `with ScriptedModels.in_thread(Rule(text="Hi")) as scripted: openai.OpenAI(base_url=scripted.base_url, ...)`. It
+        has the arguments of the class. Rules can be added from other threads. Raises `OSError` if the port is in use.
         """
         scripted = cls(*rules, **options)
         started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
@@ -121,7 +125,7 @@ class ScriptedModels(Closing):
         def run() -> None:
             try:
                 asyncio.run(serve())
-            except BaseException as error:  # noqa: BLE001  # told where the thread was started
+            except BaseException as error:  # noqa: BLE001  # raised again in the thread that started it
                 if not started.done():
                     started.set_exception(error)
 
@@ -210,7 +214,7 @@ class ScriptedModels(Closing):
         return None
 
     def _check_abilities(self, asked: ScriptedRequest) -> None:
-        """Refuse what this endpoint was told not to know, in the words of endpoints."""
+        """Refuse abilities that are switched off, with the errors of real endpoints."""
         form = rules.structured_form(asked.body)
         able = {"json_schema": ("json_schema", "json_object"), "json_object": ("json_object",)}.get(
             self._structured, ()
@@ -224,7 +228,7 @@ class ScriptedModels(Closing):
 
 
 class Refusal(Exception):
-    """An answer with an error status, or none at all."""
+    """The request is refused with an error status, or its connection is closed."""
 
     def __init__(
         self,
@@ -245,7 +249,7 @@ class Refusal(Exception):
 
 
 async def body_of(request: "web.BaseRequest") -> JSONObject:
-    """The JSON object that a request carries. Raises `Refusal`."""
+    """Read the JSON object in the body of a request. Raises `Refusal`."""
     parts: list[bytes] = []
     size = 0
     async for chunk in request.content.iter_any():
@@ -256,7 +260,7 @@ async def body_of(request: "web.BaseRequest") -> JSONObject:
     try:
         body = as_object(parse(b"".join(parts)))
     except NotJSON as error:
-        raise Refusal(400, f"the body is no JSON: {error}") from None
+        raise Refusal(400, f"the body is not JSON: {error}") from None
     if body is None or not isinstance(body.get("model"), str):
         raise Refusal(400, "you must provide a model parameter", param="model")
     return body

@@ -1,7 +1,4 @@
-"""Messages, parameters and tools: from the shapes of /responses to those of /chat/completions, and back.
-
-Pure functions.
-"""
+"""Conversion of messages, parameters and tools between the forms of /responses and /chat/completions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +7,7 @@ from evals_async._json import JSONObject, as_array, as_object
 
 
 def content_parts(content: object) -> Sequence[object]:
-    """The parts of a content that is no text: an array, or a single one."""
+    """Return the parts of a content that is not a text: an array, or a single part."""
     return as_array(content) or (() if content is None else (content,))
 
 
@@ -18,7 +15,7 @@ def content_parts(content: object) -> Sequence[object]:
 
 
 def chat_part(part: object) -> object:
-    """A part of a content as chat completions have it."""
+    """Convert a content part to the form of chat completions."""
     fields = as_object(part)
     if fields is None:
         return {"type": "text", "text": str(part)}
@@ -39,7 +36,7 @@ def chat_part(part: object) -> object:
 
 
 def chat_content(content: object) -> object:
-    """A content as chat completions have it; text alone becomes a string, which every endpoint knows."""
+    """Convert a content to the form of chat completions. Text alone becomes a string, which all endpoints accept."""
     if content is None or isinstance(content, str):
         return content
     parts = [chat_part(part) for part in content_parts(content)]
@@ -49,11 +46,11 @@ def chat_content(content: object) -> object:
     return parts
 
 
-PLAIN = frozenset({"role", "content"})  # what most messages have, and nothing else
+PLAIN = frozenset({"role", "content"})  # most messages have only these keys
 
 
 def chat_messages(items: object) -> list[JSONObject]:
-    """Messages of either API, or the input of a response, as messages of chat completions."""
+    """Convert messages of either API, or the input of /responses, to messages of chat completions."""
     if isinstance(items, str):
         return [{"role": "user", "content": items}]
     found: list[JSONObject] = []
@@ -75,26 +72,32 @@ def chat_messages(items: object) -> list[JSONObject]:
                 output = item.get("output")
                 found.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": chat_content(output)})
             case "reasoning":
-                continue  # chat completions have no place for it
+                continue  # chat completions have no such item
             case other:
-                raise InvalidArgument(f"chat completions have nothing for an input of type {other}")
+                raise InvalidArgument(f"chat completions do not support an input of type {other}")
     return found
 
 
 def chat_tools(tools: object) -> list[JSONObject]:
-    """Tools as chat completions have them. Raises `InvalidArgument` for one that only /responses carries out."""
+    """Convert tools to the form of chat completions. Raises `InvalidArgument` for a tool that only /responses
+    supports.
+    """
     found: list[JSONObject] = []
     for tool in map(as_object, as_array(tools) or ()):
         if tool is None or tool.get("type", "function") != "function":
             kind = None if tool is None else tool.get("type")
-            raise InvalidArgument(f"the endpoint has no /responses, and chat completions have no tool {kind}")
+            raise InvalidArgument(
+                f"the endpoint has no /responses, and chat completions do not support the tool {kind}"
+            )
         function = as_object(tool.get("function")) or {key: value for key, value in tool.items() if key != "type"}
         found.append({"type": "function", "function": function})
     return found
 
 
 def chat_params(params: JSONObject) -> dict[str, object]:
-    """Parameters of either API, or the `sampling_params` of a run, as those of chat completions; nulls are left out."""
+    """Convert parameters of either API, or the `sampling_params` of a run, to those of chat completions. Nulls are
+    left out.
+    """
     found = {key: value for key, value in params.items() if value is not None}
     if not found:
         return found
@@ -119,7 +122,7 @@ RESPONSES_ONLY = ("include", "previous_response_id", "truncation", "instructions
 
 
 def chat_format(form: JSONObject) -> JSONObject:
-    """`text.format` as `response_format`."""
+    """Convert `text.format` to `response_format`."""
     if form.get("type") != "json_schema" or "json_schema" in form:
         return form
     return {"type": "json_schema", "json_schema": {key: value for key, value in form.items() if key != "type"}}
@@ -129,7 +132,7 @@ def chat_format(form: JSONObject) -> JSONObject:
 
 
 def response_part(part: object, role: object) -> object:
-    """A part of a content as /responses has it."""
+    """Convert a content part to the form of /responses."""
     fields = as_object(part)
     if fields is None:
         return part
@@ -144,7 +147,7 @@ def response_part(part: object, role: object) -> object:
 
 
 def response_input(messages: object) -> object:
-    """Messages of either API as the input of a response."""
+    """Convert messages of either API to the input of /responses."""
     if isinstance(messages, str):
         return messages
     found: list[JSONObject] = []
@@ -173,8 +176,8 @@ def response_call(call: JSONObject) -> JSONObject:
 
 
 def response_params(params: JSONObject) -> tuple[dict[str, object], tuple[str, ...]]:
-    """Parameters of either API, or the `sampling_params` of a run, as those of /responses; and notes on what it does
-    not know.
+    """Convert parameters of either API, or the `sampling_params` of a run, to those of /responses. Also returns
+    notes about parameters that it does not have.
     """
     found = {key: value for key, value in params.items() if value is not None}
     notes: list[str] = []

@@ -1,8 +1,8 @@
-"""An answer in the form of a JSON schema, from endpoints that take schemas and from those that do not.
+"""Responses in the form of a JSON schema, also from endpoints without schemas.
 
 Three forms are tried in this order: `response_format` with the schema; `json_object` with the schema in the prompt;
-plain text with the schema in the prompt. What an endpoint refuses, or silently ignores, is remembered for its model,
-and not tried again. The model itself is never replaced by another one.
+plain text with the schema in the prompt. If an endpoint refuses or ignores a form, this is stored for the model, and
+the form is not tried again. No other model is ever used.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,8 +21,8 @@ V = TypeVar("V")
 
 FORMS = ("json_schema", "json_object", "text")
 DEGRADED = {
-    "json_object": "the endpoint takes no JSON schema: it was asked for JSON, with the schema in the prompt",
-    "text": "the endpoint gives no structured output: the answer was read from its text",
+    "json_object": "the endpoint does not support JSON schemas: JSON was requested, with the schema in the prompt",
+    "text": "the endpoint does not support structured output: the response was read from its text",
 }
 INSTRUCTION = "Answer with one JSON object and nothing else. It must fit this JSON schema:\n"
 CUT = ("length", "content_filter")
@@ -30,7 +30,7 @@ CUT = ("length", "content_filter")
 
 @attrs.frozen(kw_only=True)
 class Structured(Generic[V]):
-    """What came: the last completion, its value (`None` where it could not be read), and every completion paid for."""
+    """The last completion, its value (`None` if it is invalid), and all completions that were paid for."""
 
     completion: Completion
     value: V | None
@@ -40,14 +40,16 @@ class Structured(Generic[V]):
 
 
 def params_for(form: str, name: str, schema: JSONObject) -> JSONObject:
-    """The parameters that demand this form."""
+    """Return the parameters that request this form."""
     if form == "json_schema":
         return {"response_format": {"type": form, "json_schema": {"name": name, "strict": True, "schema": schema}}}
     return {"response_format": {"type": form}} if form == "json_object" else {}
 
 
 def messages_for(form: str, messages: Sequence[JSONObject], schema: JSONObject) -> Sequence[JSONObject]:
-    """The messages, with the schema in them where the form does not carry it; endpoints want `system` to come first."""
+    """Return the messages. They contain the schema if the form does not. Some endpoints require `system` to be the
+    first message.
+    """
     if form == "json_schema":
         return messages
     instruction = INSTRUCTION + dump(schema).decode()
@@ -70,16 +72,17 @@ async def structured_chat(
     params: JSONObject,
     timeout: float | None = TIMEOUT,
 ) -> Structured[V]:
-    """The answer of a model to messages, read by `read`, which returns `None` for what it cannot read.
+    """Send messages and decode the response with `read`, which returns `None` for an invalid response.
 
-    Raises `RequestError` as `Models.chat` does; where every form is refused, the first refusal.
+    Raises `RequestError` as `Models.chat` does. If all forms are refused, it raises the first error.
     """
     learned = models.learned(model)
     refusal: BadRequest | Unprocessable | None = None
     paid: list[Completion] = []
     form = FORMS[learned.structured]
     for level in range(learned.structured, len(FORMS)):
-        # Once an answer of this model was read, a refusal is about the request, and a bad answer is just that.
+        # If the form has worked for this model before, an error is about this request, and an invalid response is
+        # final.
         proven = learned.structured_proven
         form = FORMS[level]
         asked = messages_for(form, messages, schema)

@@ -1,5 +1,5 @@
-"""What goes to one endpoint: an `EvalsClient`, with its limiter, budget and connections, and the count of what may have
-been billed twice.
+"""The calls to one endpoint, through an `EvalsClient` with its limiter, retry budget and connections. It counts
+calls that may be billed twice.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -28,8 +28,8 @@ from evals_async.inference.endpoints import Endpoint
 
 T = TypeVar("T")
 
-ATTEMPTS = 5  # of a call, the first one included
-UNBILLED = frozenset({500, 501, 503})  # the server says that it has not done it; 502 and 504 are said by proxies
+ATTEMPTS = 5  # attempts per call, including the first one
+UNBILLED = frozenset({500, 501, 503})  # the server did not do the work; 502 and 504 may come from a proxy
 
 
 class Traffic:
@@ -49,7 +49,7 @@ class Traffic:
         retry: RetryPolicy | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> Self:
-        """The traffic of an entry of the map. Raises `ConfigurationError`, naming the entry."""
+        """Make the client for an entry of the map. Raises `ConfigurationError`, which names the entry."""
         key: str | NoKey = NO_KEY
         if endpoint.api_key_env is not None:
             key = environ.get(endpoint.api_key_env) or NO_KEY
@@ -67,16 +67,16 @@ class Traffic:
             client = EvalsClient(
                 base_url=endpoint.base_url,
                 api_key=key,
-                # Given, though empty: what the environment says is meant for another server.
+                # Given, even if empty: the values in the environment are for another server.
                 organization="",
                 project="",
-                webhook_secret="unused",  # noqa: S106  # no webhook comes here
+                webhook_secret="unused",  # noqa: S106  # webhooks are not used here
                 allow_http=endpoint.allow_http,
                 max_connections=endpoint.concurrency,
                 retry=retry or RetryPolicy(attempts=ATTEMPTS),
                 on_retry=on_retry,
                 clock=clock,
-            ).with_options(set_default_headers=endpoint.headers)  # and none of OPENAI_CUSTOM_HEADERS
+            ).with_options(set_default_headers=endpoint.headers)  # without those of OPENAI_CUSTOM_HEADERS
         except ConfigurationError as error:
             raise ConfigurationError(f'models."{name}": {error}') from None
         return cls(client, counted)
@@ -84,9 +84,9 @@ class Traffic:
     async def send(
         self, route: str, body: JSONObject, read: Callable[[Response], Awaitable[T]], timeout: float | None
     ) -> tuple[T, int]:
-        """What `read` makes of the answer to a POST, and how many attempts before it may have been billed."""
+        """Send a POST. Returns the result of `read` and the number of earlier attempts that may have been billed."""
         request = self._request(route, body)
-        # An attempt may take all of the time: to cut off a slow answer would only have it billed twice.
+        # An attempt may use the whole timeout: if a slow response were cut off, it would be billed twice.
         timeouts = timeouts_of(timeout)
         try:
             value = await self._client.send(request, read, timeout=timeouts)
@@ -95,21 +95,21 @@ class Traffic:
             self._counted.pop(id(request), None)
 
     def _request(self, route: str, body: JSONObject) -> Request:
-        """A POST, which may be sent again when its answer was lost: a completion changes nothing there, it is only
-        billed. Raises `InvalidArgument`.
+        """Make a POST that is sent again if its response was lost. A completion changes no state on the server, it
+        is only billed. Raises `InvalidArgument`.
         """
         try:
             return Request("POST", route, route, "update", body=dump(body))
-        except NotJSON:  # models, dates and the like: the client makes JSON of them, or says what is wrong
+        except NotJSON:  # the client encodes models, dates and similar values, or raises the error
             return self._client.request("POST", route, kind="update", body=body)
 
     async def names(self, timeout: float | None) -> tuple[str, ...]:
-        """The models that the endpoint lists: GET /models. Raises `RequestError`."""
+        """Return the model names that the endpoint lists: GET /models. Raises `RequestError`."""
         response = await self._client.send(self._client.request("GET", "/models"), timeout=timeout)
         try:
             listed = as_object(parse(response.body)) or {}
         except NotJSON as error:
-            raise DecodeError(f"the list of models is no JSON: {error}", body=response.body) from None
+            raise DecodeError(f"the list of models is not JSON: {error}", body=response.body) from None
         entries = [as_object(entry) or {} for entry in as_array(listed.get("data")) or ()]
         return tuple(name for entry in entries if isinstance(name := entry.get("id"), str))
 
@@ -120,12 +120,12 @@ class Traffic:
 
 @lru_cache(maxsize=64)
 def timeouts_of(seconds: float | None) -> Timeouts:
-    """The timeouts of a call that may take so long, with one attempt or several."""
+    """Return the timeouts for a call of so many seconds, with one attempt or several."""
     return Timeouts(total=seconds, attempt=seconds)
 
 
 def may_be_billed(error: RequestError) -> bool:
-    """May the work of the attempt that failed so have been done, and billed?"""
+    """Whether the work of a failed attempt may have been done and billed."""
     if isinstance(error, RateLimited | ConnectFailed):
         return False
     return not (isinstance(error, ApiError) and error.status in UNBILLED)

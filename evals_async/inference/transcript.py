@@ -1,4 +1,4 @@
-"""How a model's answer is kept: the chat object that the Evals API shows as `sample`. Pure functions of JSON."""
+"""The stored form of a chat with a model, as the Evals API has it in `sample`."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ from evals_async.inference.completion import Completion
 from evals_async.inference.shapes import chat_messages, content_parts
 
 
-SHOWN_OF_A_URL = 300  # characters; data URLs hold whole images, and the row has them already
+SHOWN_OF_A_URL = 300  # characters; data URLs contain whole images, which the row has already
 
 
 def shown_part(part: object) -> str:
-    """A part of a content as text, as the service shows it: `<image>URL</image>`."""
+    """Return a content part as text, in the form of the service: `<image>URL</image>`."""
     fields = as_object(part) or {}
     match fields.get("type"):
         case "image_url":
@@ -31,7 +31,7 @@ def shown_url(url: object) -> str:
 
 
 def shown_message(message: JSONObject) -> JSONObject:
-    """A message of the chat shape with its content as text."""
+    """Return a message with its content as text."""
     content = message.get("content")
     if content is None:
         text = ""
@@ -42,7 +42,7 @@ def shown_message(message: JSONObject) -> JSONObject:
 
 
 def sample_object(messages: Sequence[JSONObject], completion: Completion, params: JSONObject) -> dict[str, object]:
-    """What a model was asked and what it said, in the form of `sample` of output items and of results."""
+    """Return the request and the response of a model, in the form of `sample` in output items and results."""
     limit = next((params[name] for name in LIMITS if params.get(name) is not None), None)
     given: dict[str, object] = {
         "input": [shown_message(message) for message in chat_messages(messages)],

@@ -27,10 +27,12 @@ CLOSE_SECONDS = 10.0
 
 
 class ServerThread:
-    """A local server in its own thread. `LocalServer.in_thread()` makes one. All methods are synchronous.
+    """A local server in its own thread.
 
-    with LocalServer.in_thread() as server:
-        openai.OpenAI(base_url=server.base_url, api_key="local").evals.list()
+        with LocalServer.in_thread() as server:
+            openai.OpenAI(base_url=server.base_url, api_key="local").evals.list()
+
+    `LocalServer.in_thread()` makes one. All methods are synchronous.
     """
 
     def __init__(self, made: "LocalServer") -> None:

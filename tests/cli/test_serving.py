@@ -141,7 +141,7 @@ async def test_serve_carries_runs_out_and_says_what_is_on(tmp_path: Path) -> Non
     for line in (
         "models: *\n",
         "python graders: as plain child processes of yours: only for code that you trust like your own\n",
-        "limits of a run: 1,000 calls of models\n",
+        "limits of a run: 1,000 calls to models\n",
         "recording: POST /chat/completions with store, and POST /responses\n",
     ):
         assert line in first.err

@@ -84,13 +84,13 @@ async def test_the_threshold_decides() -> None:
 @pytest.mark.parametrize(
     ("grader", "code", "reason"),
     [
-        ({"type": "azure_ai_evaluator"}, "grader_unavailable", "a grader of type azure_ai_evaluator is not"),
+        ({"type": "azure_ai_evaluator"}, "grader_unavailable", "graders of type azure_ai_evaluator are not"),
         (
             {"type": "text_similarity", "evaluation_metric": "levenshtein"},
             "grader_unavailable",
-            "no metric levenshtein",
+            "unknown metric levenshtein",
         ),
-        ({"type": "string_check", "operation": "matches"}, "grader_unavailable", "no operation matches"),
+        ({"type": "string_check", "operation": "matches"}, "grader_unavailable", "unknown operation matches"),
         (
             {"type": "string_check", "operation": "eq", "input": "{{ sample.output_text }}", "reference": ""},
             "invalid_variable_error",

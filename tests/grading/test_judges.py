@@ -128,7 +128,7 @@ async def test_text_is_read_tolerantly(text: str, expected: float) -> None:
     given, bodies = await judged(SCORE, Rule(text=text), structured="none")
     assert given.score == expected
     assert ["response_format" in body for body in bodies] == [True, True, False]
-    assert "no structured output" in given.notes[0]
+    assert "does not support structured output" in given.notes[0]
 
 
 @pytest.mark.parametrize("criterion", [LABEL, SCORE])
@@ -151,7 +151,7 @@ async def test_a_refusal_and_a_cut_answer_are_told() -> None:
     assert len(bodies) == 1
     given, bodies = await judged(SCORE, Rule(text='{"steps": [', finish_reason="length"))
     assert given.cause is not None
-    assert "cut off" in str(given.cause["message"])
+    assert "cut it off" in str(given.cause["message"])
     assert len(bodies) == 1
 
 
@@ -163,7 +163,7 @@ async def test_what_an_endpoint_refuses_is_remembered() -> None:
     ):
         given = [await grade(SCORE, item=ITEM, sample={"output_text": "x"}, models=models) for _ in range(3)]
     assert [each.score for each in given] == [5.0] * 3
-    assert all("takes no JSON schema" in each.notes[0] for each in given)
+    assert all("does not support JSON schemas" in each.notes[0] for each in given)
     assert [seen.status for seen in scripted.requests] == [400, 200, 200, 200]
     last: Any = scripted.requests[-1].body
     assert last["response_format"] == {"type": "json_object"}
@@ -212,12 +212,12 @@ async def test_without_a_model_for_the_judge() -> None:
     given = await grade(SCORE, item={}, sample={"output_text": "x"})
     assert given.error == {
         "code": "model_unavailable",
-        "message": "a score_model grader needs a model, and there are no models here",
+        "message": "a score_model grader needs a model, but there is no model map",
     }
     async with Models.from_mapping({"models": {"other": {"base_url": "http://127.0.0.1:1"}}}) as models:
         given = await grade(SCORE, item={}, sample={"output_text": "x"}, models=models)
     assert given.error is not None
-    assert given.error["message"] == "no endpoint is mapped to the model judge; mapped: other"
+    assert given.error["message"] == "no endpoint is configured for the model judge; configured: other"
 
 
 async def test_a_judge_sees_images() -> None:

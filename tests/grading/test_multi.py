@@ -55,7 +55,7 @@ async def test_usage_of_judges_is_summed() -> None:
             {"same": {**SAME, "input": "{{item.y}}"}},
             "same",
             "invalid_variable_error",
-            "same: there is nothing at {{ item.y }}",
+            "same: there is no value at {{ item.y }}",
         ),
         ({"same": SAME}, "same + other", "formula_parse_error", "no grader named other"),
         ({"same": SAME}, "1 / 0", "formula_parse_error", "division"),

@@ -77,9 +77,9 @@ async def test_a_grade_by_code(mode: PythonMode) -> None:
     ("body", "told"),
     [
         ("return item['missing']", "KeyError: 'missing' (line 2)"),
-        ("return 'x'", "grade returned str, which is no number"),
-        ("return None", "grade returned NoneType, which is no number"),
-        ("return float('nan')", "no finite number"),
+        ("return 'x'", "grade returned str, which is not a number"),
+        ("return None", "grade returned NoneType, which is not a number"),
+        ("return float('nan')", "not a finite number"),
         ("raise SystemExit(1)", "SystemExit: 1"),
         ("import os; os._exit(3)", "the process of the grader ended (exit code 3)"),
         ("return grade(sample, item)", "RecursionError"),
@@ -241,7 +241,7 @@ async def test_closing_is_no_grade() -> None:
     given = await call
     assert given.score is None
     assert given.error is not None
-    assert given.error["message"] == "these python graders were closed"
+    assert given.error["message"] == "the PythonGraders object was closed"
 
 
 async def test_a_process_that_cannot_limit_itself_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,12 +339,12 @@ async def test_a_package_that_is_missing_is_an_error() -> None:
     [
         ("x = 1", "no function `grade` at its top level"),
         ("class A:\n    def grade(self, sample, item): return 1", "no function `grade`"),
-        ("def grade(sample): return 1", "takes exactly two"),
-        ("def grade(sample, item, more): return 1", "takes exactly two"),
-        ("def grade(sample, item", "is no Python"),
-        ("def grade(sample, item):\n    return 1\n\0", "is no Python"),
+        ("def grade(sample): return 1", "must take exactly two arguments"),
+        ("def grade(sample, item, more): return 1", "must take exactly two arguments"),
+        ("def grade(sample, item", "is not valid Python"),
+        ("def grade(sample, item):\n    return 1\n\0", "is not valid Python"),
         ("#" * (256 * 1024 + 1), "more than 256 kB"),
-        ("(" * 10_000, "is no Python"),
+        ("(" * 10_000, "is not valid Python"),
     ],
 )
 def test_a_source_that_cannot_be_a_grader(source: str, told: str) -> None:

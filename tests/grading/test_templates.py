@@ -79,7 +79,7 @@ def test_what_is_not_there_is_an_error(path: str) -> None:
 
 def test_the_error_names_the_placeholder() -> None:
     """Who has fifty placeholders is told which one."""
-    with pytest.raises(TemplateError, match=r"nothing at \{\{ item\.missing \}\}"):
+    with pytest.raises(TemplateError, match=r"no value at \{\{ item\.missing \}\}"):
         render("{{item.name}} {{ item.missing }}", NAMESPACES)
 
 

@@ -45,20 +45,23 @@ def test_a_map_is_read(tmp_path: Path) -> None:
         ("", r"the model map is empty: write \[models\.\"NAME\"\]"),
         ("[model.x]\nbase_url = 'http://127.0.0.1'", "no table model"),
         ("[models.x]\nmodel = 'm'", 'models."x" needs a base_url'),
-        ("[models.x]\nbase_url = 1", 'models."x".base_url must be a text'),
+        ("[models.x]\nbase_url = 1", 'models."x".base_url must be a non-empty text'),
         (
             "[models.x]\nbase_url = 'http://127.0.0.1'\nbaseurl = 'x'",
             'models."x" has no setting baseurl; there are: base_url',
         ),
         ("[models.x]\nbase_url = 'http://127.0.0.1'\nconcurrency = 0", 'models."x".concurrency must be a whole number'),
         ("[models.x]\nbase_url = 'http://127.0.0.1'\nallow_http = 1", "must be true or false"),
-        ("[models.x]\nbase_url = 'http://127.0.0.1'\nheaders = { a = 1 }", 'models."x".headers must be a text'),
+        (
+            "[models.x]\nbase_url = 'http://127.0.0.1'\nheaders = { a = 1 }",
+            'models."x".headers must be a non-empty text',
+        ),
         ("[models.x]\nbase_url = 'http://127.0.0.1'\nheaders = 'x'", "must be a table of texts"),
         ("[models.x]\nbase_url = 'http://127.0.0.1'\nprices = { in = 1 }", "must be a table such as { input = 2.0"),
         ("[models.x]\nbase_url = 'http://127.0.0.1'\nprices = { input = -1 }", "input must be a number from 0"),
         ("[models.x]\nbase_url = 'http://gpu-box:8000/v1'", r'models\."x": .*plain http to gpu-box'),
         ("[models.x]\nbase_url = 'not a url'", r'models\."x": '),
-        ("[models.x", "is no TOML"),
+        ("[models.x", "is not valid TOML"),
     ],
 )
 def test_what_is_wrong_in_a_map_is_named(text: str, told: str, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ async def test_without_responses_the_request_is_translated() -> None:
         given = [{"type": "message", "role": "user", "content": {"type": "input_text", "text": "Hello"}}]
         params = {"instructions": "Be brief", "max_output_tokens": 9, "text": {"format": {"type": "json_object"}}}
         answers = [await models.respond("m", given, params=params) for _ in range(2)]
-        with pytest.raises(InvalidArgument, match="no tool web_search"):
+        with pytest.raises(InvalidArgument, match="do not support the tool web_search"):
             await models.respond("m", "Hello", params={"tools": [{"type": "web_search"}]})
     assert [answer.text for answer in answers] == ["Hi", "Hi"]
     assert all("translated to /chat/completions" in answer.notes[0] for answer in answers)
@@ -109,7 +109,7 @@ async def test_the_older_limit_of_tokens() -> None:
         with pytest.raises(BadRequest):
             await models.chat("m", [{"role": "developer", "content": "no"}])
     assert [answer.notes for answer in answers] == [
-        ("the endpoint knows no max_completion_tokens: it got max_tokens",)
+        ("the endpoint does not support max_completion_tokens: max_tokens was sent",)
     ] * 2
     assert [seen.status for seen in scripted.requests] == [422, 200, 200, 400]
     assert scripted.requests[1].body == {"model": "m", "messages": HELLO, "max_tokens": 5}
@@ -168,7 +168,7 @@ async def test_a_call_that_is_cancelled_ends_at_once() -> None:
 def test_an_error_with_status_200_is_one(body: dict[str, object]) -> None:
     """Some proxies answer so; their words are in the error."""
     for read in (of_chat, of_response):
-        with pytest.raises(DecodeError, match="status 200 and an error: upstream is down"):
+        with pytest.raises(DecodeError, match="status 200 with an error: upstream is down"):
             read({**body, "output": []}, "m")
 
 
@@ -195,7 +195,7 @@ async def test_names_and_patterns() -> None:
             assert models.names() == ("gpt-4.1", "gpt-*", "gpt-4*")
             assert models.resolves("gpt-9")
             assert not models.resolves("o3")
-            with pytest.raises(InvalidArgument, match=r"'o3'; mapped: gpt-4\.1, gpt-\*, gpt-4\*"):
+            with pytest.raises(InvalidArgument, match=r"'o3'; configured: gpt-4\.1, gpt-\*, gpt-4\*"):
                 await models.chat("o3", HELLO)
     assert [seen.model for seen in scripted.requests] == ["to-gpt-4.1", "to-gpt-4*", "to-gpt-*"]
 

@@ -49,7 +49,7 @@ async def test_abilities_are_found_out() -> None:
         "locked": (False, None, False, False, False),
         "*": (True, "json_schema", True, True, True),
     }
-    assert str(found["misled"].error).endswith("check base_url, it mostly ends in /v1")
+    assert str(found["misled"].error).endswith("check base_url, which usually ends in /v1")
     assert "Incorrect API key" in str(found["locked"].error)
 
 

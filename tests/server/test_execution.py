@@ -172,7 +172,7 @@ async def test_rows_of_files_are_read_in_pieces(monkeypatch: pytest.MonkeyPatch,
         file_id = (await running.http.upload("\n".join([*lines, "{"]).encode())).json["id"]
         run, items = await running.carry_out(source | {"source": {"type": "file_id", "id": file_id}}, EXACT)
         assert (run["status"], items, running.models.request_count) == ("failed", [], asked)
-        assert run["error"]["message"].startswith("line 6 is no JSON")
+        assert run["error"]["message"].startswith("line 6 is not JSON")
 
 
 @pytest.mark.parametrize("where", ["run", "judge"])

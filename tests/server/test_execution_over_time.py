@@ -178,7 +178,7 @@ async def test_a_store_that_cannot_be_written_to_delays_a_run(
         with closing(sqlite3.connect(store, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             async with asyncio.timeout(LONGEST):
-                while "the store cannot be written to" not in caplog.text:
+                while "the store cannot be written" not in caplog.text:
                     assert (await running.http.get(run_path)).json["status"] == "in_progress"
                     await asyncio.sleep(0.005)
             other.execute("ROLLBACK")

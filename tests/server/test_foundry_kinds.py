@@ -39,7 +39,7 @@ async def test_a_foundry_evaluator_is_an_error_beside_the_grades_of_others(http:
     graded, errored = item["results"]
     assert (graded["name"], graded["passed"]) == (exact["id"], True)
     assert (errored["name"], errored["passed"], errored["score"]) == (evaluator["id"], None, None)
-    assert errored["sample"]["error"]["message"] == "builtin.coherence is carried out by Microsoft Foundry only"
+    assert errored["sample"]["error"]["message"] == "builtin.coherence works on Microsoft Foundry only"
     assert item["status"] == "error"
     assert run["result_counts"] == {"total": 1, "errored": 1, "failed": 0, "passed": 0}
     assert [(entry["passed"], entry["failed"]) for entry in run["per_testing_criteria_results"]] == [(1, 0), (0, 0)]
@@ -113,8 +113,8 @@ async def test_the_rows_of_a_csv_file_are_graded(http: PlainHttp, clock: FakeClo
     ("data", "reason"),
     [
         (b"", "the CSV file has no header"),
-        (b"a,b\n1,2,3\n", "line 2 has 3 values, and the header 2 names"),
-        (b'a\n"x"y\n', "line 2 is no CSV"),
+        (b"a,b\n1,2,3\n", "line 2 has 3 values, but the header has 2 names"),
+        (b'a\n"x"y\n', "line 2 is not valid CSV"),
         (b"a\n\xff\n", "the CSV file is not UTF-8"),
     ],
 )

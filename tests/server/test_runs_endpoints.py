@@ -213,9 +213,9 @@ async def test_rows_can_come_from_an_uploaded_file(http: PlainHttp, clock: FakeC
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b'{"item": {}}\n{"item": ', "line 2 is no JSON"),
+        (b'{"item": {}}\n{"item": ', "line 2 is not JSON"),
         (b"[1]", "line 1 has no object `item`"),
-        (b'{"item": {"x": ' + b"[" * 300 + b"]" * 300 + b"}}", "line 1 is no JSON: nested too deeply"),
+        (b'{"item": {"x": ' + b"[" * 300 + b"]" * 300 + b"}}", "line 1 is not JSON: nested too deeply"),
     ],
 )
 async def test_a_run_over_a_broken_file_fails(http: PlainHttp, clock: FakeClock, content: bytes, reason: str) -> None:
@@ -238,7 +238,7 @@ async def test_a_run_whose_file_was_deleted_fails(http: PlainHttp, clock: FakeCl
     run_path = f"{path}/runs/{(await http.post(f'{path}/runs', {'data_source': source})).json['id']}"
     await http.delete(f"/files/{file_id}")
     clock.now += 30
-    assert (await http.get(run_path)).json["error"]["message"] == f"the file {file_id} is gone"
+    assert (await http.get(run_path)).json["error"]["message"] == f"the file {file_id} does not exist"
 
 
 async def test_rows_without_a_sample_need_a_model(http: PlainHttp, clock: FakeClock) -> None:

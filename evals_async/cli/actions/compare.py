@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from evals_async.cli import hints, output
-from evals_async.cli.actions.runs import ItemCounter, RunReader, RunReference
+from evals_async.cli.actions.runs import ItemCounter, RunArgument, RunReader
 from evals_async.cli.constants import NOT_COMPARABLE, REGRESSED, FailOn
 from evals_async.cli.groups import ConnectionOptions
 from evals_async.cli.hints import Hint
@@ -50,7 +50,7 @@ class CompareOptions:
     fail_on: FailOn | None
 
 
-async def compare_runs(terms: ConnectionOptions, places: Sequence[RunReference], options: CompareOptions) -> int:
+async def compare_runs(terms: ConnectionOptions, places: Sequence[RunArgument], options: CompareOptions) -> int:
     """Read the runs, compare each with the first, tell it; returns the exit code."""
     async with RunReader(terms) as reader:
         with output.progress("reading items", transient=True) as update:
@@ -71,7 +71,7 @@ async def compare_runs(terms: ConnectionOptions, places: Sequence[RunReference],
     return max(exit_code(each, options.fail_on) for each in found)
 
 
-async def write_page(reader: RunReader, comparison: RunComparison, places: Sequence[RunReference], file: Path) -> None:
+async def write_page(reader: RunReader, comparison: RunComparison, places: Sequence[RunArgument], file: Path) -> None:
     """Write the page of a comparison; the items that flipped are read once more, with all that is in them."""
     from evals_async.report.files import write
     from evals_async.report.pages import ComparisonPage, comparison_page, flipped_row
@@ -92,7 +92,7 @@ async def write_page(reader: RunReader, comparison: RunComparison, places: Seque
     output.note(f"written: {file}")
 
 
-async def gather(reader: RunReader, place: RunReference, options: CompareOptions, counter: ItemCounter) -> RunOutcomes:
+async def gather(reader: RunReader, place: RunArgument, options: CompareOptions, counter: ItemCounter) -> RunOutcomes:
     """The outcomes of one run."""
     run = await reader.run(place)
     outcomes = RunOutcomes(run, cluster=options.cluster)
@@ -111,7 +111,7 @@ def exit_code(comparison: RunComparison, fail_on: FailOn | None) -> int:
 # --- telling ----------------------------------------------------------------------------------------------------------
 
 
-def show(comparison: RunComparison, a: RunReference, b: RunReference, options: CompareOptions) -> None:
+def show(comparison: RunComparison, a: RunArgument, b: RunArgument, options: CompareOptions) -> None:
     """First what aligns, then the numbers."""
     output.note(f"A: {described(comparison.a, a)}")
     output.note(f"B: {described(comparison.b, b)}")
@@ -127,7 +127,7 @@ def show(comparison: RunComparison, a: RunReference, b: RunReference, options: C
     output.note(f"verdict: {comparison.verdict}")
 
 
-def described(outcomes: RunOutcomes, place: RunReference) -> str:
+def described(outcomes: RunOutcomes, place: RunArgument) -> str:
     run = outcomes.run
     words = [str(place), plural(len(outcomes), "item")]
     if run is not None and run.name:

@@ -98,7 +98,7 @@ def print_execution(choice: ExecutionOptions, models: Models | None, waiting: in
     output.note(f"python graders: {PYTHON[choice.python_graders]}")
     bounds = [
         f"{number:,} {what}"
-        for number, what in ((choice.max_calls, "calls of models"), (choice.max_tokens, "tokens"))
+        for number, what in ((choice.max_calls, "calls to models"), (choice.max_tokens, "tokens"))
         if number is not None
     ]
     output.note(f"limits of a run: {' and '.join(bounds) or 'none (--max-calls, --max-tokens)'}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import evals_async
 from evals_async.cli import output
-from evals_async.cli.actions.runs import ItemCounter, RunReader, RunReference
+from evals_async.cli.actions.runs import ItemCounter, RunArgument, RunReader
 from evals_async.cli.groups import ConnectionOptions
 from evals_async.cli.text import percent, plural
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     pass
 
 
-async def report_run(terms: ConnectionOptions, place: RunReference, file: Path, most_items: int) -> None:
+async def report_run(terms: ConnectionOptions, place: RunArgument, file: Path, most_items: int) -> None:
     """Write the page of a run."""
     from evals_async.report import write_report
 

@@ -22,7 +22,7 @@ from evals_async.cli.hints import Hint
 
 
 @attrs.frozen
-class RunReference:
+class RunArgument:
     """Where a run is: the archive's file, or `None` for the service; its eval, where that is told; its id."""
 
     file: Path | None
@@ -42,7 +42,7 @@ def expand_archive(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name if ":" in name else f"{first}:{name}" for name in others)
 
 
-def parse_run(name: str, eval_id: str | None, terms: ConnectionOptions) -> RunReference:
+def parse_run(name: str, eval_id: str | None, terms: ConnectionOptions) -> RunArgument:
     """The place that a name on the command line means. Raises `click.UsageError`."""
     file, colon, rest = name.rpartition(":")
     if not colon and Path(name).is_file():
@@ -50,13 +50,13 @@ def parse_run(name: str, eval_id: str | None, terms: ConnectionOptions) -> RunRe
     if not colon and name.endswith(".db"):
         raise click.UsageError(f"{name} seems to name an archive, and there is no such file.")
     if not colon:
-        return RunReference(None, *run_key(name, eval_id, terms))
+        return RunArgument(None, *run_key(name, eval_id, terms))
     if not Path(file).is_file():
         raise click.UsageError(f"{name} names a run of the archive {file}, and there is no such file.")
     own, _, run_id = rest.rpartition("/")
     if not run_id:
         raise Misused(f"{name} names no run.", hints.advice(Hint.SHOW, file=file))
-    return RunReference(Path(file), own or eval_id, run_id)
+    return RunArgument(Path(file), own or eval_id, run_id)
 
 
 class RunReader:
@@ -93,21 +93,21 @@ class RunReader:
                 self._archives[file] = archive
         return self._archives[file]
 
-    async def run(self, place: RunReference) -> evals_async.EvalRun:
+    async def run(self, place: RunArgument) -> evals_async.EvalRun:
         """The run itself."""
         if place.file is not None:
             return await run_of(await self.archive(place.file), place.file, place.run_id, place.eval_id)
         client = await self.client()
         return await client.evals.runs.retrieve(place.run_id, eval_id=place.eval_id or "")
 
-    async def evaluation(self, place: RunReference, run: evals_async.EvalRun) -> evals_async.Eval:
+    async def evaluation(self, place: RunArgument, run: evals_async.EvalRun) -> evals_async.Eval:
         """The eval of the run."""
         eval_id = run.eval_id or place.eval_id or ""
         if place.file is not None:
             return await (await self.archive(place.file)).eval(eval_id)
         return await (await self.client()).evals.retrieve(eval_id)
 
-    async def items(self, place: RunReference, run: evals_async.EvalRun) -> AsyncIterator[evals_async.OutputItem]:
+    async def items(self, place: RunArgument, run: evals_async.EvalRun) -> AsyncIterator[evals_async.OutputItem]:
         """The output items of the run."""
         key = (run.eval_id or place.eval_id or "", run.id)
         if place.file is not None:
@@ -117,7 +117,7 @@ class RunReader:
         async for item in (await self.client()).evals.runs.output_items.list(key):
             yield item
 
-    async def item(self, place: RunReference, run: evals_async.EvalRun, item_id: str) -> evals_async.OutputItem:
+    async def item(self, place: RunArgument, run: evals_async.EvalRun, item_id: str) -> evals_async.OutputItem:
         """One output item of the run."""
         key = (run.eval_id or place.eval_id or "", run.id)
         if place.file is not None:

@@ -1,1 +1,1 @@
-"""How runs are carried out: their rows, what models say to them, the grades, and the counts."""
+"""The execution of runs with models: rows, samples, grades and counts."""

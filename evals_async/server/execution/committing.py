@@ -1,4 +1,6 @@
-"""Rows that are finished at about the same time are written in one transaction: a disk makes some hundred a second."""
+"""Rows that finish at about the same time are written in one transaction, because a disk commits only some hundred
+transactions per second.
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -11,25 +13,25 @@ from evals_async._store import Database, Row, executions
 from evals_async._store.executions import FinishedRow, RunId, Sums
 
 
-WOKEN = 4  # rows that go on before the loop goes round
+WOKEN = 4  # rows that continue before other tasks run
 
 
-@attrs.define  # not frozen: each row makes one, and a frozen one takes twice as long
+@attrs.define  # not frozen: one is made for each row, and a frozen object takes longer to make
 class ItemText:
-    """An output item without id and time, as JSON text, and its status."""
+    """An output item as JSON text, without id and time, and its status."""
 
     text: str = attrs.field(repr=False)
     status: str
 
     @classmethod
     def of(cls, item: Mapping[str, object]) -> "ItemText":
-        """The text of an item. Raises `NotJSON` for what JSON cannot hold."""
+        """Encode an item. Raises `NotJSON` for a value that JSON does not have."""
         return cls(text_of_parsed(item), str(item["status"]))
 
 
-@attrs.define  # not frozen: each row makes one, and a frozen one takes twice as long
+@attrs.define  # not frozen: one is made for each row, and a frozen object takes longer to make
 class WaitingRow:
-    """A finished row, and who waits until it is written."""
+    """A finished row, and the future of the worker that waits until it is written."""
 
     run: RunId
     number: int
@@ -39,10 +41,11 @@ class WaitingRow:
 
 
 class RowCommitter:
-    """Writes finished rows: each whole or not at all, and those that came while the last ones were written together.
+    """Writes finished rows. Rows that arrive during a transaction share the next one. Each row is written
+    completely or not at all.
 
-    Output items get their ids and times in the order in which they are written, so that who reads a listing while the
-    run goes on misses none.
+    Ids and times of output items increase in the order in which they are written. So a listing during the run misses no
+    item.
     """
 
     def __init__(self, database: Database, new_id: Callable[[], str], now: Callable[[], float]) -> None:
@@ -53,9 +56,9 @@ class RowCommitter:
         self._task: asyncio.Task[None] | None = None
 
     async def commit(self, run: RunId, number: int, item: ItemText, sums: Sums) -> None:
-        """Write a finished row; it is kept once this returns. Raises `ArchiveError`.
+        """Write a finished row. It is committed when this returns. Raises `ArchiveError`.
 
-        Whoever is cancelled meanwhile stops waiting; the row is written all the same.
+        If the caller is cancelled, the row is still written.
         """
         written = asyncio.get_running_loop().create_future()
         self._waiting.append(WaitingRow(run, number, item, sums, written))
@@ -64,7 +67,7 @@ class RowCommitter:
         await written
 
     async def close(self) -> None:
-        """Write what waits."""
+        """Write the waiting rows."""
         while self._task is not None:
             await asyncio.shield(self._task)
 
@@ -81,12 +84,12 @@ class RowCommitter:
         try:
             now = int(self._now())
             await self._database.atomic(executions.finish_rows, [self._finished(each, now) for each in batch])
-        except Exception as reason:  # noqa: BLE001  # told to all who wait
+        except Exception as reason:  # noqa: BLE001  # raised in all waiting workers
             error = reason
         for number, each in enumerate(batch, 1):
-            with suppress(asyncio.InvalidStateError):  # who waited was cancelled
+            with suppress(asyncio.InvalidStateError):  # the waiting worker was cancelled
                 each.written.set_result(None) if error is None else each.written.set_exception(error)
-            if number % WOKEN == 0:  # else requests to the server would wait for all of them
+            if number % WOKEN == 0:  # otherwise requests to the server would wait for all rows
                 await asyncio.sleep(0)
 
     def _finished(self, each: WaitingRow, now: int) -> FinishedRow:

@@ -1,4 +1,4 @@
-"""The runs of a server that carries them out: begun, watched, canceled, and gone on with after a restart."""
+"""Starts, updates and cancels the runs of a server with models, and continues them after a restart."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("evals_async.server")
 
-RETRY_SECONDS = (1.0, 5.0, 30.0)  # after which a run goes on whose store could not be written to; the last for ever
-CANCEL_SECONDS = 0.5  # how long a run may take to stop; what it writes meanwhile is kept
+RETRY_SECONDS = (1.0, 5.0, 30.0)  # pauses after a failure of the store; the last one repeats
+CANCEL_SECONDS = 0.5  # limit for the end of a canceled run; rows that it writes in this time are kept
 
 
 def is_of_store(error: BaseException) -> bool:
-    """Does the store say that it cannot be read or written? Among the errors of several rows one is enough."""
+    """Whether the store cannot be read or written. For an exception group, one such error is enough."""
     if isinstance(error, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
         return any(map(is_of_store, group.exceptions))
@@ -46,7 +46,7 @@ def is_of_store(error: BaseException) -> bool:
 
 
 def check_models(models: Models | None, run: JSONObject, criteria: list[JSONObject]) -> None:
-    """Raise `Problem` 400 for a model that a run needs, and that no endpoint answers for."""
+    """Raise `Problem` 400 if a model of the run has no endpoint."""
     if models is None:
         return
     plan = sampling_plan(as_object(run["data_source"]) or {})
@@ -56,12 +56,13 @@ def check_models(models: Models | None, run: JSONObject, criteria: list[JSONObje
             needed.append((f"testing_criteria[{index}].model", str(criterion.get("model"))))
     for param, name in needed:
         if not models.resolves(name):
-            message = f"No endpoint is mapped to the model '{name:.100}'. Mapped are: {listed(models.names())}."
+            known = listed(models.names())
+            message = f"No endpoint is configured for the model '{name:.100}'. Configured models: {known}."
             raise Problem(400, message, param=param, code="model_not_found")
 
 
 def begin(connection: Connection, run: JSONObject, now: float) -> bool:
-    """Write a new run and that it is to be carried out; false when its eval is not there."""
+    """Store a new run and mark it for execution. Returns false if its eval does not exist."""
     if not rows.exists(connection, "evals", (str(run["eval_id"]),)):
         return False
     rows.put(connection, "runs", [Row.of("runs", run, updated_at=now)])
@@ -70,13 +71,13 @@ def begin(connection: Connection, run: JSONObject, now: float) -> bool:
 
 
 def take_over(connection: Connection) -> None:
-    """Make runs that a server without models had begun ones to be carried out."""
+    """Mark the pending runs of a server without models for execution."""
     connection.execute("INSERT INTO executions (eval_id, run_id, started) SELECT * FROM pending_runs")
     connection.execute("DELETE FROM pending_runs")
 
 
 class RunExecutor:
-    """Carries out the runs of one server, some at once, the others in the order in which they were made."""
+    """Executes the runs of one server. Some run at once; the others wait in the order of their creation."""
 
     def __init__(
         self,
@@ -106,14 +107,16 @@ class RunExecutor:
         self._closed = False
 
     async def load(self) -> None:
-        """Go on with what an earlier server on the same file left."""
+        """Continue the unfinished runs of an earlier server on the same file."""
         await self._database.atomic(take_over)
         for pending in await self._database.call(executions.pending_executions):
             self._queue.append(pending.run)
         self._start_next()
 
     async def begin(self, run: JSONObject) -> None:
-        """Write a new run, which is queued. Raises `Problem` when its eval is not there, or a model that it needs."""
+        """Store a new run with the status queued. Raises `Problem` if its eval or the endpoint of a model does not
+        exist.
+        """
         eval_id = str(run["eval_id"])
         parent = await self._database.call(rows.get, "evals", (eval_id,))
         if parent is None:
@@ -125,15 +128,16 @@ class RunExecutor:
         self._start_next()
 
     async def advance(self, eval_id: str, run_id: str | None = None) -> None:
-        """Write the counts of one run, or of all runs of an eval, as far as they are carried out."""
+        """Write the current counts of one run, or of all runs of an eval."""
         for key, execution in list(self._executions.items()):
             if key[0] == eval_id and run_id in (None, key[1]):
-                with suppress(ArchiveError):  # what is stored is shown, and the next look tries again
+                with suppress(ArchiveError):  # the stored counts are returned, and the next read tries again
                     await execution.refresh()
 
     async def cancel(self, eval_id: str, run_id: str) -> dict[str, object]:
-        """The run, canceled with what is done of it; one that is canceled already stays so. Raises `Problem` 404, or
-        400 for a run that has ended otherwise.
+        """Cancel the run, keep its finished rows, and return it. A canceled run is returned unchanged.
+
+        Raises `Problem` 404 for an unknown run, and 400 for a run that has ended with another status.
         """
         await self._stop([(eval_id, run_id)])
         text = await self._database.call(rows.get, "runs", (eval_id, run_id))
@@ -144,7 +148,7 @@ class RunExecutor:
             return run
         if (
             await self._database.call(executions.pending_execution, (eval_id, run_id)) is None
-        ):  # seeded, or of an archive
+        ):  # a seeded run, or a run from an archive
             run = {**run, "status": "canceled"}
             await self._database.atomic(write_run, run, self._clock.time())
             return run
@@ -152,7 +156,7 @@ class RunExecutor:
         return stored_object(await RunExecution(record, self._tools, None).end("canceled"))
 
     async def delete(self, eval_id: str, run_id: str | None = None) -> bool:
-        """Stop and remove a run, or an eval with all its runs; whether it was there."""
+        """Stop and delete a run, or an eval with all its runs. Returns whether it existed."""
         known = [key for key in (*self._queue, *self._tasks) if key[0] == eval_id and run_id in (None, key[1])]
         await self._stop(known)
         if run_id is None:
@@ -160,7 +164,7 @@ class RunExecutor:
         return await self._database.atomic(rows.delete, "runs", (eval_id, run_id))
 
     async def close(self) -> None:
-        """Stop working. What is done is kept, and the next server on the same file goes on."""
+        """Stop all work. Finished rows are kept, and the next server on the same file continues."""
         self._closed = True
         await self._stop([*self._tasks])
         await self._tools.committer.close()
@@ -184,18 +188,18 @@ class RunExecutor:
             try:
                 await self._carry_out_once(key)
                 return
-            except Exception as error:  # split into what time may cure, and what it may not
+            except Exception as error:  # split into temporary and permanent errors
                 if not is_of_store(error):
-                    logger.exception("an error of this server ended the run %s", key[1])
+                    logger.exception("the run %s failed because of an unexpected error of this server", key[1])
                     await self._fail(key)
                     return
-                logger.warning("the run %s waits %.0f s: the store cannot be written to: %s", key[1], delay, error)
+                logger.warning("the run %s continues in %.0f s: the store cannot be written: %s", key[1], delay, error)
             await self._clock.sleep(delay)
 
     async def _carry_out_once(self, key: RunId) -> None:
         pending = await self._database.call(executions.pending_execution, key)
         text = await self._database.call(rows.get, "runs", key)
-        if pending is None or text is None:  # it has ended, or was deleted by another process
+        if pending is None or text is None:  # the run has ended, or another process deleted it
             return
         record = RunRecord.of(stored_object(text), await self._criteria(key[0]))
         execution = RunExecution(record, self._tools, pending.total)
@@ -203,11 +207,11 @@ class RunExecutor:
         await execution.carry_out()
 
     async def _fail(self, key: RunId) -> None:
-        """End a run that an error of this server has stopped; what is done of it is kept."""
+        """End a run after an unexpected error of this server. Its finished rows are kept."""
         text = await self._database.call(rows.get, "runs", key)
         if text is not None:
             record = RunRecord.of(stored_object(text), await self._criteria(key[0]))
-            reason = problem("internal_error", "the server had an error while it carried the run out; see its log")
+            reason = problem("internal_error", "the server had an unexpected error during the run; see its log")
             await RunExecution(record, self._tools, None).end("failed", reason)
 
     async def _criteria(self, eval_id: str) -> list[JSONObject]:
@@ -215,7 +219,7 @@ class RunExecutor:
         return [] if parent is None else criteria_of(stored_object(parent))
 
     async def _stop(self, keys: list[RunId]) -> None:
-        """Take runs from the queue, and stop those that are carried out."""
+        """Remove runs from the queue, and stop those that are in progress."""
         stopped = set(keys)
         self._queue = deque(key for key in self._queue if key not in stopped)
         tasks = [task for key, task in self._tasks.items() if key in stopped]

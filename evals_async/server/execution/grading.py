@@ -1,4 +1,4 @@
-"""The grades of a row: one result for each criterion, in their order."""
+"""The grades of a row: one result per criterion, in their order."""
 
 import math
 from collections import Counter
@@ -18,13 +18,13 @@ from evals_async.server.execution.source import FOUNDRY_SOURCES, SourceRow
 from evals_async.server.execution.sums import add, add_calls, add_cost, add_model, count
 
 
-NO_MODEL = "this server has no models: give each row a `sample` to grade"
-NO_PLAN = "the row has no `sample`, and the run no `model` and `input_messages` to get one with"
+NO_MODEL = "this server has no models: each row needs a `sample` to grade"
+NO_PLAN = "the row has no `sample`, and the run has no `model` and `input_messages` to make one"
 
 
 @attrs.define  # not frozen: each row makes one, and a frozen one takes twice as long
 class GradedRow:
-    """The results of a row, and what its judges add to the sums."""
+    """The results of a row, and the sums of its judges."""
 
     results: tuple[Mapping[str, object], ...]
     sums: Sums
@@ -32,7 +32,7 @@ class GradedRow:
 
 @attrs.frozen
 class GradingTools:
-    """What graders may use: models as judges, and processes that run python graders."""
+    """The tools of graders: models as judges, and processes for python graders."""
 
     models: Models | None = None
     python: PythonGraders | None = None
@@ -44,18 +44,18 @@ NO_TOOLS = GradingTools()
 async def grade_row(
     criteria: Sequence[JSONObject], item: JSONObject, sample: JSONObject | None, tools: GradingTools
 ) -> GradedRow:
-    """Grade one row by each criterion. A criterion that cannot be carried out does not keep the others from it."""
+    """Grade one row by each criterion. If one criterion cannot be graded, the others are still graded."""
     namespaces = namespaces_of(item, sample)
     results: list[Mapping[str, object]] = []
     sums: Sums = Counter()
     for criterion in criteria:
         if criterion.get("type") == "azure_ai_evaluator":
-            reason = f"{criterion.get('evaluator_name')} is carried out by Microsoft Foundry only"
+            reason = f"{criterion.get('evaluator_name')} works on Microsoft Foundry only"
             results.append(error_result(criterion, problem("grader_unavailable", reason)))
             continue
         given = await grade_seen(criterion, namespaces, tools.models, tools.python)
         if given.score is not None and not math.isfinite(given.score):
-            reason = f"the score {given.score} is no number that JSON has"
+            reason = f"the score {given.score} is not a JSON number"
             results.append(error_result(criterion, problem("grader_unavailable", reason)))
             continue
         results.append(graded_result(criterion, given))
@@ -64,7 +64,9 @@ async def grade_row(
 
 
 def graded_result(criterion: JSONObject, given: Grade) -> dict[str, object]:
-    """A grade as an entry of `results`. The sample of a judge that gave no structured output says so in `degraded`."""
+    """Return a grade as an entry of `results`. If a judge returned no structured output, its sample has a remark in
+    `degraded`.
+    """
     result = given.result(criterion_name(criterion))
     if not given.notes:
         return result
@@ -74,7 +76,7 @@ def graded_result(criterion: JSONObject, given: Grade) -> dict[str, object]:
 
 
 def add_grade(sums: Sums, given: Grade) -> None:
-    """Add what a grade's judge used to the sums: calls, tokens, and what is to be known about it."""
+    """Add the calls, tokens and notes of a grade's judge to the sums."""
     for model, usage in given.usage.items():
         calls = count(usage.get("invocation_count"))
         add_model(sums, model, usage, calls)
@@ -87,7 +89,7 @@ def add_grade(sums: Sums, given: Grade) -> None:
 
 
 def row_problem(row: SourceRow, data_source: JSONObject) -> dict[str, object] | None:
-    """Why a row that is not sampled cannot be graded."""
+    """Return the reason why a row without sampling cannot be graded, or `None`."""
     kind = data_source.get("type")
     if isinstance(kind, str) and kind in FOUNDRY_SOURCES:
         return problem("unsupported_data_source", FOUNDRY_SOURCES[kind])
@@ -99,7 +101,7 @@ def row_problem(row: SourceRow, data_source: JSONObject) -> dict[str, object] | 
 async def unsampled_item(
     run: JSONObject, number: int, row: SourceRow, criteria: Sequence[JSONObject], tools: GradingTools = NO_TOOLS
 ) -> tuple[dict[str, object], Sums]:
-    """The output item of a row that is graded as it is, but for its id and time; and what judges add to the sums."""
+    """Return the output item of a row without sampling, without id and time, and the sums of its judges."""
     if cause := row_problem(row, as_object(run["data_source"]) or {}):
         results = [error_result(criterion, cause) for criterion in criteria]
         return output_item(run, number, row, results, None, cause), Counter()

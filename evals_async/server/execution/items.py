@@ -1,7 +1,4 @@
-"""Output items as the service shapes them: from a row, its sample and its grades.
-
-Pure functions of JSON.
-"""
+"""Output items in the form of the service, made from a row, its sample and its grades."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,30 +11,28 @@ USAGE = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens")
 
 
 def problem(code: str, message: str) -> dict[str, object]:
-    """An `EvalApiError`, as samples and runs carry it."""
+    """Return an `EvalApiError`, as samples and runs contain it."""
     return {"code": code, "message": message}
 
 
 def criterion_name(criterion: JSONObject) -> str:
-    """What results call a criterion: its id, which clients map results by."""
+    """Return the name of a criterion in results: its id, which clients use to match results."""
     return str(criterion.get("id") or criterion.get("name"))
 
 
 def error_result(criterion: JSONObject, error: Mapping[str, object]) -> dict[str, object]:
-    """The result of a criterion that could not be carried out: no score, neither passed nor failed, and the reason."""
+    """Return the result of a criterion that could not be graded: score and `passed` are null, with the reason."""
     return {"name": criterion_name(criterion), "score": None, "passed": None, "sample": {"error": error}}
 
 
 def error_of(result: Mapping[str, object]) -> object:
-    """Why a criterion could not be carried out, or `None` when it was."""
+    """Return the reason why a criterion could not be graded, or `None`."""
     sample = as_object(result.get("sample"))
     return sample["error"] if sample and result.get("passed") is None else None
 
 
 def own_sample(row: SourceRow, run: JSONObject) -> dict[str, object] | None:
-    """The `sample` of the output item of a row that was not sampled: what the row brings, `None` where it brings
-    nothing.
-    """
+    """Return the `sample` of an output item without sampling: the sample of the row, or `None`."""
     if row.sample is None:
         return None
     from evals_async.grading.samples import sample_namespace
@@ -60,8 +55,8 @@ def own_sample(row: SourceRow, run: JSONObject) -> dict[str, object] | None:
 
 
 def errored_sample(run: JSONObject) -> dict[str, object]:
-    """The `sample` of a row to which no model answered. It has one output, without text, because readers of results
-    take the first.
+    """Return the `sample` of a row without a model response. It has one output without text, because readers of
+    results take the first output.
     """
     return {
         "input": [],
@@ -85,7 +80,7 @@ def output_item(
     sample: Mapping[str, object] | None,
     cause: Mapping[str, object] | None = None,
 ) -> dict[str, object]:
-    """The output item of a row, but for its id and time. `cause` says why the row could not be sampled."""
+    """Return the output item of a row, without id and time. `cause` is the reason if the row could not be sampled."""
     error = cause or next((found for result in results if (found := error_of(result))), None)
     if error is not None or sample is not None:
         sample = errored_sample(run) if sample is None else sample

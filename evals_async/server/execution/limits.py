@@ -1,4 +1,4 @@
-"""How much a run may ask of models, and how much of it is asked at once."""
+"""The limits of runs: calls and tokens of models, and concurrency."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,15 @@ from evals_async.errors import ConfigurationError
 from evals_async.server.execution.sampling import SamplingPlan
 
 
-MOST_RUNS = 8  # runs that are carried out at once; more wait in the queue
+MOST_RUNS = 8  # runs in progress at once; more wait in the queue
 
 
 @attrs.frozen(kw_only=True)
 class ExecutionLimits:
-    """The limits of a server that carries out runs.
+    """The limits of a server with models.
 
-    A run may make `max_calls` calls of models and use `max_tokens` tokens, sampling and judging together; `None` sets
-    no limit. `rows_per_run` rows of a run are worked on at once, and `rows` of all runs together.
+    A run may make `max_calls` calls to models and use `max_tokens` tokens, for sampling and judges together. `None`
+    means no limit. At most `rows_per_run` rows of a run, and `rows` rows of all runs, are in progress at once.
     """
 
     max_calls: int | None = None
@@ -37,7 +37,7 @@ class ExecutionLimits:
 
 
 class CallBudget:
-    """What a run may still ask of models. A row is begun only if all its calls fit."""
+    """The remaining calls and tokens of a run. A row starts only if all its calls are within the limit."""
 
     def __init__(self, limits: ExecutionLimits, calls_of_a_row: int, calls: int, tokens: int) -> None:
         self._limits = limits
@@ -47,7 +47,7 @@ class CallBudget:
         self._under_way = 0
 
     def reserve(self) -> bool:
-        """Take the calls of one more row, if they fit."""
+        """Reserve the calls of one more row. Returns whether they are within the limits."""
         limits = self._limits
         planned = self._calls + (self._under_way + 1) * self._calls_of_a_row
         if self._calls_of_a_row and limits.max_calls is not None and planned > limits.max_calls:
@@ -58,24 +58,24 @@ class CallBudget:
         return True
 
     def release(self, calls: int, tokens: int) -> None:
-        """A row is done, and took so much."""
+        """Release the reservation of a finished row, and add its calls and tokens."""
         self._under_way -= 1
         self._calls += calls
         self._tokens += tokens
 
     def reached(self) -> tuple[str, str]:
-        """Which limit was reached: a code and a sentence."""
+        """Return the limit that was reached: a code and a sentence."""
         limits = self._limits
         if limits.max_tokens is not None and self._tokens >= limits.max_tokens:
             used = f"{self._tokens:,} tokens were used"
             return "max_tokens_reached", f"the run may use {limits.max_tokens:,} tokens, and {used}; its items are kept"
         made = f"{self._calls:,} were made, and the next row needs {self._calls_of_a_row:,}"
-        allowed = f"the run may make {limits.max_calls or 0:,} calls of models"
+        allowed = f"the run may make {limits.max_calls or 0:,} calls to models"
         return "max_calls_reached", f"{allowed}, {made}; its items are kept"
 
 
 def calls_of_a_row(plan: SamplingPlan | None, criteria: Sequence[JSONObject]) -> int:
-    """How many calls of models a row needs, if no judge has to be asked again."""
+    """Return the number of calls to models for a row, if no judge must be called again."""
     judged = [
         criterion
         for criterion in criteria

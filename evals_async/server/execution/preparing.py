@@ -1,6 +1,6 @@
-"""Where the rows of a run come from, read from the store in pieces, and put down to be worked on.
+"""Reads the rows of a run in pieces, and stores them in the queue of the run.
 
-A run whose rows cannot all be read fails before the first of them is paid for.
+If a row cannot be read, the run fails before any call to a model.
 """
 
 import asyncio
@@ -21,18 +21,18 @@ from evals_async.server.execution.source import (
 from evals_async.server.execution.stored import answer_filter, stored_rows
 
 
-# Rows, and their characters, that are put down in one transaction: some milliseconds of work. Each waits for the disk.
+# Rows, and their characters, that are stored in one transaction: some milliseconds of work. Each waits for the disk.
 PIECE, PIECE_TEXT = 2000, 2**20
-TURN = 200  # rows that are read before other tasks run
-CHUNK = 4 * 2**20  # bytes of a file that are in memory at once
+ROWS_PER_STEP = 200  # rows that are read before other tasks run
+CHUNK = 4 * 2**20  # bytes of a file that are read at once
 LONGEST_LINE = 32 * 2**20
 
 
 async def lines_of_file(database: Database, file_id: str) -> AsyncIterator[list[bytes]]:
-    """The lines of a file, those of one piece of it at a time. Raises `BadRows` for a file that is gone."""
+    """Yield the lines of a file, one piece of the file at a time. Raises `BadRows` if the file does not exist."""
     size = await database.call(rows.content_size, file_id)
     if size is None:
-        raise BadRows(f"the file {file_id} is gone")
+        raise BadRows(f"the file {file_id} does not exist")
     rest = b""
     for start in range(0, size, CHUNK):
         try:
@@ -48,7 +48,7 @@ async def lines_of_file(database: Database, file_id: str) -> AsyncIterator[list[
 
 
 async def rows_of_file(database: Database, file_id: str) -> AsyncIterator[SourceRow]:
-    """The rows of a JSONL file. Raises `BadRows`, which names the line."""
+    """Yield the rows of a JSONL file. Raises `BadRows`, which names the line."""
     first = 1
     async for lines in lines_of_file(database, file_id):
         for row in rows_of_lines(lines, first):
@@ -57,7 +57,7 @@ async def rows_of_file(database: Database, file_id: str) -> AsyncIterator[Source
 
 
 def rows_of_run(database: Database, run: JSONObject) -> AsyncIterator[SourceRow]:
-    """The rows of a run, from itself or from a file; they raise `BadRows`."""
+    """Yield the rows of a run, from its data source or from a file. Raises `BadRows`."""
     data_source = as_object(run["data_source"]) or {}
     source = row_source(data_source)
     if source.get("type") == "file_id" and data_source.get("type") != "csv":
@@ -68,7 +68,7 @@ def rows_of_run(database: Database, run: JSONObject) -> AsyncIterator[SourceRow]
 async def other_rows(
     database: Database, run: JSONObject, data_source: JSONObject, source: JSONObject
 ) -> AsyncIterator[SourceRow]:
-    """The rows of a run that are in no JSONL file. Raises `BadRows`."""
+    """Return the rows of a run that are not in a JSONL file. Raises `BadRows`."""
     kind, file_id = source.get("type"), str(source.get("id"))
     wanted = answer_filter(source, rows.integer_column(run.get("created_at")))
     if wanted is not None:
@@ -77,7 +77,9 @@ async def other_rows(
             found = True
             yield row
         if not found:
-            raise BadRows(f"a source of type {kind} needs stored answers, and none of this server fits")
+            raise BadRows(
+                f"a source of type {kind} needs stored responses, but no stored response of this server matches"
+            )
         return
     given: Iterator[SourceRow]
     if kind == "file_content":
@@ -85,23 +87,23 @@ async def other_rows(
     elif kind == "file_id":
         data = await database.call(rows.get_content, file_id)
         if data is None:
-            raise BadRows(f"the file {file_id} is gone")
+            raise BadRows(f"the file {file_id} does not exist")
         given = rows_of_csv(data)
     else:
-        raise BadRows(f"a data source of type {data_source.get('type')} is carried out by Microsoft Foundry only")
+        raise BadRows(f"a data source of type {data_source.get('type')} works on Microsoft Foundry only")
     for row in given:
         yield row
 
 
 def row_text(row: SourceRow) -> str:
-    """A row as it is put down."""
+    """Return a row as JSON text for the queue."""
     return text_of_parsed({"item": row.item} if row.sample is None else {"item": row.item, "sample": row.sample})
 
 
 async def put_down_rows(database: Database, run: JSONObject) -> int:
-    """Put down all rows of a run, and say how many they are. Raises `BadRows`, and leaves none then.
+    """Store all rows of a run in its queue, and return their number. Rows of an interrupted call are deleted first.
 
-    What an earlier try left is taken away first.
+    Raises `BadRows`, and then stores no rows.
     """
     key: RunId = (str(run["eval_id"]), str(run["id"]))
     await database.atomic(executions.clear_rows, key)
@@ -116,7 +118,7 @@ async def put_down_rows(database: Database, run: JSONObject) -> int:
             if len(piece) == PIECE or size >= PIECE_TEXT:
                 await database.atomic(executions.add_rows, key, piece)
                 piece, size = [], 0
-            elif total % TURN == 0:
+            elif total % ROWS_PER_STEP == 0:
                 await asyncio.sleep(0)
         await database.atomic(executions.add_rows, key, piece)
     except BadRows:

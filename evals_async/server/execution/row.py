@@ -1,4 +1,4 @@
-"""One row on its way: from its source to a sample, from there to grades, and to the output item that is stored."""
+"""The work on one row: sampling, grading, and the output item."""
 
 import logging
 from collections import Counter
@@ -30,7 +30,7 @@ class SamplingFailed(Exception):
 
 
 class RowWork:
-    """What is done with each row of one run; `plan` is `None` where rows are graded as they are."""
+    """The work on the rows of one run. `plan` is `None` if rows are graded without sampling."""
 
     def __init__(self, record: RunRecord, models: Models | None, python: PythonGraders | None) -> None:
         self.record = record
@@ -40,14 +40,14 @@ class RowWork:
         self.plan = sampling_plan(source) if models is not None else None
 
     async def carry_out(self, number: int, text: str) -> tuple[ItemText, Sums]:
-        """The output item of the row with this JSON text, and what it adds to the sums of the run."""
+        """Return the output item of the row with this JSON text, and its sums."""
         row = source_row(parse(text.encode()), f"row {number}")
         try:
             item, sums = await self.graded_item(number, row)
             written = ItemText.of(item)
         except Exception:
-            logger.exception("an error of this server while it worked on row %d of %s", number, self.record.key[1])
-            cause = problem("internal_error", "the server had an error while it worked on this row; see its log")
+            logger.exception("unexpected error of this server in row %d of the run %s", number, self.record.key[1])
+            cause = problem("internal_error", "the server had an unexpected error in this row; see its log")
             item, sums = self.errored_item(number, row, cause), Counter[tuple[str, str, str]]()
             written = ItemText.of(item)
         add_item(sums, item)
@@ -67,13 +67,13 @@ class RowWork:
         return output_item(run, number, row, given.results, answered.shown), given.sums
 
     def errored_item(self, number: int, row: SourceRow, cause: JSONObject) -> JSONObject:
-        """The output item of a row that could not be sampled, or not be worked on at all."""
+        """Return the output item of a row that could not be sampled or graded."""
         results = [error_result(criterion, cause) for criterion in self.record.criteria]
         return output_item(self.record.body, number, row, results, None, cause)
 
 
 async def sample_row(models: Models, plan: SamplingPlan, item: JSONObject) -> SampledRow:
-    """Ask the model about a row. Raises `SamplingFailed`."""
+    """Call the model for a row. Raises `SamplingFailed`."""
     try:
         messages = render_messages(plan.messages, {"item": item})
     except TemplateError as error:

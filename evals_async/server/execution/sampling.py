@@ -1,4 +1,4 @@
-"""What a model is asked for the rows of a run, and its answer to one as a sample. Pure functions of JSON."""
+"""The requests to a model for the rows of a run, and its responses as samples."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ NO_PARAMS: JSONObject = {}
 
 @attrs.frozen(kw_only=True)
 class SamplingPlan:
-    """How the rows of a run are sampled: by which API, from which model, with which messages and parameters."""
+    """The sampling of a run: API, model, messages and parameters."""
 
     api: Literal["chat", "responses"]
     model: str
     messages: object
     params: JSONObject
     shown: JSONObject
-    """The parameters as the samples of output items show them."""
+    """The parameters in the form of the samples of output items."""
 
 
 @attrs.define  # not frozen: each row makes one, and a frozen one takes twice as long
 class SampledRow:
-    """The answer to one row: `seen` is what graders see, `shown` the `sample` of the output item."""
+    """The response for one row: `seen` is the sample for graders, `shown` is the `sample` of the output item."""
 
     answer: Completion
     seen: JSONObject
@@ -38,9 +38,9 @@ class SampledRow:
 
 
 def sampling_plan(data_source: JSONObject) -> SamplingPlan | None:
-    """The plan in a run's data source; `None` where its rows are graded as they are.
+    """Return the plan for a run's data source, or `None` if its rows are graded without sampling.
 
-    A Foundry run whose target is a deployed model is a completions run of that model.
+    A Foundry run whose target is a deployed model becomes a completions run of that model.
     """
     kind = data_source.get("type")
     model, params = data_source.get("model"), data_source.get("sampling_params")
@@ -63,8 +63,9 @@ def sampling_plan(data_source: JSONObject) -> SamplingPlan | None:
 
 
 def plain_messages(template: object) -> object:
-    """Messages of a template as chat completions have them: those of text alone with a string as their content, as a
-    run has them that was made so; the API echoes them as parts.
+    """Return the messages of a template in the form of chat completions.
+
+    A content with text only becomes a string. The API returns such contents as parts.
     """
     entries = as_array(template)
     return template if entries is None else [plain_message(entry) for entry in entries]
@@ -86,7 +87,7 @@ TEXTS = ("text", "input_text", "output_text")
 
 
 def sampled(plan: SamplingPlan, messages: Sequence[JSONObject], answer: Completion) -> SampledRow:
-    """The two forms of an answer: what graders see, and what the output item shows."""
+    """Return the two forms of a response: for graders, and for the output item."""
     message = answer.message
     shown_input = [shown_message(entry) for entry in messages]
     seen: dict[str, object] = {
@@ -112,7 +113,7 @@ def sampled(plan: SamplingPlan, messages: Sequence[JSONObject], answer: Completi
 
 
 def shown_params(given: JSONObject, limit_name: str) -> JSONObject:
-    """Sampling parameters as samples show them: the limit of tokens has another name in each API."""
+    """Return sampling parameters in the form of samples. The token limit has another name in each API."""
     shown: dict[str, object] = {
         "temperature": 1.0 if given.get("temperature") is None else given["temperature"],
         limit_name: next((given[name] for name in LIMITS if given.get(name) is not None), None),
@@ -126,7 +127,7 @@ LIMITS = ("max_completion_tokens", "max_completions_tokens", "max_output_tokens"
 
 
 def shown_message(message: JSONObject) -> JSONObject:
-    """A message as samples show it: its content is text, and pictures are named in it."""
+    """Return a message in the form of samples: its content is text, with the URLs of images."""
     if len(message) == 2 and "role" in message and isinstance(message.get("content"), str):
         return message
     shown: dict[str, object] = {"role": message.get("role"), "content": shown_content(message.get("content"))}
@@ -134,7 +135,7 @@ def shown_message(message: JSONObject) -> JSONObject:
 
 
 def shown_content(content: object) -> object:
-    """A content as text, as captured samples have it: a picture is `<image>URL</image>`."""
+    """Return a content as text, in the form of captured samples: an image is `<image>URL</image>`."""
     if content is None or isinstance(content, str):
         return content
     return "".join(map(shown_part, as_array(content) or (content,)))

@@ -1,6 +1,6 @@
 """The rows of a run: from its own data source, from a JSONL file, or from a CSV file.
 
-Pure functions. Where the bytes of a file come from is told in `runs`.
+`preparing` reads the bytes of a file.
 """
 
 import csv
@@ -14,26 +14,26 @@ from evals_async.server.checks import parse_bounded
 
 
 class BadRows(ValueError):
-    """The rows of a run cannot be read; the run fails."""
+    """The rows of a run cannot be read, so the run fails."""
 
 
 @attrs.define  # not frozen: each row makes one, and a frozen one takes twice as long
 class SourceRow:
-    """One row of a data source: its item, and the sample that it brings."""
+    """One row of a data source: its item, and its sample, if it has one."""
 
     item: JSONObject
     sample: JSONObject | None
 
 
-# What Foundry alone can do: why the rows of such a source are errors here.
+# The errors for sources that work on Foundry only.
 FOUNDRY_SOURCES: Mapping[str, str] = {
-    "azure_ai_target_completions": "agents and deployments of Microsoft Foundry are asked by Foundry only",
+    "azure_ai_target_completions": "agents and deployments of Microsoft Foundry can be called by Foundry only",
     "azure_ai_responses": "responses that Microsoft Foundry stored can be fetched by Foundry only",
 }
 
 
 def source_row(value: object, where: str) -> SourceRow:
-    """The row that a JSON value is. Raises `BadRows`."""
+    """Decode a row from a JSON value. Raises `BadRows`."""
     row = as_object(value) or {}
     item = as_object(row.get("item"))
     if item is None:
@@ -42,14 +42,13 @@ def source_row(value: object, where: str) -> SourceRow:
 
 
 def rows_of_content(content: Iterable[object]) -> Iterator[SourceRow]:
-    """The rows that stand in a run's own data source. Raises `BadRows`."""
+    """Return the inline rows of a run. Raises `BadRows`."""
     for number, value in enumerate(content, 1):
         yield source_row(value, f"row {number}")
 
 
 def rows_of_lines(lines: Iterable[bytes], first: int = 1) -> Iterator[SourceRow]:
-    """The rows in lines of a JSONL file, the first of which has the number `first`; empty lines do not count.
-
+    """Yield the rows in lines of a JSONL file. The first line has the number `first`. Empty lines are skipped.
     Raises `BadRows`, which names the line.
     """
     for number, line in enumerate(lines, first):
@@ -57,12 +56,12 @@ def rows_of_lines(lines: Iterable[bytes], first: int = 1) -> Iterator[SourceRow]
             try:
                 value = parse_bounded(line)
             except NotJSON as error:
-                raise BadRows(f"line {number} is no JSON: {error}") from None
+                raise BadRows(f"line {number} is not JSON: {error}") from None
             yield source_row(value, f"line {number}")
 
 
 def rows_of_csv(data: bytes) -> Iterator[SourceRow]:
-    """The rows of a CSV file in UTF-8: each is an item with the header's names, and its values are strings.
+    """Return the rows of a CSV file in UTF-8. Each row is an item with the names of the header, and string values.
 
     Raises `BadRows` for a file without a header, and for a line with more values than the header has names.
     """
@@ -77,20 +76,22 @@ def rows_of_csv(data: bytes) -> Iterator[SourceRow]:
             raise BadRows("the CSV file has no header")
         for values in reader:
             if len(values) > len(header):
-                raise BadRows(f"line {reader.line_num} has {len(values)} values, and the header {len(header)} names")
+                raise BadRows(
+                    f"line {reader.line_num} has {len(values)} values, but the header has {len(header)} names"
+                )
             if values:
                 yield SourceRow({**dict.fromkeys(header, ""), **dict(zip(header, values, strict=False))}, None)
     except csv.Error as error:
-        raise BadRows(f"line {reader.line_num} is no CSV: {error}") from None
+        raise BadRows(f"line {reader.line_num} is not valid CSV: {error}") from None
 
 
 def row_source(data_source: JSONObject) -> JSONObject:
-    """The part of a run's data source that says where the rows are."""
+    """Return the part of a run's data source that says where the rows are."""
     if data_source.get("type") == "azure_ai_responses":
         data_source = as_object(data_source.get("item_generation_params")) or {}
     return as_object(data_source.get("source")) or {}
 
 
 def content_of(source: JSONObject) -> list[object]:
-    """The rows of a `file_content` source, as they were sent."""
+    """Return the rows of a `file_content` source."""
     return list(as_array(source.get("content")) or ())

@@ -1,6 +1,6 @@
-"""A run as the store has it while it is carried out: what never changes, and what is counted.
+"""The stored state of a run in progress: its constant parts, and its counts.
 
-Functions of a connection, to be called in one transaction.
+The functions take a connection, and must be called in one transaction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,8 @@ CHANGING = ("status", "result_counts", "per_model_usage", "per_testing_criteria_
 
 @attrs.frozen
 class RunRecord:
-    """A run under way: its id, its criteria, and the JSON text of what does not change, made once because a run may
-    hold all its rows.
+    """A run in progress: its id, its criteria, and the JSON text of its constant parts. The text is made once,
+    because a run may contain all its rows.
     """
 
     key: RunId
@@ -29,15 +29,16 @@ class RunRecord:
 
     @classmethod
     def of(cls, body: JSONObject, criteria: Sequence[JSONObject]) -> "RunRecord":
-        """The record of a run's JSON object."""
+        """Make the record from a run's JSON object."""
         fixed = {name: value for name, value in body.items() if name not in CHANGING}
         return cls((str(body["eval_id"]), str(body["id"])), body, criteria, json_text(fixed))
 
 
 def execution_summary(sums: Sums) -> dict[str, object]:
-    """What a run says of its own carrying out: calls of models, tokens, what they cost by the prices of the model map
-    (`None` without prices), calls that may have been billed twice, and what is to be known, with the number of rows
-    that it is about.
+    """Return the field `execution` of a run: calls to models, tokens, cost and notes.
+
+    The cost uses the prices of the model map, and is `None` without prices. `execution` also has the calls that may be
+    billed twice. Each note has the number of its rows.
     """
     notes = [{"text": name, "rows": value} for (kind, name, _), value in sorted(sums.items()) if kind == "note"]
     counts = {field: sums["run", "", field] for field in ("calls", "tokens", "billed_retries")}
@@ -55,7 +56,9 @@ def write_state(
     error: Mapping[str, object] | None = None,
     ended: bool = False,
 ) -> str:
-    """Write a run with what is counted so far, and return its JSON text. `ended` forgets what was left to do."""
+    """Write a run with its current counts, and return its JSON text. With `ended`, the rows left in the queue are
+    deleted.
+    """
     sums = executions.sums_of(connection, record.key)
     found = counted({}, sums, record.criteria, total)
     changing = {**found, "status": status, "error": error, "execution": execution_summary(sums)}

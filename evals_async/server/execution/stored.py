@@ -1,6 +1,6 @@
-"""Rows that are made of stored answers: of what passed through this server, and of the output items that it holds.
+"""Rows from stored responses: recorded responses of this server, and the output items in its store.
 
-The items of an archive count too: of a run over stored completions they are all that is left of these.
+The items of an archive are used too: for a run over stored completions, only they contain the completions.
 """
 
 import hashlib
@@ -20,31 +20,31 @@ KINDS: Mapping[object, AnswerKind] = {"stored_completions": "completions", "resp
 
 @attrs.frozen(kw_only=True)
 class AnswerFilter:
-    """Which stored answers a source is about. What it does not say fits always."""
+    """The filter of a source of stored responses. A condition that is not given matches always."""
 
     kind: AnswerKind
     source: JSONObject
     until: int
 
     def fits_time(self, created_at: int) -> bool:
-        """Was the answer given in the source's time, both ends included, and before the run was made?"""
+        """Whether the response was made in the time range of the source (inclusive), and before the run."""
         after, before = self.source.get("created_after"), self.source.get("created_before")
         if isinstance(after, int | float) and created_at < after:
             return False
         return created_at <= (min(before, self.until) if isinstance(before, int | float) else self.until)
 
     def fits_model(self, *names: object) -> bool:
-        """Is one of these the model of the source?"""
+        """Whether one of these models is the model of the source."""
         model = self.source.get("model")
         return model is None or model in names
 
     def fits_metadata(self, metadata: object) -> bool:
-        """Are the source's pairs among these?"""
+        """Whether the metadata contains the pairs of the source."""
         wanted, found = as_object(self.source.get("metadata")) or {}, as_object(metadata) or {}
         return all(found.get(key) == value for key, value in wanted.items())
 
     def fits_request(self, request: JSONObject) -> bool:
-        """Do the parameters of a recorded request fit?"""
+        """Whether the parameters of a recorded request match."""
         source = self.source
         for name in ("temperature", "top_p", "reasoning_effort"):
             if source.get(name) is not None and request.get(name) != source[name]:
@@ -63,13 +63,13 @@ class AnswerFilter:
 
 
 def answer_filter(source: JSONObject, until: int) -> AnswerFilter | None:
-    """The filter in the `source` of a run; `None` where its rows are no stored answers."""
+    """Return the filter in the `source` of a run, or `None` if its rows are not stored responses."""
     kind = KINDS.get(source.get("type"))
     return None if kind is None else AnswerFilter(kind=kind, source=source, until=until)
 
 
 async def recorded_rows(database: Database, wanted: AnswerFilter) -> AsyncIterator[SourceRow]:
-    """What passed through this server."""
+    """Yield rows from the recorded responses of this server."""
     after = (-1, "")
     while page := await database.call(next_answers, wanted.kind, after, PAGE):
         for answer in page:
@@ -89,8 +89,8 @@ def recorded_row(answer: StoredAnswer, wanted: AnswerFilter) -> SourceRow | None
 
 
 async def archived_rows(database: Database, wanted: AnswerFilter, run_id: str) -> AsyncIterator[SourceRow]:
-    """The answers in the output items of other runs by the same API; those of parameters that items do not tell are
-    left out.
+    """Yield rows from the output items of other runs with the same API. If a filter needs parameters that items do
+    not have, there are none.
     """
     if any(wanted.source.get(name) for name in ("instructions_search", "users", "tools")):
         return
@@ -133,7 +133,7 @@ def archived_row(item: JSONObject, run: JSONObject, wanted: AnswerFilter) -> Sou
 
 
 async def stored_rows(database: Database, wanted: AnswerFilter, run_id: str) -> AsyncIterator[SourceRow]:
-    """The rows of a source of stored answers, each answer to the same messages once."""
+    """Yield the rows of a source of stored responses. Equal responses to equal messages are returned once."""
     limit = wanted.source.get("limit")
     left = limit if isinstance(limit, int) and limit > 0 else -1
     seen: set[bytes] = set()

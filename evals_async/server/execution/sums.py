@@ -1,6 +1,6 @@
-"""What is counted over the rows of a run, and the fields of a run that are made of it.
+"""The sums over the rows of a run, and the fields of a run that are made from them.
 
-The same counts serve a run under way and one that has ended. Pure functions.
+Runs in progress and ended runs use the same sums.
 """
 
 from collections import Counter
@@ -17,32 +17,32 @@ OUTCOMES: Mapping[object, str] = {"pass": "passed", "fail": "failed", "error": "
 MODEL_FIELDS = ("invocation_count", *USAGE)
 
 
-LARGEST = 2**40  # of one count: so many can be added up a million times in a column of the store
+LARGEST = 2**40  # of one count, so that a million counts can be added in a column of the store
 
 
 def count(value: object) -> int:
-    """A count as it came in JSON; what is none counts as 0, and what cannot be true as the largest."""
+    """Return a count from JSON. An invalid count is 0, and a count that is too large is the largest one."""
     return min(value, LARGEST) if type(value) is int and value > 0 else 0
 
 
-MOST_COST = 1000.0  # of a row
-NANO = 1_000_000_000  # costs are summed as whole numbers of a billionth: no rounding adds up, whatever the order
+MOST_COST = 1000.0  # per row
+NANO = 1_000_000_000  # costs are added as integers of a billionth, so the order does not change the sum
 
 
 def add(sums: Sums, kind: str, name: str, field: str, number: int) -> None:
-    """Add to one of the sums. (`Counter` itself takes a multiple of the time.)"""
+    """Add to one of the sums. `Counter`'s own methods are slower."""
     key = (kind, name, field)
     sums[key] = sums.get(key, 0) + number
 
 
 def add_cost(sums: Sums, cost: float | None) -> None:
-    """Add a cost to the sums, where a price is known."""
+    """Add a cost to the sums, if it is known."""
     if cost is not None:
         add(sums, "run", "", "nano_cost", round(min(cost, MOST_COST) * NANO))
 
 
 def add_item(sums: Sums, item: JSONObject) -> None:
-    """Add one output item: its own outcome, and that of each criterion."""
+    """Add one output item: its outcome, and the outcome of each criterion."""
     add(sums, "items", "", OUTCOMES[item["status"]], 1)
     for result in map(as_object, as_array(item["results"]) or ()):
         if result is not None:
@@ -53,26 +53,26 @@ def add_item(sums: Sums, item: JSONObject) -> None:
 
 @lru_cache(maxsize=256)
 def keys_of_model(model: str) -> Mapping[str, tuple[str, str, str]]:
-    """The keys of what is counted of a model, by field."""
+    """Return the keys of the sums of a model, by field."""
     name = text_column(model)
     return {field: ("model", name, field) for field in MODEL_FIELDS}
 
 
 def add_model(sums: Sums, model: str, usage: JSONObject, invocations: int = 1) -> None:
-    """Add calls of a model, by the name that its answers say."""
+    """Add calls of a model, by the name in its responses."""
     for field, key in keys_of_model(model).items():
         number = invocations if field == "invocation_count" else count(usage.get(field))
         sums[key] = sums.get(key, 0) + number
 
 
 def add_calls(sums: Sums, calls: int, usage: JSONObject) -> None:
-    """Add calls and their tokens to those of the run, which are limited."""
+    """Add calls and their tokens to the limited sums of the run."""
     add(sums, "run", "", "calls", calls)
     add(sums, "run", "", "tokens", count(usage.get("total_tokens")))
 
 
 def add_brought_usage(sums: Sums, item: JSONObject) -> None:
-    """Add what the sample that a row brought says of its model and tokens."""
+    """Add the model and the tokens in the sample of a row."""
     sample = as_object(item["sample"]) or {}
     model, usage = sample.get("model"), as_object(sample.get("usage"))
     if not isinstance(model, str) or not model or usage is None or item["status"] == "error":
@@ -81,7 +81,7 @@ def add_brought_usage(sums: Sums, item: JSONObject) -> None:
 
 
 def sums_of_items(items: Iterable[JSONObject]) -> Sums:
-    """The sums over whole output items, with the usage that their samples tell."""
+    """Return the sums over output items, with the usage in their samples."""
     found: Sums = Counter()
     for item in items:
         add_item(found, item)
@@ -90,18 +90,18 @@ def sums_of_items(items: Iterable[JSONObject]) -> Sums:
 
 
 def done(sums: Sums) -> int:
-    """How many rows are done."""
+    """Return the number of finished rows."""
     return sum(sums["items", "", field] for field in OUTCOMES.values())
 
 
 def result_counts(sums: Sums, total: int | None = None) -> dict[str, object]:
-    """How many items there are of each outcome; `total` is the number of rows where they are not all done."""
+    """Return the number of items of each outcome. `total` is the number of rows while the run is in progress."""
     counts = {field: sums["items", "", field] for field in ("errored", "failed", "passed")}
     return {"total": sum(counts.values()) if total is None else total, **counts}
 
 
 def per_criterion(sums: Sums, criteria: Sequence[JSONObject]) -> list[object]:
-    """How many grades of each criterion passed and failed; errors are neither."""
+    """Return the numbers of passed and failed grades of each criterion. Errors are in neither number."""
     names = [criterion_name(criterion) for criterion in criteria]
     return [
         {
@@ -115,7 +115,7 @@ def per_criterion(sums: Sums, criteria: Sequence[JSONObject]) -> list[object]:
 
 
 def per_model(sums: Sums) -> list[object]:
-    """The calls and the tokens of each model."""
+    """Return the calls and the tokens of each model."""
     names = dict.fromkeys(name for kind, name, _ in sums if kind == "model")
     return [
         {"model_name": name, **{field: sums["model", name, field] for field in MODEL_FIELDS}} for name in sorted(names)
@@ -123,7 +123,7 @@ def per_model(sums: Sums) -> list[object]:
 
 
 def counted(run: JSONObject, sums: Sums, criteria: Sequence[JSONObject], total: int | None = None) -> dict[str, object]:
-    """The run with what is counted so far."""
+    """Return the run with its current counts."""
     return {
         **run,
         "result_counts": result_counts(sums, total),

@@ -1,5 +1,5 @@
-"""One run, carried out: its rows are put down, worked on by some workers, and counted. What is done with a row is
-told in `row`.
+"""The execution of one run: its rows are stored in the queue, workers process them, and the results are counted.
+`row` has the work on one row.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from evals_async.server.execution.source import BadRows
 from evals_async.server.execution.state import RunRecord, write_state
 
 
-BATCH = 200  # rows that are read at once
-AHEAD = 64  # rows that are left when the next ones are read, so that no worker waits for them
+BATCH = 200  # rows that are read from the queue at once
+AHEAD = 64  # more rows are read when so many are left, so that no worker waits
 
 
 @attrs.frozen(kw_only=True)
 class ExecutionTools:
-    """What the runs of one server share."""
+    """The tools that all runs of a server share."""
 
     database: Database
     committer: RowCommitter
@@ -40,7 +40,7 @@ class ExecutionTools:
 
 
 class RunExecution:
-    """A run that is carried out: `await carry_out()`. Cancelling that keeps what is done."""
+    """The execution of one run: `await carry_out()`. After a cancellation, finished rows are kept."""
 
     def __init__(self, record: RunRecord, tools: ExecutionTools, total: int | None) -> None:
         self.record = record
@@ -49,14 +49,14 @@ class RunExecution:
         self._row_work = RowWork(record, tools.models, tools.python)
         self._budget = CallBudget(tools.limits, 0, 0, 0)
         self._batch: deque[tuple[int, str]] = deque()
-        self._last = -1  # the row that was read last
+        self._last = -1  # the number of the last row that was read
         self._all_read = False
         self._reading = asyncio.Lock()
         self._ended = False
-        self._unseen = 0  # rows that were done since the run was last written
+        self._unseen = 0  # rows that were finished since the run was last written
 
     async def carry_out(self) -> None:
-        """Work on every row that is left, and end the run."""
+        """Process all remaining rows, and end the run."""
         key = self.record.key
         if self._total is None:
             try:
@@ -81,7 +81,9 @@ class RunExecution:
             await self.end("completed")
 
     def _python_fault(self) -> dict[str, object] | None:
-        """Why a python grader of this run cannot be one: no row is paid for then."""
+        """Return the reason why a python grader of this run is invalid, or `None`. It is checked before any call to
+        a model.
+        """
         sources = [str(each.get("source")) for each in self.record.criteria if each.get("type") == "python"]
         if self._tools.python is None or not sources:
             return None
@@ -93,7 +95,7 @@ class RunExecution:
         return None
 
     async def refresh(self) -> None:
-        """Write the counts of what is done so far, if they have changed."""
+        """Write the current counts, if they have changed."""
         if self._unseen and not self._ended:
             unseen, self._unseen = self._unseen, 0
             try:
@@ -103,7 +105,7 @@ class RunExecution:
                 raise
 
     async def end(self, status: str, error: Mapping[str, object] | None = None) -> str:
-        """Write the last state of the run, and return its JSON text; what is not done of it is forgotten."""
+        """Write the final state of the run, and return its JSON text. Unfinished rows are deleted."""
         self._ended = True
         return await self._write(status, error=error, ended=True)
 
@@ -130,10 +132,10 @@ class RunExecution:
                 self._budget.release(calls, tokens)
 
     async def _next(self) -> tuple[int, str] | None:
-        """The next row to work on; `None` when there is none, or when its calls would be too many."""
+        """Return the next row, or `None` if no row is left or its calls would exceed the limit."""
         if len(self._batch) < AHEAD and not self._all_read and not (self._batch and self._reading.locked()):
             async with self._reading:
-                if len(self._batch) < AHEAD and not self._all_read:  # else another worker has read them meanwhile
+                if len(self._batch) < AHEAD and not self._all_read:  # otherwise another worker has read them
                     await self._read_ahead()
         if not self._batch or not self._budget.reserve():
             return None

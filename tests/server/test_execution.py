@@ -121,8 +121,8 @@ async def test_an_endpoint_that_knows_less_is_asked_as_it_can_and_the_run_says_s
     assert [item["status"] for item in items] == ["pass", "pass"]
     notes = run["execution"]["notes"]
     assert [note["rows"] for note in notes] == [2, 2]
-    assert "/responses" in notes[0]["text"]
-    assert "developer" in notes[1]["text"]
+    assert "/responses" in notes[1]["text"]
+    assert "developer" in notes[0]["text"]
 
 
 async def test_rows_with_samples_and_jsonl_rows_are_not_sampled() -> None:

@@ -92,8 +92,8 @@ class Head:
         self.text = f" HTTP/1.1\r\nHost: {host}\r\n{lines}"
 
 
-class Endpoint(aiohttp.ClientRequest):
-    """Where the connector connects to. It takes the path and the headers of none, and asks each time for the key."""
+class ConnectionTarget(aiohttp.ClientRequest):
+    """The target of connections: a request without path and headers, whose connection key is computed once."""
 
     def __init__(self, base: URL) -> None:
         super().__init__("GET", base, loop=asyncio.get_running_loop())
@@ -110,7 +110,7 @@ class DirectExchange:
     def __init__(self, connector: GuardedConnector, base: URL, bodies: BodyReader) -> None:
         self.connector = connector
         self.bodies = bodies
-        self.endpoint = Endpoint(base)
+        self.endpoint = ConnectionTarget(base)
         self.host = self.endpoint.headers["Host"]
         self.heads: dict[bool, Head] = {}  # the latest, with a body and without one
         self.timeouts: dict[float | None, aiohttp.ClientTimeout] = {}

@@ -72,11 +72,11 @@ def yes_or_no(completion: Completion) -> str | None:
 async def probe_models(
     models: Models, names: Sequence[str] = (), *, timeout: float | None = TIMEOUT
 ) -> tuple[Ability, ...]:
-    """What the models of a map can do: each is asked a few short questions, which cost a few tokens.
+    """Find the abilities of the models of a map by a few short requests, which cost a few tokens.
 
-    Without `names` all entries are asked; a pattern without a `model` stands for the first model that its endpoint
-    lists. What fails raises no exception: it is in the ability's `error`. Raises `InvalidArgument` for a name that is
-    not mapped.
+    Without `names`, all entries are tested. A pattern without a `model` is tested with the first model that its
+    endpoint lists. A failed request raises no exception; the ability has an `error`. Raises `InvalidArgument` for an
+    unknown name.
     """
     for name in names:
         models.endpoint(name)

@@ -154,7 +154,7 @@ async def test_a_deployed_model_of_foundry_is_sampled_like_any_other() -> None:
     assert one(run, "per_model_usage")["model_name"] == "gpt-5-nano-scripted"
 
 
-@pytest.mark.parametrize("bounds", [{"CHUNK": 16}, {"PIECE": 2}, {"PIECE_TEXT": 1}, {"TURN": 1}], ids=str)
+@pytest.mark.parametrize("bounds", [{"CHUNK": 16}, {"PIECE": 2}, {"PIECE_TEXT": 1}, {"ROWS_PER_STEP": 1}], ids=str)
 async def test_rows_of_files_are_read_in_pieces(monkeypatch: pytest.MonkeyPatch, bounds: dict[str, int]) -> None:
     """A file is read chunk by chunk, a line over two of them included, and put down in pieces; a broken line fails the
     run unpaid.

@@ -25,7 +25,8 @@ LONGEST_WAIT = 10.0  # seconds that a browser is kept waiting for one run
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncGenerator[dict[str, EvalsClient], None]:
-    async with EvalsClient(cache=LRUCache()) as client:  # one for the process: its connections and limits are shared
+    # One for the process: its connections and limits are shared. Entering it loads what the first request needs.
+    async with EvalsClient(cache=LRUCache()) as client:
         yield {"evals": client}
 
 

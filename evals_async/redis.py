@@ -12,21 +12,20 @@ meanwhile; all of that for many requests at once. Times are the Redis server's.
 
 import asyncio
 import contextlib
-import json
 import logging
 import math
 import os
 import uuid
 from collections import deque
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
-from evals_async._extras import extra_missing
-from evals_async._transport.limiter import MAX_HOLD, AdaptiveLimiter, Observation, QueuedCall, Statistics
+from evals_async._redis_state import EXCHANGE, State, Turn, connected
+from evals_async._transport.limiter import MAX_HOLD, AdaptiveLimiter, Observation, Statistics
 from evals_async._transport.messages import Response
 from evals_async._transport.rate_control import RateControl
-from evals_async.errors import ConfigurationError, DeadlineExceeded, MissingExtra
+from evals_async.errors import ConfigurationError, DeadlineExceeded
 
 
 __all__ = ["RedisCache", "RedisLimiter"]
@@ -39,91 +38,8 @@ TOGETHER = 16  # commands of the cache that are sent at once; each may bring a m
 MOST_TIMEOUTS = 2  # late answers in a row after which the cache is passed by
 TELL_AGAIN = 60.0  # seconds between two log lines about it
 HEARTBEAT = 1.0  # seconds between two signs of life of a process that has requests under way
-GONE = 3.0  # seconds without a sign of life after which what a process had under way counts no more
 KEPT = 300  # seconds that an unused state is kept in Redis
 LOOK = 0.02  # seconds between two looks for turns that other processes make free
-
-EXCHANGE = """
-local now = redis.call('TIME')
-local kept = redis.call('HMGET', KEYS[1], 'version', 'state')
-local version = kept[1] or '0'
-if ARGV[1] == version then
-  redis.call('HSET', KEYS[1], 'version', ARGV[2], 'state', ARGV[3])
-  redis.call('PEXPIRE', KEYS[1], ARGV[4])
-  return {1, now[1], now[2], ARGV[2], ''}
-end
-return {0, now[1], now[2], version, kept[2] or ''}
-"""
-"""Write the state if its version is still the one that was read, or else give what is there: at most one of two
-processes that read the same state writes it."""
-
-
-class State:
-    """What is known of one quota, in the times of the Redis server, and how much each process has under way."""
-
-    def __init__(self, control: RateControl, members: dict[str, tuple[int, float]]) -> None:
-        self.control = control
-        self.members = members
-
-    def __bytes__(self) -> bytes:
-        fields = {**vars(self.control), "refusals": list(self.control.refusals)}
-        return json.dumps([fields, self.members]).encode()  # with Infinity, which only Python reads
-
-    @classmethod
-    def of(cls, data: bytes) -> "State":
-        fields, members = json.loads(data)
-        control = RateControl.__new__(RateControl)
-        refusals = (tuple(pair) for pair in fields.pop("refusals"))
-        vars(control).update(fields, refusals=deque(refusals, maxlen=4 * fields["most"]))
-        return cls(control, {name: (number, seen) for name, (number, seen) in members.items()})
-
-    def count(self, member: str, under_way: int, now: float) -> None:
-        """Put this process's number in, and drop the processes that have gone."""
-        self.members = {name: kept for name, kept in self.members.items() if now - kept[1] < GONE}
-        self.members[member] = (under_way, now)
-        self.control.under_way = sum(number for number, _ in self.members.values())
-        if not under_way:
-            del self.members[member]
-
-
-class Turn(QueuedCall):
-    """A call that waits for the shared limit."""
-
-    __slots__ = ("among",)
-
-    def __init__(self, end: float) -> None:
-        super().__init__(end)
-        self.among = 0  # how many are under way with it, once it may go
-
-
-class Connection(Protocol):
-    """What is used of Redis's client, whose own types depend on its version."""
-
-    async def execute_command(self, *command: str | bytes | int) -> Any: ...
-
-    def pipeline(self, transaction: bool = True) -> Any: ...
-
-    async def aclose(self) -> None: ...
-
-
-def connected(url: str) -> Connection:
-    """A client that gives up soon and tries nothing twice. Raises `MissingExtra`, and `ConfigurationError` for a URL
-    that is none.
-    """
-    try:
-        from redis.asyncio import Redis
-        from redis.asyncio.retry import Retry
-        from redis.backoff import NoBackoff
-    except ImportError:
-        raise MissingExtra(extra_missing("Redis needs", "redis")) from None
-    kind: Any = Redis  # its annotations leave types open
-    try:
-        connection: Connection = kind.from_url(
-            url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT, retry=Retry(NoBackoff(), 0)
-        )
-    except ValueError as error:
-        raise ConfigurationError(f"not a URL of a Redis: {error}") from None
-    return connection
 
 
 class RedisLimiter:
@@ -153,7 +69,7 @@ class RedisLimiter:
             max_rate=max_rate, start_rate=start_rate, max_in_flight=max_in_flight, clock=clock
         )
         self._fresh = (max_in_flight, start_rate, max_rate)
-        self._redis = connected(url)
+        self._redis = connected(url, REDIS_TIMEOUT)
         self._clock = clock
         self._key = f"evals-async:limit:{{{name}}}"
         self._me = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -395,7 +311,7 @@ class RedisCache:
     def __init__(self, url: str, *, keep: float = 7 * 86_400, max_bytes: int = 1024 * 1024) -> None:
         if keep <= 0 or max_bytes < 1:
             raise ConfigurationError(f"keep and max_bytes must be above 0, got {keep!r} and {max_bytes!r}")
-        self._redis = connected(url)
+        self._redis = connected(url, REDIS_TIMEOUT)
         self._keep = keep
         self._max_bytes = max_bytes
         self._away_until = -math.inf

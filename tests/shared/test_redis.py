@@ -154,6 +154,7 @@ async def test_a_redis_that_is_silent_stalls_nobody(limited: tuple[LimitedServer
 def unhurried_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     """Redis has time to answer, however slow the machine is."""
     monkeypatch.setattr(redis, "REDIS_TIMEOUT", LONGEST)
+    monkeypatch.setattr("evals_async._concurrency.cache.LONGEST", LONGEST)
 
 
 @pytest.mark.usefixtures("unhurried_redis")
@@ -213,6 +214,7 @@ def test_a_limiter_needs_a_name_and_a_url() -> None:
         RedisCache("redis://127.0.0.1", keep=0)
 
 
+@pytest.mark.usefixtures("unhurried_redis")
 async def test_a_cache_that_is_asked_for_hundreds_at_once(limited: tuple[LimitedServer, str], redis_url: str) -> None:
     """Reads that come together find what is there: they do not wait for each other until Redis seems to be away."""
     server, url = limited

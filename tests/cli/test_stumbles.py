@@ -16,7 +16,7 @@ from doubles import FakeClock
 
 from evals_async import EvalsClient
 from evals_async.cli import connection, main
-from evals_async.server import Fault, LocalServer
+from evals_async.server import Fault, LocalServer, sample_tree
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-RUN = "evalrun_68141c4e000000100de5c91ae6aa3d9c"
+RUN, OTHER = (str(sample_tree(300)["runs"][number]["id"]) for number in (0, 20))  # of one eval
 
 
 @pytest.mark.parametrize(
@@ -123,11 +123,10 @@ def test_a_file_that_is_not_there_is_not_served(tmp_path: Path, capsys: pytest.C
 
 def test_runs_of_one_archive_in_either_form(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`FILE.db RUN` and `FILE.db:RUN` mean the same in show, compare and report."""
-    other = "evalrun_681ad299000000a867931432cda03fb5"
     page = str(tmp_path / "page.html")
     forms = [
         (["show", f"{archive}:{RUN}"], ["show", str(archive), RUN]),
-        (["compare", f"{archive}:{RUN}", f"{archive}:{other}"], ["compare", str(archive), RUN, other]),
+        (["compare", f"{archive}:{RUN}", f"{archive}:{OTHER}"], ["compare", str(archive), RUN, OTHER]),
         (["report", f"{archive}:{RUN}", "--to", page], ["report", str(archive), RUN, "--to", page]),
     ]
     for words in forms:
@@ -136,7 +135,7 @@ def test_runs_of_one_archive_in_either_form(archive: Path, tmp_path: Path, capsy
             assert 0 == main(form)
             told.append(capsys.readouterr().out)
         assert told[0] == told[1] != ""
-    assert 2 == main(["compare", "typo.db", RUN, other])
+    assert 2 == main(["compare", "typo.db", RUN, OTHER])
     assert "error: typo.db seems to name an archive, and there is no such file.\n" in capsys.readouterr().err
 
 

@@ -7,7 +7,7 @@ import pytest
 from commandline import Command
 
 from evals_async.cli import main, output
-from evals_async.server import LocalServer, SampleTree
+from evals_async.server import LocalServer, SampleTree, sample_tree
 
 
 LONG = "evalrun_0123456789abcdef0123456789abcdef"
@@ -64,7 +64,7 @@ def test_commands_of_an_archive(
     words: list[str], archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Ids are whole, no line is wider than the terminal, and only outputs of models may be cut."""
-    run, other = "evalrun_68141c4e000000100de5c91ae6aa3d9c", "evalrun_681ad299000000a867931432cda03fb5"
+    run, other = (str(sample_tree(300)["runs"][number]["id"]) for number in (0, 20))  # of one eval
     given = {"FILE": str(archive), "RUN": run, "OTHER": other, "OUT": str(tmp_path / "out")}
     for name, value in given.items():
         words = [word.replace(name, value) for word in words]
@@ -131,7 +131,7 @@ async def test_narrow_terminals_get_lists_instead_of_tables(
 @pytest.mark.usefixtures("narrow")
 def test_columns_that_are_left_out_are_named(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A comparison at 80 columns keeps rates, differences and verdicts, and lists the columns that were left out."""
-    run, other = "evalrun_68141c4e000000100de5c91ae6aa3d9c", "evalrun_681ad299000000a867931432cda03fb5"
+    run, other = (str(sample_tree(300)["runs"][number]["id"]) for number in (0, 20))  # of one eval
     assert 0 == main(["compare", f"{archive}:{run}", f"{archive}:{other}"])
     captured = capsys.readouterr()
     assert re.search(r"Criterion +A +B +Difference +Worse +Better +p Holm +Verdict", captured.out)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from waiting import until
+from waiting import LONGEST, until
 
 from evals_async import ConfigurationError, InvalidArgument
 from evals_async.grading import PythonGraders, check_source, grade
@@ -37,7 +37,7 @@ EACH_MODE = pytest.mark.parametrize("mode", ["sandbox", "trusted"])
 REASONS: dict[PythonMode, str | None] = {}
 
 
-async def graders(mode: PythonMode, timeout: float = 20.0, workers: int = 2) -> PythonGraders:
+async def graders(mode: PythonMode, timeout: float = LONGEST, workers: int = 2) -> PythonGraders:
     """Graders of that mode, or the reason why the test is skipped."""
     if mode not in REASONS:
         async with PythonGraders(mode) as first:
@@ -113,8 +113,8 @@ async def test_numbers_of_every_kind(mode: PythonMode) -> None:
 async def test_an_endless_loop_is_ended(mode: PythonMode) -> None:
     """After the timeout the process is gone, the row has 0, and the next row gets a new process."""
     source = "def grade(sample, item):\n    while item['loop']: pass\n    return 1"
-    async with await graders(mode, timeout=0.5) as python:
-        with pytest.raises(GraderFault, match=r"more than 0\.5 s"):
+    async with await graders(mode, timeout=3) as python:
+        with pytest.raises(GraderFault, match="more than 3 s"):
             await python.score(source, {}, {"loop": True})
         assert await python.score(source, {}, {"loop": False}) == 1.0
 

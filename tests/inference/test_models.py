@@ -129,6 +129,7 @@ class CountingClock(ScaledClock):
         self.asleep -= 1
 
 
+@pytest.mark.virtual_time
 async def test_names_of_one_endpoint_share_its_limit() -> None:
     """`concurrency` is of the endpoint, whichever names lead to it."""
     clock = CountingClock()
@@ -140,6 +141,7 @@ async def test_names_of_one_endpoint_share_its_limit() -> None:
     assert clock.most == 2
 
 
+@pytest.mark.virtual_time
 async def test_a_call_ends_within_its_timeout() -> None:
     """An endpoint that does not answer costs as much time as was given, and the error says so."""
     async with ScriptedModels(Rule(text="late", latency=3600)) as scripted:

@@ -100,16 +100,26 @@ class TokenSums:
     """The sums of tokens by model, collected sample by sample."""
 
     def __init__(self) -> None:
-        self.by_model: dict[str, TokenCount] = {}
+        self._sums: dict[str, list[int]] = {}  # calls, prompt, completion and cached tokens
+
+    @property
+    def by_model(self) -> dict[str, TokenCount]:
+        """The sums so far, by the name of the model."""
+        return {
+            name: TokenCount(calls=calls, prompt=prompt, completion=completion, cached=cached)
+            for name, (calls, prompt, completion, cached) in self._sums.items()
+        }
 
     def add(self, sample: Sample | None) -> None:
         """Add the usage of one model call; a sample without usage is ignored."""
         usage = None if sample is None else sample.usage
         if sample is None or usage is None or not (usage.prompt_tokens or usage.completion_tokens):
             return
-        name = sample.model or "?"
-        counts = (1, usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
-        self.by_model[name] = self.by_model.get(name, NO_TOKENS).plus(*counts)
+        sums = self._sums.setdefault(sample.model or "?", [0, 0, 0, 0])
+        sums[0] += 1
+        sums[1] += usage.prompt_tokens or 0
+        sums[2] += usage.completion_tokens or 0
+        sums[3] += usage.cached_tokens or 0
 
 
 def tokens_of_run(run: EvalRun | None) -> dict[str, TokenCount] | None:

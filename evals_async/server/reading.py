@@ -93,6 +93,7 @@ async def items_of(
     label: str | None = None,
 ) -> AsyncIterator[OutputItem]:
     """Yield the items of a run. Items that cannot be decoded are left out. Other requests run in between."""
+    from evals_async import decode
     from evals_async.models import OutputItem
 
     while True:
@@ -104,7 +105,7 @@ async def items_of(
             raise Problem(404, f"No such item to list after: {after}") from None
         for text in read.texts:
             try:
-                yield model(text.encode(), OutputItem)
+                yield decode(text.encode(), OutputItem)
             except DecodeError:
                 continue
         if not read.has_more:

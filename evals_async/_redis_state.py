@@ -12,7 +12,7 @@ from evals_async._transport.rate_control import RateControl
 from evals_async.errors import ConfigurationError, MissingExtra
 
 
-GONE = 3.0  # seconds without a sign of life after which what a process had under way counts no more
+GONE = 3.0  # seconds without a heartbeat after which the running requests of a process no longer count
 
 EXCHANGE = """
 local now = redis.call('TIME')
@@ -25,12 +25,13 @@ if ARGV[1] == version then
 end
 return {0, now[1], now[2], version, kept[2] or ''}
 """
-"""Write the state if its version is still the one that was read, or else give what is there: at most one of two
-processes that read the same state writes it."""
+"""The script writes the state if its version has not changed since it was read. Otherwise it returns the current
+state. So only one of two processes that read the same state can write it.
+"""
 
 
 class State:
-    """What is known of one quota, in the times of the Redis server, and how much each process has under way."""
+    """The state of one quota, in times of the Redis server, and the number of running requests of each process."""
 
     def __init__(self, control: RateControl, members: dict[str, tuple[int, float]]) -> None:
         self.control = control
@@ -38,7 +39,7 @@ class State:
 
     def __bytes__(self) -> bytes:
         fields = {**vars(self.control), "refusals": list(self.control.refusals)}
-        return json.dumps([fields, self.members]).encode()  # with Infinity, which only Python reads
+        return json.dumps([fields, self.members]).encode()  # contains Infinity, which only Python's parser accepts
 
     @classmethod
     def of(cls, data: bytes) -> "State":
@@ -49,7 +50,7 @@ class State:
         return cls(control, {name: (number, seen) for name, (number, seen) in members.items()})
 
     def count(self, member: str, under_way: int, now: float) -> None:
-        """Put this process's number in, and drop the processes that have gone."""
+        """Store the number of this process's running requests, and remove processes without a heartbeat."""
         self.members = {name: kept for name, kept in self.members.items() if now - kept[1] < GONE}
         self.members[member] = (under_way, now)
         self.control.under_way = sum(number for number, _ in self.members.values())
@@ -58,17 +59,17 @@ class State:
 
 
 class Turn(QueuedCall):
-    """A call that waits for the shared limit."""
+    """A call that waits for a permit of the shared limit."""
 
     __slots__ = ("among",)
 
     def __init__(self, end: float) -> None:
         super().__init__(end)
-        self.among = 0  # how many are under way with it, once it may go
+        self.among = 0  # the number of running requests including this one, once it has a permit
 
 
 class Connection(Protocol):
-    """What is used of Redis's client, whose own types depend on its version."""
+    """The methods of Redis's client that are used here. Its own types depend on its version."""
 
     async def execute_command(self, *command: str | bytes | int) -> Any: ...
 
@@ -88,11 +89,11 @@ def connected(url: str, timeout: float) -> Connection:
         from redis.backoff import NoBackoff
     except ImportError:
         raise MissingExtra(extra_missing("Redis needs", "redis")) from None
-    kind: Any = Redis  # its annotations leave types open
+    kind: Any = Redis  # its annotations are incomplete
     try:
         connection: Connection = kind.from_url(
             url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)
         )
     except ValueError as error:
-        raise ConfigurationError(f"not a URL of a Redis: {error}") from None
+        raise ConfigurationError(f"invalid Redis URL: {error}") from None
     return connection

@@ -1,13 +1,13 @@
-"""One quota for many processes, by Redis: `RedisLimiter`, and `RedisCache` for runs that are over. Needs `redis`.
+"""One quota for many processes through Redis: `RedisLimiter`, and `RedisCache` for runs that have ended. Needs `redis`.
 
     from evals_async.redis import RedisLimiter
 
     async with RedisLimiter("redis://localhost", name="openai-key-1") as limiter:
         client = EvalsClient(limiter=limiter)
 
-How it works: what is known of a limit (`RateControl`) is one value in Redis. A process that wants to send, or that has
-seen answers, reads it, applies what it has seen, takes the turns that are free, and writes it back if nobody else did
-meanwhile; all of that for many requests at once. Times are the Redis server's.
+The state of a limit (`RateControl`) is one value in Redis. A process that wants to send requests, or has received
+responses, reads the value. It applies its observations, takes permits for its waiting requests, and writes the value
+back, unless another process has changed it. One such step covers many requests. Times are those of the Redis server.
 """
 
 import asyncio
@@ -32,24 +32,26 @@ __all__ = ["RedisCache", "RedisLimiter"]
 
 logger = logging.getLogger("evals_async")
 
-REDIS_TIMEOUT = 0.05  # seconds within which Redis must answer, or the process limits on its own
-TRY_AGAIN = 1.0  # seconds until Redis is asked again
-TOGETHER = 16  # commands of the cache that are sent at once; each may bring a megabyte
-MOST_TIMEOUTS = 2  # late answers in a row after which the cache is passed by
-TELL_AGAIN = 60.0  # seconds between two log lines about it
-HEARTBEAT = 1.0  # seconds between two signs of life of a process that has requests under way
-KEPT = 300  # seconds that an unused state is kept in Redis
-LOOK = 0.02  # seconds between two looks for turns that other processes make free
+REDIS_TIMEOUT = 0.05  # seconds to wait for Redis; after that, the process limits its requests by itself
+TRY_AGAIN = 1.0  # seconds until the next attempt to use Redis
+TOGETHER = 16  # commands of the cache that are sent together; each response may have a megabyte
+MOST_TIMEOUTS = 2  # timeouts in a row after which the cache is not used for a while
+TELL_AGAIN = 60.0  # seconds between two warnings
+HEARTBEAT = 1.0  # seconds between two heartbeats of a process with running requests
+KEPT = 300  # seconds until Redis deletes an unused state
+LOOK = 0.02  # seconds between two checks for permits that other processes release
 
 
 class RedisLimiter:
-    """An `AdaptiveLimiter` for all processes and hosts that give it the same `name`: they share rate, hold and
-    measurements of one quota, and have at most `max_in_flight` requests under way together.
+    """An `AdaptiveLimiter` for all processes and hosts with the same `name`.
 
-    Give each quota a name of its own: one for each key and endpoint. A Redis that does not answer within 50 ms neither
-    fails nor stalls a call: each process then limits on its own, and asks Redis again every second; once a minute this
-    is logged as a warning. `max_rate` and `start_rate` are as in `AdaptiveLimiter`, for all processes together. Close
-    it, or use `async with`: it holds a connection.
+    They share the rate, the delays and the measurements of one quota, and together have at most `max_in_flight` running
+    requests. Use one name for each quota, so one for each key and endpoint.
+
+    If Redis does not respond within 50 ms, no call fails or waits for it. Each process then limits its requests by
+    itself, and tries Redis again every second. At most once a minute this is logged as a warning. `max_rate` and
+    `start_rate` are as in `AdaptiveLimiter`, for all processes together. It holds a connection: close it, or use `async
+    with`. Raises `ConfigurationError` for invalid arguments, and `MissingExtra`.
     """
 
     def __init__(
@@ -63,8 +65,8 @@ class RedisLimiter:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         if not name:
-            raise ConfigurationError("name must not be empty: processes that give the same one share a limit")
-        # It takes over when Redis is away, and sees everything that this process does, so that it then knows.
+            raise ConfigurationError("name must not be empty: processes with the same name share a limit")
+        # The limiter for times without Redis. It observes all requests of this process, so its state is current.
         self._local = AdaptiveLimiter(
             max_rate=max_rate, start_rate=start_rate, max_in_flight=max_in_flight, clock=clock
         )
@@ -73,12 +75,12 @@ class RedisLimiter:
         self._clock = clock
         self._key = f"evals-async:limit:{{{name}}}"
         self._me = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._state: State | None = None  # as it was last written or read
-        self._version = ""  # of what was read; nothing was, and a first exchange only reads
-        self._offset = 0.0  # seconds that the Redis server's clock is ahead of ours
+        self._state: State | None = None  # the last written or read state
+        self._version = ""  # the version that was read; empty, so the first call of the script only reads
+        self._offset = 0.0  # seconds that the clock of the Redis server is ahead of ours
         self._synced_at = -math.inf
         self._under_way = 0
-        self._seen: list[tuple[Observation, float]] = []  # with the time when, not in Redis yet
+        self._seen: list[tuple[Observation, float]] = []  # observations, with their times, that are not in Redis yet
         self._queue: deque[Turn] = deque()
         self._away_until = -math.inf
         self._told_at = -math.inf
@@ -86,7 +88,9 @@ class RedisLimiter:
         self._task: asyncio.Task[None] | None = None
 
     def try_acquire(self, now: float, /) -> int:
-        """Without waiting only while Redis is away: a turn is taken there."""
+        """Take a permit without waiting if Redis is unavailable. Otherwise permits come from Redis, so this returns
+        0.
+        """
         if now >= self._away_until:
             return 0
         among = self._local.try_acquire(now)
@@ -94,7 +98,7 @@ class RedisLimiter:
         return among
 
     async def acquire(self, end: float, /) -> int:
-        """Wait until a request may go. Raises `DeadlineExceeded` as `AdaptiveLimiter` does."""
+        """Wait for a permit. Raises `DeadlineExceeded` as `AdaptiveLimiter` does."""
         if self._clock.monotonic() >= self._away_until:
             among = await self._shared(end)
             if among:
@@ -104,7 +108,7 @@ class RedisLimiter:
         return among
 
     async def _shared(self, end: float) -> int:
-        """Wait for a turn in Redis; 0 if it is away."""
+        """Wait for a permit from Redis. Returns 0 if Redis is unavailable."""
         turn = Turn(end)
         self._queue.append(turn)
         asked = self._clock.monotonic()
@@ -131,18 +135,18 @@ class RedisLimiter:
     def _check(self, now: float, end: float) -> None:
         held = 0.0 if self._state is None else self._state.control.told_hold(now + self._offset)
         if 0 < held >= end - now:
-            raise DeadlineExceeded(f"the rate limit holds requests back for {held:.3g} s, too long for this call")
+            raise DeadlineExceeded(f"the rate limit delays requests for {held:.3g} s, too long for this call")
         if now >= end:
-            raise DeadlineExceeded("no turn under the shared rate limit for as long as this call had")
+            raise DeadlineExceeded("the shared rate limit gave no permit before the deadline of this call")
 
     def release(self) -> None:
-        """A request is over."""
+        """Release the permit of a request."""
         self._under_way -= 1
         self._local.release()
         self._start()
 
     def observe(self, response: Response, /, *, sent_at: float, among: int = 1, max_hold: float = MAX_HOLD) -> None:
-        """Take in what an answer tells, here and, a moment later, for all."""
+        """Observe a response, for this process and then for all processes."""
         now = self._clock.monotonic()
         self._local.observe(response, sent_at=sent_at, among=min(among, self._under_way + 1), max_hold=max_hold)
         seen = Observation.of(response, sent_at + self._offset, among, max_hold, self._clock.time())
@@ -151,13 +155,17 @@ class RedisLimiter:
             self._start()
 
     async def pause(self, seconds: float, /) -> None:
-        """Wait before a refused call asks again: so long, or until the rate is known that is allowed."""
+        """Wait before a refused call acquires a new permit: for the given seconds, or until the allowed rate is
+        known.
+        """
         end = self._clock.monotonic() + seconds
         while (now := self._clock.monotonic()) < end and not (self._state is not None and self._state.control.known):
             await self._clock.sleep(min(REDIS_TIMEOUT, end - now))
 
     def statistics(self, *, requests: int, retries: int, throttles: int, bytes_received: int) -> Statistics:
-        """How things stand for all processes; while Redis is away, for this one. The client counts what is given."""
+        """Return `counts` with the state of the limiter for all processes, or for this process if Redis is
+        unavailable.
+        """
         shared = self._state is not None and self._clock.monotonic() >= self._away_until
         return self._local.report(
             self._state.control if shared and self._state is not None else None,
@@ -170,17 +178,17 @@ class RedisLimiter:
         )
 
     def _start(self) -> None:
-        """Let the task that talks to Redis know that there is something to do."""
+        """Wake the task that synchronises with Redis."""
         if self._task is None or self._task.done():
             self._work = asyncio.Event()
             self._task = asyncio.get_running_loop().create_task(self._talk(), name="evals_async.redis")
-        assert self._work is not None  # noqa: S101  # made above
+        assert self._work is not None  # noqa: S101  # set above
         self._work.set()
 
     async def _talk(self) -> None:
-        """Exchange states with Redis while calls wait or are under way."""
+        """Synchronise with Redis while calls wait or run."""
         work = self._work
-        assert work is not None  # noqa: S101  # made with this task
+        assert work is not None  # noqa: S101  # set with this task
         failures = 0
         while self._queue or self._seen or self._under_way:
             work.clear()
@@ -188,10 +196,10 @@ class RedisLimiter:
             if self._clock.monotonic() >= self._away_until:
                 try:
                     wait, failures = await self._exchange(), 0
-                except Exception as error:  # noqa: BLE001  # whatever Redis and its client raise: the calls go on
+                except Exception as error:  # noqa: BLE001  # Redis and its client may raise anything; calls continue without them
                     failures += 1
                     wait = 0.0
-                    if failures > 1 or not isinstance(error, TimeoutError):  # this process may have been busy itself
+                    if failures > 1 or not isinstance(error, TimeoutError):  # this process may have been busy
                         self._lost(f"{type(error).__name__}: {error}"[:200])
             else:
                 wait = TRY_AGAIN
@@ -200,14 +208,14 @@ class RedisLimiter:
             if self._clock.monotonic() < self._away_until:
                 await self._clock.sleep(min(TRY_AGAIN, self._away_until - self._clock.monotonic()))
         with contextlib.suppress(Exception):
-            await self._exchange()  # the last sign of life: nothing of ours is under way
+            await self._exchange()  # the last heartbeat: this process has no running requests
 
     async def _exchange(self) -> float:
-        """Bring what was seen to Redis, and turns from there. Seconds until the next look."""
+        """Write observations to Redis and take permits. Returns the seconds until the next call."""
         while True:
             now = self._clock.monotonic()
             seen = list(self._seen)
-            # A copy: if another process is quicker, the next attempt begins from what that one wrote.
+            # A copy: if another process writes first, the next attempt starts from its state.
             state = State.of(bytes(self._state or State(self._first(now + self._offset), {})))
             turns = self._apply(state, seen, now + self._offset)
             with self._clock.timeout(REDIS_TIMEOUT):
@@ -218,7 +226,7 @@ class RedisLimiter:
         self._state = state
         for turn, among in turns:
             if turn not in self._queue:
-                continue  # it was given up meanwhile; the next exchange counts without it
+                continue  # the call has ended in the meantime; the next call of the script corrects the count
             turn.among = among
             self._under_way += 1
             self._local.take()
@@ -226,13 +234,13 @@ class RedisLimiter:
         return self._next(state)
 
     def _first(self, now: float) -> RateControl:
-        """Where nothing is in Redis: what this process knows of the limit, or nothing."""
+        """Return the first state if Redis has none: the state of this process, or an empty state."""
         most, start_rate, max_rate = self._fresh
         known = self._local.rate
         return RateControl(most, now, start_rate=start_rate if known is None else known, max_rate=max_rate)
 
     def _apply(self, state: State, seen: list[tuple[Observation, float]], now: float) -> list[tuple[Turn, int]]:
-        """Let the state know what was seen, and take turns for those who wait."""
+        """Apply the observations to the state, and take permits for the waiting calls."""
         control = state.control
         state.count(self._me, self._under_way, now)
         for observation, at in seen:
@@ -247,7 +255,7 @@ class RedisLimiter:
         return turns
 
     async def _write(self, state: State) -> bool:
-        """Write the state unless another process was quicker; then take over what it wrote."""
+        """Write the state. If another process has changed it, store the other state instead."""
         version = str(int(self._version) + 1) if self._version else "0"
         began = self._clock.monotonic()
         won, seconds, micros, held, data = await self._redis.execute_command(
@@ -262,26 +270,26 @@ class RedisLimiter:
         return bool(won)
 
     def _next(self, state: State) -> float:
-        """Seconds until there may be a turn, or another sign of life is due."""
+        """Return the seconds until a permit may be free, or the next heartbeat is due."""
         if not self._queue:
             return HEARTBEAT
         now = self._clock.monotonic() + self._offset
         return min(LOOK, max(0.001, state.control.next_turn(now) - now))
 
     def _lost(self, why: str) -> None:
-        """Redis does not answer: this process limits on its own for a while."""
+        """Handle a failure of Redis: this process limits its requests by itself for a while."""
         now = self._clock.monotonic()
         self._away_until = now + TRY_AGAIN
         self._seen.clear()
         self._state, self._version = None, ""
         if now - self._told_at >= TELL_AGAIN:
             self._told_at = now
-            logger.warning("Redis does not answer (%s): this process keeps to the rate limit on its own", why)
+            logger.warning("Redis does not respond (%s); this process limits its requests by itself", why)
         for turn in self._queue:
             turn.wake()
 
     async def close(self) -> None:
-        """Say that nothing is under way here any more, and close the connection."""
+        """Remove this process from the state in Redis, and close the connection."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task], timeout=TRY_AGAIN)
@@ -302,10 +310,11 @@ class RedisLimiter:
 
 
 class RedisCache:
-    """A `Cache` that all processes share: runs that are over, for `keep` seconds, and no value above `max_bytes`.
+    """A `Cache` that all processes share. It stores runs that have ended for `keep` seconds, but no value above
+    `max_bytes`.
 
-    A Redis that does not answer within 50 ms is passed by: the run is then fetched. Runs are private; whoever reads
-    this Redis reads them.
+    If Redis does not respond within 50 ms, the run is fetched instead. Runs may be confidential: everyone with access
+    to this Redis can read them. Raises `ConfigurationError` for invalid arguments, and `MissingExtra`.
     """
 
     def __init__(self, url: str, *, keep: float = 7 * 86_400, max_bytes: int = 1024 * 1024) -> None:
@@ -321,17 +330,17 @@ class RedisCache:
         self._sending: asyncio.Task[None] | None = None
 
     async def get(self, key: str) -> bytes | None:
-        """The bytes kept under `key`, or `None`."""
+        """Return the bytes that are stored under `key`, or `None`."""
         return await self._ask("GET", f"evals-async:cache:{{{key}}}")
 
     async def put(self, key: str, value: bytes) -> None:
-        """Keep `value` under `key`."""
+        """Store `value` under `key`."""
         if len(value) <= self._max_bytes:
             await self._ask("SET", f"evals-async:cache:{{{key}}}", value, "PX", str(int(self._keep * 1000)))
 
     async def _ask(self, *command: str | bytes) -> bytes | None:
-        """What Redis answers. Commands that come at one time are sent together: a connection for each, or a turn for
-        each on one connection, would take longer than Redis is waited for.
+        """Send a command and return Redis's response. Commands that arrive at the same time are sent together.
+        Otherwise, many of them would take longer than the timeout.
         """
         if SYSTEM_CLOCK.monotonic() < self._away_until:
             return None
@@ -355,7 +364,7 @@ class RedisCache:
                 if refused := next((answer for answer in answers if isinstance(answer, Exception)), None):
                     raise refused
                 self._timeouts = 0
-            except Exception as error:  # noqa: BLE001  # whatever Redis and its client raise: the call goes on
+            except Exception as error:  # noqa: BLE001  # Redis and its client may raise anything; the call continues without the cache
                 self._failed(error)
                 if SYSTEM_CLOCK.monotonic() < self._away_until:
                     batch, self._waiting = batch + self._waiting, []
@@ -366,7 +375,9 @@ class RedisCache:
                         waiter.set_result(answer if isinstance(answer, bytes) else None)
 
     def _failed(self, error: Exception) -> None:
-        """Pass Redis by for a while, if it is away. One late answer is none: this process may have been busy."""
+        """Do not use Redis for a while if it fails. A single timeout does not count, because this process may have
+        been busy.
+        """
         self._timeouts += 1
         if "Timeout" in type(error).__name__ and self._timeouts < MOST_TIMEOUTS:
             return
@@ -375,7 +386,7 @@ class RedisCache:
         self._away_until = now + TRY_AGAIN
         if now - self._told_at >= TELL_AGAIN:
             self._told_at = now
-            logger.warning("Redis does not answer (%s): runs are fetched, not taken from the cache", error)
+            logger.warning("Redis does not respond (%s); runs are fetched, not read from the cache", error)
 
     async def close(self) -> None:
         """Close the connection."""

@@ -1,7 +1,7 @@
-"""How many requests are under way, and how fast they follow each other: `Limiter`, `AdaptiveLimiter`, `Statistics`.
+"""Rate limiters, which limit the rate and the number of concurrent requests: `Limiter`, `AdaptiveLimiter`,
+`Statistics`.
 
-A limiter learns from answers and holds requests back. It sends nothing, and it does not decide whether a request is
-sent again.
+A limiter observes responses and delays requests. It does not send requests, and does not decide about retries.
 """
 
 import asyncio
@@ -19,20 +19,24 @@ from evals_async._transport.rate_control import RateControl, RateSource
 from evals_async.errors import ConfigurationError, DeadlineExceeded
 
 
-MAX_HOLD = 60.0  # seconds that an answer may hold everyone, unless the policy of its call says otherwise
+MAX_HOLD = 60.0  # the longest delay in seconds after a response, unless the policy of its call sets another one
 
 
 @attrs.frozen(kw_only=True)
 class Statistics:
-    """What a client has done so far, and how its limiter stands.
+    """The counts of a client, and the state of its limiter.
 
-    `requests` went out, `retries` of them again; `throttles` were refused by a limit; `bytes_received` are of decoded
-    bodies. `in_flight` are under way and `waiting` wait for their turn. `rate` is the pace in requests a second, `None`
-    if there is none. `rate_source` says why it is what it is: `unknown` (there is none), `given` (to the limiter),
-    `told` (by the server's headers) or `measured` (between refusals); `rate_since` is for how many seconds that is so.
-    `held_for` are the seconds that a refusal still holds everyone; `limits` are the last `x-ratelimit-*` headers seen.
-    `over_session` says why requests go over aiohttp's session; `None` where they go directly over its connections,
-    which is quicker (uploads and downloads go over the session in any case).
+    `requests` is the number of sent requests, including `retries`. `throttles` is the number of requests that a limit
+    refused. `bytes_received` counts decoded bodies. `in_flight` requests are running, and `waiting` requests wait for
+    the limiter.
+
+    `rate` is the current limit in requests per second, or `None`. `rate_source` is its source: `unknown` (no rate),
+    `given` (an argument of the limiter), `told` (the server's headers) or `measured` (between refusals). `rate_since`
+    is the number of seconds since this source is used. `held_for` is the number of seconds for which all requests still
+    wait after a refusal. `limits` are the last `x-ratelimit-*` headers.
+
+    `over_session` is the reason why requests use aiohttp's session, or `None` if they use its connections directly,
+    which is faster. Uploads and downloads always use the session.
     """
 
     requests: int
@@ -50,60 +54,63 @@ class Statistics:
 
 
 class Limiter(Protocol):
-    """What a client asks before each request, and tells after it. Write your own, or use `AdaptiveLimiter`.
+    """The interface of rate limiters. Write your own, or use `AdaptiveLimiter`.
 
-    A limiter belongs to one event loop. A request that was let through is released exactly once, whatever became of it.
+    A limiter is used in one event loop. The client acquires a permit for each request, and releases it exactly once,
+    whatever the outcome of the request.
     """
 
     def try_acquire(self, now: float, /) -> int:
-        """Let a request through if it need not wait: how many are under way with it, or 0 if it must wait.
+        """Acquire a permit without waiting. Returns the number of running requests including this one, or 0 if it
+        must wait.
 
-        `now` is the client's monotonic time. A limiter that does not count returns 1.
+        `now` is the client's monotonic time in seconds. A limiter that does not count requests returns 1.
         """
         ...
 
     async def acquire(self, end: float, /) -> int:
-        """Wait until a request may go: how many are under way with it.
+        """Wait for a permit. Returns the number of running requests including this one.
 
-        Raises `DeadlineExceeded` if that cannot be before `end`, a monotonic time; at once, where it is certain.
+        Raises `DeadlineExceeded` if there is no permit before `end`, a monotonic time in seconds. It raises at once if
+        this is certain.
         """
         ...
 
     def release(self) -> None:
-        """A request that was let through is over."""
+        """Release the permit of a request."""
         ...
 
     def observe(self, response: Response, /, *, sent_at: float, among: int, max_hold: float) -> None:
-        """Take in what an answer tells about limits.
-
-        Its request was let through at `sent_at`, when `among` were under way. `max_hold` is how many seconds the call
-        would wait for the server.
+        """Observe a response. Its request got its permit at the time `sent_at`, with `among` running requests.
+        `max_hold` is the longest delay in seconds that the call accepts.
         """
         ...
 
     async def pause(self, seconds: float, /) -> None:
-        """Wait before a refused call asks for its turn again, for so many seconds or less."""
+        """Wait before a refused call acquires a new permit, for at most the given seconds."""
         ...
 
     def statistics(self, *, requests: int, retries: int, throttles: int, bytes_received: int) -> Statistics:
-        """How things stand; the client counts what is given."""
+        """Return `counts`, which the client has counted, with the state of the limiter."""
         ...
 
 
 @attrs.frozen
 class Observation:
-    """What one answer tells about limits. Its request was sent at `sent_at`, when `among` were under way."""
+    """The data about limits in one response. Its request was sent at `sent_at`, with `among` running requests."""
 
     sent_at: float
     among: int
     refused: bool = False
     granted: bool = False
-    delay: float | None = None  # seconds that the server asks a refused call to wait
-    limits: tuple[int, float] | None = None  # how many remain, and seconds until the reset
+    delay: float | None = None  # seconds to wait after a refusal, from the server
+    limits: tuple[int, float] | None = None  # remaining requests, and seconds until the reset
 
     @classmethod
     def of(cls, response: Response, sent_at: float, among: int, max_hold: float, time: float) -> "Observation":
-        """`time` is seconds since the epoch; no more than `max_hold` seconds are waited for."""
+        """Make an observation from a response. `time` is in seconds since the epoch. Delays are at most `max_hold`
+        seconds.
+        """
         status = response.status
         delay = server_delay(response, time) if status in {429, 503} else None
         limits: tuple[int, float] | None = None
@@ -113,7 +120,7 @@ class Observation:
             if told.delay is not None:
                 limits = (0, min(told.delay, max_hold))
                 if delay is not None and told.delay < delay < told.delay + 1:
-                    delay = told.delay  # the same, which Retry-After rounds up to whole seconds
+                    delay = told.delay  # the exact delay; Retry-After is rounded up to whole seconds
             elif requests.remaining is not None and requests.reset is not None:
                 limits = (requests.remaining, min(requests.reset, max_hold))
         return cls(
@@ -135,7 +142,7 @@ class Observation:
 
 
 class QueuedCall:
-    """One call in the queue of a limiter."""
+    """A call in the queue of a limiter."""
 
     __slots__ = ("end", "woken")
 
@@ -148,7 +155,7 @@ class QueuedCall:
             self.woken.set_result(None)
 
     async def sleep(self, clock: Clock, seconds: float) -> None:
-        """Until it is woken, or for so long."""
+        """Wait until `wake` is called, or for the given seconds."""
         if self.woken.done():
             self.woken = asyncio.get_running_loop().create_future()
         with contextlib.suppress(TimeoutError), clock.timeout(seconds):
@@ -156,10 +163,11 @@ class QueuedCall:
 
 
 class AdaptiveLimiter:
-    """Finds out how much a server allows, and uses it to the full. The law is in `rate_control`.
+    """A limiter that finds the limit of a server and uses it fully. `rate_control` has the algorithm.
 
-    `max_rate` is the quota where it is known, in requests a second; `start_rate` is where to begin, until more is
-    known. At most `max_in_flight` requests are under way. Share one between the clients that share a quota.
+    `max_rate` is the quota in requests per second, if you know it. `start_rate` is the rate until the limit is known.
+    At most `max_in_flight` requests run at once. Clients that share a quota should share one limiter. Raises
+    `ConfigurationError` for a number that is not above 0.
     """
 
     def __init__(
@@ -174,23 +182,24 @@ class AdaptiveLimiter:
             if value is not None and not 0 < value < math.inf:
                 raise ConfigurationError(f"{name} must be a number above 0, not {value!r:.80}")
         self._clock = clock
-        self._long = len(str(max_in_flight))  # digits: a longer number is more than can be under way
+        self._long = len(
+            str(max_in_flight)
+        )  # a number with more digits is larger than the number of running requests can be
         self._control = RateControl(max_in_flight, clock.monotonic(), start_rate=start_rate, max_rate=max_rate)
         self._queue: deque[QueuedCall] = deque()
         self._paused: set[QueuedCall] = set()
-        self._limits: Headers | None = None  # of the last answer that told limits
+        self._limits: Headers | None = None  # of the last response with limits
 
     def try_acquire(self, now: float, /) -> int:
-        """Let a request through if it need not wait: how many are under way with it, or 0."""
+        """Acquire a permit without waiting. Returns the number of running requests including this one, or 0."""
         if self._queue or self._control.next_turn(now) > now:
             return 0
         return self._control.take(now)
 
     async def acquire(self, end: float, /) -> int:
-        """Wait until a request may go, in the order of asking.
+        """Wait for a permit, in the order of the calls.
 
-        Raises `DeadlineExceeded`, at once, when a hold that the server asked for lasts until `end` or longer, and when
-        `end` comes before the turn.
+        Raises `DeadlineExceeded` at `end`, or at once if a delay from the server lasts until `end` or longer.
         """
         waiting = QueuedCall(end)
         self._queue.append(waiting)
@@ -210,36 +219,36 @@ class AdaptiveLimiter:
             self._wake()
 
     def _check(self, now: float, end: float) -> None:
-        """Raise `DeadlineExceeded` where waiting is in vain."""
+        """Raise `DeadlineExceeded` if there cannot be a permit before the deadline."""
         control = self._control
         held = control.told_hold(now)
         if held > 0 and now + held >= end:
-            raise DeadlineExceeded(f"the rate limit holds requests back for {held:.3g} s, too long for this call")
+            raise DeadlineExceeded(f"the rate limit delays requests for {held:.3g} s, too long for this call")
         if now < end:
             return
         if control.rate < math.inf:
             raise DeadlineExceeded(
-                f"no turn in the time of this call: the limit is {control.rate:.3g} requests a second"
+                f"no permit before the deadline of this call: the limit is {control.rate:.3g} requests a second"
                 f" ({control.source}), and the calls that wait now need {len(self._queue) / control.rate:.3g} s"
             )
         if control.held(now):
-            raise DeadlineExceeded("the rate limit held requests back for as long as this call had")
-        raise DeadlineExceeded(f"all {int(control.width)} connections were busy for as long as this call had")
+            raise DeadlineExceeded("the rate limit delayed requests until the deadline of this call")
+        raise DeadlineExceeded(f"all {int(control.width)} connections were busy until the deadline of this call")
 
     def _wake(self) -> None:
         if self._queue:
             self._queue[0].wake()
 
     def release(self) -> None:
-        """A request is over: whoever waits longest looks whether it may go."""
+        """Release the permit of a request, and wake the first call in the queue."""
         self._control.give(self._clock.monotonic())
         if self._queue:
             self._wake()
 
     def observe(self, response: Response, /, *, sent_at: float, among: int = 1, max_hold: float = MAX_HOLD) -> None:
-        """Take in what an answer tells about the limits."""
+        """Observe a response."""
         if response.status < 400 and not self._paused and self.tells_nothing(response.headers):
-            self._control.granted(self._clock.monotonic(), sent_at, among)  # nearly every answer
+            self._control.granted(self._clock.monotonic(), sent_at, among)  # the usual case
             if self._queue:
                 self._wake()
             return
@@ -257,7 +266,9 @@ class AdaptiveLimiter:
         self._wake()
 
     def tells_nothing(self, headers: Headers) -> bool:
-        """No limit is told, or none is known and more remains than can be under way: then nothing need be read."""
+        """Whether the headers need not be parsed: they have no limits, or no limit is known and many requests
+        remain.
+        """
         left = headers.get("x-ratelimit-remaining-requests")
         if left is None or self._control.source != "unknown":
             return something_left(headers) is None
@@ -267,7 +278,9 @@ class AdaptiveLimiter:
         return True
 
     async def pause(self, seconds: float, /) -> None:
-        """Wait before a refused call asks again: so long, or until the rate is known that is allowed."""
+        """Wait before a refused call acquires a new permit: for the given seconds, or until the allowed rate is
+        known.
+        """
         end = self._clock.monotonic() + seconds
         waiting = QueuedCall(end)
         self._paused.add(waiting)
@@ -278,7 +291,7 @@ class AdaptiveLimiter:
             self._paused.discard(waiting)
 
     def statistics(self, *, requests: int, retries: int, throttles: int, bytes_received: int) -> Statistics:
-        """How things stand now; the client counts what is given."""
+        """Return `counts`, which the client has counted, with the state of this limiter."""
         return self.report(
             None,
             0.0,
@@ -290,7 +303,7 @@ class AdaptiveLimiter:
         )
 
     def report(self, control: RateControl | None, offset: float, *, waiting: int, **counts: int) -> Statistics:
-        """How `control` stands, whose clock is `offset` ahead; or else this limiter's own."""
+        """Return the state of `control`, whose clock is `offset` seconds ahead, or the state of this limiter."""
         control, now = control or self._control, self._clock.monotonic() + offset
         held = control.told_hold(now)
         if control.held(now):
@@ -310,16 +323,16 @@ class AdaptiveLimiter:
 
     @property
     def rate(self) -> float | None:
-        """The rate that is kept to, in requests a second, or `None`."""
+        """The current limit in requests per second, or `None`."""
         return None if self._control.rate == math.inf else self._control.rate
 
     def take(self) -> None:
-        """Count a request that something else let through; it is released here as well."""
+        """Count a request with a permit from elsewhere. It is released here too."""
         self._control.take(self._clock.monotonic(), waited=True)
 
 
 class Unlimited:
-    """No limiter: every request goes at once, and a refused call waits for what its own answer asks."""
+    """No limits: every request is sent at once. A refused call waits for the delay in its own response."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -344,7 +357,9 @@ class Unlimited:
 
 
 class Slots:
-    """As many requests at once as there are connections: they queue here, in order, and never in the connector."""
+    """A limit of concurrent requests to the number of connections. Calls wait here, in order, and not in the
+    connector.
+    """
 
     def __init__(self, count: int, clock: Clock) -> None:
         self.count = count
@@ -361,7 +376,7 @@ class Slots:
         return len(self._queue)
 
     def try_acquire(self) -> bool:
-        """Take a slot if one is free: the usual case, for which nothing is awaited."""
+        """Take a free slot without waiting, which is the usual case."""
         if not self._free:
             return False
         self._free -= 1
@@ -376,19 +391,19 @@ class Slots:
                 await turn
         except TimeoutError:
             self._give_up(turn)
-            raise DeadlineExceeded(f"all {self.count} connections were busy for as long as this call had") from None
+            raise DeadlineExceeded(f"all {self.count} connections were busy until the deadline of this call") from None
         except asyncio.CancelledError:
             self._give_up(turn)
             raise
 
     def _give_up(self, turn: "asyncio.Future[None]") -> None:
         if turn.done() and not turn.cancelled():
-            self.release()  # the slot had come, at the same moment
+            self.release()  # it got the slot at the same moment
         elif turn in self._queue:
             self._queue.remove(turn)
 
     def release(self) -> None:
-        """Give the slot to who has waited longest."""
+        """Give the slot to the call that has waited longest."""
         while self._queue:
             turn = self._queue.popleft()
             if not turn.done():

@@ -125,7 +125,7 @@ async def test_without_redis_calls_go_at_once(
             began = loop_time()
             await client.evals.runs.retrieve(f"evalrun_{number}", eval_id="eval_1")
             assert loop_time() - began < 0.3
-    assert 1 == sum("Redis does not answer" in record.getMessage() for record in caplog.records)
+    assert 1 == sum("Redis does not respond" in record.getMessage() for record in caplog.records)
 
 
 @pytest.mark.virtual_time
@@ -208,7 +208,7 @@ def test_a_limiter_needs_a_name_and_a_url() -> None:
     """Both are told before anything is sent."""
     with pytest.raises(ConfigurationError, match="name must not be empty"):
         RedisLimiter("redis://127.0.0.1", name="")
-    with pytest.raises(ConfigurationError, match="not a URL of a Redis"):
+    with pytest.raises(ConfigurationError, match="invalid Redis URL"):
         RedisLimiter("http://127.0.0.1", name="x")
     with pytest.raises(ConfigurationError, match="must be above 0"):
         RedisCache("redis://127.0.0.1", keep=0)

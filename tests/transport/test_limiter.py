@@ -241,7 +241,7 @@ async def test_a_turn_that_cannot_come_in_time_is_refused_at_once() -> None:
     short = Timeouts(total=5.0)
     with pytest.raises(RateLimited):
         await pipeline.send(request(), body_of, timeouts=short, policy=RetryPolicy())
-    with pytest.raises(DeadlineExceeded, match="holds requests back") as caught:
+    with pytest.raises(DeadlineExceeded, match="delays requests for") as caught:
         await pipeline.send(request("create"), body_of, timeouts=short, policy=RetryPolicy())
     assert (0, False) == (caught.value.attempts, caught.value.maybe_executed)
     assert clock.monotonic() < 0.5
@@ -257,7 +257,7 @@ async def test_who_cannot_wait_takes_nobodys_turn() -> None:
         limiter = AdaptiveLimiter(max_in_flight=2, clock=clock)
         refuse(limiter, clock, retry_after="2")
         for _ in range(50):
-            with pytest.raises(DeadlineExceeded, match=r"holds requests back for 2 s, too long for this call"):
+            with pytest.raises(DeadlineExceeded, match=r"delays requests for 2 s, too long for this call"):
                 await limiter.acquire(clock.monotonic() + 1.0)
         assert 1 == await limiter.acquire(clock.monotonic() + 10.0)
 

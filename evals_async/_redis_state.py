@@ -1,5 +1,5 @@
-"""What the processes of one quota share in Redis: its state, how it is written, and the connection. The limiter and the
-cache that use it are in `redis`.
+"""The shared state of one quota in Redis, the script that writes it, and the connection. The limiter and the cache
+are in `redis`.
 """
 
 import json

@@ -1,6 +1,11 @@
-"""The command line, `evals-async`: its exit codes, and how errors are told. Commands are listed in `groups`.
+"""The command line, `evals-async`: it runs a command, prints errors and returns the exit code.
 
-Nothing is imported here before `main` runs but the tree of errors, so that a missing extra is told in one sentence.
+- `groups`: the list of commands, and the options of every command.
+- `commands`: one module per command, with its options. `actions`: what the commands do.
+- `connection`: from the options to a client. `hints`: what to do next.
+- `output`, `text`, `views`: how objects are printed.
+
+Before `main` runs, only the errors are imported, so that a missing extra gives a short message.
 """
 
 import logging
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class KeyMissing(errors.ConfigurationError):
-    """There is no key for the service, or none that can be sent."""
+    """The key of the service is missing, or cannot be sent."""
 
 
 HINTS: tuple[tuple[type[errors.EvalsError], Hint], ...] = (
@@ -40,7 +45,7 @@ HINTS: tuple[tuple[type[errors.EvalsError], Hint], ...] = (
     (errors.UnexpectedRedirect, Hint.REDIRECTED),
     (errors.WaitTimeout, Hint.LONGER_WAIT),
 )
-"""What helps against an error: the first class that fits."""
+"""The hint for an error: that of the first matching class."""
 
 ARCHIVE_HINTS = (
     ("SQLITE_NOTADB", Hint.NO_ARCHIVE),
@@ -49,22 +54,23 @@ ARCHIVE_HINTS = (
     ("SQLITE_CANTOPEN", Hint.DIRECTORY),
     ("being written by another", Hint.BEING_WRITTEN),
 )
-"""What helps against an archive that cannot be used: the first whose words stand in the error."""
+"""The hint for an archive that cannot be used: the first whose words are in the error message."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command, and return its exit code:
+    """Run a command, and return its exit code.
 
-    0 ok, 1 error, 2 usage, 3 not complete, 4 no or a wrong key, 5 what `compare --fail-on` names, 74 the disk is full,
-    75 the server does not answer, 130 interrupted.
+    - 0 ok, 1 error, 2 usage, 3 not complete, 4 a missing or wrong key
+    - 5 `compare --fail-on` found what it was set to find
+    - 74 the disk is full, 75 the server does not respond, 130 interrupted
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # names that the terminal's encoding lacks are escaped
+        if isinstance(stream, TextIOWrapper):  # escape characters that the encoding of the terminal lacks
             stream.reconfigure(errors="backslashreplace")
     try:
         return flushed(run(arguments))
-    except BrokenPipeError:  # the reader has gone
-        forget_stdout()
+    except BrokenPipeError:  # the reader has closed the pipe
+        discard_stdout()
         return ERROR
     except KeyboardInterrupt:
         return interrupted()
@@ -76,19 +82,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def flushed(code: int) -> int:
-    """Write what is left in the buffer of stdout; returns the exit code of the command, or that of the failure."""
+    """Write the buffer of stdout. Returns the exit code of the command, or that of the failure."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         raise
-    except OSError as error:  # a full disk, mostly; it may have been told already
-        forget_stdout()
+    except OSError as error:  # usually a full disk, which may already have been reported
+        discard_stdout()
         return code or failed(error)
     return code
 
 
-def forget_stdout() -> None:
-    """See to it that what is still in the buffer of stdout does not raise again when Python exits."""
+def discard_stdout() -> None:
+    """Discard the buffer of stdout, so that Python does not raise an error again when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -119,13 +125,13 @@ def run(arguments: list[str] | None) -> int:
         raise
     except Exception as error:
         if terms.verbose:
-            logging.getLogger("evals_async").exception("this is how it came to it")
+            logging.getLogger("evals_async").exception("unexpected error")
         return failed(error, terms=terms)
     return code if isinstance(code, int) else OK
 
 
 def misused(message: str, usage: str, told: Advice) -> int:
-    """Tell a mistake in the command line, and what to do; returns the exit code."""
+    """Print a mistake in the command line, and what to do. Returns the exit code."""
     output.error(message)
     output.note(usage)
     hints.tell(told)
@@ -138,27 +144,24 @@ def interrupted() -> int:
 
 
 def failed(*failures: Exception, terms: "ConnectionOptions | None" = None, most: int | None = None) -> int:
-    """Tell errors, at `most` so many, and what to do next on the server of these options.
-
-    Returns the exit code, that of the worst of all.
-    """
-    told: dict[Advice, None] = {}
+    """Print errors, at most `most`, and what to do next. Returns the highest exit code."""
+    found: dict[Advice, None] = {}
     for error in failures[:most]:
         output.error(described(error))
         if isinstance(error, errors.RequestError) and error.after and terms is not None and terms.listing:
             again = hints.changed(terms.words, "--after", error.after)
-            told[hints.advice(Hint.GO_ON_LISTING, again=again)] = None
+            found[hints.advice(Hint.GO_ON_LISTING, again=again)] = None
         if hint := advice_for(error, terms):
-            told[hint] = None
+            found[hint] = None
     if most is not None and len(failures) > most:
         output.note(f"{len(failures) - most:,} more could not be fetched")
-    for hint in told:
+    for hint in found:
         hints.tell(hint)
     return max(map(exit_code, failures), default=OK)
 
 
 def exit_code(error: Exception) -> int:
-    """The exit code that says what kind of error it was."""
+    """Return the exit code of an error."""
     if isinstance(error, errors.Unauthenticated | errors.PermissionDenied | KeyMissing):
         return AUTH
     if disk_full(error):
@@ -169,16 +172,18 @@ def exit_code(error: Exception) -> int:
 
 
 def disk_full(error: Exception) -> bool:
-    """Is the disk full?"""
+    """Return whether an error means that the disk is full."""
     if not isinstance(error, OSError | errors.ArchiveError):
         return False
-    from evals_async.archive import disk_is_full  # it brings the whole SDK, which is there when files are written
+    from evals_async.archive import (
+        disk_is_full,  # imports the SDK, which a command that writes files has already loaded
+    )
 
     return disk_is_full(error)
 
 
 def described(error: Exception) -> str:
-    """What an error says; of what the system refused, which file it is about."""
+    """Return the text of an error; for an error of the system, with the file name."""
     if disk_full(error):
         return f"the disk is full: {error}"
     if isinstance(error, errors.EvalsError):
@@ -189,7 +194,7 @@ def described(error: Exception) -> str:
 
 
 def advice_for(error: Exception, terms: "ConnectionOptions | None" = None) -> Advice | None:
-    """What to do about an error; the ids of the request are filled in."""
+    """Return what to do about an error, with the ids of the request."""
     if disk_full(error):
         return hints.advice(Hint.FREE_SPACE, terms)
     if isinstance(error, errors.ArchiveError):
@@ -200,7 +205,7 @@ def advice_for(error: Exception, terms: "ConnectionOptions | None" = None) -> Ad
     if isinstance(error, errors.PermissionDenied) and error.method != "GET":
         return hints.advice(Hint.READ_ONLY if error.code == "read_only" else Hint.WRITING)
     if isinstance(error, errors.NotFound):
-        if error.path in ("/evals", "/files"):  # a listing that every server of the API has
+        if error.path in ("/evals", "/files"):  # every server of the API has these listings
             return hints.advice(Hint.WRONG_ADDRESS)
         _, _, below = error.path.partition("/evals/")
         eval_id, _, rest = below.partition("/")

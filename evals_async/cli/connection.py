@@ -20,17 +20,17 @@ from evals_async.errors import ConfigurationError
 
 T = TypeVar("T")
 
-SILENCE = 5.0  # seconds after which it is said that no answer has come
-CONNECTIONS = 100  # at least; more where more requests at once are wanted
+SILENCE = 5.0  # seconds without a response until a note is printed
+CONNECTIONS = 100  # at least; more if --concurrency is larger
 
 
 def connect(
     terms: ConnectionOptions, *, base_url: str | None = None, api_key: str | None = None
 ) -> evals_async.EvalsClient:
-    """The client that the options and the environment describe, or that of the server given.
+    """Return a client for the service of the options and the environment, or for the given server.
 
-    Where there is no OPENAI_API_KEY and no --base-url, the Azure endpoint of the environment is taken. Raises
-    `KeyMissing` before anything is sent, and `ConfigurationError`.
+    Without OPENAI_API_KEY and --base-url, the Azure endpoint of the environment is used. Raises `KeyMissing` and
+    `ConfigurationError` before anything is sent.
     """
     options = evals_async.ClientOptions(
         timeout=terms.timeout,
@@ -57,7 +57,7 @@ def connect(
 
 
 OPTION_NAMES = {
-    "pass allow_http=True": "give --allow-http",
+    "pass allow_http=True": "add --allow-http",
     "pass the key as api_key": "put the key into OPENAI_API_KEY, or with --azure into AZURE_OPENAI_API_KEY",
     "base_url (OPENAI_BASE_URL)": "--base-url (or OPENAI_BASE_URL)",
     "endpoint (AZURE_OPENAI_ENDPOINT)": "--base-url (or AZURE_OPENAI_ENDPOINT)",
@@ -65,7 +65,7 @@ OPTION_NAMES = {
 
 
 def with_option_names(text: str) -> str:
-    """An error of the client, with the options of the command line where it names arguments of Python."""
+    """Replace arguments of Python in an error of the client by options of the command line."""
     for argument, option in OPTION_NAMES.items():
         text = text.replace(argument, option)
     return text
@@ -75,9 +75,9 @@ def with_option_names(text: str) -> str:
 async def open_client(
     terms: ConnectionOptions, first_answer: float | None = None
 ) -> AsyncGenerator[evals_async.EvalsClient]:
-    """The client of the service, with a word on stderr if the service says nothing for some seconds.
+    """Open a client of the service. A note on stderr is printed if the service does not respond for some seconds.
 
-    `first_answer` is how long the first answer is waited for, where that is not the time of every call.
+    `first_answer` is the timeout of the first response, if it differs from the timeout of every call.
     """
     import asyncio
 
@@ -91,14 +91,14 @@ async def open_client(
 
 
 async def report_silence(client: evals_async.EvalsClient, most: float) -> None:
-    """Say that nothing has come yet, when nothing has, and how many seconds it is waited for at `most`."""
+    """Print a note if no response has arrived yet. `most` is the longest time to wait, in seconds."""
     await client.clock.sleep(SILENCE)
     if not client.statistics().bytes_received:
-        output.note(f"no answer from {client.base_url} yet; waiting for {most:g} s at most, or until Ctrl-C")
+        output.note(f"no response from {client.base_url} yet; waiting for {most:g} s at most, or until Ctrl-C")
 
 
 def azure_instead(options: evals_async.ClientOptions, *, allow_http: bool) -> evals_async.EvalsClient | None:
-    """The client of the environment's Azure endpoint, if it names one with a key."""
+    """Return a client for the Azure endpoint of the environment, if there is one with a key."""
     try:
         client = evals_async.EvalsClient.azure(allow_http=allow_http, **options)
     except ConfigurationError:
@@ -107,7 +107,7 @@ def azure_instead(options: evals_async.ClientOptions, *, allow_http: bool) -> ev
 
 
 def run_with_client(terms: ConnectionOptions, work: Callable[[evals_async.EvalsClient], Awaitable[T]]) -> T:
-    """What `work(client)` returns, in an event loop of its own, with the client closed in the end."""
+    """Run `work(client)` in a new event loop, and close the client. Returns the result of `work`."""
 
     async def work_and_close() -> T:
         async with open_client(terms) as client:
@@ -117,7 +117,7 @@ def run_with_client(terms: ConnectionOptions, work: Callable[[evals_async.EvalsC
 
 
 def run(terms: ConnectionOptions, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` returns, in an event loop of its own, with the log on stderr if --verbose asks for it."""
+    """Run `work` in a new event loop, with --verbose with a log on stderr. Returns its result."""
     import asyncio
 
     if terms.verbose:
@@ -126,12 +126,12 @@ def run(terms: ConnectionOptions, work: Coroutine[Any, Any, T]) -> T:
 
 
 def run_key(name: str, eval_id: str | None, terms: ConnectionOptions) -> tuple[str, str]:
-    """The ids of a run named EVAL_ID/RUN_ID, or RUN_ID with --eval. Raises `click.UsageError`."""
+    """Return (eval id, run id) of EVAL_ID/RUN_ID, or of RUN_ID with --eval. Raises `click.UsageError`."""
     first, slash, rest = name.partition("/")
     if slash:
         if eval_id not in (None, first):
-            raise click.UsageError(f"{name} names the eval {first}, --eval names {eval_id}.")
+            raise click.UsageError(f"{name} has the eval {first}, but --eval is {eval_id}.")
         return first, rest
     if eval_id is None:
-        raise Misused(f"The eval of the run {name} is not known.", hints.advice(Hint.ADD_EVAL, terms))
+        raise Misused(f"The eval of the run {name} is missing.", hints.advice(Hint.ADD_EVAL, terms))
     return eval_id, name

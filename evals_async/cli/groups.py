@@ -1,7 +1,7 @@
-"""The commands by name, each loaded when it is asked for, and the options that all of them have.
+"""The list of commands, which are imported when they are used, and the options of every command.
 
-To add a command, write a click command or group in a module here and put it into `COMMANDS`. Modules of commands import
-nothing heavy at their top: neither the SDK, except `errors`, nor rich.
+To add a command, write a click command or group in a module of `commands`, and add it to `COMMANDS`. These modules do
+not import the SDK (except `errors`) or rich at their top.
 """
 
 import re
@@ -34,12 +34,12 @@ COMMANDS: Mapping[str, str] = {
     "push": "commands.push:push",
     "regrade": "commands.regrade:regrade",
 }
-"""Every command, and where it is: a module of this package, and the name in it."""
+"""Every command, with its module in this package and its name there."""
 
 
 @attrs.define
 class ConnectionOptions:
-    """What the global options say."""
+    """The values of the global options."""
 
     base_url: str | None = None
     azure: bool = False
@@ -50,13 +50,13 @@ class ConnectionOptions:
     max_body: int = 32 * 2**20
     verbose: bool = False
     words: tuple[str, ...] = ()
-    """The words of this command, without the program."""
+    """The arguments of this command, without the program."""
     listing: bool = False
-    """Does the command print one listing, which `--after` continues?"""
+    """Whether the command prints one listing, which `--after` can continue."""
 
 
 class Misused(click.UsageError):
-    """A mistake in the command line for which there is better advice than the help of the command."""
+    """A mistake in the command line with its own hint, instead of the help of the command."""
 
     def __init__(self, message: str, advice: Advice) -> None:
         super().__init__(message)
@@ -67,7 +67,7 @@ pass_terms = click.make_pass_decorator(ConnectionOptions, ensure=True)
 
 
 def keep(context: click.Context, parameter: click.Parameter, value: object) -> None:
-    """Write down a global option, where it was given: before the command or after it."""
+    """Store the value of a global option, which may be before the command or after it."""
     terms = context.ensure_object(ConnectionOptions)
     name = parameter.name or ""
     if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
@@ -75,7 +75,7 @@ def keep(context: click.Context, parameter: click.Parameter, value: object) -> N
 
 
 def size(text: str) -> int:
-    """A number of bytes, written as 100000, 64M, 64MiB or 1G; the units are powers of 1024."""
+    """Parse a number of bytes: 100000, 64M, 64MiB or 1G. The units are powers of 1024."""
     written = re.fullmatch(r"([0-9]{1,15})([KMG]?)(?:i?B)?", text, re.IGNORECASE)
     number = int(written[1]) * 1024 ** " KMG".index(written[2].upper() or " ") if written else 0
     if not number:
@@ -110,50 +110,50 @@ class CommandGroup(click.Group):
 
 
 def global_options(command: C) -> C:
-    """The connection options. They may stand before the command or after it."""
+    """Add the global options to a command. Users may write them before the command or after it."""
     seconds, number = click.FloatRange(min=0, min_open=True), click.IntRange(min=0)
-    asked: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
-        (("--base-url",), "Where the API is. Default: OPENAI_BASE_URL, or OpenAI's.", {"metavar": "URL"}),
-        (("--azure",), "Talk to AZURE_OPENAI_ENDPOINT (or --base-url) with AZURE_OPENAI_API_KEY.", {"is_flag": True}),
-        (("--allow-http",), "Talk plain http to another machine: the key crosses the network.", {"is_flag": True}),
+    options: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
+        (("--base-url",), "The base URL of the API. Default: OPENAI_BASE_URL, or OpenAI's.", {"metavar": "URL"}),
+        (("--azure",), "Use AZURE_OPENAI_ENDPOINT (or --base-url) with AZURE_OPENAI_API_KEY.", {"is_flag": True}),
+        (("--allow-http",), "Allow plain http to another machine; others can read the key.", {"is_flag": True}),
         (
             ("--timeout",),
-            "Seconds for each call, its retries included. Default: 60.",
+            "Seconds for each call, with its retries. Default: 60.",
             {"type": seconds, "metavar": "SECONDS"},
         ),
-        (("--max-retries",), "Further attempts of a call that failed. Default: 2.", {"type": number, "metavar": "N"}),
+        (("--max-retries",), "How often a failed request is sent again. Default: 2.", {"type": number, "metavar": "N"}),
         (
             ("--concurrency",),
-            "Requests at once, 1 to 256. Default: 32.",
+            "Requests at the same time, 1 to 256. Default: 32.",
             {"type": click.IntRange(1, 256), "metavar": "N"},
         ),
         (
             ("--max-body",),
-            "The largest answer to accept, such as 256M. Default: 32M.",
+            "The largest response to accept, such as 256M. Default: 32M.",
             {"type": size, "metavar": "SIZE"},
         ),
         (("--verbose", "-v"), "Log every request to stderr.", {"is_flag": True}),
     )
-    for names, text, how in reversed(asked):
+    for names, text, how in reversed(options):
         option = click.option(*names, cls=GlobalOption, help=text, expose_value=False, callback=keep, **how)
         command = option(command)
     return command
 
 
 def json_options(command: C) -> C:
-    """--json and --jsonl, as the parameter `form`."""
+    """Add --json and --jsonl to a command, as the parameter `form`."""
     whole = click.option("--json", "form", flag_value="json", help="Print exact JSON: one document.")
-    lines = click.option("--jsonl", "form", flag_value="jsonl", help="Print exact JSON, one object to a line.")
+    lines = click.option("--jsonl", "form", flag_value="jsonl", help="Print exact JSON, one object per line.")
     return whole(lines(command))
 
 
 def examples(*lines: str) -> str:
-    """The end of a help text: commands to copy, on lines of their own."""
+    """Return the end of a help text: example commands, one per line."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are named in `COMMANDS` and imported when they are asked for."""
+    """A group that imports the commands of `COMMANDS` when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -190,4 +190,4 @@ key, 5 what compare --fail-on names, 74 the disk is full, 75 the server does not
 @click.version_option(package_name="evals-async", prog_name="evals-async", message="%(prog)s %(version)s")
 @global_options
 def root() -> None:
-    """What stands before the command: `keep` has seen to it."""
+    """Only takes the options before the command; `keep` has stored them."""

@@ -1,7 +1,7 @@
-"""What to do next: every hint that the program prints is in one table here, and is printed from here.
+"""Hints: what to do next. All hints of the program are in one table.
 
-A command in a hint is written as the program was invoked: `evals-async` where the shell finds this one by that name,
-and the path or the interpreter that was used elsewhere. So it works without an activated environment too.
+A command in a hint starts the program as the user started it: `evals-async` if this is the program on the PATH,
+otherwise its path or the interpreter. So users can copy it without an activated environment.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NAME = "evals-async"
 SECRETS = {"--api-key": "$EVALS_SERVER_API_KEY"}
-"""Options whose value is never printed, and the variable that a hint names instead."""
+"""Options whose value is never printed, and the variable that a hint contains instead."""
 
 
 LARGE_BODY = 128 * 2**20
@@ -31,9 +31,9 @@ LARGE_BODY = 128 * 2**20
 
 @unique
 class Hint(StrEnum):
-    """Every hint. `{again}` is the command that was given, `{server}` the options that name the server.
+    """Every hint. `{again}` is the command of the user, `{server}` are the options of the connection.
 
-    Words in capital letters are for the person to fill in. `tests/cli/test_every_hint.py` runs each of them.
+    The user replaces words in capital letters. `tests/cli/test_every_hint.py` runs each hint.
     """
 
     # from one command to the next
@@ -44,59 +44,57 @@ class Hint(StrEnum):
     LIST_ITEMS = "{program} items list {run}{server}"
     NAME_RUN = "{program} items list EVAL_ID/RUN_ID{server}"
     ADD_EVAL = "add its eval: {again} --eval EVAL_ID"
-    GO_ON_LISTING = "the listing goes on from there with: {again}"
+    GO_ON_LISTING = "to continue the listing: {again}"
     ALL_ROWS = "all rows that flipped: {again}"
 
     # the demo and the server
     SERVE_SAMPLE = "{program} serve --sample"
     DEMO_LIVE = "with a key: {program} demo --live"
-    SERVE_MODELS = "with models of yours, in a new file: {program} serve evals.db --model-endpoint URL"
-    NEW_FILE = "make a new one, with nothing in it: {again} --new"
-    FREE_PORT = "take any free port: {again}"
-    MODELS = "check{place}, the key that it needs, and that the endpoint runs; it mostly ends in /v1"
+    SERVE_MODELS = "with your own models, in a new file: {program} serve evals.db --model-endpoint URL"
+    NEW_FILE = "create a new, empty file: {again} --new"
+    FREE_PORT = "use any free port: {again}"
+    MODELS = "check{place}, its key, and that the endpoint is running; a base URL usually ends in /v1"
 
     # archives
     EXPORT = "{program} export{export}{server}"
-    EXPORT_WHEN_CURED = "when that is cured: {program} export{export}{server}"
-    EXPORT_INTO = "an archive is made by: {program} export --to {file}"
-    NO_ARCHIVE = "name an archive; one is made by: {program} export --to FILE.db"
-    OLD_ARCHIVE = "open it for writing once, without a server: {program} regrade FILE.db --estimate"
+    EXPORT_WHEN_SOLVED = "when that is solved: {program} export{export}{server}"
+    EXPORT_INTO = "to create an archive: {program} export --to {file}"
+    NO_ARCHIVE = "use an archive; to create one: {program} export --to FILE.db"
+    OLD_ARCHIVE = "open it once for writing; this needs no server: {program} regrade FILE.db --estimate"
     VERIFY = "{program} verify {file}{server}"
     VERIFY_DEMO = "{program} verify {file} --demo"
-    VERIFY_DEMO_INSTEAD = "an archive of the demo: {program} verify {file} --demo"
-    VERIFY_WITHOUT_KEY = "without a key, the archive by itself: {program} verify {file} --offline"
+    VERIFY_DEMO_INSTEAD = "for an archive of the demo: {program} verify {file} --demo"
+    VERIFY_WITHOUT_KEY = "to check the archive without a key: {program} verify {file} --offline"
     VERIFY_WITHOUT_SERVER = "without the server: {program} verify {file} --offline"
     SHOW = "{program} show {file}"
     SERVE = "{program} serve {file}"
     ALLOW_INCOMPLETE = "{again} --allow-incomplete"
     OTHER_DIRECTORY = "choose another directory: {again} --out DIRECTORY"
     FREE_SPACE = "free disk space, then: {again}"
-    DIRECTORY = "the directory must be there, with the right to read and write in it"
-    BEING_WRITTEN = "wait until the other one has ended"
-    OTHER_PATH = "choose another path, or see to the rights of this one"
+    DIRECTORY = "the directory must exist, and you need permission to read and write in it"
+    BEING_WRITTEN = "wait until the other export has ended"
+    OTHER_PATH = "choose another path, or change the permissions of this one"
 
     # errors of requests
     KEY = (
-        "set OPENAI_API_KEY, or AZURE_OPENAI_ENDPOINT and AZURE_OPENAI_API_KEY; without a key there is: {program} demo"
+        "set OPENAI_API_KEY, or AZURE_OPENAI_ENDPOINT and AZURE_OPENAI_API_KEY; to try it without a key: {program} demo"
     )
     WRONG_KEY = "check the key in the environment, and that it belongs to this base URL"
     READING = "use a key that may read evals in this project (OPENAI_PROJECT_ID)"
     WRITING = "use a key that may write evals in this project (OPENAI_PROJECT_ID)"
-    READ_ONLY = "that server takes no writes; one that does: {program} serve FILE.db --writable"
-    QUOTA = "waiting does not help: see to the quota of the organization"
-    LATER = "try again later, with fewer requests at once: {again}"
+    READ_ONLY = "that server is read-only; for a writable one: {program} serve FILE.db --writable"
+    QUOTA = "waiting does not help: check the quota of the organization"
+    LATER = "try again later, with fewer requests at the same time: {again}"
     MORE_RETRIES = "try again later, with more attempts: {again}"
-    MORE_TIME = "give it more time: {again}"
+    MORE_TIME = "allow more time: {again}"
     LONGER_WAIT = "wait longer: {again}"
     LARGER_BODY = "accept more: {again}"
     CERTIFICATE = "check the certificate of the server and the time of this machine"
-    NO_SERVER = "check --base-url and OPENAI_BASE_URL; a server of your own: {program} serve --sample"
-    WRONG_ADDRESS = "check --base-url and OPENAI_BASE_URL: nothing of the Evals API is there; it mostly ends in /v1"
-    NO_EVALS_API = "check that --base-url or OPENAI_BASE_URL is that of an Evals API; it mostly ends in /v1"
+    NO_SERVER = "check --base-url and OPENAI_BASE_URL; to start a local server: {program} serve --sample"
+    WRONG_ADDRESS = "check --base-url and OPENAI_BASE_URL: there is no Evals API; a base URL usually ends in /v1"
+    NO_EVALS_API = "check that --base-url or OPENAI_BASE_URL is an Evals API; a base URL usually ends in /v1"
     REDIRECTED = "check --base-url and OPENAI_BASE_URL"
-    UNEXPECTED = (
-        "repeat with --verbose to see where it happened; if the arguments are right, this is a fault of evals-async"
-    )
+    UNEXPECTED = "repeat with --verbose to get a traceback; if the arguments are correct, this is a bug in evals-async"
 
 
 class Advice(NamedTuple):
@@ -107,9 +105,9 @@ class Advice(NamedTuple):
 
 
 def advice(hint: Hint, terms: ConnectionOptions | None = None, **values: str | Sequence[str]) -> Advice:
-    """A hint with its values: single words, or several, quoted so that they can be copied into a shell.
+    """Fill the values into a hint, quoted for a shell. `again` is the command of `terms` by default.
 
-    Values that are sequences begin with a space where there are any. `again` is the command of `terms` by default.
+    A value that is a sequence begins with a space if it is not empty.
     """
     filled = {"program": shlex.join(program()), "server": listed(server_words(terms) if terms is not None else ())}
     if "{again}" in hint:
@@ -130,7 +128,7 @@ def say(hint: Hint, terms: ConnectionOptions | None = None, **values: str | Sequ
 
 
 def listed(words: Sequence[str]) -> str:
-    """Words as a shell reads them, each after a space. A word that names a variable keeps it."""
+    """Quote words for a shell, each after a space. Variables of `SECRETS` are not escaped."""
     return "".join(f' "{word}"' if word in SECRETS.values() else f" {shlex.quote(word)}" for word in words)
 
 
@@ -138,7 +136,7 @@ def listed(words: Sequence[str]) -> str:
 
 
 def program() -> list[str]:
-    """The words by which this program can be started again from where the person is."""
+    """Return the words that start this program again in the shell of the user."""
     started = Path(sys.argv[0])
     if started.stem == NAME:
         found = shutil.which(NAME)
@@ -146,11 +144,11 @@ def program() -> list[str]:
         return [NAME] if known else [sys.argv[0]]
     if started.name == "__main__.py" and started.parent.name == "evals_async":
         return [sys.orig_argv[0], "-m", "evals_async"]
-    return [NAME]  # called from another program
+    return [NAME]  # another program has called `main`
 
 
 def same_file(a: Path, b: Path) -> bool:
-    """Whether two paths lead to one file."""
+    """Return whether two paths are the same file."""
     return a.exists() and b.exists() and a.samefile(b)
 
 
@@ -160,20 +158,20 @@ def command(*words: str, terms: ConnectionOptions | None = None) -> str:
 
 
 def filled(text: str) -> str:
-    """A text with `{program}` in it, as the person would write it."""
+    """Replace `{program}` in a text by the words that start the program."""
     return text.replace("{program}", shlex.join(program()))
 
 
 def server_words(terms: ConnectionOptions) -> list[str]:
-    """The options that name the server, and those that say how to talk to it, where they are not the usual ones."""
+    """Return the connection options that differ from their defaults."""
     named = () if terms.base_url is None else (("--base-url", terms.base_url),)
     flags = (("--azure", terms.azure), ("--allow-http", terms.allow_http))
-    usual = type(terms)()
+    defaults = type(terms)()
     numbers = (
-        ("--timeout", terms.timeout, usual.timeout),
-        ("--max-retries", terms.max_retries, usual.max_retries),
-        ("--concurrency", terms.concurrency, usual.concurrency),
-        ("--max-body", terms.max_body, usual.max_body),
+        ("--timeout", terms.timeout, defaults.timeout),
+        ("--max-retries", terms.max_retries, defaults.max_retries),
+        ("--concurrency", terms.concurrency, defaults.concurrency),
+        ("--max-body", terms.max_body, defaults.max_body),
     )
     words = [word for pair in named for word in pair] + [flag for flag, given in flags if given]
     for option, value, default in numbers:
@@ -182,14 +180,14 @@ def server_words(terms: ConnectionOptions) -> list[str]:
 
 
 def changed(words: Sequence[str], option: str, value: str) -> list[str]:
-    """The words of a command, with another value of an option. What stands after `--` stays at the end."""
+    """Return the words of a command with another value of an option. Words after `--` remain at the end."""
     kept = without(words, option)
     end = kept.index("--") if "--" in kept else len(kept)
     return [*kept[:end], option, value, *kept[end:]]
 
 
 def without(words: Sequence[str], option: str) -> list[str]:
-    """The words of a command without an option and its value."""
+    """Return the words of a command without an option and its value."""
     kept: list[str] = []
     rest = iter(words)
     for word in rest:
@@ -203,7 +201,7 @@ def without(words: Sequence[str], option: str) -> list[str]:
 
 
 def without_secrets(words: Sequence[str]) -> list[str]:
-    """The words of a command, with the variable instead of each secret."""
+    """Return the words of a command with variables instead of secrets."""
     kept = list(words)
     for option, variable in SECRETS.items():
         if any(word == option or word.startswith(f"{option}=") for word in words):
@@ -212,7 +210,7 @@ def without_secrets(words: Sequence[str]) -> list[str]:
 
 
 def more_of(hint: Hint, terms: ConnectionOptions | None) -> list[str]:
-    """The words of the command, with a larger limit: time, attempts, or size of a body."""
+    """Return the words of the command with a larger limit: time, attempts, or size of a body."""
     if terms is None:
         return []
     words = list(terms.words)
@@ -232,7 +230,7 @@ def more_of(hint: Hint, terms: ConnectionOptions | None) -> list[str]:
 
 
 def value_of(words: Sequence[str], option: str) -> str | None:
-    """The value of an option in the words of a command; the last one, as the command takes it."""
+    """Return the last value of an option in the words of a command, or `None`."""
     found: str | None = None
     for word, following in zip(words, (*words[1:], ""), strict=True):
         if word == "--":

@@ -1,8 +1,8 @@
-"""What the command line prints, and how: tables, records, JSON, progress, notes and errors.
+"""Print tables, records, JSON, progress, notes and errors. Only this module prints.
 
-Data goes to stdout, everything else to stderr. Tables are drawn where a person looks (stdout is a terminal), and are
-tab-separated with full values and a header line everywhere else. How values become text is in
-`text`. The only module that prints; it knows no command and no endpoint, and imports rich only when something is drawn.
+Data goes to stdout, everything else to stderr. On a terminal, rows are drawn as tables. Elsewhere they are
+tab-separated, with full values and a header line. `text` converts values to text. rich is imported only when something
+is drawn.
 """
 
 import logging
@@ -36,19 +36,19 @@ SECONDS_PER_LINE = 5.0  # between two lines of progress where nothing can be dra
 
 
 def note(text: str = "") -> None:
-    """A line for the person, on stderr. On a terminal it goes on in the next line between two words."""
+    """Print a line on stderr. On a terminal, a long line is wrapped between words."""
     width = width_of_stderr()
     lines = [piece for line in text.split("\n") for piece in wrapped(printable(line), width)]
     print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 def hint(text: str) -> None:
-    """What to do next, on stderr, in one line however long: commands are copied."""
+    """Print what to do next on stderr, in one line, so that a command can be copied."""
     print(f"next: {printable(text)}", file=sys.stderr, flush=True)
 
 
 def width_of_stderr() -> int | None:
-    """How many columns the terminal has that shows stderr; `None` where it is shown on none."""
+    """Return the number of columns of the terminal for stderr, or `None` if stderr is not a terminal."""
     if not sys.stderr.isatty():
         return None
     columns = os.environ.get("COLUMNS", "")
@@ -61,19 +61,19 @@ def width_of_stderr() -> int | None:
 
 
 def error(text: str) -> None:
-    """What went wrong, on stderr."""
+    """Print an error on stderr."""
     note(f"error: {text}")
 
 
 class NoteHandler(logging.Handler):
-    """Log records as notes: wherever stderr is now, so that they stand above a bar that is being drawn."""
+    """Prints log records as notes on the current stderr, so that they appear above a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         note(self.format(record))
 
 
 def log_to_stderr() -> None:
-    """Show everything that the package logs, DEBUG included. A second call does nothing."""
+    """Print all log records of the package, including DEBUG. A second call does nothing."""
     logger = logging.getLogger("evals_async")
     if not any(isinstance(handler, NoteHandler) for handler in logger.handlers):
         handler = NoteHandler()
@@ -86,7 +86,7 @@ def log_to_stderr() -> None:
 
 
 def on_terminal() -> bool:
-    """Whether a person looks at stdout."""
+    """Return whether stdout is a terminal."""
     return sys.stdout.isatty()
 
 
@@ -95,7 +95,7 @@ def line(cells: Iterable[object]) -> None:
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
-    """Rows under their columns, on stdout. The title is for terminals."""
+    """Print rows on stdout. The title is only printed on terminals."""
     if on_terminal():
         draw(columns, rows, title)
         return
@@ -106,9 +106,9 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[object]], title: st
 
 
 async def stream_table(columns: Sequence[Column], rows: AsyncIterable[Sequence[object]], label: str) -> None:
-    """Rows as they arrive, on stdout. A terminal sees them counted, and gets its table when all are there.
+    """Print rows on stdout as they arrive. On a terminal, they are counted, and the table is printed at the end.
 
-    A listing that fails at once prints no header: nobody takes it for an empty one.
+    If the first row fails, no header is printed, so that the output does not look like an empty listing.
     """
     if on_terminal():
         gathered: list[Sequence[object]] = []
@@ -131,7 +131,7 @@ async def stream_table(columns: Sequence[Column], rows: AsyncIterable[Sequence[o
 
 
 def places(columns: Sequence[Column], but: str) -> list[int]:
-    """Which columns are shown: those that do not belong elsewhere."""
+    """Return the indexes of the columns to print: all except those for `but`."""
     return [place for place, column in enumerate(columns) if column.where != but]
 
 
@@ -162,12 +162,12 @@ def draw(columns: Sequence[Column], rows: Iterable[Sequence[object]], title: str
 
 
 def cell_words(column: Column, text: str) -> list[str]:
-    """What must stand in one line: the words of a text that goes on in the next line, the whole of what is kept."""
+    """Return the parts of a text that must not be broken: its words if the column wraps, otherwise all of it."""
     return text.split() if column.wrap else [text]
 
 
 def least_width(column: Column, words: Sequence[int]) -> int:
-    """The width below which a column says too little. A title may go on in the next line."""
+    """Return the minimum width of a column. A title may be wrapped."""
     title = max(map(len, column.title.split()), default=0)
     widest = max(words, default=0)
     if column.right or column.keep:
@@ -198,7 +198,7 @@ def draw_records(screen: Any, columns: Sequence[Column], texts: Iterable[Sequenc
 
 
 def draw_record(screen: Any, columns: Sequence[Column], texts: Sequence[str]) -> None:
-    """Each text on a line of its own, or on several: nothing is cut, and no id or address is broken."""
+    """Print each text on its own line, or wrapped. Nothing is cut, and no id or address is broken."""
     from rich.cells import cell_len
     from rich.text import Text
 
@@ -213,7 +213,7 @@ def draw_record(screen: Any, columns: Sequence[Column], texts: Sequence[str]) ->
 
 
 def record(fields: Sequence[tuple[Column, object]], title: str | None = None) -> None:
-    """The fields of one thing, each on a line of its own, on stdout."""
+    """Print the fields of one object on stdout, one per line."""
     if not on_terminal():
         for column, value in fields:
             line([column.name, value])
@@ -227,7 +227,7 @@ def record(fields: Sequence[tuple[Column, object]], title: str | None = None) ->
 
 
 def say(line: str = "") -> None:
-    """A line on stdout, at once; an empty one between two tables."""
+    """Print a line on stdout and flush it; by default an empty line."""
     print(printable(line), flush=True)
 
 
@@ -235,21 +235,21 @@ def say(line: str = "") -> None:
 
 
 def json_bytes(value: object, *, indent: int | None = None) -> bytes:
-    """One JSON document, on one line or indented, in UTF-8 whatever the terminal's encoding."""
-    from evals_async import _json  # here, because msgspec comes with it, which took a quarter of `--help`
+    """Return one JSON document, on one line or indented, in UTF-8 on every terminal."""
+    from evals_async import _json  # imports msgspec, which would slow down `--help`
 
     return _json.dump(cast("_json.JSONValue", value), indent=indent)
 
 
 def write_json(value: object, *, line: bool = False) -> None:
-    """One JSON document on stdout, indented or on one `line`."""
+    """Print one JSON document on stdout, indented or on one `line`."""
     write_bytes(json_bytes(value, indent=None if line else 2) + b"\n")
 
 
 async def stream_json(values: AsyncIterable[object], *, lines: bool) -> None:
-    """One JSON array on stdout, an element to a line, or JSON lines, written as the values come.
+    """Print values on stdout as they arrive: as a JSON array with one element per line, or as JSON Lines.
 
-    An array whose values end in an error stays open, so that nobody takes it for the whole.
+    If the values end with an error, the array is not closed, so that the output is not valid JSON.
     """
     before = b"" if lines else b"[\n"
     async for value in values:
@@ -269,16 +269,16 @@ def write_bytes(data: bytes) -> None:
 
 
 class Update(Protocol):
-    """How far it is: so many `done`, of so many, and a few words on the side."""
+    """A function that updates the progress: the number `done`, the total if known, and details."""
 
     def __call__(self, done: int, total: int | None = None, detail: str = "") -> None: ...
 
 
 @contextmanager
 def progress(label: str, total: int | None = None, *, transient: bool = False) -> Generator[Update]:
-    """A bar on stderr while the block runs. Where none can be drawn: a line every few seconds, and one at the end.
+    """Show a progress bar on stderr while the block runs. Without a terminal, print a line every few seconds.
 
-    What is `transient` leaves nothing behind, neither bar nor last line.
+    With `transient`, neither the bar nor the last line remains.
     """
     screen = console(sys.stderr)
     if screen.is_terminal and not screen.is_dumb_terminal:
@@ -323,7 +323,7 @@ def drawn_progress(label: str, total: int | None, transient: bool) -> Generator[
 
 
 def follow(update: Update) -> "Callable[[evals_async.Progress], None]":
-    """An `on_progress` for many calls at once, which shows how far they are and how many failed."""
+    """Return an `on_progress` function for a fan-out, which shows how many calls are done and how many failed."""
 
     def on_progress(seen: "evals_async.Progress") -> None:
         update(seen.done, seen.total, f"{seen.failed:,} failed" if seen.failed else "")
@@ -336,7 +336,7 @@ def counted(done: int, total: int | None) -> str:
 
 
 def console(stream: TextIO) -> Any:
-    """A rich console that takes texts as they are: no markup, no guesses. With NO_COLOR neither colours nor bold."""
+    """Return a rich console without markup and highlighting. With NO_COLOR, it has no colours and no bold text."""
     from rich.console import Console
 
     made = Console(file=stream, highlight=False, markup=False, emoji=False)

@@ -1,6 +1,6 @@
-"""Values as text: in tables on a terminal, in tab-separated files, in messages. Pure functions, and `Column`.
+"""Convert values to text for tables, tab-separated files and messages. Pure functions, and `Column`.
 
-Servers choose names and messages: control characters in them are escaped before anything is printed.
+Names and messages come from servers, so control characters are escaped before they are printed.
 """
 
 import re
@@ -20,21 +20,21 @@ STATUS_STYLES: Mapping[str, str] = {
     **dict.fromkeys(("queued", "in_progress"), "cyan"),
 }
 GAP = 2  # between two columns
-NARROWEST = 8  # of a column that is cut short
-LONGEST_WORD = 24  # that is not broken where a text goes on in the next line
+NARROWEST = 8  # the minimum width of a column that may be cut
+LONGEST_WORD = 24  # a longer word may be broken when a text is wrapped
 UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
 FULL, EMPTY = "━", "·"
 
 
 def printable(text: str) -> str:
-    """The text on one line: control characters and lone surrogates, and what turns the writing around, escaped."""
+    """Escape control characters, lone surrogates, and characters that change the direction of writing."""
     return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def wrapped(text: str, width: int | None) -> list[str]:
-    """A text in lines of that width, broken between words only: ids, addresses and paths stay whole.
+    """Wrap a text to lines of this width, between words only, so that ids, addresses and paths are not broken.
 
-    What is indented is to be copied, and stays one line.
+    An indented text is a command to copy, and is not wrapped.
     """
     if width is None or len(text) <= width or text.startswith(" "):
         return [text]
@@ -51,7 +51,7 @@ def in_width(text: str, width: int) -> str:
 
 
 def plain(value: object) -> str:
-    """A value in a tab-separated file: nothing for `None`, ISO 8601 in UTC for a time, whole numbers and texts."""
+    """Convert a value for a tab-separated file: `None` is empty, times are ISO 8601 in UTC."""
     match value:
         case None:
             return ""
@@ -64,7 +64,7 @@ def plain(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """A value in a table on a terminal, unless its column knows better."""
+    """Convert a value for a table on a terminal, if its column has no other function."""
     match value:
         case None:
             return "-"
@@ -79,18 +79,18 @@ def shown(value: object) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share from 0 to 1, as `87.5 %`."""
+    """Format a share from 0 to 1 as `87.5 %`."""
     return "-" if share is None else f"{share * 100:.1f} %"
 
 
 def bar(share: float | None, width: int = 8) -> str:
-    """A share from 0 to 1, as a bar."""
+    """Format a share from 0 to 1 as a bar."""
     filled = 0 if share is None else round(share * width)
     return FULL * filled + EMPTY * (width - filled)
 
 
 def human_bytes(size: float) -> str:
-    """A number of bytes, as `12.3 MiB`."""
+    """Format a number of bytes as `12.3 MiB`."""
     if size < 1024:
         return f"{size:.0f} B"
     for unit in ("KiB", "MiB", "GiB"):
@@ -101,7 +101,7 @@ def human_bytes(size: float) -> str:
 
 
 def human_seconds(seconds: float) -> str:
-    """A duration, as `0.42 s`, `3 min 20 s` or `2 h 05 min`."""
+    """Format seconds as `0.42 s`, `3 min 20 s` or `2 h 05 min`."""
     if seconds < 10:
         return f"{seconds:.2f} s"
     if seconds < 60:
@@ -113,7 +113,7 @@ def human_seconds(seconds: float) -> str:
 
 
 def plural(number: int, thing: str) -> str:
-    """`1 run`, `300 runs`."""
+    """Return `1 run` or `300 runs`."""
     return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
@@ -121,10 +121,10 @@ def plural(number: int, thing: str) -> str:
 class Column:
     """One column: its title, how a terminal `show`s a value, and its minimum width.
 
-    What is not on the `right` and not to `keep` may be cut short on a terminal, or, to `wrap`, goes on in the next
-    line; ids are kept, people copy them. A `spare` column is left out if the terminal is too narrow.
-
-    `styles` colours texts. `where` a column belongs: not everything fits on a terminal, and not everything is data.
+    - `right`: aligned on the right, and never cut. `keep`: never cut, for ids that users copy.
+    - `wrap`: long texts are wrapped. Other columns may be cut on a terminal.
+    - `spare`: the column is left out if the terminal is too narrow.
+    - `styles`: the colours of texts. `where`: whether the column is only for terminals, or only for files.
     """
 
     title: str
@@ -138,7 +138,7 @@ class Column:
 
     @property
     def name(self) -> str:
-        """The title as the name of a field."""
+        """The title in the format of a field name."""
         return self.title.lower().replace(" ", "_")
 
 

@@ -1,4 +1,4 @@
-"""What evals, runs and output items look like: as rows, as a record of fields, and as JSON."""
+"""How evals, runs and output items are printed: as rows of a table, as a record of fields, and as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Table: TypeAlias = tuple[Sequence[Column], Sequence[Sequence[object]]]
 
 @attrs.frozen(kw_only=True)
 class View(Generic[T]):
-    """How one kind of thing is shown: as a `row` of `columns`; on its own, as `fields` and a table of `parts`."""
+    """How one kind of object is printed: in a table as a `row`, alone as `fields` and a table of `parts`."""
 
     noun: str
     columns: Sequence[Column]
@@ -27,14 +27,14 @@ class View(Generic[T]):
     parts: Callable[[T], Table]
 
     async def show_many(self, things: AsyncIterable[T], form: str | None) -> None:
-        """Print things as they arrive: JSON of that form, or a table."""
+        """Print objects as they arrive: as JSON in this `form`, or as a table."""
         if form is None:
             await output.stream_table(self.columns, mapped(self.row, things), f"fetching {self.noun}s")
         else:
             await output.stream_json(mapped(evals_async.encode, things), lines=form == "jsonl")
 
     def show_one(self, thing: T, form: str | None) -> None:
-        """Print one thing."""
+        """Print one object."""
         if form is not None:
             output.write_json(evals_async.encode(thing), line=form == "jsonl")
             return
@@ -149,23 +149,23 @@ RUNS = View["evals_async.EvalRun"](
 
 
 def scores_of(item: evals_async.OutputItem) -> str | None:
-    """What each criterion said of the row: its name, its score, its verdict."""
-    said: list[str] = []
+    """Return the results of the criteria as text: name, score and verdict."""
+    texts: list[str] = []
     for result in item.results or ():
         words = [result.plain_name or "?"]
         if result.score is not None:
             words.append(f"{result.score:.4g}")
         words.append({True: "pass", False: "fail", None: "no verdict"}[result.passed])
-        said.append(" ".join(words))
-    return ", ".join(said) or None
+        texts.append(" ".join(words))
+    return ", ".join(texts) or None
 
 
 def item_row(item: evals_async.OutputItem) -> Sequence[object]:
-    refused = ", ".join(result.plain_name or "?" for result in item.results or () if result.passed is False)
+    failed = ", ".join(result.plain_name or "?" for result in item.results or () if result.passed is False)
     sample = item.sample
     failure = None if sample is None or sample.failure is None else sample.failure.message or sample.failure.code
-    said = failure or (None if sample is None else sample.output_text)
-    return (item.datasource_item_id, item.status, refused or None, scores_of(item), said, item.id, item.run_id)
+    text = failure or (None if sample is None else sample.output_text)
+    return (item.datasource_item_id, item.status, failed or None, scores_of(item), text, item.id, item.run_id)
 
 
 def item_fields(item: evals_async.OutputItem) -> Sequence[tuple[Column, object]]:

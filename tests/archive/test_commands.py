@@ -113,7 +113,7 @@ async def test_ctrl_c_leaves_a_consistent_store_and_says_how_to_go_on(tmp_path: 
         process = await start("export", "--to", str(file), "--base-url", server.base_url, OPENAI_API_KEY="k")
         second = await ended(process)
     assert (0, SAME) == (second.code, difference(file, reference))
-    assert "once more brings what is newer" in second.err
+    assert "export again to copy newer data" in second.err
 
 
 async def test_what_is_incomplete_is_named(tmp_path: Path) -> None:

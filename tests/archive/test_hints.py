@@ -108,7 +108,7 @@ async def test_a_push_to_a_server_that_takes_no_writes(file: Path, capsys: pytes
         words = ["push", str(file), "--base-url", server.base_url, "--runs", "none"]
         assert 4 == await asyncio.to_thread(main, words)
     told = capsys.readouterr().err
-    assert "next: that server takes no writes; one that does: evals-async serve FILE.db --writable" in told
+    assert "next: that server is read-only; for a writable one: evals-async serve FILE.db --writable" in told
     assert "may read evals" not in told
     async with LocalServer(target) as server:
         words = ["push", str(file), "--base-url", server.base_url]

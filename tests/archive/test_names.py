@@ -215,7 +215,7 @@ async def test_a_full_disk_in_convert_is_said(file: Path, tmp_path: Path) -> Non
     assert DISK_FULL == found.returncode
     assert "error: the disk is full: " in found.stderr
     assert f"next: free disk space, then: evals-async convert {file} --to jsonl --out {out}\n" in found.stderr
-    assert "fault of evals-async" not in found.stderr
+    assert "bug in evals-async" not in found.stderr
 
 
 def test_a_place_that_cannot_be_written_is_said(odd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,4 +224,4 @@ def test_a_place_that_cannot_be_written_is_said(odd: Path, tmp_path: Path, capsy
     assert 1 == main(["convert", str(odd), "--to", "csv", "--out", str(tmp_path / "plain" / "out")])
     told = capsys.readouterr().err
     assert f"error: cannot write to {tmp_path / 'plain' / 'out'}: " in told
-    assert "fault of evals-async" not in told
+    assert "bug in evals-async" not in told

@@ -141,10 +141,10 @@ async def test_the_page_of_a_run(command: Command, server: LocalServer, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("good", "--eval", EVAL), "Name at least two runs"),
+        (("good", "--eval", EVAL), "compare needs at least two runs"),
         (("a", "b", "c", "--eval", EVAL, "--to", "x.html"), "--to writes a page about two runs"),
-        (("good", "worse"), "The eval of the run good is not known."),
-        (("nowhere.db:good", "worse"), "there is no such file"),
+        (("good", "worse"), "The eval of the run good is missing."),
+        (("nowhere.db:good", "worse"), "but the file does not exist"),
         (("good", "worse", "--eval", EVAL, "--price", "gpt"), "a price must be"),
         (("good", "worse", "--eval", EVAL, "--cluster", "topic"), "must be a field of the item"),
     ],

@@ -136,5 +136,5 @@ def test_demo_carries_an_eval_out(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert summary.splitlines()[0] == "status\tcompleted"
     assert re.fullmatch(r"report\thttp://127\.0\.0\.1:\d+/v1/evals/\w+/runs/\w+", summary.splitlines()[-1])
-    assert "its models are scripted, and no real ones" in captured.err
+    assert "its models are scripted: http" in captured.err
     assert main(["demo", "--run", "--live"]) == 2

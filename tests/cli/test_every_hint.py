@@ -203,7 +203,7 @@ async def a_wrong_endpoint(person: Person) -> None:
     async with ScriptedModels(Rule(text="yes")) as models:
         wrong = await person.run("models", "--model-endpoint", f"{models.base_url}/none", "any")
         assert 1 == wrong.code
-        assert person.hinted(Hint.MODELS, wrong).endswith("; it mostly ends in /v1")
+        assert person.hinted(Hint.MODELS, wrong).endswith("; a base URL usually ends in /v1")
         assert 0 == (await person.run("models", "--model-endpoint", models.base_url, "any")).code
 
 
@@ -230,7 +230,7 @@ async def from_an_estimate_to_a_served_archive(person: Person) -> None:
     assert person.run_ids[0] in shown.out
 
 
-@situation(Hint.EXPORT_WHEN_CURED, Hint.WRONG_KEY)
+@situation(Hint.EXPORT_WHEN_SOLVED, Hint.WRONG_KEY)
 async def a_key_that_is_refused(person: Person) -> None:
     file = person.place / "e.db"
     person.patch.setenv("OPENAI_API_KEY", "wrong")
@@ -238,7 +238,7 @@ async def a_key_that_is_refused(person: Person) -> None:
     assert 4 == refused.code
     assert "check the key" in person.hinted(Hint.WRONG_KEY, refused)
     person.names_the_server()
-    await person.follow(Hint.EXPORT_WHEN_CURED, refused)
+    await person.follow(Hint.EXPORT_WHEN_SOLVED, refused)
     assert 0 == (await person.run("verify", str(file))).code
 
 
@@ -339,7 +339,7 @@ async def a_directory_that_is_not_there(person: Person) -> None:
     words = ("export", "--to", str(person.place / "none" / "e.db"))
     wrong = await person.run(*words)
     assert 1 == wrong.code
-    assert "the directory must be there" in person.hinted(Hint.DIRECTORY, wrong)
+    assert "the directory must exist" in person.hinted(Hint.DIRECTORY, wrong)
     (person.place / "none").mkdir()
     assert 0 == (await person.run(*words)).code
 
@@ -478,7 +478,7 @@ async def a_certificate_of_nobody(person: Person) -> None:
 @situation(Hint.NO_SERVER, Hint.WRONG_ADDRESS)
 async def addresses_without_the_api(person: Person) -> None:
     wrong = await person.run("evals", "list", "--base-url", person.server.base_url.replace("/v1", "/v2"))
-    assert person.hinted(Hint.WRONG_ADDRESS, wrong).endswith("it mostly ends in /v1")
+    assert person.hinted(Hint.WRONG_ADDRESS, wrong).endswith("a base URL usually ends in /v1")
     assert 0 == (await person.run("evals", "list", "--base-url", person.server.base_url)).code
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

@@ -95,7 +95,7 @@ def test_plain_http_is_refused_in_the_words_of_options(capsys: pytest.CaptureFix
     assert 2 == main(words)
     told = capsys.readouterr().err
     assert "error: --base-url (or OPENAI_BASE_URL) is plain http to evals.invalid" in told
-    assert "Use https, or give --allow-http\n" in told
+    assert "Use https, or add --allow-http\n" in told
     assert "allow_http" not in told
     assert 4 == main([*words, "--allow-http"])  # what is missing now is the key
     assert "error: no API key for http://evals.invalid/v1\n" in capsys.readouterr().err

@@ -157,7 +157,7 @@ def test_the_largest_answer_is_the_clients_own_unless_told_otherwise() -> None:
         (["demo", "--max-body", "much"], "error: Invalid value for '--max-body'"),
         (["demo", "--max-body", "1.5G"], "error: Invalid value for '--max-body'"),
         (["runs", "get", "evalrun_b"], "next: add its eval: evals-async runs get evalrun_b --eval EVAL_ID"),
-        (["runs", "get", "eval_a/evalrun_b", "--eval", "eval_c"], "error: eval_a/evalrun_b names the eval eval_a"),
+        (["runs", "get", "eval_a/evalrun_b", "--eval", "eval_c"], "error: eval_a/evalrun_b has the eval eval_a"),
         (["serve", "x.db", "--read-only", "--sample"], "error: --sample writes to the file"),
     ],
 )

@@ -178,8 +178,11 @@ async def test_scores_stand_in_the_table(command: Command, server: LocalServer) 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "error: No run is named.\n"),
-        (["--eval", "eval_a", "--after", "x"], "error: --order and --after are for the items of one run: name it.\n"),
+        ([], "error: The run is missing.\n"),
+        (
+            ["--eval", "eval_a", "--after", "x"],
+            "error: --order and --after need a run: ",
+        ),
     ],
 )
 async def test_items_of_nothing(command: Command, words: list[str], told: str) -> None:
@@ -283,7 +286,7 @@ async def test_broken_listing_says_where_to_go_on(command: Command, server: Loca
     assert 100 == len(json.loads(result.out + "]"))
     assert first
     assert re.search(
-        r"\nnext: the listing goes on from there with: evals-async .* --after evalrun_\w+\nnext: try again later",
+        r"\nnext: to continue the listing: evals-async .* --after evalrun_\w+\nnext: try again later",
         result.err,
     )
 

@@ -43,7 +43,7 @@ async def test_serve_a_sample_until_interrupted() -> None:
     assert (4, 300) == (len(found), sum(counts))
     assert (0, "") == (result.code, result.out)
     assert f"export OPENAI_BASE_URL={base_url} OPENAI_API_KEY=local\n" in result.err
-    assert result.err.endswith("Ctrl-C ends it.\nstopped\n")
+    assert result.err.endswith("Ctrl-C stops the server.\nstopped\n")
 
 
 async def test_serve_a_file_until_terminated(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ async def test_serve_a_file_until_terminated(tmp_path: Path) -> None:
         assert made == await client.evals.retrieve(made.id)
     second = await stopped(process)
     assert (0, 0) == (first.code, second.code)
-    assert f"{file} is new: it is made now, with nothing in it\n" in first.err
+    assert f"{file} does not exist: an empty file is created\n" in first.err
     assert "is new" not in second.err
 
 
@@ -74,7 +74,7 @@ def test_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert "" == captured.out
     assert f"error: cannot listen on 127.0.0.1:{port}: " in captured.err
-    assert captured.err.endswith("next: take any free port: evals-async serve --port 0\n")
+    assert captured.err.endswith("next: use any free port: evals-async serve --port 0\n")
 
 
 def test_file_that_is_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,14 +140,14 @@ async def test_serve_carries_runs_out_and_says_what_is_on(tmp_path: Path) -> Non
     assert (run["status"], later["status"]) == ("completed", "completed")
     for line in (
         "models: *\n",
-        "python graders: as plain child processes of yours: only for code that you trust like your own\n",
-        "limits of a run: 1,000 calls to models\n",
+        "python graders: as plain child processes, only for code that you trust like your own\n",
+        "limits of a run: 1,000 model calls\n",
         "recording: POST /chat/completions with store, and POST /responses\n",
     ):
         assert line in first.err
-    assert "runs are not carried out" in plain.err
-    assert "1 run of this file wait" in plain.err
-    assert "going on with 1 run that an earlier server left\n" in second.err
+    assert "no models: existing outputs are graded" in plain.err
+    assert "1 unfinished run in this file" in plain.err
+    assert "continuing 1 unfinished run of an earlier server\n" in second.err
     assert "limits of a run: none (--max-calls, --max-tokens)\n" in second.err
     assert (first.code, plain.code, second.code) == (0, 0, 0)
 
@@ -167,8 +167,8 @@ async def test_serve_wants_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--record"], "give --models or --model-endpoint"),
-        (["--read-only", "--model-endpoint", "http://127.0.0.1:1/v1"], "carries no runs out"),
+        (["--record"], "add --models or --model-endpoint"),
+        (["--read-only", "--model-endpoint", "http://127.0.0.1:1/v1"], "cannot execute runs"),
         (["--model-endpoint", "ftp://x"], "must start with https:// or http://"),
         (["--max-calls", "0"], "--max-calls"),
     ],

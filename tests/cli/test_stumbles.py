@@ -42,7 +42,7 @@ def test_another_kind_of_file(words: list[str], tmp_path: Path, capsys: pytest.C
     assert 1 == main([words[0], str(notes), *words[1:]])
     told = capsys.readouterr().err
     assert f"error: {notes}: file is not a database" in told
-    assert "next: name an archive; one is made by: evals-async export --to FILE.db\n" in told
+    assert "next: use an archive; to create one: evals-async export --to FILE.db\n" in told
     assert "notes" == notes.read_text()
 
 
@@ -55,7 +55,7 @@ def test_a_database_of_another_program(tmp_path: Path, capsys: pytest.CaptureFix
     connection.commit()
     connection.close()
     assert 1 == main(["info", str(file)])
-    assert "next: name an archive; one is made by: evals-async export --to FILE.db\n" in capsys.readouterr().err
+    assert "next: use an archive; to create one: evals-async export --to FILE.db\n" in capsys.readouterr().err
 
 
 def test_an_archive_of_an_older_version(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,7 +64,7 @@ def test_an_archive_of_an_older_version(archive: Path, tmp_path: Path, capsys: p
     file.touch()
     assert 1 == main(["info", str(file)])
     told = capsys.readouterr().err
-    assert "next: open it for writing once, without a server: evals-async regrade FILE.db --estimate\n" in told
+    assert "next: open it once for writing; this needs no server: evals-async regrade FILE.db --estimate\n" in told
     assert 0 == main(["regrade", str(file), "--estimate"])
     assert 0 == main(["info", str(file)])
 
@@ -103,12 +103,12 @@ def test_a_run_that_is_not_there(
 def test_a_directory_that_is_not_there(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An archive or a page is to be written where no directory is: what is wrong is said, and is no fault of ours."""
     assert 1 == main(["export", "--demo", "--to", str(tmp_path / "none" / "x.db")])
-    assert "next: the directory must be there" in capsys.readouterr().err
+    assert "next: the directory must exist" in capsys.readouterr().err
     page = tmp_path / "none" / "x.html"
     assert 1 == main(["report", f"{archive}:{RUN}", "--to", str(page)])
     told = capsys.readouterr().err
     assert f"error: {page}: No such file or directory\n" in told
-    assert "fault of evals-async" not in told
+    assert "bug in evals-async" not in told
 
 
 def test_a_file_that_is_not_there_is_not_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +117,7 @@ def test_a_file_that_is_not_there_is_not_served(tmp_path: Path, capsys: pytest.C
     assert 2 == main(["serve", str(file), "--port", "0"])
     told = capsys.readouterr().err
     assert f"error: There is no file {file}.\n" in told
-    assert f"next: make a new one, with nothing in it: evals-async serve {file} --port 0 --new\n" in told
+    assert f"next: create a new, empty file: evals-async serve {file} --port 0 --new\n" in told
     assert not file.exists()
 
 
@@ -136,7 +136,7 @@ def test_runs_of_one_archive_in_either_form(archive: Path, tmp_path: Path, capsy
             told.append(capsys.readouterr().out)
         assert told[0] == told[1] != ""
     assert 2 == main(["compare", "typo.db", RUN, OTHER])
-    assert "error: typo.db seems to name an archive, and there is no such file.\n" in capsys.readouterr().err
+    assert "error: typo.db looks like an archive, but the file does not exist.\n" in capsys.readouterr().err
 
 
 def test_verify_without_a_key(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,7 +154,7 @@ def test_strict_says_why_it_fails(archive: Path, tmp_path: Path, capsys: pytest.
     assert 0 == main(words)
     assert "--strict" not in capsys.readouterr().err
     assert 3 == main([*words, "--strict"])
-    assert "approximated or dropped, see above: an error because of --strict\n" in capsys.readouterr().err
+    assert "approximated or dropped, see the table\n" in capsys.readouterr().err
 
 
 def test_a_model_endpoint_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,7 +163,7 @@ def test_a_model_endpoint_that_is_not_there(capsys: pytest.CaptureFixture[str]) 
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
         assert 1 == main(["models", "--model-endpoint", url, "any", "--timeout", "1"])
-    assert "next: check --model-endpoint, the key that it needs, and that the endpoint runs" in capsys.readouterr().err
+    assert "next: check --model-endpoint, its key, and that the endpoint is running" in capsys.readouterr().err
 
 
 def test_all_files_are_counted(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,7 +212,7 @@ def test_a_full_disk(
     told = capsys.readouterr().err
     assert "error: the disk is full: " in told
     assert "next: free disk space" in told
-    assert "fault of evals-async" not in told
+    assert "bug in evals-async" not in told
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
@@ -253,8 +253,8 @@ def test_a_server_that_never_answers(
     monkeypatch.setattr(connection, "SILENCE", 0.02)
     assert 1 == main([*words, "--base-url", silent, "--timeout", "0.3", "--max-retries", "0"])
     captured = capsys.readouterr()
-    assert f"no answer from {silent} yet; waiting for 0.3 s at most, or until Ctrl-C\n" in captured.err
-    assert "next: give it more time: evals-async " in captured.err
+    assert f"no response from {silent} yet; waiting for 0.3 s at most, or until Ctrl-C\n" in captured.err
+    assert "next: allow more time: evals-async " in captured.err
     assert captured.err.endswith(" --timeout 0.6\n")
     assert "" == captured.out
 
@@ -275,7 +275,7 @@ def test_a_silent_server_ends_an_export_soon(
     words = [*(given.get(word, word) for word in words), "--base-url", silent, "--first-answer", "0.3"]
     assert 75 == main(words)
     told = capsys.readouterr().err
-    assert f"no answer from {silent} yet; waiting for 0.3 s at most, or until Ctrl-C\n" in told
+    assert f"no response from {silent} yet; waiting for 0.3 s at most, or until Ctrl-C\n" in told
     assert (
         "stopped: the server has not responded within 0.3 s; if it is slow, give it more time: --first-answer" in told
     )
@@ -302,14 +302,15 @@ def test_nobody_listens(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     captured = capsys.readouterr()
     assert "" == captured.out
     assert (
-        "next: check --base-url and OPENAI_BASE_URL; a server of your own: evals-async serve --sample" in captured.err
+        "next: check --base-url and OPENAI_BASE_URL; to start a local server: evals-async serve --sample"
+        in captured.err
     )
 
 
 async def test_an_address_without_the_api(command: Command, server: LocalServer, tmp_path: Path) -> None:
     """A 404 for a listing that every server has: the base URL is wrong, and that is said; not `evals list` again."""
     url = server.base_url.replace("/v1", "/v2")
-    words = "next: check --base-url and OPENAI_BASE_URL: nothing of the Evals API is there; it mostly ends in /v1\n"
+    words = "next: check --base-url and OPENAI_BASE_URL: there is no Evals API; a base URL usually ends in /v1\n"
     listed = await command("evals", "list", "--base-url", url)
     assert (1, True) == (listed.code, words in listed.err)
     exported = await command("export", "--to", str(tmp_path / "e.db"), "--base-url", url)

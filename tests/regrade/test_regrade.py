@@ -134,7 +134,7 @@ async def test_criteria_are_named(file: Path) -> None:
 async def test_the_command(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The table has agreement, kappa and confusion; what is left out and which variant fits is said."""
     ended = await command(capsys, "regrade", str(file), "--estimate")
-    assert (0, "", "36 grades to give\n") == (ended.code, ended.out, ended.err)
+    assert (0, "", "36 rows to grade\n") == (ended.code, ended.out, ended.err)
     ended = await command(capsys, "regrade", str(file))
     assert 0 == ended.code
     lines = [line.split("\t") for line in ended.out.splitlines()]
@@ -154,7 +154,7 @@ async def test_the_command_with_judges(file: Path, tmp_path: Path, capsys: pytes
         arguments = ("regrade", str(file), "--models", str(models), "--criteria", "Judge", "--max-calls", "10")
         ended = await command(capsys, *arguments)
         assert 3 == ended.code
-        assert "18 calls of judges, about 1,800 tokens" in ended.err
-        assert "the same command goes on" in ended.err
+        assert "18 judge calls, about 1,800 tokens" in ended.err
+        assert "run the same command again" in ended.err
         assert 0 == (await command(capsys, *arguments)).code
         assert 18 == len(scripted.requests)

@@ -39,7 +39,7 @@ VERDICTS = {"worse": "red", "better": "green"}
 
 @attrs.frozen(kw_only=True)
 class CompareOptions:
-    """What the options of `compare` say."""
+    """The options of `compare`."""
 
     cluster: str | None
     confidence: float
@@ -51,11 +51,11 @@ class CompareOptions:
 
 
 async def compare_runs(terms: ConnectionOptions, places: Sequence[RunArgument], options: CompareOptions) -> int:
-    """Read the runs, compare each with the first, tell it; returns the exit code."""
+    """Read the runs, compare each with the first, and print the result. Returns the exit code."""
     async with RunReader(terms) as reader:
         with output.progress("reading items", transient=True) as update:
             counter = ItemCounter(update)
-            first, *others = await asyncio.gather(*(gather(reader, place, options, counter) for place in places))
+            first, *others = await asyncio.gather(*(read_outcomes(reader, place, options, counter) for place in places))
         found = [compare(first, each, cluster=options.cluster, confidence=options.confidence) for each in others]
         if options.file is not None:
             await write_page(reader, found[0], places, options.file)
@@ -72,7 +72,7 @@ async def compare_runs(terms: ConnectionOptions, places: Sequence[RunArgument], 
 
 
 async def write_page(reader: RunReader, comparison: RunComparison, places: Sequence[RunArgument], file: Path) -> None:
-    """Write the page of a comparison; the items that flipped are read once more, with all that is in them."""
+    """Write the page of a comparison. The items whose verdict changed are read again, with all their fields."""
     from evals_async.report.files import write
     from evals_async.report.pages import ComparisonPage, comparison_page, flipped_row
 
@@ -92,8 +92,10 @@ async def write_page(reader: RunReader, comparison: RunComparison, places: Seque
     output.note(f"written: {file}")
 
 
-async def gather(reader: RunReader, place: RunArgument, options: CompareOptions, counter: ItemCounter) -> RunOutcomes:
-    """The outcomes of one run."""
+async def read_outcomes(
+    reader: RunReader, place: RunArgument, options: CompareOptions, counter: ItemCounter
+) -> RunOutcomes:
+    """Read the outcomes of one run."""
     run = await reader.run(place)
     outcomes = RunOutcomes(run, cluster=options.cluster)
     async for item in reader.items(place, run):
@@ -112,7 +114,7 @@ def exit_code(comparison: RunComparison, fail_on: FailOn | None) -> int:
 
 
 def show(comparison: RunComparison, a: RunArgument, b: RunArgument, options: CompareOptions) -> None:
-    """First what aligns, then the numbers."""
+    """Print first what aligns, then the numbers."""
     output.note(f"A: {described(comparison.a, a)}")
     output.note(f"B: {described(comparison.b, b)}")
     for sentence in comparison.alignment.sentences():
@@ -234,7 +236,7 @@ def show_tokens(comparison: RunComparison, prices: Sequence[TokenPrice]) -> None
 
 
 def show_flips(comparison: RunComparison, most: int) -> None:
-    """The rows that flipped, those that got worse first."""
+    """Print the rows whose verdict changed, regressions first."""
     flips = [("worse", pair) for pair in comparison.regressions]
     flips += [("better", pair) for pair in comparison.improvements]
     if not flips or not most:
@@ -259,7 +261,7 @@ def show_flips(comparison: RunComparison, most: int) -> None:
 
 
 def flipped(comparison: RunComparison, pair: Pair) -> list[str]:
-    """The criteria by which the row's verdicts differ."""
+    """Return the criteria whose verdicts differ for this row."""
     names: list[str] = []
     for name_a, name_b in comparison.alignment.criteria:
         a = pair.a.results.get(comparison.a.criteria[name_a])

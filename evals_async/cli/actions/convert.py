@@ -34,7 +34,7 @@ async def may_continue(
 async def convert_file(
     terms: ConnectionOptions, file: Path, form: str, directory: Path, *, dry: bool, strict: bool, allow_incomplete: bool
 ) -> int:
-    """Convert, and tell what became of everything; returns the exit code."""
+    """Convert an archive, and print the result. Returns the exit code."""
     async with Archive.open(file, read_only=True) as archive:
         if not await may_continue(archive, file, terms, terms, allow_incomplete):
             return INCOMPLETE
@@ -52,7 +52,7 @@ async def convert_file(
 
 
 def not_written(error: OSError, directory: Path, terms: ConnectionOptions) -> int:
-    """Tell why a file could not be written, and what to do; returns the exit code."""
+    """Print why a file could not be written, and what to do. Returns the exit code."""
     if disk_is_full(error):
         output.error(f"the disk is full: {error}")
         hints.say(Hint.FREE_SPACE, terms)
@@ -63,16 +63,16 @@ def not_written(error: OSError, directory: Path, terms: ConnectionOptions) -> in
 
 
 def exit_code(report: ConversionReport, strict: bool) -> int:
-    """With --strict a loss is an error; it is said that this is why."""
+    """Return the exit code. With --strict, a loss is an error, which is printed."""
     if not strict or report.lossless:
         return 0
     lost = sum(number for result, number in report.counts().items() if result != "mapped")
-    output.error(f"{plural(lost, 'thing')} approximated or dropped, see above: an error because of --strict")
+    output.error(f"--strict: {plural(lost, 'object')} approximated or dropped, see the table")
     return LOSSY
 
 
 def show_conversion(report: ConversionReport) -> None:
-    """What was mapped, approximated and dropped, and why."""
+    """Print what was mapped, approximated and dropped, and why."""
     output.table(
         [
             Column("Result", keep=True, styles=RESULT_STYLES),

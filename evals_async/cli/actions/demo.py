@@ -32,7 +32,7 @@ async def from_service(terms: ConnectionOptions, wanted: int, top: int) -> int:
 
 
 async def fetch_and_show(client: evals_async.EvalsClient, terms: ConnectionOptions, wanted: int, top: int) -> int:
-    """Find runs, fetch each of them by its id, show the sums; returns the exit code."""
+    """Find runs, fetch each one by its id, and print the totals. Returns the exit code."""
     names = {entry.id: entry.name or entry.id async for entry in client.evals.list()}
     keys = await find_runs(client, list(names), wanted, terms.concurrency)
     summary, failures = RunTotals(), list[Exception]()
@@ -53,7 +53,7 @@ async def fetch_and_show(client: evals_async.EvalsClient, terms: ConnectionOptio
 async def find_runs(
     client: evals_async.EvalsClient, eval_ids: list[str], wanted: int, concurrency: int
 ) -> list[tuple[str, str]]:
-    """The ids of the first `wanted` runs that the listings of the evals bring."""
+    """Return the ids of the first `wanted` runs in the listings of the evals."""
     keys: list[tuple[str, str]] = []
     with output.progress("listing runs", transient=True) as update:
         async with client.evals.runs.list_many(eval_ids, concurrency=concurrency) as outcomes:

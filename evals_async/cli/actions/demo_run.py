@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 MODEL, JUDGE = "demo-model", "demo-judge"
-SECONDS = 0.15  # that a scripted answer takes, so that one can watch
-SAID = 60  # characters of an answer that are shown
+SECONDS = 0.15  # of a scripted response, so that the progress is visible
+LONGEST_OUTPUT = 60  # characters of an output in the table
 
-TICKETS: tuple[tuple[str, str, str], ...] = (  # the ticket, the right label, what the scripted model says
+TICKETS: tuple[tuple[str, str, str], ...] = (  # the ticket, the right label, the output of the scripted model
     ("My monitor does not turn on.", "Hardware", "Hardware"),
     ("I cannot quit the editor.", "Software", "Software"),
     ("Where is the best restaurant here?", "Other", "Other"),
@@ -86,7 +86,7 @@ SOURCE: Any = {
 
 
 def demo_rules() -> list[Rule]:
-    """What the scripted endpoint says: the judges go by the words of an answer, the model by the ticket."""
+    """Return the rules of the scripted endpoint. Those of the judges depend on the output, the others on the ticket."""
     from evals_async.inference import Rule
 
     unsure = [{"description": "Read the answer", "conclusion": "It says that it guesses."}]
@@ -96,17 +96,17 @@ def demo_rules() -> list[Rule]:
         Rule(model=JUDGE, when=asks_for_label, result="factual", steps=plain, latency=SECONDS),
         Rule(contains="guess", model=JUDGE, result=0.2, steps=unsure, latency=SECONDS),
         Rule(model=JUDGE, result=1, steps=plain, latency=SECONDS),
-        *(Rule(contains=ticket, text=said, latency=SECONDS) for ticket, _, said in TICKETS),
+        *(Rule(contains=ticket, text=text, latency=SECONDS) for ticket, _, text in TICKETS),
     ]
 
 
 def asks_for_label(request: Any) -> bool:
-    """Is this the judge of the tone?"""
+    """Return whether a request is for the judge of the tone."""
     return "Which tone" in request.prompt
 
 
 async def run_eval(terms: ConnectionOptions) -> int:
-    """Create the eval, watch its run, and show what it found; returns the exit code."""
+    """Create the eval, wait for its run, and print the results. Returns the exit code."""
     from evals_async.inference import ScriptedModels
     from evals_async.server import LocalServer
 
@@ -115,8 +115,8 @@ async def run_eval(terms: ConnectionOptions) -> int:
         LocalServer(models=models.base_url, run_concurrency=3) as server,
         connect(terms, base_url=server.base_url, api_key="local") as client,
     ):
-        output.note(f"a server that carries runs out: {server.base_url}")
-        output.note(f"its models are scripted, and no real ones: {models.base_url}")
+        output.note(f"a server that executes runs: {server.base_url}")
+        output.note(f"its models are scripted: {models.base_url}")
         made = await client.evals.create(name="Tickets", data_source_config=CONFIG, testing_criteria=CRITERIA)
         run = await client.evals.runs.create(made.id, name="First", data_source=SOURCE)
         run = await watched(client, run)
@@ -128,7 +128,7 @@ async def run_eval(terms: ConnectionOptions) -> int:
 
 
 async def watched(client: EvalsClient, run: EvalRun) -> EvalRun:
-    """The run when it has ended, with its counts on the screen meanwhile."""
+    """Wait until the run has ended, with its counts as progress. Returns the run."""
     with output.progress("rows sampled and graded", len(TICKETS)) as update:
         while run.status in ("queued", "in_progress"):
             await client.clock.sleep(SECONDS / 2)
@@ -139,7 +139,7 @@ async def watched(client: EvalsClient, run: EvalRun) -> EvalRun:
 
 
 async def wait_for_reader(run: EvalRun) -> None:
-    """Keep the server until Ctrl-C, so that the report can be read."""
+    """Keep the server running until Ctrl-C, so that the user can read the report."""
     import asyncio
 
     from evals_async.cli.actions.serve import catch_signals
@@ -151,7 +151,7 @@ async def wait_for_reader(run: EvalRun) -> None:
 
 
 def show(run: EvalRun, items: list[OutputItem]) -> None:
-    """The rows, the criteria, the models, and the run."""
+    """Print the rows, the criteria, the models and the run."""
     criteria = [str(criterion["name"]) for criterion in CRITERIA]
     rates = [rate(found) for found in run.per_testing_criteria_results or ()]
     output.table(
@@ -159,7 +159,7 @@ def show(run: EvalRun, items: list[OutputItem]) -> None:
         [
             (
                 (item.datasource_item or {}).get("ticket"),
-                (item.sample.output_text or "")[:SAID] if item.sample is not None else None,
+                (item.sample.output_text or "")[:LONGEST_OUTPUT] if item.sample is not None else None,
                 *(result.score for result in item.results or ()),
                 item.status,
             )
@@ -190,7 +190,7 @@ def show(run: EvalRun, items: list[OutputItem]) -> None:
 
 
 def rate(found: CriterionResult) -> float | None:
-    """The share of a criterion's grades that passed."""
+    """Return the pass rate of a criterion."""
     passed, failed = found.passed or 0, found.failed or 0
     return passed / (passed + failed) if passed + failed else None
 

@@ -22,18 +22,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 PythonMode = Literal["off", "sandbox", "trusted"]
 
 OFF = """\
-runs are not carried out: rows are graded as they are, and a row that a model would have to answer is an error
-  --models FILE.toml or --model-endpoint URL carries them out; {program} demo --run shows it without a model"""
+no models: existing outputs are graded, and a row that needs a model is an error
+  --models FILE.toml or --model-endpoint URL execute runs; {program} demo --run shows it without a model"""
 PYTHON: dict[str, str] = {
-    "off": "off (their results are errors; --python-graders sandbox runs them)",
+    "off": "off (their results are errors; --python-graders sandbox executes them)",
     "sandbox": "in a sandbox, for code that you wrote or reviewed",
-    "trusted": "as plain child processes of yours: only for code that you trust like your own",
+    "trusted": "as plain child processes, only for code that you trust like your own",
 }
 
 
 @attrs.frozen(kw_only=True)
 class ExecutionOptions:
-    """What the options of `serve` say about the carrying out of runs."""
+    """The options of `serve` for the execution of runs."""
 
     models_file: Path | None
     model_endpoint: str | None
@@ -45,28 +45,28 @@ class ExecutionOptions:
 
     def __attrs_post_init__(self) -> None:
         if self.models_file is not None and self.model_endpoint is not None:
-            raise click.UsageError("Give one of --models and --model-endpoint.")
+            raise click.UsageError("Use either --models or --model-endpoint.")
         if self.record and not self.has_models:
-            raise click.UsageError("--record passes requests on to models: give --models or --model-endpoint.")
+            raise click.UsageError("--record forwards requests to models: add --models or --model-endpoint.")
 
     @property
     def has_models(self) -> bool:
-        """Are there models?"""
+        """Whether there are models."""
         return self.models_file is not None or self.model_endpoint is not None
 
     @property
     def executes(self) -> bool:
-        """Are runs carried out?"""
+        """Whether the server executes runs."""
         return self.has_models or self.python_graders != "off"
 
     def models(self) -> Models | None:
-        """The model map. Raises `ConfigurationError`."""
+        """Return the model map, or `None` without models. Raises `ConfigurationError`."""
         if not self.has_models:
             return None
         return model_map(self.models_file, self.model_endpoint)
 
     def server_options(self) -> dict[str, Any]:
-        """The keywords of `LocalServer`, but for `models`."""
+        """Return the arguments of `LocalServer`, except `models`."""
         return {
             "python_graders": self.python_graders,
             "max_calls": self.max_calls,
@@ -78,31 +78,31 @@ class ExecutionOptions:
 
 
 def model_map(file: Path | None, url: str | None) -> Models:
-    """The map of --models or --model-endpoint. Raises `ConfigurationError`."""
+    """Return the model map of --models or --model-endpoint. Raises `ConfigurationError`."""
     from evals_async.inference import Models
 
     return Models.from_file(file) if file is not None else Models.from_endpoint(url or "")
 
 
 def print_execution(choice: ExecutionOptions, models: Models | None, waiting: int) -> None:
-    """Say what is on. `waiting` is the number of runs that an earlier server left."""
+    """Print how runs are executed. `waiting` is the number of unfinished runs of an earlier server."""
     if not choice.executes:
         output.note(filled(OFF))
         if waiting:
-            output.note(f"{plural(waiting, 'run')} of this file wait to be carried out by a server with models")
+            output.note(f"{plural(waiting, 'unfinished run')} in this file: they need a server with models")
         return
     if models is None:
-        output.note("models: none; a row that a model would have to answer is an error")
+        output.note("models: none; a row that needs a model is an error")
     else:
         output.note(f"models: {', '.join(models.names())}")
     output.note(f"python graders: {PYTHON[choice.python_graders]}")
     bounds = [
         f"{number:,} {what}"
-        for number, what in ((choice.max_calls, "calls to models"), (choice.max_tokens, "tokens"))
+        for number, what in ((choice.max_calls, "model calls"), (choice.max_tokens, "tokens"))
         if number is not None
     ]
     output.note(f"limits of a run: {' and '.join(bounds) or 'none (--max-calls, --max-tokens)'}")
     if choice.record:
         output.note("recording: POST /chat/completions with store, and POST /responses")
     if waiting:
-        output.note(f"going on with {plural(waiting, 'run')} that an earlier server left")
+        output.note(f"continuing {plural(waiting, 'unfinished run')} of an earlier server")

@@ -29,7 +29,7 @@ from evals_async.server import LocalServer, sample_tree
 async def server_of(
     terms: ConnectionOptions, demo: bool, first_answer: float
 ) -> AsyncGenerator[evals_async.EvalsClient, None]:
-    """A client of the service that the options and the environment name, or of a local server with the sample."""
+    """Open a client of the service, or with `demo` of a local server with the sample."""
     if not demo:
         async with open_client(terms, first_answer) as client:
             yield client
@@ -72,7 +72,7 @@ async def export_into(
 async def estimate_for(
     terms: ConnectionOptions, selection: Selection, arguments: list[str], *, demo: bool, first_answer: float
 ) -> int:
-    """Count what an export would copy."""
+    """Count what an export would copy, and print the estimate. Returns the exit code."""
     async with server_of(terms, demo, first_answer) as client:
         await show_estimate(client, selection, terms.concurrency, first_answer)
     hints.say(Hint.EXPORT, terms, export=arguments)
@@ -80,7 +80,7 @@ async def estimate_for(
 
 
 class ProgressPrinter:
-    """Shows progress, and says each time that the server is waited for, and that it answers again."""
+    """Prints the progress, each wait for the server, and that the server responds again."""
 
     def __init__(self, update: output.Update) -> None:
         self.update = update
@@ -90,7 +90,7 @@ class ProgressPrinter:
         waiting = progress.waiting
         if waiting is None:
             if self.waiting is not None:
-                output.note("the server answers again")
+                output.note("the server responds again")
             self.waiting = None
         elif self.waiting is None or waiting.until > self.waiting + 1:
             self.waiting = waiting.until
@@ -100,7 +100,7 @@ class ProgressPrinter:
 
 
 def short_reason(why: str) -> str:
-    """Why something failed, without the client's own word on retries: the archive has rules of its own for them."""
+    """Return a reason without the client's remark on retries, because the export itself retries too."""
     return why.removesuffix(" [retries are off]").removesuffix(" [no attempts left]")
 
 
@@ -126,7 +126,7 @@ async def show_estimate(
             (Column("Evals"), found.evals),
             (Column("Runs"), found.runs),
             (Column("Items"), found.items),
-            (Column("Runs that do not count"), found.uncounted),
+            (Column("Runs without a count"), found.uncounted),
             (Column("Files"), found.files),
             (Column("Bytes of files", show=human_bytes), found.file_bytes),
             (Column("Requests"), found.requests),
@@ -138,7 +138,7 @@ async def show_estimate(
 
 
 def show_export(report: ExportReport, file: Path, arguments: list[str], demo: bool, terms: ConnectionOptions) -> None:
-    """What came of an export, and what to do next."""
+    """Print the result of an export, and what to do next."""
     names = (("evals", "Evals"), ("runs", "Runs"), ("output_items", "Items"), ("files", "Files"))
     output.record(
         [
@@ -151,12 +151,12 @@ def show_export(report: ExportReport, file: Path, arguments: list[str], demo: bo
         title=str(file),
     )
     if gone := {kind: number for kind, number in report.missing.items() if number}:
-        output.note(f"no longer on the server, and kept: {', '.join(f'{n} {kind}' for kind, n in gone.items())}")
-    print_some([f"file {file_id}: {why}" for file_id, why in report.refused.items()], "not given by the server: ")
+        output.note(f"no longer on the server, but kept: {', '.join(f'{n} {kind}' for kind, n in gone.items())}")
+    print_some([f"file {file_id}: {why}" for file_id, why in report.refused.items()], "not returned by the server: ")
     print_some([f"{each.what}: {each.state}: {each.why}" for each in report.unfinished], "incomplete: ")
     if report.resumed and report.complete:
         began = datetime.fromtimestamp(report.began, UTC)
-        output.note(f"this went on with the export of {began:%Y-%m-%d %H:%M} UTC; once more brings what is newer")
+        output.note(f"this continued the export of {began:%Y-%m-%d %H:%M} UTC; export again to copy newer data")
     if report.stopped is not None:
         output.error(f"stopped: {short_reason(report.stopped)}")
         hints.say(Hint.EXPORT, terms, export=arguments)

@@ -26,7 +26,7 @@ def export_arguments(
     max_outage: float = MAX_OUTAGE,
     first_answer: float = FIRST_ANSWER,
 ) -> list[str]:
-    """The arguments that go on with an export."""
+    """Return the arguments of `export` that continue an export."""
     words = ["--to", str(file)]
     if max_outage != MAX_OUTAGE:
         words += ["--max-outage", f"{max_outage:g}"]
@@ -41,7 +41,7 @@ def export_arguments(
 
 
 async def print_gaps(archive: Archive, file: Path, terms: ConnectionOptions, *, demo: bool = False) -> bool:
-    """Say what the archive lacks, and how to get it, before anything else is said of it; whether it is complete."""
+    """Print what the archive lacks, and the command that fetches it. Returns whether the archive is complete."""
     found = await archive.gaps()
     print_some(found.missing, "incomplete: ")
     print_some(found.left_out, "note: ")
@@ -58,7 +58,7 @@ async def export_again(archive: Archive, file: Path, terms: ConnectionOptions, *
 
 
 def print_some(lines: Sequence[str], before: str) -> None:
-    """Lines on stderr; of many only the first, and how many more there are."""
+    """Print the first lines on stderr, and how many more there are."""
     for line in lines[:MOST_NAMED]:
         output.note(before + line)
     if len(lines) > MOST_NAMED:

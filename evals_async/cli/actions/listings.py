@@ -24,7 +24,7 @@ Verdict: TypeAlias = Literal["pass", "fail"]
 
 
 async def show_listing(pager: evals_async.Pager[T], limit: int | None, view: View[T], form: Form) -> T | None:
-    """Print a listing as it arrives; returns its last thing."""
+    """Print a listing as it arrives. Returns its last object."""
     last: list[T] = []
 
     async def things() -> AsyncIterator[T]:
@@ -45,7 +45,7 @@ async def show_listing(pager: evals_async.Pager[T], limit: int | None, view: Vie
 
 @attrs.frozen
 class ItemFilter:
-    """Which items of the runs of an eval are shown, and how."""
+    """Which items of an eval's runs to print, and how."""
 
     eval_id: str
     status: Verdict | None
@@ -54,7 +54,10 @@ class ItemFilter:
 
 
 async def show_items_of_runs(client: evals_async.EvalsClient, terms: ConnectionOptions, wanted: ItemFilter) -> int:
-    """Print the items of all runs of an eval as they come; returns the exit code. What fails does not end the rest."""
+    """Print the items of all runs of an eval as they arrive. A failed run does not stop the others.
+
+    Returns the exit code.
+    """
     failures: list[Exception] = []
     seen = 0
 
@@ -85,7 +88,7 @@ async def show_each(
     view: View[T],
     form: Form,
 ) -> int:
-    """Fetch things by their ids and print them, in that order; returns the exit code."""
+    """Fetch objects by their ids and print them in this order. Returns the exit code."""
     with output.progress(f"fetching {view.noun}s", len(keys), transient=True) as update:
         fetched = evals_async.fan_out(
             fetch, keys, concurrency=terms.concurrency, ordered=True, on_progress=output.follow(update)
@@ -98,7 +101,7 @@ async def show_each(
 async def show_outcomes(
     outcomes: list[evals_async.Outcome[K, T]], terms: ConnectionOptions, view: View[T], form: Form
 ) -> int:
-    """Print what was fetched, and tell what was not; returns the exit code. The failure of a single thing is raised."""
+    """Print the fetched objects and the errors. Returns the exit code. If there is one object, its error is raised."""
     if len(outcomes) == 1:
         view.show_one(outcomes[0].unwrap(), form)
         return 0
@@ -115,7 +118,7 @@ async def show_outcomes(
 async def wait_with_progress(
     client: evals_async.EvalsClient, keys: list[tuple[str, str]], deadline: float, concurrency: int
 ) -> list[evals_async.Outcome[evals_async.RunKey, evals_async.EvalRun]]:
-    """How the runs ended, in the order of `keys`."""
+    """Wait for runs, with progress. Returns the outcomes in the order of `keys`."""
     ended: dict[evals_async.RunKey, evals_async.Outcome[evals_async.RunKey, evals_async.EvalRun]] = {}
     with output.progress("waiting for runs", len(keys)) as update:
 

@@ -16,7 +16,7 @@ from evals_async.cli.text import Column
 
 
 def show_ids(push: Push) -> None:
-    """The ids here and there. Two do not fit into a line of every terminal, and people copy them."""
+    """Print the old and the new ids. On a terminal, each id has its own line, so that it can be copied."""
     kinds = (("eval", push.evals), ("run", push.runs), ("file", push.files))
     pairs = [(kind, old, new) for kind, ids in kinds for old, new in ids.items()]
     if not output.on_terminal():
@@ -36,7 +36,7 @@ async def push_file(
     strict: bool,
     allow_incomplete: bool,
 ) -> int:
-    """Push, and tell what became of everything; returns the exit code."""
+    """Push an archive, and print the result. Returns the exit code."""
     async with Archive.open(file, read_only=True) as archive:
         if not await may_continue(archive, file, ConnectionOptions(), terms, allow_incomplete):
             return INCOMPLETE

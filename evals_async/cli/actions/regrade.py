@@ -34,7 +34,7 @@ async def regrade_file(
     estimate: bool,
     form: str | None,
 ) -> int:
-    """Estimate, grade, compare, and tell it; returns the exit code."""
+    """Print the cost, grade, and print the agreement. Returns the exit code."""
     options = RegradeOptions(
         criteria=criteria,
         evals=evals,
@@ -43,7 +43,7 @@ async def regrade_file(
         max_calls=max_calls,
         max_tokens=max_tokens,
     )
-    # An archive has one writer: no export goes into it meanwhile.
+    # An archive has one writer: the lock prevents an export at the same time.
     with WriterLock(file):
         async with Archive.open(file) as archive:
             await print_gaps(archive, file, terms)
@@ -58,23 +58,23 @@ async def regrade_file(
     else:
         show(report)
     if report.stopped is not None:
-        output.error(f"stopped: {report.stopped}; the same command goes on")
+        output.error(f"stopped: {report.stopped}; run the same command again to continue")
         return LIMIT_REACHED
     return 0
 
 
 def print_cost(cost: RegradeEstimate) -> None:
-    words = [f"{plural(cost.rows, 'grade')} to give"]
+    words = [f"{plural(cost.rows, 'row')} to grade"]
     if cost.calls:
         tokens = (
-            "unknown tokens" if cost.tokens is None else f"about {cost.tokens:,} tokens, as the service's judges used"
+            "unknown tokens" if cost.tokens is None else f"about {cost.tokens:,} tokens, as in the service's results"
         )
-        words += [f"{plural(cost.calls, 'call')} of judges", tokens]
+        words += [plural(cost.calls, "judge call"), tokens]
     output.note(", ".join(words))
 
 
 def show(report: RegradeReport) -> None:
-    """The agreement of each criterion, its confusion, its scores, and what fits a similarity best."""
+    """Print the agreement of each criterion, its scores, and the closest variants of similarity metrics."""
     known = [each for each in report.agreement if each.confusion]
     output.table(
         [
@@ -104,7 +104,7 @@ def show(report: RegradeReport) -> None:
             )
     for name, reason in report.left_out.items():
         output.note(f"left out: {name}: {reason}")
-    output.note(f"{plural(report.graded, 'grade')} given now")
+    output.note(f"{plural(report.graded, 'new grade')}")
 
 
 def agreement_row(each: Agreement) -> tuple[object, ...]:
@@ -141,7 +141,7 @@ def decimals(value: float | None) -> str:
 
 
 def report_json(report: RegradeReport) -> dict[str, object]:
-    """The report as JSON."""
+    """Return the report as JSON."""
     return {
         "graded": report.graded,
         "stopped": report.stopped,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def report_run(terms: ConnectionOptions, place: RunArgument, file: Path, most_items: int) -> None:
-    """Write the page of a run."""
+    """Write the page of a run, and print its pass rate."""
     from evals_async.report import write_report
 
     async with RunReader(terms) as reader:

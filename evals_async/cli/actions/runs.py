@@ -23,7 +23,7 @@ from evals_async.cli.hints import Hint
 
 @attrs.frozen
 class RunArgument:
-    """Where a run is: the archive's file, or `None` for the service; its eval, where that is told; its id."""
+    """A run on the command line: the file of its archive (`None` for the service), its eval id if given, and its id."""
 
     file: Path | None
     eval_id: str | None
@@ -35,7 +35,7 @@ class RunArgument:
 
 
 def expand_archive(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The runs of a command line: `FILE.db RUN_A RUN_B` means `FILE.db:RUN_A FILE.db:RUN_B`."""
+    """Expand the short form `FILE.db RUN_A RUN_B` to `FILE.db:RUN_A FILE.db:RUN_B`."""
     first, *others = names
     if not others or not Path(first).is_file():
         return names
@@ -43,16 +43,16 @@ def expand_archive(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def parse_run(name: str, eval_id: str | None, terms: ConnectionOptions) -> RunArgument:
-    """The place that a name on the command line means. Raises `click.UsageError`."""
+    """Parse a run on the command line. Raises `click.UsageError`."""
     file, colon, rest = name.rpartition(":")
     if not colon and Path(name).is_file():
         raise Misused(f"{name} names an archive, and no run of it.", hints.advice(Hint.SHOW, file=name))
     if not colon and name.endswith(".db"):
-        raise click.UsageError(f"{name} seems to name an archive, and there is no such file.")
+        raise click.UsageError(f"{name} looks like an archive, but the file does not exist.")
     if not colon:
         return RunArgument(None, *run_key(name, eval_id, terms))
     if not Path(file).is_file():
-        raise click.UsageError(f"{name} names a run of the archive {file}, and there is no such file.")
+        raise click.UsageError(f"{name} is a run of the archive {file}, but the file does not exist.")
     own, _, run_id = rest.rpartition("/")
     if not run_id:
         raise Misused(f"{name} names no run.", hints.advice(Hint.SHOW, file=file))
@@ -60,7 +60,7 @@ def parse_run(name: str, eval_id: str | None, terms: ConnectionOptions) -> RunAr
 
 
 class RunReader:
-    """Reads runs and their items from the service and from archives, each opened when it is first needed.
+    """Reads runs and their items from the service and from archives. Each is opened when it is first needed.
 
     `async with RunReader(terms) as reader: ...`
     """
@@ -79,13 +79,13 @@ class RunReader:
         await self._stack.aclose()
 
     async def client(self) -> evals_async.EvalsClient:
-        """The client of the service that the options and the environment name."""
+        """Return the client of the service; it is opened at the first call."""
         if self._client is None:
             self._client = await self._stack.enter_async_context(open_client(self.terms))
         return self._client
 
     async def archive(self, file: Path) -> Archive:
-        """The archive in that file; what it lacks is said when it is opened."""
+        """Return the archive in a file. What it lacks is printed when it is opened."""
         async with self._opening:
             if file not in self._archives:
                 archive = await self._stack.enter_async_context(Archive.open(file, read_only=True))
@@ -94,21 +94,21 @@ class RunReader:
         return self._archives[file]
 
     async def run(self, place: RunArgument) -> evals_async.EvalRun:
-        """The run itself."""
+        """Read the run."""
         if place.file is not None:
             return await run_of(await self.archive(place.file), place.file, place.run_id, place.eval_id)
         client = await self.client()
         return await client.evals.runs.retrieve(place.run_id, eval_id=place.eval_id or "")
 
     async def evaluation(self, place: RunArgument, run: evals_async.EvalRun) -> evals_async.Eval:
-        """The eval of the run."""
+        """Read the eval of the run."""
         eval_id = run.eval_id or place.eval_id or ""
         if place.file is not None:
             return await (await self.archive(place.file)).eval(eval_id)
         return await (await self.client()).evals.retrieve(eval_id)
 
     async def items(self, place: RunArgument, run: evals_async.EvalRun) -> AsyncIterator[evals_async.OutputItem]:
-        """The output items of the run."""
+        """Yield the output items of the run."""
         key = (run.eval_id or place.eval_id or "", run.id)
         if place.file is not None:
             async for item in (await self.archive(place.file)).items(key):
@@ -118,7 +118,7 @@ class RunReader:
             yield item
 
     async def item(self, place: RunArgument, run: evals_async.EvalRun, item_id: str) -> evals_async.OutputItem:
-        """One output item of the run."""
+        """Read one output item of the run."""
         key = (run.eval_id or place.eval_id or "", run.id)
         if place.file is not None:
             return await (await self.archive(place.file)).item(key, item_id)

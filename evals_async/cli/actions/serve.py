@@ -25,18 +25,18 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 POINTERS = """\
 {what} at {url}
 
-Point a shell at it, and then ours or the official client; {keys}:
+Set these variables in a shell, then use this client or the official one; {keys}:
   export OPENAI_BASE_URL={url} OPENAI_API_KEY={key}
   {list}
   python -c 'import openai; print(openai.OpenAI().evals.list().data[0])'
 Or open it in a browser{password}.
 
-Ctrl-C ends it."""
+Ctrl-C stops the server."""
 
 
 @attrs.frozen(kw_only=True)
 class ServerAddress:
-    """What is served, and where."""
+    """The file to serve (`None` for memory), and the address."""
 
     file: Path | None
     host: str
@@ -62,11 +62,11 @@ async def serve_until_stopped(
         async with Archive.open(file, read_only=True) as archive:
             await print_gaps(archive, file, terms)
     if keep and archived and choice.executes:
-        raise click.UsageError(f"{file} is an archive: --writable lets the runs that are carried out go into it.")
+        raise click.UsageError(f"{file} is an archive: add --writable, so that runs can be written to it.")
     read_only = read_only or (keep and archived)
     stop = asyncio.Event()
     catch_signals(asyncio.get_running_loop(), stop)
-    # An archive has one writer: no export goes into it while it is served to be written to.
+    # An archive has one writer: the lock prevents an export while the server can write.
     async with AsyncExitStack() as stack:
         stack.enter_context(WriterLock(file if archived and not read_only else None))
         waiting = await waiting_runs(file)
@@ -102,13 +102,13 @@ async def serve_until_stopped(
         if not read_only:
             print_execution(choice, models, waiting)
         if place.host not in LOOPBACK and not read_only and not place.api_key:
-            output.note(f"everyone who reaches {place.host} may read and write; --api-key or --read-only forbids it")
+            output.note(f"everybody who can reach {place.host} can read and write; use --api-key or --read-only")
         output.say(server.base_url)
         await stop.wait()
 
 
 async def waiting_runs(file: Path | None) -> int:
-    """How many runs of a file an earlier server left to be carried out."""
+    """Return the number of unfinished runs of an earlier server."""
     from evals_async._store import Database
     from evals_async._store.executions import pending_executions
     from evals_async.errors import ArchiveError
@@ -118,7 +118,7 @@ async def waiting_runs(file: Path | None) -> int:
     try:
         async with await Database.open(file, read_only=True, inline=True) as database:
             return len(await database.call(pending_executions))
-    except ArchiveError:  # new, of an older version, or broken: the server makes, changes or refuses it
+    except ArchiveError:  # new, older or broken: the server creates it, migrates it or raises the error
         return 0
 
 

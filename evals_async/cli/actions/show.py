@@ -18,7 +18,7 @@ from evals_async.errors import InvalidArgument
 
 
 async def info_of(terms: ConnectionOptions, file: Path) -> None:
-    """What is inside, as a record and a table."""
+    """Print the contents of an archive as a record and a table."""
     async with Archive.open(file, read_only=True) as archive:
         await print_gaps(archive, file, terms)
         show_summary(await archive.summary(), file)
@@ -31,7 +31,7 @@ def day(moment: datetime | None) -> str:
 def show_summary(found: ArchiveSummary, file: Path) -> None:
     last = found.last
     moment = None if last is None else datetime.fromtimestamp(last.ended or last.began, UTC)
-    state = "never filled" if last is None else last.outcome or "interrupted: export again"
+    state = "no export yet" if last is None else last.outcome or "interrupted: export again"
     output.record(
         [
             (Column("Server"), None if last is None else last.server),
@@ -73,7 +73,7 @@ def show_summary(found: ArchiveSummary, file: Path) -> None:
 
 
 async def show_file(terms: ConnectionOptions, file: Path, run: str | None, rows: int) -> None:
-    """One run of an archive, or all its runs."""
+    """Print one run of an archive, or all its runs."""
     async with Archive.open(file, read_only=True) as archive:
         await print_gaps(archive, file, terms)
         if run is None:
@@ -83,7 +83,7 @@ async def show_file(terms: ConnectionOptions, file: Path, run: str | None, rows:
 
 
 async def show_run(archive: Archive, file: Path, name: str, rows: int) -> None:
-    """One run, as it is on the service's dashboard: its numbers, its criteria, its failures."""
+    """Print one run: its numbers, its criteria and its failures."""
     eval_id, _, run_id = name.rpartition("/")
     found = await run_of(archive, file, run_id, eval_id or None)
     RUNS.show_one(found, None)
@@ -124,7 +124,7 @@ async def show_run(archive: Archive, file: Path, name: str, rows: int) -> None:
 
 
 async def run_of(archive: Archive, file: Path, run_id: str, eval_id: str | None) -> evals_async.EvalRun:
-    """A run of an archive. Raises `click.UsageError`, which says how to see what there is."""
+    """Return a run of an archive. Raises `click.UsageError` with a hint how to list the runs."""
     try:
         return await archive.run(run_id, eval_id=eval_id)
     except InvalidArgument as error:

@@ -11,7 +11,7 @@ import evals_async
 
 @attrs.define
 class Verdicts:
-    """How many rows passed one grader, and how many did not."""
+    """How many rows passed and failed one grader."""
 
     passed: int = 0
     failed: int = 0
@@ -25,7 +25,7 @@ class Verdicts:
 
 @attrs.define
 class Tokens:
-    """What was asked of one model."""
+    """The calls and tokens of one model."""
 
     calls: int = 0
     prompt: int = 0
@@ -35,7 +35,7 @@ class Tokens:
 
 @attrs.define
 class RunTotals:
-    """The sums over runs. What a server did not tell counts as nothing."""
+    """The totals of many runs. Missing values count as 0."""
 
     statuses: Counter[str] = attrs.Factory(Counter[str])
     rows: int = 0
@@ -46,7 +46,7 @@ class RunTotals:
     rated: list[evals_async.EvalRun] = attrs.Factory(list["evals_async.EvalRun"])
 
     def add(self, run: evals_async.EvalRun) -> None:
-        """Count one run in."""
+        """Add one run."""
         self.statuses[run.status or "unknown"] += 1
         if run.pass_rate is not None:
             self.rated.append(run)
@@ -67,7 +67,7 @@ class RunTotals:
 
     @property
     def runs(self) -> int:
-        """How many runs were counted."""
+        """The number of runs."""
         return self.statuses.total()
 
     @property
@@ -81,6 +81,6 @@ class RunTotals:
         return sum(tokens.total for tokens in self.models.values())
 
     def lowest(self, number: int) -> list[evals_async.EvalRun]:
-        """The runs with the lowest pass rates, the lowest first, equals by age."""
+        """Return the runs with the lowest pass rates, lowest first; runs with the same rate by age."""
         order = sorted(self.rated, key=lambda run: (run.pass_rate or 0.0, run.created_at or 0, run.id))
         return order[:number]

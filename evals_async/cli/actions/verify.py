@@ -30,7 +30,7 @@ async def verify_file(
     first_answer: float,
     demo: bool,
 ) -> int:
-    """Verify, write the manifest, and tell what was found; returns the exit code."""
+    """Verify an archive, write the manifest, and print the result. Returns the exit code."""
     async with Archive.open(file, read_only=True) as archive:
         if offline:
             report = await archive.verify()
@@ -50,18 +50,18 @@ async def verify_file(
 
 
 def write_manifest(report: VerifyReport, file: Path, chosen: Path | None) -> None:
-    """Write the manifest to the chosen place, or beside the archive, where that can be written to."""
-    place = chosen or file.with_name(file.name + ".manifest.json")
+    """Write the manifest to the given path, or next to the archive if that directory is writable."""
+    path = chosen or file.with_name(file.name + ".manifest.json")
     try:
-        place.write_text(json.dumps(report.manifest, indent=2) + "\n")
+        path.write_text(json.dumps(report.manifest, indent=2) + "\n")
     except OSError as error:
         if disk_is_full(error):
             raise
         if chosen is not None:
-            raise click.ClickException(f"the manifest cannot be written to {place}: {error.strerror}") from error
-        output.note(f"the manifest is not written, because {place.parent} cannot be written to: --manifest PATH")
+            raise click.ClickException(f"the manifest cannot be written to {path}: {error.strerror}") from error
+        output.note(f"the manifest is not written, because {path.parent} is not writable: use --manifest PATH")
     else:
-        output.note(f"manifest: {place}")
+        output.note(f"manifest: {path}")
 
 
 def show_verification(report: VerifyReport, file: Path) -> None:

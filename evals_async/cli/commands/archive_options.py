@@ -17,10 +17,12 @@ first_answer_option = click.option(
     default=FIRST_ANSWER,
     show_default=True,
     metavar="SECONDS",
-    help="How long the first answer of the server may take.",
+    help="How long to wait for the first response of the server.",
 )
-demo_option = click.option("--demo", is_flag=True, help="Take the demo's sample as the server: no key, no network.")
+demo_option = click.option("--demo", is_flag=True, help="Use the sample of the demo: no key, no network.")
 allow_option = click.option(
-    "--allow-incomplete", is_flag=True, help="Go on although the archive lacks something; what, is told first."
+    "--allow-incomplete",
+    is_flag=True,
+    help="Continue although the archive is incomplete; the gaps are printed.",
 )
 strict_option = click.option("--strict", is_flag=True, help="Exit code 3 if anything is approximated or dropped.")

@@ -13,9 +13,7 @@ from evals_async.cli.groups import Command, ConnectionOptions, examples, global_
 
 
 FILE = click.Path(dir_okay=False, path_type=Path)
-eval_option = click.option(
-    "--eval", "eval_id", metavar="EVAL_ID", help="The eval of runs that are named by RUN_ID alone."
-)
+eval_option = click.option("--eval", "eval_id", metavar="EVAL_ID", help="The eval of runs that are written as RUN_ID.")
 
 
 @click.command(
@@ -35,18 +33,20 @@ eval_option = click.option(
     type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
     default=0.95,
     show_default=True,
-    help="Of intervals and verdicts.",
+    help="The confidence of intervals and verdicts.",
 )
 @click.option(
     "--price", "prices", multiple=True, metavar="MODEL=IN/OUT", help="Price of a million tokens. May be repeated."
 )
 @click.option("--rows", type=click.IntRange(min=0), default=10, show_default=True, help="Rows that flipped to show.")
-@click.option("--json", "form", flag_value="json", help="Print one JSON document: an object, of several runs an array.")
+@click.option(
+    "--json", "form", flag_value="json", help="Print one JSON document: an object, or an array for several runs."
+)
 @click.option("--to", "file", type=FILE, help="Write a page with the rows that flipped, as one HTML file.")
 @click.option(
     "--fail-on",
     type=click.Choice(get_args(FailOn)),
-    help="Exit code 5 for a difference for the worse, or for any row that fails now.",
+    help="Exit code 5 for a significant regression, or for any row that passed before and fails now.",
 )
 @global_options
 @pass_terms
@@ -62,12 +62,12 @@ def compare(
     file: Path | None,
     fail_on: FailOn | None,
 ) -> int:
-    """Compare runs with the first of them, row by row.
+    """Compare every run with the first one, row by row.
 
-    A run is EVAL_ID/RUN_ID on the service, or FILE.db:RUN_ID in an archive; of one archive FILE.db RUN_A RUN_B will do.
-    Rows are aligned first, and what does not align is said. Then, per criterion: pass rates, flips both ways, and
-    whether the difference is more than chance.
-    Exit codes: 0 ok, 3 no row is in both runs, 5 what --fail-on names.
+    A run is EVAL_ID/RUN_ID on the service, or FILE.db:RUN_ID in an archive. For runs of one archive, write FILE.db
+    RUN_A RUN_B. First, rows are aligned, and what does not align is printed. Then, per criterion: pass rates, flips in
+    both directions, and whether the difference is more than chance.
+    Exit codes: 0 ok, 3 no row is in both runs, 5 --fail-on found what it was set to find.
     """
     from evals_async.cli.actions.compare import CompareOptions, compare_runs
     from evals_async.cli.actions.runs import expand_archive, parse_run
@@ -75,9 +75,9 @@ def compare(
 
     names = expand_archive(names)
     if len(names) < 2:
-        raise click.UsageError("Name at least two runs to compare.")
+        raise click.UsageError("compare needs at least two runs.")
     if file is not None and len(names) > 2:
-        raise click.UsageError("--to writes a page about two runs; name two.")
+        raise click.UsageError("--to writes a page about two runs: use it with two runs.")
     places = [parse_run(name, eval_id, terms) for name in names]
     options = CompareOptions(
         cluster=cluster,

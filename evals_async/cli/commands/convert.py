@@ -16,7 +16,7 @@ Format: TypeAlias = Literal["jsonl", "csv", "parquet", "promptfoo", "promptfooco
 
 
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
-dry_option = click.option("--dry-run", "--dry", "dry", is_flag=True, help="List the files only; nothing is written.")
+dry_option = click.option("--dry-run", "--dry", "dry", is_flag=True, help="Only list the files; nothing is written.")
 
 
 @click.command(
@@ -33,9 +33,9 @@ dry_option = click.option("--dry-run", "--dry", "dry", is_flag=True, help="List 
     "form",
     required=True,
     type=click.Choice(get_args(Format)),
-    help="Tables, promptfoo's forms, or Inspect's logs.",
+    help="Tables, promptfoo files, or logs of Inspect AI.",
 )
-@click.option("--out", "directory", required=True, type=DIRECTORY, help="Where to write; made if missing.")
+@click.option("--out", "directory", required=True, type=DIRECTORY, help="Where to write; created if it does not exist.")
 @dry_option
 @allow_option
 @strict_option
@@ -50,12 +50,12 @@ def convert(
     allow_incomplete: bool,
     strict: bool,
 ) -> int:
-    """Write an archive in another form: tables, or what promptfoo or Inspect AI read.
+    """Write an archive in another format: tables, or files for promptfoo or Inspect AI.
 
-    jsonl, csv and parquet are tables of evals, runs, items, results and files; parquet is a partitioned directory that
-    DuckDB, Spark, Dask and Polars read, and needs the extra "arrow". promptfoo is for `promptfoo import`,
-    promptfooconfig for `promptfoo eval`. inspect is a log of Inspect AI for each run, and needs the extra "inspect".
-    What is mapped, approximated and dropped is reported, with reasons.
+    jsonl, csv and parquet are tables of evals, runs, items, results and files. parquet is a partitioned directory for
+    DuckDB, Spark, Dask and Polars. It needs the extra "arrow". promptfoo is for `promptfoo import`, promptfooconfig for
+    `promptfoo eval`. inspect writes a log of Inspect AI per run, and needs the extra "inspect". The command prints what
+    is mapped, approximated and dropped, with reasons.
     """
     from evals_async.cli.actions.convert import convert_file
 

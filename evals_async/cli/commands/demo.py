@@ -24,16 +24,16 @@ from evals_async.cli.hints import Hint
     "--runs", "wanted", type=click.IntRange(1, 100_000), default=300, show_default=True, help="Runs to fetch."
 )
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Runs to show.")
-@click.option("--live", is_flag=True, help="Fetch from the service that the environment names instead. Reads only.")
+@click.option("--live", is_flag=True, help="Fetch from the service of the environment instead; only reads.")
 @click.option("--run", "execute", is_flag=True, help="Create, run and grade an eval instead, on scripted models.")
 @global_options
 @pass_terms
 def demo(terms: ConnectionOptions, wanted: int, top: int, live: bool, execute: bool) -> int:
-    """Fetch some hundred runs concurrently, and show pass rates, graders and tokens.
+    """Fetch some hundred runs concurrently, and print pass rates, graders and tokens.
 
-    A local server with a sample is started in memory for it: no key, no network, and the same numbers every time,
-    apart from the seconds. With --live, the runs are those of your service. With --run, an eval with three criteria
-    is created, run and graded before your eyes, by an endpoint that answers by rules; its report can be read until
+    The runs come from a local server in memory with a sample: no key, no network. The numbers are the same every time,
+    except the seconds. With --live, the runs come from your service. With --run, the demo creates, runs and grades an
+    eval with three criteria. Its models are scripted: they respond by rules. You can read the report until you press
     Ctrl-C.
     """
     if execute:

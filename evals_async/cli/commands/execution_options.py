@@ -18,17 +18,17 @@ PythonMode = Literal["off", "sandbox", "trusted"]
 
 
 def execution_options(command: F) -> F:
-    """The options that make an `ExecutionOptions`."""
+    """Add the options for `ExecutionOptions` to a command."""
     options = (
         click.option(
             "--models",
             "models_file",
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
             metavar="FILE.toml",
-            help="Carry runs out: the model map says which endpoint answers for which name.",
+            help="Execute runs with the models of this model map.",
         ),
         click.option(
-            "--model-endpoint", metavar="URL", help="Carry runs out by one endpoint; key: EVALS_MODEL_API_KEY."
+            "--model-endpoint", metavar="URL", help="Execute runs with one endpoint; key: EVALS_MODEL_API_KEY."
         ),
         click.option(
             "--python-graders",
@@ -37,17 +37,17 @@ def execution_options(command: F) -> F:
             show_default=True,
             help="Run python graders, in a sandbox (bubblewrap) or as plain child processes.",
         ),
-        click.option("--max-calls", type=click.IntRange(min=1), help="Calls of models that a run may make."),
-        click.option("--max-tokens", type=click.IntRange(min=1), help="Tokens after which a run is ended."),
+        click.option("--max-calls", type=click.IntRange(min=1), help="The most model calls of a run."),
+        click.option("--max-tokens", type=click.IntRange(min=1), help="The most tokens of a run."),
         click.option(
             "--rows-at-once",
             type=click.IntRange(min=1),
             default=64,
             show_default=True,
-            help="Rows that are worked on at once.",
+            help="Rows in progress at the same time.",
         ),
         click.option(
-            "--record", is_flag=True, help="Pass chat completions and responses on to the models, and keep them."
+            "--record", is_flag=True, help="Forward chat completions and responses to the models, and store them."
         ),
     )
     for option in reversed(options):

@@ -29,28 +29,28 @@ def seconds_of(_: click.Context, __: click.Parameter, value: datetime | None) ->
         "evals-async export --to demo.db --demo",
     ),
 )
-@click.option("--to", "file", default="evals.db", show_default=True, type=FILE, help="The archive; made if missing.")
+@click.option("--to", "file", default="evals.db", show_default=True, type=FILE, help="The archive; created if missing.")
 @click.option("--eval", "eval_ids", multiple=True, metavar="EVAL_ID", help="Only this eval. May be repeated.")
 @click.option(
     "--since",
     type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
     callback=seconds_of,
-    help="Leave out the items and files of runs created before (UTC).",
+    help="Omit the items and files of runs that were created before this date (UTC).",
 )
-@click.option("--no-items", is_flag=True, help="Leave out output items.")
-@click.option("--no-files", is_flag=True, help="Leave out files and their contents.")
-@click.option("--dry-run", is_flag=True, help="Count and estimate only; nothing is written.")
+@click.option("--no-items", is_flag=True, help="Omit output items.")
+@click.option("--no-files", is_flag=True, help="Omit files and their contents.")
+@click.option("--dry-run", is_flag=True, help="Only count and estimate; nothing is written.")
 @click.option(
     "--max-outage",
     type=click.FloatRange(min=0),
     default=MAX_OUTAGE,
     show_default=True,
     metavar="SECONDS",
-    help="How long to bear a server that does not answer.",
+    help="How long to wait for a server that stopped responding.",
 )
 @first_answer_option
-@click.option("--reread", is_flag=True, help="Read the items of all runs again, also of those that are over.")
-@click.option("--another-server", is_flag=True, help="The same service has another address now.")
+@click.option("--reread", is_flag=True, help="Read the items of all runs again, including runs that have ended.")
+@click.option("--another-server", is_flag=True, help="Accept a server with another address, if it has the same data.")
 @demo_option
 @global_options
 @pass_terms
@@ -70,9 +70,9 @@ def export(
 ) -> int:
     """Copy evals, runs, output items and files into one SQLite file.
 
-    Reads only. May be interrupted at any time: the same command goes on where it stopped, and later brings what is
-    new. Exit codes: 0 complete, 3 incomplete (what is missing is named), 74 the disk is full, 75 the server does not
-    answer, try again.
+    It only reads from the service. You may interrupt it at any time: the same command continues, and later copies new
+    data. Exit codes: 0 complete, 3 incomplete (what is missing is printed), 74 the disk is full, 75 the server does not
+    respond: try again later.
     """
     from evals_async.archive import Selection, disk_is_full
     from evals_async.archive.values import DISK_FULL
@@ -100,5 +100,5 @@ def export(
     except errors.RequestError as error:
         code = failed(error, terms=terms)
         output.note("what was copied is kept")
-        hints.say(Hint.EXPORT_WHEN_CURED, terms, export=arguments)
+        hints.say(Hint.EXPORT_WHEN_SOLVED, terms, export=arguments)
         return code

@@ -39,23 +39,21 @@ Order: TypeAlias = Literal["asc", "desc"]
 Status: TypeAlias = Literal["queued", "in_progress", "completed", "canceled", "failed"]
 
 
-eval_option = click.option(
-    "--eval", "eval_id", metavar="EVAL_ID", help="The eval of runs that are named by RUN_ID alone."
-)
+eval_option = click.option("--eval", "eval_id", metavar="EVAL_ID", help="The eval of runs that are written as RUN_ID.")
 
 
 def list_options(command: C) -> C:
-    """Where a listing begins, which way it goes, and where it ends."""
-    limit = click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many. Default: all.")
-    order = click.option("--order", type=click.Choice(get_args(Order)), help="By age. Default: asc, the oldest first.")
-    after = click.option("--after", metavar="ID", help="Go on after this one.")
+    """Add --limit, --order and --after to a command."""
+    limit = click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N objects. Default: all.")
+    order = click.option("--order", type=click.Choice(get_args(Order)), help="Oldest or newest first. Default: asc.")
+    after = click.option("--after", metavar="ID", help="Start after this object.")
     return limit(order(after(command)))
 
 
 @click.group(cls=CommandGroup)
 @global_options
 def evals() -> None:
-    """Evals: what is tested, and by which criteria."""
+    """Evals: their data and their criteria."""
 
 
 @evals.command(
@@ -86,7 +84,7 @@ def list_evals(terms: ConnectionOptions, limit: int | None, order: Order | None,
 @global_options
 @pass_terms
 def get_evals(terms: ConnectionOptions, names: tuple[str, ...], form: Form) -> int:
-    """Show an eval, or several."""
+    """Print one eval or several, fetched concurrently."""
 
     async def work(client: evals_async.EvalsClient) -> int:
         return await show_each(client.evals.retrieve, names, terms, EVALS, form)
@@ -100,7 +98,7 @@ def get_evals(terms: ConnectionOptions, names: tuple[str, ...], form: Form) -> i
 @click.group(cls=CommandGroup)
 @global_options
 def runs() -> None:
-    """Runs: evals carried out, with their counts."""
+    """Runs: executions of evals, with their counts."""
 
 
 @runs.command(
@@ -156,7 +154,7 @@ def list_runs(
 @global_options
 @pass_terms
 def get_runs(terms: ConnectionOptions, names: tuple[str, ...], eval_id: str | None, form: Form) -> int:
-    """Show a run, or several, fetched concurrently."""
+    """Print one run or several, fetched concurrently."""
     keys = [run_key(name, eval_id, terms) for name in names]
 
     async def work(client: evals_async.EvalsClient) -> int:
@@ -191,7 +189,7 @@ def get_runs(terms: ConnectionOptions, names: tuple[str, ...], eval_id: str | No
 def wait_for_runs(
     terms: ConnectionOptions, names: tuple[str, ...], eval_id: str | None, deadline: float, form: Form
 ) -> int:
-    """Wait until a run, or several, are over, then show them. Exit code 1 unless all are completed."""
+    """Wait until one run or several have ended, then print them. Exit code 1 unless all are completed."""
     keys = [run_key(name, eval_id, terms) for name in names]
 
     async def work(client: evals_async.EvalsClient) -> int:
@@ -209,7 +207,7 @@ def wait_for_runs(
 @click.group(cls=CommandGroup)
 @global_options
 def items() -> None:
-    """Output items: what became of each row of a run."""
+    """Output items: the results of each row of a run."""
 
 
 @items.command(
@@ -222,7 +220,7 @@ def items() -> None:
 )
 @click.argument("name", metavar="[EVAL_ID/RUN_ID]", required=False)
 @click.option(
-    "--eval", "eval_id", metavar="EVAL_ID", help="The eval of a RUN_ID; without one, the items of all its runs."
+    "--eval", "eval_id", metavar="EVAL_ID", help="The eval of RUN_ID; without a run, the items of all its runs."
 )
 @click.option("--status", type=click.Choice(get_args(Verdict)), help="Only items of this verdict.")
 @list_options
@@ -239,16 +237,16 @@ def list_items(
     after: str | None,
     form: Form,
 ) -> int:
-    """List the output items of a run, or with --eval alone those of all runs of an eval.
+    """List the output items of a run, or with only --eval the items of all runs of an eval.
 
-    The items of several runs are printed as they come: those of one run in their order, the runs side by side. The
-    table has the id of the run in each line; in the JSON it is the field `run_id`.
+    The items of several runs are printed as they arrive: the items of one run are in order, but the runs are mixed. The
+    table has the run id in each line; in the JSON it is the field `run_id`.
     """
     if name is None:
         if eval_id is None:
-            raise Misused("No run is named.", hints.advice(Hint.NAME_RUN, terms))
+            raise Misused("The run is missing.", hints.advice(Hint.NAME_RUN, terms))
         if order is not None or after is not None:
-            raise click.UsageError("--order and --after are for the items of one run: name it.")
+            raise click.UsageError("--order and --after need a run: they work for the items of one run.")
         wanted = ItemFilter(eval_id, status, limit, form)
         return run_with_client(terms, lambda client: show_items_of_runs(client, terms, wanted))
     key = run_key(name, eval_id, terms)

@@ -32,22 +32,22 @@ if TYPE_CHECKING:
     "file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE.toml",
-    help="The model map: which endpoint answers for which name.",
+    help="The model map.",
 )
 @click.option("--model-endpoint", "url", metavar="URL", help="One endpoint for all names; key: EVALS_MODEL_API_KEY.")
 @click.option("--json", "as_json", is_flag=True, help="Print exact JSON: one document.")
 @global_options
 @pass_terms
 def models(terms: ConnectionOptions, names: tuple[str, ...], file: Path | None, url: str | None, as_json: bool) -> int:
-    """Ask each model of a model map whether it answers, and what it can do.
+    """Check each model of a model map, and print what it supports.
 
-    Each is asked a few short questions, which cost a few tokens: a completion, structured output as judges need it,
-    /responses, embeddings, log probabilities. NAMEs limit it to these models.
+    The command sends a few short requests to each model, which cost a few tokens: a completion, structured output for
+    judges, /responses, embeddings, log probabilities. NAMEs select models.
 
-    Exit code 1 says that one of them does not answer.
+    Exit code 1 means that at least one model does not respond.
     """
     if (file is None) == (url is None):
-        raise click.UsageError("Give one of --models FILE.toml and --model-endpoint URL.")
+        raise click.UsageError("Use either --models FILE.toml or --model-endpoint URL.")
     found = run(terms, probed(file, url, names, terms.timeout))
     if as_json:
         output.write_json([ability.to_json() for ability in found])
@@ -63,7 +63,7 @@ def models(terms: ConnectionOptions, names: tuple[str, ...], file: Path | None, 
 
 
 async def probed(file: Path | None, url: str | None, names: tuple[str, ...], timeout: float) -> tuple[Ability, ...]:
-    """What the models can do, with the map closed in the end."""
+    """Check the models, and close the map."""
     from evals_async.cli.actions.execution import model_map
     from evals_async.inference import probe_models
 
@@ -87,7 +87,7 @@ COLUMNS = (
 
 
 def cells(ability: Ability) -> tuple[object, ...]:
-    """A row of the table."""
+    """Return a row of the table."""
     return (
         ability.entry,
         YES_NO[ability.answers],

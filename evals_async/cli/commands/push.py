@@ -29,16 +29,16 @@ Which: TypeAlias = Literal["none", "newest", "all"]
     type=click.Choice(get_args(Which)),
     default="none",
     show_default=True,
-    help="Which runs to create as well; they are carried out again, at that server's price.",
+    help="Which runs to create too. The server executes them again, at its price.",
 )
 @allow_option
 @strict_option
 @global_options
 @pass_terms
 def push(terms: ConnectionOptions, file: Path, which: Which, allow_incomplete: bool, strict: bool) -> int:
-    """Create the evals of an archive on the server that the options and the environment name.
+    """Create the evals of an archive on the server of the options and the environment.
 
-    The server's wrapping of schemas and its ids are undone. What was pushed before is not created again.
+    The old server's ids and its wrapper around schemas are removed. A second push creates nothing twice.
     """
     from evals_async.cli.actions.push import push_file
 

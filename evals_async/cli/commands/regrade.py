@@ -33,12 +33,12 @@ EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
     "models_file",
     type=EXISTING,
     metavar="FILE.toml",
-    help="Ask the models of this map; it costs.",
+    help="Use the models of this map as judges; this costs money.",
 )
 @click.option("--python", type=click.Choice(get_args(Python)), help="Run python graders, in a sandbox or without one.")
-@click.option("--max-calls", type=click.IntRange(min=1), metavar="N", help="At most so many rows for judges.")
-@click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Stop asking judges after so many tokens.")
-@click.option("--estimate", is_flag=True, help="Tell what it would cost, and grade nothing.")
+@click.option("--max-calls", type=click.IntRange(min=1), metavar="N", help="Send at most N rows to judges.")
+@click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Stop the judges after N tokens.")
+@click.option("--estimate", is_flag=True, help="Print the cost, and grade nothing.")
 @click.option("--json", "form", flag_value="json", help="Print the agreement as one JSON document.")
 @global_options
 @pass_terms
@@ -54,11 +54,11 @@ def regrade(
     estimate: bool,
     form: Literal["json"] | None,
 ) -> int:
-    """Grade the items of an archive again, and compare with the service's grades.
+    """Grade the items of an archive again, and compare the grades with those of the service.
 
-    Our grades are kept in the archive beside the service's, never over them. String checks and text similarity are
-    graded here; judges are asked only with --models, and what that costs is told first. What was graded before is not
-    graded again: interrupted, or stopped by a cap, the same command goes on. Exit codes: 0 done, 3 stopped by a cap.
+    The new grades are in their own table; those of the service do not change. String checks and text similarity are
+    graded on this machine. Judges run only with --models; their cost is printed first. Rows that have a grade are
+    skipped, so the same command continues after an interruption or a limit. Exit codes: 0 done, 3 stopped by a limit.
     """
     from evals_async.cli.actions.regrade import regrade_file
 

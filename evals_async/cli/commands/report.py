@@ -11,9 +11,7 @@ from evals_async.cli.groups import Command, ConnectionOptions, examples, global_
 
 
 FILE = click.Path(dir_okay=False, path_type=Path)
-eval_option = click.option(
-    "--eval", "eval_id", metavar="EVAL_ID", help="The eval of runs that are named by RUN_ID alone."
-)
+eval_option = click.option("--eval", "eval_id", metavar="EVAL_ID", help="The eval of runs that are written as RUN_ID.")
 
 
 @click.command(
@@ -32,15 +30,15 @@ eval_option = click.option(
 @global_options
 @pass_terms
 def report(terms: ConnectionOptions, names: tuple[str, ...], eval_id: str | None, file: Path, items: int) -> None:
-    """Write the page of a run as one HTML file that works offline.
+    """Write a page about a run as one HTML file that works offline.
 
-    A run is EVAL_ID/RUN_ID on the service, or FILE.db:RUN_ID (FILE.db RUN_ID) in an archive. Numbers are
-    over all items. The file needs nothing else, loads nothing, and may be sent to others. Needs the extra "report".
+    A run is EVAL_ID/RUN_ID on the service, or FILE.db:RUN_ID (FILE.db RUN_ID) in an archive. The numbers cover all
+    items. The file loads nothing from the network, so you can send it to others. It needs the extra "report".
     """
     from evals_async.cli.actions.report import report_run
     from evals_async.cli.actions.runs import expand_archive, parse_run
 
     name, *others = expand_archive(names)
     if others:
-        raise click.UsageError("A report is about one run; name one.")
+        raise click.UsageError("report needs exactly one run.")
     run(terms, report_run(terms, parse_run(name, eval_id, terms), file, items))

@@ -44,21 +44,19 @@ PORT = 8765
     type=click.IntRange(0, 65_535),
     default=PORT,
     show_default=True,
-    help="The port to listen on; 0 takes any free one.",
+    help="The port to listen on; 0 selects a free port.",
 )
-@click.option(
-    "--allow-host", "allowed", multiple=True, metavar="NAME", help="A further name that requests may be sent to."
-)
+@click.option("--allow-host", "allowed", multiple=True, metavar="NAME", help="Accept requests for this host name too.")
 @click.option(
     "--api-key",
     envvar="EVALS_SERVER_API_KEY",
     metavar="KEY",
-    help="The key that requests must carry; better in EVALS_SERVER_API_KEY, where other users do not see it.",
+    help="The key that requests must send; set EVALS_SERVER_API_KEY instead, which other users cannot see.",
 )
-@click.option("--read-only", is_flag=True, help="Refuse every write; the file is opened without the right to write.")
-@click.option("--writable", is_flag=True, help="Let an exported archive be written to; else it is served read-only.")
-@click.option("--new", is_flag=True, help="Make FILE.db if it is not there.")
-@click.option("--sample", is_flag=True, help=f"Put a sample of {SAMPLE_RUNS} runs into the store.")
+@click.option("--read-only", is_flag=True, help="Reject every write; the file is opened read-only.")
+@click.option("--writable", is_flag=True, help="Allow writes to an exported archive, which is read-only by default.")
+@click.option("--new", is_flag=True, help="Create FILE.db if it does not exist.")
+@click.option("--sample", is_flag=True, help=f"Add a sample of {SAMPLE_RUNS} runs to the store.")
 @execution_options
 @global_options
 @pass_terms
@@ -78,30 +76,29 @@ def serve(
 ) -> int:
     """Serve the Evals API on this machine, from FILE.db or from memory.
 
-    With --models or --model-endpoint it carries runs out: their rows are sampled and graded by these models. Without
-    them it is a test double, which grades rows as they are.
+    With --models or --model-endpoint it executes runs: these models sample and grade the rows. Without them it is a
+    test double, which grades the existing outputs of the rows.
 
-    An archive made by `export` is served read-only, unless --writable says otherwise; so existing code goes on with
-    another base URL.
+    An archive of `export` is served read-only, unless you add --writable. Existing code only needs another base URL.
 
-    The base URL is printed to stdout as soon as the server answers. Ctrl-C and SIGTERM end it, with exit code 0.
+    The base URL is printed to stdout when the server is ready. Ctrl-C and SIGTERM stop it, with exit code 0.
     """
     if file is not None and read_only and sample:
-        raise click.UsageError("--sample writes to the file, and --read-only forbids it.")
+        raise click.UsageError("--sample writes to the file, but --read-only does not allow it.")
     if read_only and writable:
         raise click.UsageError("--read-only and --writable exclude each other.")
     choice = ExecutionOptions(**execution)
     if read_only and choice.executes:
-        raise click.UsageError("A read-only server carries no runs out: leave --read-only or the models out.")
+        raise click.UsageError("A read-only server cannot execute runs: remove --read-only, or the models.")
     if file is not None and not file.exists() and not read_only:
         if not (new or sample or choice.has_models):
             raise Misused(f"There is no file {file}.", hints.advice(Hint.NEW_FILE, terms))
-        output.note(f"{file} is new: it is made now, with nothing in it")
+        output.note(f"{file} does not exist: an empty file is created")
     place = ServerAddress(file=file, host=host, port=port, allowed=allowed, api_key=api_key)
-    keep = not writable and not sample  # what was exported
+    keep = not writable and not sample  # whether an exported archive is read-only
     try:
         run(terms, serve_until_stopped(terms, place, choice, read_only, keep, sample))
-    except KeyboardInterrupt:  # where the loop takes no signals (Windows)
+    except KeyboardInterrupt:  # on Windows, the event loop has no signal handlers
         pass
     except OSError as error:
         if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):

@@ -18,7 +18,7 @@ from evals_async.cli.hints import Hint
 @global_options
 @pass_terms
 def info(terms: ConnectionOptions, file: Path) -> None:
-    """Show what is inside an archive."""
+    """Print what an archive contains."""
     from evals_async.cli.actions.show import info_of
 
     run(terms, info_of(terms, file))
@@ -32,13 +32,13 @@ def info(terms: ConnectionOptions, file: Path) -> None:
 )
 @click.argument("place", metavar="FILE.db")
 @click.argument("name", metavar="[RUN_ID]", required=False)
-@click.option("--rows", type=click.IntRange(min=0), default=10, show_default=True, help="Failures to show.")
+@click.option("--rows", type=click.IntRange(min=0), default=10, show_default=True, help="Failures to print.")
 @global_options
 @pass_terms
 def show(terms: ConnectionOptions, place: str, name: str | None, rows: int) -> None:
-    """Show a run of an archive with its results and failures; without RUN_ID, all runs.
+    """Print a run of an archive with its results and failures; without RUN_ID, list all runs.
 
-    FILE.db:RUN_ID, as `compare` and `report` have it, will do too.
+    You can also write FILE.db:RUN_ID, as for `compare` and `report`.
     """
     file, colon, run_id = place.rpartition(":")
     if name is None and colon and Path(file).is_file():

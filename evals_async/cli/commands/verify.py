@@ -26,14 +26,14 @@ COMPARED_RUNS = 20
     ),
 )
 @click.argument("file", metavar="FILE.db", type=EXISTING)
-@click.option("--offline", is_flag=True, help="Ask no server: check the archive by itself.")
-@click.option("--all", "everything", is_flag=True, help="Compare the items of all runs, and all contents.")
+@click.option("--offline", is_flag=True, help="Do not compare with a server.")
+@click.option("--all", "everything", is_flag=True, help="Compare the items of all runs, and all file contents.")
 @click.option(
     "--sample",
     type=click.IntRange(min=1),
     default=COMPARED_RUNS,
     show_default=True,
-    help="Runs drawn by chance whose items are compared.",
+    help="How many random runs to compare.",
 )
 @click.option("--manifest", type=FILE, metavar="PATH", help="Where to write the manifest. Default: FILE.manifest.json.")
 @first_answer_option
@@ -50,11 +50,12 @@ def verify(
     first_answer: float,
     demo: bool,
 ) -> int:
-    """Prove that an archive is whole, by itself and against the server.
+    """Prove that an archive is complete, by itself and against the server.
 
-    Every object is hashed; every run must have as many items as it counts, and every file that it refers to. Against
-    the server: all evals, runs and files, and the items of a sample of runs. Writes a manifest of counts and hashes.
-    Exit codes: 0 complete, 3 incomplete (what is missing is named), 75 the server does not answer, try again.
+    Every object is hashed. Every run must have as many items as it counts, and all files that it refers to. Against the
+    server, the command compares all evals, runs and files, and the items of a sample of runs. It writes a manifest of
+    counts and hashes. Exit codes: 0 complete, 3 incomplete (what is missing is printed), 75 the server does not
+    respond: try again later.
     """
     from evals_async.cli.actions.verify import verify_file
 

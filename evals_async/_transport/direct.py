@@ -12,7 +12,7 @@ replaced `ClientSession._request`, as aioresponses does.
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from types import FunctionType
 from typing import Any
@@ -56,26 +56,13 @@ def unfit() -> str | None:
     return None
 
 
-class Replaced:
-    """Whether `ClientSession._request` is aiohttp's own function. Looked at again only when it is another one.
+def replaced() -> bool:
+    """Whether `ClientSession._request` is not aiohttp's own function.
 
-    By its file, because a replacement may have been there before this module was imported.
+    Known by its file, because a replacement may have been there before this module was imported.
     """
-
-    def __init__(self) -> None:
-        self.seen: object = None
-        self.found = False
-
-    def __call__(self) -> bool:
-        current: Any = aiohttp.ClientSession._request  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        if current is not self.seen:
-            self.seen = current
-            own = isinstance(current, FunctionType) and current.__code__.co_filename == aiohttp.client.__file__
-            self.found = not own
-        return self.found
-
-
-replaced: Callable[[], bool] = Replaced()
+    current: Any = aiohttp.ClientSession._request  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return not isinstance(current, FunctionType) or current.__code__.co_filename != aiohttp.client.__file__
 
 
 class Head:

@@ -150,10 +150,8 @@ class Pipeline:
                 raise
         finally:
             pool.calls.discard(call)
-            del (
-                call.task,
-                task,
-            )  # or the error that ends it, whose traceback holds this frame, would wait for a collection
+            # Or the error that ends the task, whose traceback holds this frame, would wait for a collection.
+            del call.task, task
         raise ClientClosed("this client was closed during the call")
 
     def begin(self, session: object) -> None:

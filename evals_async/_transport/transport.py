@@ -147,13 +147,18 @@ class Transport:
         self, session: "aiohttp.ClientSession", call: CallState[Any], headers: Mapping[str, str]
     ) -> Response:
         """`send`, by way of the session."""
+        from evals_async._transport import connection
+
         request = call.request
         data, file = payload_of(request)
-        options: dict[str, Any] = self.options_for(call.timeouts.connect, call.silence)
+        options: dict[str, Any] = {
+            **self.base_options,
+            "timeout": connection.timeout_of(call.timeouts.connect, call.silence),
+        }
         if data is not None:
-            options = {**options, "data": data}
+            options["data"] = data
         elif request.method == "POST":
-            options = {**options, "skip_auto_headers": UNTYPED}
+            options["skip_auto_headers"] = UNTYPED
         token = CURRENT_CALL.set(call)
         try:
             url = self.url(request.path, call.query)
@@ -181,12 +186,6 @@ class Transport:
     def target(self, path: str, query: Query) -> str:
         """Path and query of `url`, for a request line."""
         return self.url(path, query).raw_path_qs if query or self.base.raw_query_string else self.prefix + path
-
-    def options_for(self, connect: float | None, silence: float | None) -> dict[str, Any]:
-        """What aiohttp is told of a request with these limits, in seconds."""
-        from evals_async._transport import connection
-
-        return {**self.base_options, "timeout": connection.timeout_of(connect, silence)}
 
     async def close(self) -> None:
         """End the calls under way and close the connections, for every transport that shares them."""

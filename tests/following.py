@@ -6,7 +6,7 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -81,7 +81,7 @@ class Person:
         return again
 
     @asynccontextmanager
-    async def serve(self, hint: Hint, ended: Ended, *more: str, **filled: str) -> AsyncIterator[str]:
+    async def serve(self, hint: Hint, ended: Ended, *more: str, **filled: str) -> AsyncGenerator[str]:
         """Run the command of a hint, which starts a server, through a shell; until it is left. Yields its base URL.
 
         With `--port 0`: on the default port something else may run on this machine.

@@ -7,7 +7,7 @@ import os
 import socket
 import ssl
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -500,7 +500,7 @@ async def an_error_that_nobody_thought_of(person: Person) -> None:
 
 
 @contextmanager
-def not_logging_later() -> Iterator[None]:
+def not_logging_later() -> Generator[None]:
     """Undo what --verbose does to the logger of this process."""
     logger = logging.getLogger("evals_async")
     handlers, level = list(logger.handlers), logger.level

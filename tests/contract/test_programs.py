@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import openai
@@ -43,9 +43,10 @@ def plain(value: Any) -> Any:
     """A result as JSON, whichever client it is of."""
     if isinstance(value, openai.BaseModel):
         return value.to_dict()
-    if attrs.has(type(value)):
+    kind: type[Any] = type(value)
+    if attrs.has(kind):
         return encode(value)
-    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+    return [plain(each) for each in cast(list[Any], value)] if isinstance(value, list | tuple) else value
 
 
 async def first_run(client: Any) -> tuple[str, str]:
@@ -88,7 +89,7 @@ async def create_stored_completions(client: Any, server: LocalServer) -> Any:
 
 @program
 async def create_with_every_grader(client: Any, server: LocalServer) -> Any:
-    criteria = [
+    criteria: list[Any] = [
         CHECK,
         {"type": "text_similarity", "name": "t", "input": "a", "reference": "b", "evaluation_metric": "bleu"},
         {
@@ -333,7 +334,7 @@ async def test_both_clients_tell_the_same(
 
 async def test_lines_of_a_file_end_at_line_feeds_alone(server: LocalServer) -> None:
     """A row that holds another separator of lines stays one row; an empty file has none."""
-    rows = [{"item": {"a": "one\u2028two\x85three"}}, {"item": {}}]
+    rows: list[Any] = [{"item": {"a": "one\u2028two\x85three"}}, {"item": {}}]
     data = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\r\n" for row in rows)
     async with EvalsClient(base_url=server.base_url, api_key="k") as client:
         file = await client.files.create(file=("rows.jsonl", data), purpose="evals")

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ GUNICORN = ("gunicorn", "--worker-class", "asgi", "--workers", "2", "--bind", "1
 
 
 @asynccontextmanager
-async def program(*words: str, **variables: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def program(*words: str, **variables: str) -> AsyncGenerator[asyncio.subprocess.Process]:
     """A program of the guide as a process group, which is ended as an operator would end it."""
     if importlib.util.find_spec(words[0]) is None:
         pytest.skip(f"not installed: {words[0]}")

@@ -32,6 +32,6 @@ def test_nothing_says_that_the_name_is_enough() -> None:
         for file in files
         if "_build" not in file.parts
         for line in file.read_text(encoding="utf-8").splitlines()
-        if BY_NAME.search(line) and "finds nothing" not in line
+        if BY_NAME.search(line) and "does not work" not in line
     ]
     assert [] == found

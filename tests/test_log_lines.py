@@ -104,7 +104,7 @@ async def test_requests_say_which_version_they_are_from(session: SessionDouble) 
 async def test_ids_in_errors_are_whole() -> None:
     """The ids of real runs have 40 characters: not one of them is cut."""
     async with client_of() as client:
-        with pytest.raises(InvalidArgument, match=f"'{RUN_ID}' is not known"):
+        with pytest.raises(InvalidArgument, match=f"'{RUN_ID}' is unknown"):
             await client.evals.runs.retrieve(RUN_ID)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]  # as the types say
         with pytest.raises(InvalidArgument, match=f"'{RUN_ID}' belongs to the eval 'eval_{'a' * 60}', not to 'eval_b'"):
             await client.evals.runs.retrieve((f"eval_{'a' * 60}", RUN_ID), eval_id="eval_b")

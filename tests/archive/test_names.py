@@ -121,7 +121,7 @@ def test_one_file_is_not_written_twice(tmp_path: Path) -> None:
     """A conversion that would put two things into one file is stopped instead."""
     out = Output(tmp_path, ConversionReport())
     out.text("a", "x", "y.txt")
-    with pytest.raises(FileExistsError, match="two things"):
+    with pytest.raises(FileExistsError, match="twice"):
         out.text("b", "x", "y.txt")
     assert "a" == (tmp_path / "x" / "y.txt").read_text()
 

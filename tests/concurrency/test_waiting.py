@@ -148,7 +148,7 @@ async def test_an_unknown_status_is_waited_out_and_told_once(
         run = await client.evals.runs.wait(pair, on_poll=lambda seen: states.append(seen.status))
     assert states == ["paused_for_review"] * 3 + ["completed"]
     assert run.status == "completed"
-    assert caplog.messages == ["a run has the status 'paused_for_review', which is not known here; still waiting"]
+    assert caplog.messages == ["a run has the unknown status 'paused_for_review'; waiting continues"]
 
 
 @pytest.mark.parametrize(

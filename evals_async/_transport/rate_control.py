@@ -1,27 +1,30 @@
-"""What answers say about a limit, and when the next request may go: `RateControl`. Arithmetic only, no waiting.
+"""The algorithm of the rate limiter: it measures a limit from responses, and computes when to send the next request.
 
-A refusal is a 429, or a 503 with Retry-After. A grant is any other answer below 500. The law:
+`RateControl` only computes; it does not wait. A refusal is a 429, or a 503 with Retry-After. A grant is any other
+response below 500. A hold is a time in which only probes are sent. A probe is a single test request. The rules:
 
-1. Nothing is limited until something is refused, or the server tells that nothing remains.
-2. A refusal holds everyone: as long as the server asks, or until a probe is granted. Probes are single requests, first
-   after 50 ms, then further and further apart; later ones begin where the last hold ended. A grant to what was sent
-   after the refused request ends the hold. Then half of what was under way may go at once, and more with each grant.
-3. A refusal of what was sent beside more requests than were ever granted at once is a limit of how many at once: one
-   fewer is the ceiling; of those refused together, the one sent first tells it. Below a ceiling requests follow each
-   other evenly: so a bucket that keeps a single token grants them, and the ceiling rises. A refusal below it says that
-   it was none.
-4. Any other refusal says that the server's bucket was empty. What is granted between two of them, divided by the time
-   in which somebody asked, is the rate at which it fills: of a bucket and of a window alike. From then on a copy of
-   the bucket is kept here, empty at a refusal, and each request takes a token out. A refusal then holds nobody, if it
-   is a single one. Fewer than eight grants measure nothing: then half as many go at once, and the rate is cut, to a
-   half at most.
-5. A hold in which a probe was refused is the end of a window. In the next one few go at once where the last one ended,
-   and more and more before and after.
-6. More is always tried: of the rate a tenth in each round trip, whatever it is, so that of two clients who share a
-   limit the one with less catches up; of the ceiling one. What is tried may cost one refusal in 25 grants. A rate that
-   grew when it was refused begins between its mean and its end: the mean counts the time when it was too low.
-7. What remains of a window that the server tells is spent, and then its reset is waited for. If less remains than the
-   own requests explain, others share it, and near its end fewer go at once.
+1. There is no limit until a request is refused, or the headers say that no requests remain.
+2. A refusal starts a hold. It ends after the delay that the server requests, or when a probe is granted. The first
+   probe is sent after 50 ms, and the gaps between probes grow. Later holds are first probed where the last one ended. A
+   grant of a request that was sent after the refused one ends the hold. Then half as many requests as before may run
+   at once, and each grant allows more.
+3. If a request was refused while more requests were running than were ever granted at once, the limit is one of
+   concurrent requests. The ceiling is one less than the number of running requests. If several were refused together,
+   the first one counts. Below a ceiling, requests are spaced evenly. So a bucket with a single token grants them, and
+   the ceiling rises. A refusal below the ceiling shows that there is no limit of concurrent requests.
+4. Any other refusal means that the server's token bucket is empty. The rate is the number of grants between two such
+   refusals, divided by the time in which requests were waiting. This is valid for buckets and windows. A copy of the
+   bucket is then kept here. It is empty at a refusal, and each request takes a token. A single refusal then starts no
+   hold. With fewer than eight grants there is no measurement: half as many requests run at once, and the rate is
+   reduced, at most to a half.
+5. A hold in which a probe was refused is the end of a window. In the next window, few requests run at once near the
+   same time, and more before and after it.
+6. More is always tried: a tenth of the rate in each round trip, and one more than the ceiling. So of two clients that
+   share a limit, the slower one reaches its share. This may cost one refusal in 25 grants. If a rate is refused after
+   it grew, the next one starts between the mean and the last rate, because the mean includes slower times.
+7. If the headers give the remaining requests of a window, they are used up, and then the client waits for the reset.
+   If fewer remain than this client's requests explain, other clients share the window. Near its end, fewer requests
+   run at once.
 """
 
 import math
@@ -31,33 +34,35 @@ from typing import Literal
 
 # Holds
 FIRST_PROBE = 0.05  # seconds after a refusal: a bucket of 20 a second has a token by then
-SLOWER = 1.5  # times the gap before, from probe to probe: the end of a limit is noticed that much too late at most
-LAST_PROBE = 5.0  # seconds between probes: that a limit has ended is noticed so late at most
-SURE = 0.95  # of the time that the last hold lasted, when a probe found its end: the next one is probed then
+SLOWER = 1.5  # factor between the gaps of probes; it limits the delay until the end of a hold is found
+LAST_PROBE = 5.0  # the longest gap between probes in seconds
+SURE = 0.95  # fraction of the last hold's duration after which the next hold is probed
 # Measuring
-ENOUGH = 8  # grants: a rate that is counted between two refusals is then right within an eighth
-IDLE = 0.1  # seconds without a request that are no part of a measurement
-SMOOTH = 16  # answers of which an average is kept
+ENOUGH = 8  # grants that a measurement needs: its error is then below an eighth
+IDLE = 0.1  # seconds without a waiting request that a measurement leaves out
+SMOOTH = 16  # responses in a moving average
 # Trying for more
-EARNED = 0.04  # refusals that a grant allows: with the first ones, fewer than 1.1 requests a call
-SAVED = 5.0  # refusals that may be spent at once
-QUIET = 16  # grants in a row after which more is tried
-BACK = 0.95  # of what was measured is where more is tried from: who has less catches up
-MORE = 0.1  # of the rate is tried in addition in each round trip
+EARNED = 0.04  # refusals that each grant allows; this keeps the requests per call below 1.1
+SAVED = 5.0  # saved refusals at most
+QUIET = 16  # grants in a row before more is tried
+BACK = (
+    0.95  # fraction of the measured rate from which more is tried, so that the slower of two clients reaches its share
+)
+MORE = 0.1  # fraction of the rate that is added in each round trip
 # How many at once
-FEW = 4  # under way where the last window ended; more, the further from there
-CLEAR = 0.75  # of what was under way is a ceiling that need not be doubted
-SPACED = 0.8  # of the time that so many under way leave between two: bursts are no test of how many there may be
-EVEN = 1.02  # times that time: so a bucket has a token for each, if its rate allows so many
+FEW = 4  # running requests at the time where the last window ended; more at other times
+CLEAR = 0.75  # fraction of the running requests below which a ceiling is certain
+SPACED = 0.8  # fraction of the even gap between requests that is kept, because bursts cannot test a ceiling
+EVEN = 1.02  # factor of the even gap, so that a bucket has a token for each request if its rate is high enough
 # Timers
-LATE = 0.004  # seconds that a timer, or the process, may be late: what was to be sent meanwhile follows at once
-SLACK = LATE / 2  # seconds of requests that a bucket's copy makes up for, when timers ring late
+LATE = 0.004  # seconds that a timer or the process may be late; requests of this time are sent at once
+SLACK = LATE / 2  # seconds of requests that the copy of the bucket allows after a late timer
 
 RateSource = Literal["unknown", "given", "told", "measured"]
 
 
 class RateControl:
-    """The law above. Times are seconds of one clock; `most` requests may be under way at all."""
+    """The state of the algorithm above. Times are seconds of one clock. At most `most` requests run at once."""
 
     def __init__(
         self, most: int, now: float, *, start_rate: float | None = None, max_rate: float | None = None
@@ -65,56 +70,58 @@ class RateControl:
         self.most = most
         self.max_rate = math.inf if max_rate is None else max_rate
         self.under_way = 0
-        self.width = float(most)  # how many may be under way now
-        self.ceiling = float(most)  # how many may ever be
-        self.met = float(most)  # where the ceiling was met last
-        self.measured = math.inf if start_rate is None else start_rate  # what was counted between two refusals
-        self.tried = 1.0  # times what was measured
+        self.width = float(most)  # the current limit of running requests
+        self.ceiling = float(most)  # the limit of running requests that the server has
+        self.met = float(most)  # the ceiling at its last refusal
+        self.measured = math.inf if start_rate is None else start_rate  # the measured rate between two refusals
+        self.tried = 1.0  # factor of the measured rate that is tried now
         self.tokens = 1.0
         self.filled = now
         self.source: RateSource = "unknown" if self.rate == math.inf else "given"
         self.since = now
-        self.untouched = self.rate == math.inf  # nothing was refused so far: there is nothing to keep to
-        self.refused_at = -math.inf  # when the latest of what was refused was sent
+        self.untouched = self.rate == math.inf  # no refusal so far, so there is no limit
+        self.refused_at = -math.inf  # when the last refused request was sent
         self.granted_at = -math.inf
         self.cut_at = -math.inf
         self.held_until = -math.inf
         self.held_from = -math.inf
-        self.expected = 0.0  # seconds that a hold lasts
+        self.expected = 0.0  # the duration of a hold in seconds
         self.probe_at = math.inf
         self.gap = FIRST_PROBE
-        self.begin = math.inf  # when the refused request was sent from which grants are counted
-        self.end = math.inf  # when the refused one was sent up to which they are
-        self.counted = 0  # what was sent between them and granted
-        self.after = 0  # and what was sent later
+        self.begin = math.inf  # when the refused request at the start of the measurement was sent
+        self.end = math.inf  # when the refused request at its end was sent
+        self.counted = 0  # granted requests that were sent between them
+        self.after = 0  # granted requests that were sent later
         self.in_a_row = 0
         self.run = 0  # grants since the last hold
-        self.last_run = math.inf  # and between the two holds before, if the last one was real
+        self.last_run = math.inf  # grants between the two previous holds, if the last one was real
         self.credit = SAVED
-        self.too_many = False  # the latest refusal was the ceiling's
-        self.clear = False  # many more than the ceiling were under way
-        self.proven = False  # the ceiling is right
-        self.refusals: deque[tuple[float, float]] = deque(maxlen=4 * most)  # the latest: when sent, when answered
-        self.grants = [0.0] * (most + 2)  # lately, by how many were under way
-        self.left = 0  # in a window that the server tells
+        self.too_many = False  # the last refusal was because of the ceiling
+        self.clear = False  # many more requests than the ceiling were running
+        self.proven = False  # the ceiling is confirmed
+        self.refusals: deque[tuple[float, float]] = deque(
+            maxlen=4 * most
+        )  # the last refusals: times of the request and of the response
+        self.grants = [0.0] * (most + 2)  # recent grants, by the number of running requests
+        self.left = 0  # remaining requests of a window, from the headers
         self.left_at = -math.inf
-        self.shared = 1.0  # requests, of others too, that each answer tells of
+        self.shared = 1.0  # requests of all clients per response, from the headers
         self.reset_at = -math.inf
         self.spaced_until = -math.inf
         self.released_at = now
         self.latency = 0.0
-        self.quickest = 0.0  # latency lately: those that a connection, or this process, delays are no measure
+        self.quickest = 0.0  # the shortest recent latency: without delays of a connection or of this process
 
     @property
     def rate(self) -> float:
-        """Requests a second, `inf` if nothing is known."""
+        """The current rate in requests per second, or `inf` if it is unknown."""
         return min(self.max_rate, self.measured * self.tried)
 
     def held(self, now: float) -> bool:
         return self.refused_at > self.granted_at and now < self.held_until
 
     def told_hold(self, now: float) -> float:
-        """Seconds that everyone is held by the server's word, or 0."""
+        """Return the seconds until the end of a hold that the server requested, or 0."""
         held = now
         if self.held(now) and self.held_until < math.inf and not self.known:
             held = self.held_until
@@ -123,7 +130,7 @@ class RateControl:
         return held - now
 
     def next_turn(self, now: float) -> float:
-        """When the next request may go: now, later, or `inf` if something must be answered first."""
+        """Return the time when the next request may be sent. It is `inf` if a response must arrive first."""
         if self.under_way >= int(self.width):
             return math.inf
         if self.untouched and now >= self.reset_at:
@@ -143,18 +150,18 @@ class RateControl:
         return at
 
     def fill(self, now: float) -> None:
-        """Put the tokens in that came since the last time. Without a rate there are none."""
+        """Add the tokens since the last call. Without a rate there are none."""
         if self.rate < math.inf:
             full = math.inf if self.held(now) else max(self.tokens, 1 + SLACK * self.rate)
             self.tokens = min(self.tokens + (now - self.filled) * self.rate, full)
         self.filled = now
 
     def take(self, now: float, *, waited: bool = False) -> int:
-        """Send one, for which somebody waited or not: how many are under way with it."""
+        """Take a permit for a request. `waited` says whether it had to wait. Returns the number of running requests."""
         self.under_way += 1
         if self.untouched:
             return self.under_way
-        if self.under_way == 1 and not waited and now - self.released_at > IDLE:  # nobody asked for anything
+        if self.under_way == 1 and not waited and now - self.released_at > IDLE:  # no request was waiting
             self.begin += now - self.released_at
             self.end += now - self.released_at
         self.space(now)
@@ -162,24 +169,24 @@ class RateControl:
             self.fill(now)
             self.tokens -= 1
         if self.held(now):
-            self.probe_at = now + max(1.0, 2 * self.gap)  # unless it is answered before
+            self.probe_at = now + max(1.0, 2 * self.gap)  # unless its response arrives before
         return self.under_way
 
     def space(self, now: float) -> None:
-        """Let the next one go some time after this one, if there is a ceiling."""
+        """Delay the next request for an even gap, if there is a ceiling."""
         apart, late = EVEN * self.latency / int(self.width), min(LATE, now - self.released_at)
-        if apart < LATE:  # no timer keeps that
+        if apart < LATE:  # shorter than the error of timers
             apart = SPACED * self.quickest / int(self.width)
             late = min(LATE, SPACED * self.quickest / ENOUGH) if self.proven else 0.0
         self.spaced_until = max(self.spaced_until, now - late) + apart
 
     def give(self, now: float) -> None:
-        """One is over, however it ended."""
+        """Release the permit of a request."""
         self.under_way -= 1
         self.released_at = now
 
     def granted(self, now: float, sent_at: float, among: int) -> None:
-        """What was sent then, when so many were under way, was granted."""
+        """Observe a grant. Its request was sent at `sent_at`, with `among` running requests."""
         took, quickest = now - sent_at, 1.02 * self.quickest
         if not self.untouched:
             among = self.beside_refused(sent_at, among)
@@ -187,7 +194,7 @@ class RateControl:
         self.run += 1
         self.latency += (took - self.latency) / 8 if self.latency else took
         self.quickest = quickest if 0 < quickest < took else took
-        if self.untouched:  # nearly always
+        if self.untouched:  # the usual case
             self.in_a_row += 1
             self.granted_at = max(self.granted_at, sent_at)
             return
@@ -201,7 +208,7 @@ class RateControl:
             self.counted += 1
             self.measure(now)
         self.credit = min(SAVED, self.credit + EARNED)
-        if sent_at > self.cut_at:  # or else it says nothing of what is allowed now
+        if sent_at > self.cut_at:  # older grants say nothing about the current limit
             self.in_a_row += 1
             self.gap = FIRST_PROBE
             self.proven = self.ceiling < self.most and (self.proven or self.in_a_row >= QUIET)
@@ -210,14 +217,14 @@ class RateControl:
                 self.try_more(now)
 
     def end_hold(self, sent_at: float) -> None:
-        """What was sent then, after the refused ones, was granted."""
+        """End a hold: a request that was sent after the refused ones was granted."""
         lasted = sent_at - self.held_from
         window = self.left_at == -math.inf and max(self.gap, self.expected) > FIRST_PROBE
         self.last_run, self.run = (self.run if window else math.inf), 0
         self.expected = lasted / 2 if self.gap == FIRST_PROBE else SURE * lasted
 
     def try_more(self, now: float) -> None:
-        """Raise ceiling and rate a little, the more, the longer nothing was refused."""
+        """Increase the ceiling and the rate a little. The steps grow with the time without a refusal."""
         over = (self.in_a_row - QUIET) / self.ceiling
         if over > 0:
             self.ceiling = min(float(self.most), self.ceiling + (1 + over / 2) / self.ceiling)
@@ -227,15 +234,15 @@ class RateControl:
 
     @property
     def known(self) -> bool:
-        """It is known what is allowed, whatever delay single answers ask for."""
+        """Whether the allowed rate is known, so that delays in single responses are not needed."""
         return self.source == "measured" or (self.ceiling < self.most and self.proven)
 
     def understood(self, now: float) -> bool:
-        """It is known when a refused call may go, whatever delay its answer asks for."""
+        """Whether it is known when a refused call may be sent, so that the delay in its response is not needed."""
         return self.known or (self.left == 0 and self.told(now))
 
     def beside_refused(self, sent_at: float, among: int) -> int:
-        """How many were under way at the server: without those that it had refused already."""
+        """Return the number of running requests without those that the server had already refused."""
         for sent, answered in reversed(self.refusals):
             if answered <= sent_at:
                 break
@@ -243,14 +250,18 @@ class RateControl:
         return max(among, 1)
 
     def seen_from(self, among: int) -> float:
-        """How many were granted lately while at least so many were under way."""
+        """Return the number of recent grants with at least so many running requests."""
         return sum(self.grants[among:])
 
     def refused(self, now: float, sent_at: float, among: int, delay: float | None) -> None:
-        """What was sent then, when so many were under way, was refused, and the server asks for that delay."""
+        """Observe a refusal with a delay from the server. Its request was sent at `sent_at`, with `among` running
+        requests.
+        """
         self.untouched = False
         probe = self.held(sent_at)
-        news = sent_at > self.cut_at  # or else it was sent before the last refusal was known, and says the same
+        news = (
+            sent_at > self.cut_at
+        )  # a request that was sent before the last refusal was known gives no new information
         among = self.beside_refused(sent_at, among)
         self.refusals.append((sent_at, now))
         if self.tried > 1 or self.proven:
@@ -266,9 +277,9 @@ class RateControl:
             elif not probe:
                 self.empty(now, sent_at, row)
                 if alone:
-                    return  # the others go on, at the rate that is known
+                    return  # other requests continue at the known rate
         elif self.too_many:
-            if 1 < among <= self.ceiling:  # of those refused together, the first one sent tells how many
+            if 1 < among <= self.ceiling:  # of requests that were refused together, the first one counts
                 self.ceiling = self.met = among - 1.0
                 self.width = min(self.width, self.ceiling)
             if self.clear:
@@ -276,7 +287,7 @@ class RateControl:
         self.hold(now, sent_at, delay, probe=probe, news=news)
 
     def too_many_at_once(self, among: int) -> bool:
-        """One fewer is the ceiling: was another one known?"""
+        """Set the ceiling to one less than `among`. Returns whether a ceiling was known before."""
         known = self.ceiling < self.most
         self.ceiling = self.met = among - 1.0
         self.width = min(self.width, self.ceiling, math.inf if known else max(1.0, (self.under_way + 1) / 2))
@@ -284,14 +295,16 @@ class RateControl:
         return known
 
     def hold(self, now: float, sent_at: float, delay: float | None, *, probe: bool, news: bool) -> None:
-        """Let nobody go but probes."""
+        """Start a hold."""
         ends = math.inf if delay is None else now + delay
         if not self.held(now):
             self.held_from = now
             self.held_until = ends
             self.probe_at = now + max(FIRST_PROBE, self.expected)
         elif probe:
-            self.held_until = min(self.held_until, ends)  # delays are rounded up: the earliest end is the best known
+            self.held_until = min(
+                self.held_until, ends
+            )  # delays are rounded up, so the earliest end is the best estimate
         else:
             self.held_until = max(self.held_until, ends)
         self.refused_at = max(self.refused_at, sent_at)
@@ -303,15 +316,17 @@ class RateControl:
             self.probe_at = now + max(FIRST_PROBE, self.expected)
 
     def crowded(self, among: int) -> bool:
-        """Was it refused because so many were under way? Fewer never met a refusal, and no rate is at its end."""
+        """Whether the number of running requests caused the refusal: fewer were never refused, and the rate is not
+        used up.
+        """
         paced = self.rate < math.inf and self.tokens < 1
         if self.proven and among > self.met:
             return True
-        met = among <= self.ceiling < self.most and self.in_a_row < ENOUGH  # so many were few enough a moment ago
+        met = among <= self.ceiling < self.most and self.in_a_row < ENOUGH  # this number was granted a moment ago
         return among > 1 and not paced and not met and self.seen_from(among) < ENOUGH
 
     def empty(self, now: float, sent_at: float, row: int) -> None:
-        """The server's bucket was empty when that was sent, after so many grants in a row."""
+        """Handle a refusal because of an empty bucket, after so many grants in a row."""
         half = max(1.0, (self.under_way + 1) / 2)
         self.ceiling = float(self.most)
         if self.begin == math.inf:
@@ -335,7 +350,7 @@ class RateControl:
         self.grants = [count / 2 for count in self.grants]
 
     def measure(self, now: float) -> None:
-        """Take what was counted for the rate, if it is enough."""
+        """Compute the rate from the counted grants, if there are enough."""
         if self.counted < ENOUGH:
             return
         self.fill(now)
@@ -346,11 +361,11 @@ class RateControl:
             self.source, self.since = "measured", now
 
     def told(self, now: float) -> bool:
-        """The server tells what remains of a window, and the window is not over."""
+        """Whether the headers gave the remaining requests of a window that has not ended."""
         return now < self.reset_at
 
     def tell(self, now: float, sent_at: float, left: int, reset: float) -> None:
-        """An answer to what was sent then tells how many more are granted in the next seconds."""
+        """Observe headers: the remaining requests, and the seconds until the reset."""
         if sent_at < self.left_at and now < self.reset_at:
             return
         if self.told(now) and 0 < left < self.left:

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
 
-import attrs
 import openai
 import pytest
 from openai.types.graders import StringCheckGrader
@@ -43,10 +42,9 @@ def plain(value: Any) -> Any:
     """A result as JSON, whichever client it is of."""
     if isinstance(value, openai.BaseModel):
         return value.to_dict()
-    kind: type[Any] = type(value)
-    if attrs.has(kind):
-        return encode(value)
-    return [plain(each) for each in cast(list[Any], value)] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in cast(list[Any], value)]
+    return encode(value) if hasattr(value, "__attrs_attrs__") else value
 
 
 async def first_run(client: Any) -> tuple[str, str]:

@@ -193,6 +193,15 @@ def test_no_burst_after_a_hold() -> None:
     assert [] == outcome.lost
 
 
+def test_a_told_reset_is_more_exact_than_whole_seconds() -> None:
+    """`Retry-After: 2` beside a reset in 1.5 s: refused calls go again at the reset, and not half a second later."""
+    limit = partial(FixedWindow, 10, 1.5, whole_seconds, rate_headers=True)
+    outcome = simulate(Scenario(name="", limit=limit, calls=20, workers=20))
+    assert 10 == len(outcome.refused)
+    assert 1.5 <= outcome.elapsed <= 1.5 + 10 * LATENCY
+    assert [] == outcome.lost
+
+
 def test_the_picture_in_the_guide_is_what_the_simulation_gives() -> None:
     """docs/guides/rates.svg is drawn from the limiter as it is: `python tests/rates_over_time.py` renews it."""
     assert PICTURE.read_text(encoding="utf-8") == picture()

@@ -45,9 +45,7 @@ SMOOTH = 16  # responses in a moving average
 EARNED = 0.04  # refusals that each grant allows; this keeps the requests per call below 1.1
 SAVED = 5.0  # saved refusals at most
 QUIET = 16  # grants in a row before more is tried
-BACK = (
-    0.95  # fraction of the measured rate from which more is tried, so that the slower of two clients reaches its share
-)
+BACK = 0.95  # fraction of the measured rate from which more is tried, so that a slower client reaches its share
 MORE = 0.1  # fraction of the rate that is added in each round trip
 # How many at once
 FEW = 4  # running requests at the time where the last window ended; more at other times

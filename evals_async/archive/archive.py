@@ -113,9 +113,9 @@ class Archive:
         seconds without a connection, or after `first_answer` seconds without a response. `on_progress` is called after
         each page.
 
-        Raises `ArchiveError` if the disk is full, if another export writes to this file, or if the archive is from
-        another server and `another_server` is false. Raises `Unauthenticated` if the key is rejected, and
-        `QuotaExceeded`. After every error, call it again to continue.
+        Raises `ArchiveError` if the disk is full or another export writes to this file. It is also raised if the
+        archive is from another server, unless `another_server` is set. Raises `Unauthenticated` if the key is rejected,
+        and `QuotaExceeded`. After every error, call it again to continue.
         """
         options = ExportOptions(
             concurrency=concurrency,
@@ -137,8 +137,8 @@ class Archive:
     ) -> VerifyReport:
         """Prove that the archive is complete: by itself, and with a `client` also against the server.
 
-        By itself: every object can be read and hashed, every run has as many items as it counts, every file of a run is
-        here with the right hash, and no work is unfinished. Against the server: all evals, runs and files, and the
+        By itself: every object can be read and hashed. Every run has as many items as it counts. Every file of a run
+        exists with the right hash. No work is unfinished. Against the server: all evals, runs and files, and the
         items of `sample` random runs. With `sample=None`, the items of all runs and the contents of files. Sends only
         GET requests. Raises `ArchiveError`, and the same errors of the client as `export`.
         """

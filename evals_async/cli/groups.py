@@ -147,6 +147,9 @@ def json_options(command: C) -> C:
     return whole(lines(command))
 
 
+eval_option = click.option("--eval", "eval_id", metavar="EVAL_ID", help="The eval of runs that are written as RUN_ID.")
+
+
 def examples(*lines: str) -> str:
     """Return the end of a help text: example commands, one per line."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
@@ -168,11 +171,11 @@ class LazyGroup(click.Group):
 
 HELP = """Read evals, runs and output items of the Evals API, and serve them locally.
 
-The service is the one that the environment names: OPENAI_API_KEY and OPENAI_BASE_URL, or AZURE_OPENAI_API_KEY and
+Environment variables select the service: OPENAI_API_KEY and OPENAI_BASE_URL, or AZURE_OPENAI_API_KEY and
 AZURE_OPENAI_ENDPOINT. The demo needs none of them.
 
-Data goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 error, 2 usage, 3 not complete, 4 no or a wrong
-key, 5 what compare --fail-on names, 74 the disk is full, 75 the server does not answer, 130 interrupted.
+Data goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 error, 2 usage, 3 not complete, 4 a missing or
+wrong key, 5 found by compare --fail-on, 74 the disk is full, 75 the server does not respond, 130 interrupted.
 """
 
 

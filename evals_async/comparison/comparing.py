@@ -151,7 +151,7 @@ def compare(
     """Compare run `b` with run `a`. Pass their output items or `RunOutcomes`. Sends no request.
 
     Rows are aligned by their position in the data source and their content. `cluster` is the path of a field of the
-    item, such as `item.topic`: rows with the same value may depend on each other, so standard errors are clustered.
+    item, such as `item.topic`. Rows with the same value may depend on each other, so standard errors are clustered.
     `confidence` is between 0 and 1. Raises `InvalidArgument` for a wrong `cluster` or `confidence`.
     """
     if not 0 < confidence < 1:

@@ -142,8 +142,8 @@ Interned: TypeAlias = dict[tuple[bool | None, float | None], CriterionOutcome]
 class RunOutcomes:
     """The outcomes of a run's items: `outcomes = RunOutcomes(run)`, then `outcomes.add(item)` for each item.
 
-    The order of the items does not matter. An item that is added twice counts once. `cluster` is the path of a field
-    of the item, such as `item.topic`: rows with the same value may depend on each other. Raises `InvalidArgument` for
+    The order of the items does not matter. An item that is added twice counts once. `cluster` is the path of a field of
+    the item, such as `item.topic`. Rows with the same value may depend on each other. Raises `InvalidArgument` for
     a wrong path, and for an item of another run.
     """
 

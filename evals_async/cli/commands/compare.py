@@ -7,13 +7,10 @@ from typing import Literal, get_args
 
 import click
 
+from evals_async.cli.commands.archive_options import FILE
 from evals_async.cli.connection import run
 from evals_async.cli.constants import FailOn
-from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
-
-
-FILE = click.Path(dir_okay=False, path_type=Path)
-eval_option = click.option("--eval", "eval_id", metavar="EVAL_ID", help="The eval of runs that are written as RUN_ID.")
+from evals_async.cli.groups import Command, ConnectionOptions, eval_option, examples, global_options, pass_terms
 
 
 @click.command(

@@ -25,6 +25,7 @@ from evals_async.cli.groups import (
     CommandGroup,
     ConnectionOptions,
     Misused,
+    eval_option,
     examples,
     global_options,
     json_options,
@@ -37,9 +38,6 @@ from evals_async.cli.views import EVALS, ITEMS, RUNS
 C = TypeVar("C", bound=Callable[..., object])
 Order: TypeAlias = Literal["asc", "desc"]
 Status: TypeAlias = Literal["queued", "in_progress", "completed", "canceled", "failed"]
-
-
-eval_option = click.option("--eval", "eval_id", metavar="EVAL_ID", help="The eval of runs that are written as RUN_ID.")
 
 
 def list_options(command: C) -> C:

@@ -63,7 +63,7 @@ async def test_a_hint_that_is_followed_keeps_its_promise(hint: Hint, person: Per
 def test_hints_are_printed_from_the_table_alone() -> None:
     """No module of the command line prints a hint of its own."""
     package = Path(sys.modules["evals_async.cli"].__file__ or "").parent
-    for module in package.glob("*.py"):
+    for module in package.rglob("*.py"):
         if module.name not in ("hints.py", "output.py"):
             assert "next: " not in (text := module.read_text()), module
             assert "output.hint(" not in text, module

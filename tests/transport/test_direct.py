@@ -14,6 +14,7 @@ from aioresponses import aioresponses
 from resources.session_double import StreamedResponse
 from transport.faultserver import FaultServer, answer, message, raw
 from transport.harness import KEY
+from waiting import LONGEST
 
 from evals_async import EvalsClient
 from evals_async._transport import direct
@@ -234,11 +235,12 @@ class ClosingServer:
                 while b"\r\n\r\n" not in received or not received.endswith(b"}"):
                     received += connection.recv(65536)
                 connection.sendall(message(201, RUN))
-                self.close_now.wait(10)
+                self.close_now.wait(LONGEST)
                 self.close_now.clear()
             self.closed.set()
 
 
+@pytest.mark.real_time
 @pytest.mark.usefixtures("way")
 async def test_creates_after_the_server_closed_idle_connections() -> None:
     """The server closes an idle connection while the loop is busy, so that this lies unread in the socket: the next
@@ -251,7 +253,7 @@ async def test_creates_after_the_server_closed_idle_connections() -> None:
                 run = await client.evals.runs.create("eval_1", data_source=SOURCE)
                 assert (run.id, server.connections) == ("run_1", number + 1)
                 server.close_now.set()
-                assert server.closed.wait(10)  # blocks the loop, as a busy program does
+                assert server.closed.wait(LONGEST)  # blocks the loop, as a busy program does
                 server.closed.clear()
             assert client.statistics().retries == 0
             server.listener.close()

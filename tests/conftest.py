@@ -34,8 +34,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Tests of those folders, and tests with the mark `virtual_time`, get a loop that waits for no timer; those with the
-    mark `real_time` do not.
+    """Tests of those folders, and with the mark `virtual_time`, get a loop that waits for no timer. Those with the mark
+    `real_time` do not.
     """
     virtual = item.path.parent.name in VIRTUAL or item.get_closest_marker("virtual_time") is not None
     virtual = virtual and item.get_closest_marker("real_time") is None

@@ -94,6 +94,6 @@ def connected(url: str, timeout: float) -> Connection:
         connection: Connection = kind.from_url(
             url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)
         )
-    except ValueError as error:
-        raise ConfigurationError(f"invalid Redis URL: {error}") from None
+    except ValueError:  # its message may contain a part of the password
+        raise ConfigurationError("invalid Redis URL; special characters in its password must be encoded") from None
     return connection

@@ -84,6 +84,7 @@ class RedisLimiter:
         self._queue: deque[Turn] = deque()
         self._away_until = -math.inf
         self._told_at = -math.inf
+        self._closed = False
         self._work: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -179,6 +180,8 @@ class RedisLimiter:
 
     def _start(self) -> None:
         """Wake the task that synchronises with Redis."""
+        if self._closed:
+            return
         if self._task is None or self._task.done():
             self._work = asyncio.Event()
             self._task = asyncio.get_running_loop().create_task(self._talk(), name="evals_async.redis")
@@ -290,6 +293,7 @@ class RedisLimiter:
 
     async def close(self) -> None:
         """Remove this process from the state in Redis, and close the connection."""
+        self._closed = True  # requests that still run are counted here only
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task], timeout=TRY_AGAIN)
@@ -298,6 +302,7 @@ class RedisLimiter:
         if self._state is not None:
             with contextlib.suppress(Exception), self._clock.timeout(2 * REDIS_TIMEOUT):
                 await self._exchange()
+        self._away_until = math.inf
         await self._redis.aclose()
 
     async def __aenter__(self) -> Self:
@@ -394,7 +399,10 @@ class RedisCache:
         if sending is not None and not sending.done() and sending.get_loop() is asyncio.get_running_loop():
             sending.cancel()
             await asyncio.wait([sending])
-        self._waiting.clear()
+        waiting, self._waiting = self._waiting, []
+        for _, answer in waiting:
+            if not answer.done() and not answer.get_loop().is_closed():
+                answer.set_result(None)
         await self._redis.aclose()
 
     async def __aenter__(self) -> Self:

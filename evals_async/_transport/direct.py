@@ -1,13 +1,14 @@
 """The direct path: a request and its response over a connection of aiohttp's pool, without `ClientSession`.
 
-The connections, their TLS and the parser of responses are aiohttp's own, as ever. Left out is what a request of this
-package does not need of the session: a request object, cookies, redirects, timers, middlewares. That is half of the
-instructions of a request.
+The connections, their TLS and the response parser are aiohttp's own. The direct path skips the parts of the session
+that this package does not need: a request object, cookies, redirects, timers and middlewares. A request costs about
+half as much this way.
 
-It is for our own session without a proxy and without trace configurations, for requests with small bodies, and for
-responses that are held in memory. Everything else goes over the session. So does everything where aiohttp's names are
-not the ones that are known here, which `unfit` finds out when the session is opened, and while something has
-replaced `ClientSession._request`, as aioresponses does.
+The direct path serves our own session without a proxy and without trace configurations. The request must have a small
+body, and the response must fit in memory. All other requests use the session. There are two more cases for the session:
+
+- The installed aiohttp has other internal names than this module expects. `unfit` checks this when the session opens.
+- Another package has replaced `ClientSession._request`, as aioresponses does in tests.
 """
 
 import asyncio
@@ -30,8 +31,8 @@ from evals_async._transport.state import KEY, CallState
 from evals_async.errors import ProtocolError
 
 
-MOST_SENT = 64 * 1024  # bytes of a body that are sent with the head; more would need to wait for the socket
-BUFFER = 64 * 1024  # bytes, as the session has it
+MOST_SENT = 64 * 1024  # bytes of a body that are sent with the head; a larger body must wait for the socket
+BUFFER = 64 * 1024  # bytes, the same as the session's
 
 NAMES: Mapping[type, Sequence[str]] = {
     Connection: ("protocol", "release", "close"),
@@ -44,7 +45,10 @@ RESPONSE_PARAMETERS = frozenset({"read_until_eof", "read_bufsize"})
 
 @cache
 def unfit() -> str | None:
-    """Why the installed aiohttp cannot be used directly: a name or a signature that is not as it is known here."""
+    """Return why the installed aiohttp cannot be used directly, or `None` if it can.
+
+    The reason is a missing name or an unexpected signature.
+    """
     for kind, names in NAMES.items():
         for name in names:
             if not hasattr(kind, name):
@@ -57,18 +61,18 @@ def unfit() -> str | None:
 
 
 def replaced() -> bool:
-    """Whether `ClientSession._request` is not aiohttp's own function.
+    """Return whether something has replaced aiohttp's own `ClientSession._request`.
 
-    Known by its file, because a replacement may have been there before this module was imported.
+    The check compares the source file, because the replacement may happen before this module is imported.
     """
     current: Any = aiohttp.ClientSession._request  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return not isinstance(current, FunctionType) or current.__code__.co_filename != aiohttp.client.__file__
 
 
 class Head:
-    """What follows the target in the head of a request: the same for all requests with the same headers.
+    """The part of a request's head after the target. Requests with the same headers share it.
 
-    An object, because tracebacks with local variables show text, and this one holds the key.
+    It is an object because its text holds the key, and tracebacks with local variables show plain strings.
     """
 
     __slots__ = ("headers", "text")
@@ -80,7 +84,7 @@ class Head:
 
 
 class ConnectionTarget(aiohttp.ClientRequest):
-    """The target of connections: a request without path and headers, whose connection key is computed once."""
+    """The request object that aiohttp's connector needs. It computes its connection key only once."""
 
     def __init__(self, base: URL) -> None:
         super().__init__("GET", base, loop=asyncio.get_running_loop())
@@ -99,19 +103,22 @@ class DirectExchange:
         self.bodies = bodies
         self.endpoint = ConnectionTarget(base)
         self.host = self.endpoint.headers["Host"]
-        self.heads: dict[bool, Head] = {}  # the latest, with a body and without one
+        self.heads: dict[bool, Head] = {}  # the latest ones, with a body and without one
         self.timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
 
     def takes(self, request: Request) -> bool:
-        """Whether this request can go this way: not one with a large body, nor one whose response goes into a sink."""
+        """Return whether this request can use the direct path.
+
+        A request with a large body, or with a sink for its response, cannot.
+        """
         body = request.body
         small = body is None or (isinstance(body, bytes) and len(body) <= MOST_SENT)
         return small and request.sink is None and not replaced()
 
     async def send(self, call: CallState[Any], target: str, headers: Mapping[str, str]) -> Response:
-        """The response to one attempt of `call`. `target` is the request's path with its query, encoded.
+        """Send one attempt of `call` and return the response.
 
-        Raises what aiohttp and the socket raise, as the session does.
+        `target` is the encoded path with the query. Raises the errors of aiohttp and of the socket, like the session.
         """
         connect = call.timeouts.connect
         timeout = self.timeouts.get(connect)
@@ -144,7 +151,7 @@ class DirectExchange:
         return response
 
     def message(self, call: CallState[Any], target: str, headers: Mapping[str, str]) -> bytes:
-        """The bytes of a request."""
+        """Return the bytes of a request."""
         request = call.request
         body = request.body
         head = self.heads.get(body is None)

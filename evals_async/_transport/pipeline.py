@@ -1,6 +1,6 @@
-"""The pipeline of a call: `Pipeline.attempt` is one attempt from the outside in, `send` is the call around attempts.
+"""The pipeline of a call: `Pipeline.attempt` makes one attempt, and `Pipeline.send` makes the whole call.
 
-Bytes and headers only: what a response means is the business of the `read` that the caller gives.
+This module handles bytes and headers only. The `read` function of the caller decodes the response.
 """
 
 import asyncio
@@ -45,15 +45,15 @@ T = TypeVar("T")
 
 NO_QUERY: Query = ()
 USUAL_HEADERS = UsualHeaders({})
-SUCCESS_GIVES = 1.0  # units of the retry budget that a success gives back
+SUCCESS_GIVES = 1.0  # units that a success returns to the retry budget
 
 
 class Pipeline:
-    """Sends requests with every policy applied: limiter, credentials, transport, judgement of the response, retries.
+    """Sends requests and applies the limiter, the credentials, the status check and the retries.
 
-    A pipeline belongs to one set of credentials: its limiter and its retry budget are those of the key. Copies of a
-    client with other options share it. Pipelines with other credentials may share its transport. The hooks are plain
-    callables, called in the loop: they must be quick, and what they raise comes through.
+    A pipeline belongs to one set of credentials. Its limiter and its retry budget belong to the key. Copies of a
+    client with other options share the pipeline. Pipelines with other credentials may share its transport. The hooks
+    are plain functions that run in the event loop. They must be quick. An error that a hook raises ends the call.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Pipeline:
             limiter = new_limiter()
         self.limiter: Limiter = Unlimited(clock) if limiter is None else limiter
         self.limited = limiter is not None
-        self.identity = identity  # of whom it sends for, for who makes pipelines
+        self.identity = identity  # names the credentials; `Pipelines` finds the pipeline by it
         self.session: object = None
         self.budget = budget or Budget()
         self.on_request = on_request
@@ -88,7 +88,7 @@ class Pipeline:
         self.throttles = 0
         self.retries = 0
         self.bytes_received = 0
-        # What was sent last, with a body and without one: what it was merged of, and the whole.
+        # The latest headers, with a body and without one: the two parts, and the merged result.
         self.latest: dict[bool, tuple[SecretHeaders, Mapping[str, str], SecretHeaders]] = {}
 
     async def send(
@@ -103,12 +103,14 @@ class Pipeline:
         resolve: Resolve[T] | None = None,
         watch: Callable[[CallState[T]], None] | None = None,
     ) -> T:
-        """What `read` makes of the response to `request`, tried as often as `policy` allows within `timeouts`.
+        """Send `request` and return the value that `read` decodes from the response.
 
-        `headers` (see `UsualHeaders`) and `query` come before the request's own, which win. `resolve` is asked
-        what became of a cancel that may have been carried out, and of a delete that is answered by 404 after one that
-        may have been; see `Resolve`. `watch` is given the state of the call before its first attempt. Raises every kind
-        of `RequestError`, told which request, how often, how long and why no longer, and `LifecycleError`s.
+        The call retries as often as `policy` allows within `timeouts`. `headers` (see `UsualHeaders`) and `query` are
+        defaults; the request's own values win. `resolve` finds the result of a cancel or a delete whose response was
+        lost; see `Resolve`. `watch` receives the state of the call before the first attempt.
+
+        Raises `RequestError` of every kind. The error names the request, the number of attempts, the elapsed time and
+        the reason why the retries stopped. Raises `LifecycleError` if the client cannot be used.
         """
         transport = self.transport
         session = transport.check()
@@ -117,7 +119,7 @@ class Pipeline:
         pool = transport.pool
         own = call_headers(request, headers)
         task = asyncio.current_task(pool.loop)
-        assert task is not None  # noqa: S101  # whatever awaits a socket runs in a task
+        assert task is not None  # noqa: S101  # only a task can await a socket
         call = CallState(
             request,
             read,
@@ -142,21 +144,23 @@ class Pipeline:
                 if self.budget.spent:
                     self.budget.give(SUCCESS_GIVES)
                 return value
-            # Popped, or this frame and the error's traceback would hold each other until a collection.
+            # `pop` breaks the reference cycle between this frame and the error's traceback.
             return await self.retry(call, failed.pop())
         except asyncio.CancelledError:
-            # close() cancels the calls under way; anyone else's cancellation goes on.
+            # close() cancels the running calls: that becomes `ClientClosed`. Any other cancellation continues.
             if not pool.closed or task.uncancel() > call.cancelling:
                 raise
         finally:
             pool.calls.discard(call)
-            # Or the error that ends the task, whose traceback holds this frame, would wait for a collection.
+            # This breaks a reference cycle: the task holds its error, and the error's traceback holds this frame.
             del call.task, task
         raise ClientClosed("this client was closed during the call")
 
     def begin(self, session: object) -> None:
-        """Use a session that was opened. Where it is the second one, whatever belonged to the first one's loop is made
-        anew; a limiter that was given stays.
+        """Start to use a new session.
+
+        For every session after the first one, create a new retry budget and a new limiter, because the old ones belong
+        to the old event loop. A limiter that the caller passed stays.
         """
         if self.session is not None:
             self.budget = Budget()
@@ -165,16 +169,16 @@ class Pipeline:
         self.session = session
 
     async def attempt(self, call: CallState[T]) -> T:
-        """One attempt: limiter, deadline, credentials, transport, judgement, and the value of a good response."""
+        """Make one attempt and return the decoded value of a successful response."""
         limiter, clock, slots = self.limiter, self.clock, self.transport.pool.slots
         now = clock.monotonic()
-        # How many are under way, as the limiter counts them: it is told so again with the response.
+        # The limiter's count of requests in flight. `observe` below needs it together with the response.
         among = limiter.try_acquire(now)
         if not among or not slots.try_acquire():
             among = await self.acquire(among, call.ends)
             now = clock.monotonic()
         self.requests += 1
-        # The attempt's time begins here: waiting for the limiter is charged to the call alone.
+        # The time of the attempt starts here. The wait for the limiter counts for the call only.
         call.seconds = clock.loop_seconds(call.attempt_from(now))
         response = None
         try:
@@ -183,14 +187,14 @@ class Pipeline:
                 if not decided or decided.isdisjoint(self.auth.replaced_by):
                     call.credentials = await self.auth.headers()
                 else:
-                    call.credentials = NO_CREDENTIALS  # the caller says who he is
+                    call.credentials = NO_CREDENTIALS  # the caller's headers have credentials
                 headers = self.complete_headers(call)
                 if self.on_request is not None:
                     self.on_request(call.request)
                 response = call.response = await self.transport.send(call, headers)
         except TimeoutError:
             if not call.passed:
-                raise  # not ours: a token provider's, a hook's
+                raise  # a token provider or a hook raised it, not our deadline
         finally:
             slots.release()
             limiter.release()
@@ -206,7 +210,7 @@ class Pipeline:
         return await call.read(response)
 
     async def acquire(self, among: int, end: float) -> int:
-        """Wait for what is missing: the limiter's permission, if `among` is 0, and a connection."""
+        """Wait for the limiter's permission, if `among` is 0, and for a free connection."""
         if not among:
             among = await self.limiter.acquire(end)
             if self.transport.pool.slots.try_acquire():
@@ -219,7 +223,10 @@ class Pipeline:
         return among
 
     async def retry(self, call: CallState[T], failure: RequestError) -> T:
-        """Try again after the first attempt ended in `failure`; in the end the error, or what `call.resolve` finds."""
+        """Retry after the first attempt failed with `failure`, and return the value.
+
+        If all retries fail, return the result that `call.resolve` finds, or raise the final error.
+        """
         state = RetryState(call.policy, call.request.kind, self.clock, self.budget, call.ends, limited=self.limited)
 
         def may_retry(error: RequestError) -> bool:
@@ -229,7 +236,7 @@ class Pipeline:
             self.before_sleep(call, error, state.wait)
 
         async def sleep(seconds: float) -> None:
-            # What a limit refused waits as the limiter says, which may learn meanwhile that less is enough.
+            # After a 429 the limiter does the wait, because it can shorten it when the server allows more.
             await (self.limiter.pause(seconds) if state.refused else self.clock.sleep(seconds))
 
         if may_retry(failure) and not state.exhausted():
@@ -237,7 +244,7 @@ class Pipeline:
             await sleep(state.wait)
             try:
                 again = retrying(state, may_retry, before_sleep, sleep)
-            except OSError:  # the process has no file left to open: what failed before tells more
+            except OSError:  # the process cannot open more files: the first failure is more useful
                 state.note = "no further attempt: tenacity cannot be imported, because no more files can be opened"
                 again = None
             try:
@@ -255,10 +262,13 @@ class Pipeline:
         try:
             raise failure
         finally:
-            del failure  # or this frame and the traceback would hold each other, and all else, until a collection
+            del failure  # breaks the reference cycle between this frame and the traceback
 
     def complete_headers(self, call: CallState[T]) -> SecretHeaders:
-        """Everything sent at the top of one attempt, but a key. Most calls send what the last one sent."""
+        """Return all headers of one attempt, except the idempotency key.
+
+        Most calls send the same headers as the call before, so the latest result is kept.
+        """
         own, credentials, without_body = call.headers, call.credentials, call.request.body is None
         latest = self.latest.get(without_body)
         if latest is None or latest[0] is not own or latest[1] is not credentials:
@@ -266,7 +276,7 @@ class Pipeline:
         return latest[2]
 
     def may_retry(self, call: CallState[T], error: RequestError, state: RetryState) -> bool:
-        """Write the failure of an attempt down, and ask `state` whether there may be another."""
+        """Record the failed attempt, and return whether `state` allows another one."""
         response = call.response
         if call.attempting:
             seconds = self.clock.monotonic() - call.began
@@ -289,7 +299,7 @@ class Pipeline:
         )
 
     def before_sleep(self, call: CallState[T], error: RequestError, wait: float) -> None:
-        """Remember and tell that the call goes on after `error`."""
+        """Count and report the retry that follows `error`."""
         if not isinstance(error, TransportError) or isinstance(call.told, TransportError | None):
             call.told = error
         self.retries += 1
@@ -299,15 +309,15 @@ class Pipeline:
         call.log("retries", level=logging.INFO, error=type(error).__name__, wait=wait, request_id=error.request_id)
 
     def final(self, call: CallState[T], error: RequestError, state: RetryState) -> RequestError:
-        """The error that the user sees, with the history of the call in it."""
+        """Return the error for the user, with the history of the call in it."""
         earlier = call.told
-        # What the server said tells more than the broken connection, or the wait for the limiter, after it.
+        # A server's answer is more useful than a broken connection or a wait for the limiter after it.
         if isinstance(error, DeadlineExceeded) and call.attempting:
             error.last = earlier
         elif isinstance(error, TransportError) and isinstance(earlier, ApiError | ResponseError):
-            # But that a create may have been carried out is told by its own failure.
+            # Only the last error can say that the server may have executed a create.
             error = error if state.ambiguous and call.request.kind == "create" else earlier
-        # The frames of the attempts hold each other, bodies and all, until the next collection; nobody reads them.
+        # The tracebacks keep the frames and the bodies of the attempts alive. No user needs these frames.
         for told in (error, earlier):
             if told is not None:
                 told.__traceback__ = None
@@ -323,7 +333,7 @@ class Pipeline:
         return error
 
     async def resolved(self, call: CallState[T], error: RequestError, resolve: Resolve[T]) -> T | None:
-        """What `resolve` finds out about a cancel or delete whose response was lost."""
+        """Return the result that `resolve` finds for a cancel or delete whose response was lost."""
         if not error.maybe_executed or (call.request.kind == "delete" and not isinstance(error, NotFound)):
             return None
         try:
@@ -342,7 +352,7 @@ class Pipeline:
         call.log("answered", status=response.status, seconds=seconds, request_id=response.request_id)
 
     def statistics(self) -> Statistics:
-        """What was done so far, and how the limiter stands."""
+        """Return the counts of this pipeline and the state of its limiter."""
         slots = self.transport.pool.slots
         standing = self.limiter.statistics(
             requests=self.requests,
@@ -358,5 +368,5 @@ class Pipeline:
         )
 
     async def close(self) -> None:
-        """End the calls under way with `ClientClosed`, and close the transport. A second time does nothing."""
+        """End the running calls with `ClientClosed`, and close the transport. A second call does nothing."""
         await self.transport.close()

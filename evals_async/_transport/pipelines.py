@@ -7,14 +7,14 @@ from weakref import WeakValueDictionary
 from evals_async._transport.pipeline import Pipeline
 
 
-MOST = 1000  # sets of credentials whose limits are remembered while nobody uses them
+MOST = 1000  # pipelines that are kept although no client uses them
 
 
 class Pipelines:
-    """Finds the pipeline of an identity again, so that all copies with one key have one limiter and one retry budget.
+    """Keeps one pipeline for each identity, so that all clients with one key share one limiter and one retry budget.
 
-    A pipeline that a client holds, or that has calls under way, is always found. Of the others the `most` that were
-    asked for last are remembered.
+    A pipeline that a client holds, or that has running calls, is always found. Of the unused pipelines, the `most`
+    latest ones are kept.
     """
 
     def __init__(self, most: int = MOST) -> None:
@@ -23,7 +23,7 @@ class Pipelines:
         self.recent: OrderedDict[str, Pipeline] = OrderedDict()
 
     def get(self, identity: str, make: Callable[[], Pipeline]) -> Pipeline:
-        """The pipeline of that identity; one that `make` makes, if there is none."""
+        """Return the pipeline of `identity`. Call `make` if there is none."""
         found = self.alive.get(identity)
         if found is None:
             found = self.alive[identity] = make()

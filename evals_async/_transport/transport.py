@@ -1,8 +1,8 @@
-"""One attempt of a request over a real connection: `Transport`. Nothing here judges a status, retries, or waits for the
-limiter.
+"""One attempt of a request over a real connection: `Transport`.
 
-The session is held by `pool`. What is built on aiohttp's classes is in `connection`, which imports it. No object of
-aiohttp leaves: its errors hold the headers, and so the key.
+This module does not check the status, does not retry, and does not wait for the limiter. `pool` holds the session.
+`connection` contains the classes that extend aiohttp. No aiohttp object leaves this module, because aiohttp's errors
+hold the headers, and so the key.
 """
 
 import asyncio
@@ -29,15 +29,17 @@ if TYPE_CHECKING:
 MAX_BODY = 32 * 1024 * 1024
 LARGE_BODY = 1024 * 1024  # bytes
 
-UNTYPED = ("Content-Type",)  # aiohttp would say application/octet-stream of a POST without a body
+UNTYPED = ("Content-Type",)  # aiohttp would add application/octet-stream to a POST without a body
 
 
 class Transport:
-    """Sends requests to one base URL over a pool of connections, and bounds what comes back.
+    """Sends requests to one base URL over a pool of connections, and limits the size of responses.
 
-    Without a `pool` it makes one of its own with these options. Where the pool's session is the caller's, what lives in
-    our connector is missing: the guard against responses that nobody asked for, and the knowledge that a request surely
-    did not leave. `max_body` bounds decoded bytes. `owner` is the name of what a user would have to close.
+    Without a `pool`, it creates its own pool with `options`. `max_body` limits the decoded bytes of a response body.
+    `owner` is the name of the object that the user must close.
+
+    A caller's session does not use our connector. So two features are missing: the check for unrequested bytes on a
+    connection, and the knowledge that a request was certainly not sent.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class Transport:
         self.bodies = BodyReader(max_body, clock)
         self.clock = clock
         self.session: aiohttp.ClientSession | None = None
-        self.base: yarl.URL  # made when the session is known
+        self.base: yarl.URL  # set by `attach`
         self.prefix = ""
         self.base_options: dict[str, Any] = {}
         self.direct: DirectExchange | None = None
@@ -68,22 +70,22 @@ class Transport:
 
     @property
     def connections(self) -> int:
-        """How many requests there are at once."""
+        """The largest number of requests that run at the same time."""
         return self.pool.connections
 
     def at(self, base_url: str) -> "Transport":
-        """One for another base URL, over the same connections."""
+        """Return a transport for another base URL over the same connections."""
         return Transport(base_url, self.pool, max_body=self.bodies.limit, clock=self.clock)
 
     def check(self) -> "aiohttp.ClientSession":
-        """The open session. Raises `ClientClosed`, `ForkedClient` or `WrongLoop` where it cannot be used."""
+        """Return the open session. Raises `ClientClosed`, `ForkedClient` or `WrongLoop` if it cannot be used."""
         session = self.pool.check()
         if session is not self.session:
             self.attach(session)
         return session
 
     def usable(self) -> "aiohttp.ClientSession":
-        """The session that `check` found, if it is still there."""
+        """Return the session that `check` found, or a new one if the pool changed it."""
         session = self.session
         if session is None or session is not self.pool.session:
             session = self.check()
@@ -92,10 +94,10 @@ class Transport:
         return session
 
     def attach(self, session: "aiohttp.ClientSession") -> None:
-        """Get ready to send over a session that was opened."""
+        """Prepare this transport to send over a new session."""
         import yarl
 
-        from evals_async._transport import connection, direct  # here, because they import aiohttp
+        from evals_async._transport import connection, direct  # imported late, because they import aiohttp
 
         self.base = yarl.URL(self.base_url)
         self.prefix = self.base.raw_path.rstrip("/")
@@ -113,40 +115,40 @@ class Transport:
         else:
             self.over_session = direct.unfit()
             if self.over_session is None:
-                connector: Any = session.connector  # ours
+                connector: Any = session.connector  # our own class
                 self.direct = direct.DirectExchange(connector, self.base, self.bodies)
         self.session = session
 
     async def send(self, call: CallState[Any], headers: Mapping[str, str]) -> Response:
-        """The response to one attempt of `call`, whatever its status, redirects aside.
+        """Send one attempt of `call` and return the response, with any status except a redirect.
 
-        `headers` are sent as they are; the call's query comes on top of the base URL's. The attempt as a whole is
-        bounded by who calls. Raises `TransportError`s and `ResponseError`s, the errors of `check`, and what a sink or
-        the opening of an upload's file raises.
+        `headers` are sent unchanged. The call's query is merged into the base URL's query. The caller must set the
+        deadline of the attempt. Raises `TransportError`, `ResponseError`, and the errors of `check`. Errors of a sink,
+        and of opening an upload's file, are raised unchanged.
         """
         session = self.usable()
-        call.sent = True  # to be assumed, until our connector knows better
+        call.sent = True  # assume it; our connector corrects it
         direct = self.direct
         try:
             if direct is not None and direct.takes(call.request):
                 return await direct.send(call, self.target(call.request.path, call.query), headers)
             return await self.send_over(session, call, headers)
         except asyncio.CancelledError as cancelled:
-            # The same one, without aiohttp's frames: their variables hold the headers.
+            # Remove aiohttp's frames from the traceback, because their variables hold the headers.
             raise cancelled.with_traceback(None)  # noqa: B904
-        except Exception as error:  # what is not known there is raised as it is
+        except Exception as error:  # `failure_of` returns None for unknown errors, which are raised unchanged
             from evals_async._transport import connection
 
             failure = connection.failure_of(error)
             if failure is None:
                 raise
-        # Outside the except block and without its traceback, so that nothing of aiohttp hangs on it.
+        # Raised outside the except block and without traceback, so that the error holds no aiohttp objects.
         raise failure.with_traceback(None)
 
     async def send_over(
         self, session: "aiohttp.ClientSession", call: CallState[Any], headers: Mapping[str, str]
     ) -> Response:
-        """`send`, by way of the session."""
+        """Send one attempt of `call` over the aiohttp session and return the response."""
         from evals_async._transport import connection
 
         request = call.request
@@ -167,7 +169,7 @@ class Transport:
             try:
                 return await self.bodies.read(call, response.status, response.headers, response.content)
             finally:
-                # A body that was read to its end has given the connection back; any other takes it along.
+                # A complete body returns its connection to the pool. An incomplete one must close the connection.
                 if response.connection is not None:
                     response.close()
         finally:
@@ -176,19 +178,19 @@ class Transport:
                 file.close()
 
     def url(self, path: str, query: Query) -> "yarl.URL":
-        """The base URL with `path` after its own path, and `query` merged into its own query, where it wins.
+        """Return the base URL with `path` appended and `query` merged in.
 
-        `path` is sent as it is.
+        `query` wins over the base URL's own query. `path` must be encoded already.
         """
         url = self.base.with_path(self.prefix + path, encoded=True, keep_query=True)
         return url.update_query(query) if query else url
 
     def target(self, path: str, query: Query) -> str:
-        """Path and query of `url`, for a request line."""
+        """Return the path and the query of `url`, for the request line."""
         return self.url(path, query).raw_path_qs if query or self.base.raw_query_string else self.prefix + path
 
     async def close(self) -> None:
-        """End the calls under way and close the connections, for every transport that shares them."""
+        """End the running calls and close the connections, for every transport that shares them."""
         await self.pool.close()
 
     def __repr__(self) -> str:
@@ -196,7 +198,10 @@ class Transport:
 
 
 def load() -> None:
-    """Import what requests and retries need. Takes a tenth of a second, once in a process; may run in a thread."""
+    """Import the modules that requests and retries need.
+
+    The first call in a process is slow. It may run in a thread.
+    """
     from evals_async._transport import direct, retry  # `direct` imports `connection`
 
     direct.unfit()
@@ -204,11 +209,11 @@ def load() -> None:
 
 
 def payload_of(request: Request) -> tuple[Any, BinaryIO | None]:
-    """What aiohttp sends as the body of one attempt, and the file to close after it."""
+    """Return the body of one attempt for aiohttp, and the file to close after the attempt."""
     body = request.body
     if isinstance(body, Upload):
         from evals_async._transport import connection
 
         return connection.multipart(body)
-    # A large body goes out in pieces; as bytes it would hold up the loop, and aiohttp warns of that.
+    # aiohttp sends a stream in pieces. A large `bytes` body would block the loop, and aiohttp warns about that.
     return io.BytesIO(body) if body is not None and len(body) > LARGE_BODY else body, None

@@ -181,6 +181,9 @@ class AdaptiveLimiter:
         for name, value in (("max_rate", max_rate), ("start_rate", start_rate), ("max_in_flight", max_in_flight)):
             if value is not None and not 0 < value < math.inf:
                 raise ConfigurationError(f"{name} must be a number above 0, not {value!r:.80}")
+        if max_in_flight != int(max_in_flight):
+            raise ConfigurationError(f"max_in_flight must be a whole number, not {max_in_flight!r:.80}")
+        max_in_flight = int(max_in_flight)
         self._clock = clock
         self._long = len(
             str(max_in_flight)

@@ -479,3 +479,11 @@ def test_a_refused_call_waits_as_long_as_its_policy_allows() -> None:
         assert [0, 1, 100, 200] == [int(at - began) for at in server.sent]
 
     assert 200.0 <= seconds_of(job) <= 201.0
+
+
+@pytest.mark.parametrize("number", [0.5, 2.5])
+def test_a_number_of_requests_at_once_is_whole(number: float) -> None:
+    """A part of a request is our own error, not a `TypeError` from inside."""
+    at_once: Any = number
+    with pytest.raises(ConfigurationError, match="max_in_flight must be a whole number"):
+        AdaptiveLimiter(max_in_flight=at_once)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 KEPT: set[object] = set()
-"""Our open sessions, kept from the collector until their pool lets go of them.
+"""Our open sessions. This set protects them from the garbage collector until their pool closes them.
 
-It would finalize a forgotten client in any order, and aiohttp's complaint could come before ours. After a fork the
-child's copies stay here for good, because to close them would end the parent's connections.
+The collector may finalize a forgotten client in any order, so aiohttp's warning could come before ours. After a fork,
+the child's copies stay here forever, because closing them would end the parent's connections.
 """
 
 
@@ -40,13 +40,14 @@ class PoolOptions(TypedDict, total=False):
 
 
 class ConnectionPool:
-    """A session, opened by the first request, in the loop that runs then. It belongs to that loop.
+    """Holds one session. The first request opens it, and it belongs to the event loop of that request.
 
-    When that loop is closed, and another one runs, a new session is opened there; two loops that are open never share
-    one. `session` is the caller's own: it is never closed here, and its connector, cookies and settings are its owner's
-    business. `connections` is how many there are at once; the caller's session may allow fewer. `proxy` is a proxy's
-    URL; with `trust_env` the environment may name one, and netrc is never read. `name` is what a user would have to
-    close, for the warning when nobody did. `calls` are all calls under way, which `close` ends.
+    If that loop is closed and another one runs, the pool opens a new session. Two open loops never share a session.
+
+    `session` is the caller's own session. The pool never closes it and never changes its settings. `connections` is
+    the limit of open connections; the caller's session may have a lower one. `proxy` is the URL of a proxy. With
+    `trust_env` the environment may name a proxy; netrc is never read. `name` is the object that the user must close,
+    for the warning about an unclosed client. `calls` contains all running calls, and `close` ends them.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class ConnectionPool:
         self.pid = 0
 
     def check(self) -> "aiohttp.ClientSession":
-        """The open session. Raises `ClientClosed`, `ForkedClient` or `WrongLoop` where it cannot be used."""
+        """Return the open session. Raises `ClientClosed`, `ForkedClient` or `WrongLoop` if it cannot be used."""
         if self.closed:
             raise ClientClosed("this client is closed; make a new one")
         session = self.session
@@ -111,7 +112,7 @@ class ConnectionPool:
         return session
 
     def reopen(self) -> "aiohttp.ClientSession":
-        """A session in the loop that runs now, where the loop of the last one is closed."""
+        """Open a session in the running loop, if the loop of the old session is closed."""
         if self.loop is None or not self.loop.is_closed():
             raise WrongLoop("this client was first used in another event loop; make one client per loop, inside it")
         if not self.owned:
@@ -122,7 +123,7 @@ class ConnectionPool:
         return self.open()
 
     def abandon(self) -> None:
-        """Close the connections without their loop, and without anybody's complaint about that."""
+        """Close the connections without their event loop, and without warnings from asyncio and aiohttp."""
         from evals_async._transport import connection
 
         session, self.session = self.session, None
@@ -131,7 +132,7 @@ class ConnectionPool:
             connection.abandon(session)
 
     async def close(self) -> None:
-        """End the calls under way, and close the session, unless it is the caller's. A second time does nothing."""
+        """End the running calls, and close the session if it is our own. A second call does nothing."""
         self.closed = True
         if self.loop is not None and self.loop.is_closed():
             if self.owned and os.getpid() == self.pid:

@@ -1,7 +1,7 @@
-"""Whether, when and how often a request is sent again: `Timeouts`, `RetryPolicy`, the table of failures, the state of
-one call's retries, the budget of all calls, and `retrying`, which hands them to tenacity.
+"""Retries: `Timeouts`, `RetryPolicy`, the table of failures, `RetryState`, the retry `Budget`, and `retrying`.
 
-Nothing here sends, and nothing here holds other calls back: that a 429 makes everyone wait is in `limiter`.
+This module decides if, when and how often a request is sent again. It does not send, and it does not delay other
+calls. After a 429, `limiter` delays all calls.
 """
 
 import math
@@ -30,9 +30,9 @@ from evals_async.errors import (
 if TYPE_CHECKING:
     from tenacity import AsyncRetrying, RetryCallState
 
-SHORTEST_ATTEMPT = 0.2  # seconds: an attempt that would have less is not begun
-MOST_DOUBLINGS = 60  # of a pause: `cap` is reached long before
-MOST_ADDED = 0.25  # seconds at most that are added to the delay a server asks for
+SHORTEST_ATTEMPT = 0.2  # seconds; an attempt with less time left is not started
+MOST_DOUBLINGS = 60  # avoids an overflow; the pause reaches `cap` long before
+MOST_ADDED = 0.25  # the most seconds of jitter on top of a server's delay
 
 
 def positive(instance: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
@@ -52,11 +52,12 @@ def one_or_more(instance: object, attribute: "attrs.Attribute[Any]", value: int)
 
 @attrs.frozen(kw_only=True)
 class Timeouts:
-    """How long a call may take, in seconds; `None` means no limit. Raises `ConfigurationError` for values of 0 or less.
+    """The time limits of a call, in seconds. `None` means no limit. Raises `ConfigurationError` for values <= 0.
 
-    `total` is one deadline for the whole call: the wait for the limiter, every attempt, the pauses and the bodies.
-    `attempt` ends one attempt, so that a silent server does not use up the whole call. It does not end uploads and
-    downloads of files; a download ends if no byte comes for that time. `connect` is for DNS, TCP and TLS together.
+    `total` limits the whole call: the wait for the limiter, all attempts, the pauses and the bodies. `attempt` limits
+    one attempt, so that a silent server does not use the time of the whole call. It does not limit uploads and
+    downloads of files, but a download fails if no byte arrives for that time. `connect` limits DNS, TCP and TLS
+    together.
     """
 
     total: float | None = attrs.field(default=60.0, validator=positive)
@@ -65,9 +66,9 @@ class Timeouts:
 
     @classmethod
     def of(cls, timeout: object) -> "Timeouts":
-        """The timeouts of a call that may take that many seconds; `None` means no limit.
+        """Return the timeouts of a call that may take `timeout` seconds. `None` means no limit.
 
-        If it is more than a minute, one attempt may take a third of it. Raises `ConfigurationError`.
+        Above one minute, an attempt may take a third of `timeout`. Raises `ConfigurationError` for other values.
         """
         if isinstance(timeout, Timeouts):
             return timeout
@@ -82,21 +83,21 @@ class Timeouts:
 
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
-    """How often and how soon a failed request is sent again; what is sent again at all is in `RETRIES`.
+    """How often and how soon a failed request is retried. The table `RETRIES` says which requests can be retried.
 
-    `attempts` includes the first one. With 1 nothing is sent again, also after a 429. The pause before retry n is
-    random, from 0 to min(`cap`, `base` * 2^(n-1)) seconds (full jitter), so that callers that failed together do not
-    come back together. After a 429 without a delay, `throttled_base` and `throttled_cap` are used instead. A call with
-    a limiter does not use them: it waits for the limiter.
+    `attempts` includes the first attempt. With 1, there are no retries, also not after a 429. The pause before retry n
+    is random: from 0 to min(`cap`, `base` * 2^(n-1)) seconds (full jitter). So calls that failed together do not retry
+    together. After a 429 without a delay, the pause uses `throttled_base` and `throttled_cap`. A call with a limiter
+    does not use these two; it waits for the limiter.
 
-    A delay d that the server asks for is kept: the pause is d and up to min(0.25, d/4) more; it is shorter only where a
-    limiter has found out meanwhile what the server allows. If d is above
-    `max_server_delay` the call fails at once instead of holding the caller. 429s are not attempts; `throttle_rounds` of
-    them end a call, its deadline usually sooner.
+    If the server asks for a delay of d seconds, the pause is d plus up to min(0.25, d/4) seconds. A limiter may end
+    the pause earlier when it learns that the server allows more. If d is above `max_server_delay`, the call fails at
+    once. A 429 does not count as an attempt. More than `throttle_rounds` of them end a call; its deadline usually ends
+    it sooner.
 
-    `budget` is what a client may spend on retries, `retry_cost` what one costs; a success gives 1 back, or the whole
-    cost if it came by a retry. With 500 and 14 a dead server is sent 35 retries and then one request a call. 429s cost
-    nothing, the limiter slows them down.
+    `budget` limits what all calls of a client spend on retries. Each retry costs `retry_cost`. A success returns 1, or
+    the whole cost if a retry succeeded. With 500 and 14, a dead server gets 35 retries, and then one request per call.
+    A 429 costs nothing, because the limiter slows the calls down.
     """
 
     attempts: int = attrs.field(default=3, validator=one_or_more)
@@ -113,24 +114,26 @@ class RetryPolicy:
 Failure: TypeAlias = Literal[
     "unsent", "unknown_host", "throttled", "unavailable", "lost", "timed_out", "unreadable", "unclear", "final"
 ]
-"""What a failure says of its request.
+"""What a failure says about its request.
 
-It was not sent (unsent, unknown_host); it was turned away before anything was done (throttled); nothing is known of it
-(unavailable, lost, timed_out, unclear); it was carried out, and the answer is of no use (unreadable); or trying again
-cannot help, and nothing was done (final).
+- unsent, unknown_host: the request was not sent.
+- throttled: the server refused the request and did nothing.
+- unavailable, lost, timed_out, unclear: the server may have executed the request.
+- unreadable: the server executed the request, but the response cannot be used.
+- final: the server did nothing, and a retry cannot help.
 """
 
 AMBIGUOUS: frozenset[Failure] = frozenset({"unavailable", "lost", "timed_out", "unreadable", "unclear"})
 
-NOT_DONE = frozenset({501, 505})  # the 5xx that say that nothing was done
+NOT_DONE = frozenset({501, 505})  # with these 5xx statuses the server did nothing
 
-MANY = sys.maxsize  # as often as the policy's attempts allow
+MANY = sys.maxsize  # only the policy's `attempts` is the limit
 
 RETRIES: Mapping[Failure, Mapping[Kind, int]] = {
     "unsent": {"read": MANY, "create": MANY, "update": MANY, "cancel": MANY, "delete": MANY},
     "unknown_host": {"read": 1, "create": 1, "update": 1, "cancel": 1, "delete": 1},
     "throttled": {"read": MANY, "create": MANY, "update": MANY, "cancel": MANY, "delete": MANY},
-    # What creates is not sent twice, unless the first surely was not carried out; the others have the same end state.
+    # A second create could make a second object, so it is sent only if the first had no effect. Others are idempotent.
     "unavailable": {"read": MANY, "create": 0, "update": MANY, "cancel": MANY, "delete": MANY},
     "lost": {"read": MANY, "create": 0, "update": MANY, "cancel": MANY, "delete": MANY},
     "timed_out": {"read": 1, "create": 0, "update": 1, "cancel": 1, "delete": 1},
@@ -138,11 +141,11 @@ RETRIES: Mapping[Failure, Mapping[Kind, int]] = {
     "unclear": {"read": 0, "create": 0, "update": 0, "cancel": 0, "delete": 0},
     "final": {"read": 0, "create": 0, "update": 0, "cancel": 0, "delete": 0},
 }
-"""How many more times a request of that kind is sent after that failure, within the policy's attempts."""
+"""How many times each kind of request is retried after each failure, within the policy's `attempts`."""
 
 
 def failure_of(error: RequestError, *, sent: bool = True) -> Failure:
-    """What `error` says of its request; `sent` is false where it is known that no byte of it left."""
+    """Return what `error` says about its request. `sent` is false if certainly no byte of the request left."""
     if not error.transient:
         status = error.status if isinstance(error, ApiError) else 0
         unclear = isinstance(error, BodyTooLarge) or (status >= 500 and status not in NOT_DONE)
@@ -155,7 +158,7 @@ def failure_of(error: RequestError, *, sent: bool = True) -> Failure:
         case ApiError():
             return "throttled" if error.status == 503 and error.retry_after is not None else "unavailable"
         case DeadlineExceeded():
-            return "timed_out" if sent else "final"  # not sent: the time of the whole call is up
+            return "timed_out" if sent else "final"  # not sent: the deadline of the whole call has passed
         case TransportError():
             return "lost" if sent else "unsent"
         case _:
@@ -163,16 +166,16 @@ def failure_of(error: RequestError, *, sent: bool = True) -> Failure:
 
 
 class Budget:
-    """What all calls of a client have spent on retries, so that a dead server is not asked three times as often.
+    """The retry costs of all calls of a client. It protects a dead server from three times as many requests.
 
-    How much they may spend is in the policy of each call.
+    The policy of each call contains the limit.
     """
 
     def __init__(self) -> None:
         self.spent = 0.0
 
     def take(self, cost: float, capacity: float) -> bool:
-        """Pay for a retry; false, and nothing is taken, if that would be more than `capacity` in all."""
+        """Pay for a retry. Return false and take nothing if the total would be above `capacity`."""
         if self.spent + cost > capacity:
             return False
         self.spent += cost
@@ -183,10 +186,10 @@ class Budget:
 
 
 class RetryState:
-    """The retries of one call. Made on its first failure, never shared.
+    """The retries of one call. It is created at the first failure of the call.
 
-    After a failure it is asked twice: `may_retry` sets `wait`, the seconds until the next attempt, and `exhausted` says
-    whether that is too late or too much. Where either ends the call, `note` says why.
+    Each failure needs two checks. `may_retry` checks the failure and sets `wait`, the seconds until the next attempt.
+    `exhausted` checks the deadline and the budget. If one of them ends the call, `note` contains the reason.
     """
 
     def __init__(
@@ -198,8 +201,8 @@ class RetryState:
         self.budget = budget
         self.end = end
         self.limited = limited  # a limiter holds requests back
-        self.attempts = 0  # that count, and failed
-        self.rounds = 0  # of being told 429
+        self.attempts = 0  # failed attempts, without the 429s
+        self.rounds = 0  # responses of the limit, such as a 429
         self.seen: dict[Failure, int] = {}
         self.resent = False
         self.renewed = False
@@ -207,8 +210,8 @@ class RetryState:
         self.cost = 0.0  # of the last retry
         self.wait = 0.0
         self.asked: float | None = None  # seconds that the server asks to wait
-        self.refused = False  # whether a limit refused it: then it was no attempt, and the budget does not pay for it
-        self.at_once = False  # whether the next attempt is made whatever policy and budget say
+        self.refused = False  # a limit refused the request: it is not an attempt and costs no budget
+        self.at_once = False  # the next attempt ignores the policy and the budget
         self.note: str | None = None
 
     def may_retry(
@@ -220,10 +223,11 @@ class RetryState:
         renewed: bool = False,
         should_retry: str | None = None,
     ) -> bool:
-        """Whether a request that failed so is sent again, as far as table, policy and server say.
+        """Return whether the table, the policy and the server allow a retry after `error`.
 
-        `stale` tells of a pooled connection that was dead when it was used, `renewed` of new credentials after a 401;
-        both are tried again at once and once, whatever the policy. `should_retry` is the server's `x-should-retry`.
+        `stale` means that the pooled connection was dead before its use. `renewed` means that there are new credentials
+        after a 401. Each of these causes one immediate retry, with any policy. `should_retry` is the server's
+        `x-should-retry` header.
         """
         failure = failure_of(error, sent=sent)
         if failure in AMBIGUOUS and self.kind != "read":
@@ -241,7 +245,7 @@ class RetryState:
             return False
         if should_retry == "true" and failure == "final" and self.kind != "create" and type(error) is not QuotaExceeded:
             failure = "unavailable"
-        # A 503 with a delay is a limit's only where a limiter keeps those who wait from storming a server that is dead.
+        # A 503 with a delay counts as a limit only if a limiter is there. Otherwise all calls would hit a dead server.
         self.refused = isinstance(error, RateLimited) or (failure == "throttled" and self.limited)
         self.note = self.refusal(failure)
         if self.note is None:
@@ -250,7 +254,7 @@ class RetryState:
         return self.note is None
 
     def refusal(self, failure: Failure) -> str | None:
-        """Why the table, or the count of attempts, allows no other; `None` if they do."""
+        """Return why the table or the number of attempts forbids a retry, or `None` if both allow it."""
         allowed = RETRIES[failure][self.kind]
         if allowed == 0:
             return "a create request is not sent twice" if failure in AMBIGUOUS and self.kind == "create" else ""
@@ -267,21 +271,19 @@ class RetryState:
         return "tried once more after an attempt that timed out" if late else None
 
     def pause(self, *, throttled: bool) -> float:
-        """Seconds until the next attempt: what the server asks for and a little more, or the back-off."""
+        """Return the seconds until the next attempt: the server's delay plus jitter, or the back-off."""
         asked = self.asked
         if asked is not None:
-            return asked + self.clock.random() * min(MOST_ADDED, asked / 4)  # never earlier, and never all together
+            return asked + self.clock.random() * min(MOST_ADDED, asked / 4)  # not earlier, and not all calls together
         if throttled and self.limited:
-            return 0.0  # the limiter finds out when it may go
+            return 0.0  # the limiter decides when to send
         policy = self.policy
         base, cap = (policy.throttled_base, policy.throttled_cap) if throttled else (policy.base, policy.cap)
         count = self.rounds if self.refused else self.attempts
         return self.clock.random() * min(cap, base * 2.0 ** min(count - 1, MOST_DOUBLINGS))
 
     def exhausted(self) -> bool:
-        """Whether the policy's longest delay, the call's time or the client's budget forbid the retry; else it is paid
-        for.
-        """
+        """Return whether the longest delay, the deadline or the budget forbids the retry. Otherwise, pay for it."""
         self.note = None if self.at_once else self.shortage()
         return self.note is not None
 
@@ -301,7 +303,7 @@ class RetryState:
 
 
 def load() -> None:
-    """Import what the first retry needs."""
+    """Import the module that the first retry needs."""
     import_module("tenacity")
 
 
@@ -311,26 +313,25 @@ def retrying(
     before_sleep: Callable[[RequestError], None],
     sleep: Callable[[float], Awaitable[None]],
 ) -> "AsyncRetrying":
-    """What makes the second attempt of a call and all later ones: tenacity, told by `state` how to wait and when to
-    stop.
+    """Return the tenacity object that makes the second and all later attempts of a call.
 
-    `may_retry` is asked about each failure, and `before_sleep` is called before each pause. The last failure is raised
-    as it is, and a cancellation goes through at once.
+    `state` gives the pauses and the end. `may_retry` checks each failure, and `before_sleep` runs before each pause.
+    The last failure is raised unchanged. A cancellation ends the retries at once.
     """
-    # Imported on the first retry: most processes never have one. A new object per call, because its state is on the
-    # object; synchronous callbacks only, because tenacity loses results when an asynchronous one is suspended.
+    # Imported at the first retry, because most processes never retry. Each call needs a new object, because the object
+    # holds state. All callbacks are synchronous, because tenacity loses the result of a suspended asynchronous one.
     from tenacity import AsyncRetrying, retry_if_exception
 
     async def pause(seconds: float) -> None:
-        await sleep(seconds)  # the clock's own function may be no coroutine function, which tenacity wants
+        await sleep(seconds)  # tenacity needs a coroutine function, and the clock's may be none
 
     def failed(attempt: "RetryCallState") -> None:
         error = attempt.outcome.exception() if attempt.outcome is not None else None
-        if isinstance(error, RequestError):  # as all that are retried
+        if isinstance(error, RequestError):  # true for all retried errors
             before_sleep(error)
 
     return AsyncRetrying(
-        # Only our own errors: a predicate that says yes to CancelledError swallows the cancellation.
+        # Only our own errors: a retry on CancelledError would swallow the cancellation.
         retry=retry_if_exception(lambda error: isinstance(error, RequestError) and may_retry(error)),
         wait=lambda _: state.wait,
         stop=lambda _: state.exhausted(),

@@ -1,4 +1,4 @@
-"""What is known of one call: `CallState`; and its headers and query. Nothing here waits or sends."""
+"""The state of one call (`CallState`), its headers and its query. This module does no I/O."""
 
 import asyncio
 import logging
@@ -21,13 +21,13 @@ T = TypeVar("T")
 Query: TypeAlias = Sequence[tuple[str, str]]
 
 Read: TypeAlias = Callable[[Response], Awaitable[T]]
-"""Makes a value of a successful response; may raise `DecodeError` and `ResponseMismatch`, which can be retried."""
+"""Decodes a successful response. It may raise `DecodeError` and `ResponseMismatch`, which can be retried."""
 
 Resolve: TypeAlias = Callable[[], Awaitable[T | None]]
-"""Finds out what became of a cancel or a delete whose response was lost: its value if it took effect, `None` if not.
+"""Finds the result of a cancel or a delete whose response was lost. Returns `None` if the request had no effect.
 
-Asked for a cancel whenever it ends in an error and an attempt may have been carried out; for a delete only if the
-server then answers 404, so that the object is gone.
+A cancel calls it if the call fails and the server may have executed an attempt. A delete calls it only if, in
+addition, the final response is a 404.
 """
 
 KEY = "Idempotency-Key"
@@ -37,7 +37,7 @@ logger = logging.getLogger("evals_async")
 
 
 class Droppable(Protocol):
-    """The end of a connection that can be told not to be used again, and that knows what broke it."""
+    """A connection that can be excluded from reuse, and that knows the error that broke it."""
 
     def force_close(self) -> None: ...
 
@@ -45,13 +45,18 @@ class Droppable(Protocol):
 
 
 class CallState(TaskDeadline, Generic[T]):
-    """What one call is about and what has become of it so far. Made per call, so that calls see nothing of each other.
+    """The request, the options and the progress of one call. Each call has its own state.
 
-    It is also the deadline of each attempt in turn. Of the attempt under way it knows when it `began` and when it
-    `attempt_ends`, by the client's clock; the `credentials` it sends; its `connection`, and whether that had served
-    another request before (`reused`); whether any byte of the request may have left (`sent`); how many decoded bytes of
-    the body were `received`; and the `response`. `attempting` is false while the call waits for the limiter. `told` is
-    the failure, of all so far, that tells most.
+    It is also the deadline of each attempt. These attributes describe the current attempt:
+
+    - `began` and `attempt_ends`: start and deadline, by the client's clock.
+    - `credentials`: the credentials that it sends.
+    - `connection`: its connection; `reused` is true if that served another request before.
+    - `sent`: true if some bytes of the request may have left.
+    - `received`: the decoded bytes of the body so far.
+    - `response`: the response, if it has arrived.
+
+    `attempting` is false while the call waits for the limiter. `told` is the most useful failure so far.
     """
 
     __slots__ = (
@@ -93,7 +98,7 @@ class CallState(TaskDeadline, Generic[T]):
         task: asyncio.Task[object],
         alarm: Alarm,
     ) -> None:
-        self.task = task  # the base's __init__ is not called: each call makes one of these
+        self.task = task  # the base's __init__ is not called, to save time in each call
         self.cancelling = task.cancelling()
         self.alarm = alarm
         self.passed = False
@@ -101,7 +106,7 @@ class CallState(TaskDeadline, Generic[T]):
         self.read = read
         self.timeouts = timeouts
         self.policy = policy
-        self.headers = headers  # without credentials: each attempt asks for those anew
+        self.headers = headers  # without credentials: each attempt gets them again
         self.key = idempotency_key(request)  # the same for all attempts
         self.query = query
         self.start = start
@@ -116,14 +121,14 @@ class CallState(TaskDeadline, Generic[T]):
         self.await_turn()
 
     def await_turn(self) -> None:
-        """Forget the attempt before."""
+        """Reset the state of the previous attempt."""
         self.attempting = self.sent = self.reused = False
         self.received = 0
         self.response: Response | None = None
         self.connection: Droppable | None = None
 
     def attempt_from(self, now: float) -> float:
-        """Begin an attempt; how many seconds it may take."""
+        """Start an attempt and return how many seconds it may take."""
         self.attempting = True
         self.began = now
         ends = now + self.attempt_seconds
@@ -134,21 +139,21 @@ class CallState(TaskDeadline, Generic[T]):
 
     @property
     def silence(self) -> float | None:
-        """Seconds for which the body of a download may pause: as long as an attempt may take."""
+        """The longest pause in the body of a download, in seconds: the timeout of an attempt."""
         return None if self.request.sink is None else self.timeouts.attempt
 
     def drop(self) -> None:
-        """Let the connection not be used again: what came over it cannot be trusted."""
+        """Exclude the connection from reuse, because its data cannot be trusted."""
         if self.connection is not None:
             self.connection.force_close()
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must appear in no error and no log line: the client's credentials, and those in a caller's headers."""
+        """The credentials of the client and of the caller's headers. No error and no log line may show them."""
         return (*secrets_in(self.credentials), *secrets_in(secret_headers(self.headers)))
 
     def out_of_time(self) -> RequestError:
-        """The error of an attempt that the clock ended."""
+        """Return the error for an attempt that reached its deadline."""
         if self.attempt_ends >= self.ends:
             return DeadlineExceeded(f"no whole response within the {self.timeouts.total:g} s of the call")
         if not self.sent:
@@ -156,7 +161,10 @@ class CallState(TaskDeadline, Generic[T]):
         return DeadlineExceeded(f"no whole response within the {self.timeouts.attempt:g} s of an attempt")
 
     def log(self, event: str, *, level: int = logging.DEBUG, **facts: object) -> None:
-        """One line: `event` and facts, which are attributes of the record too. Never a path, header or body."""
+        """Log one line with `event` and `facts`. The facts are also attributes of the log record.
+
+        A line never contains a path, a header or a body.
+        """
         if not logger.isEnabledFor(level):
             return
         told = {
@@ -173,12 +181,14 @@ class CallState(TaskDeadline, Generic[T]):
 
 
 CURRENT_CALL: ContextVar[CallState[Any]] = ContextVar("evals_async_call")
-"""The call that the running task makes. aiohttp calls the connector, and can hand nothing else through."""
+"""The call of the running task. Our connector needs it, and aiohttp cannot pass it as an argument."""
 
 
 class UsualHeaders:
-    """What calls send that have no headers of their own, made once for all of them: `plain` of those without a body,
-    `json` of those with one, `create` of those with a body and a key. `headers` come on top of the package's own.
+    """The headers of calls that have no headers of their own. They are computed once for all calls.
+
+    `plain` is for requests without a body, `json` for requests with one, and `create` for requests with a body and an
+    idempotency key. `headers` override the package's own.
     """
 
     def __init__(self, headers: Mapping[str, str | None]) -> None:
@@ -188,9 +198,10 @@ class UsualHeaders:
 
 
 def call_headers(request: Request, usual: UsualHeaders) -> SecretHeaders:
-    """The headers of all attempts of a call, without credentials and key; later ones win, whatever their case.
+    """Return the headers of all attempts of a call, without credentials and idempotency key.
 
-    Raises `InvalidArgument`, which does not repeat the value, for a header that cannot be sent.
+    Names are compared without case, and the last value wins. Raises `InvalidArgument` for a header that cannot be
+    sent. The error does not show the value.
     """
     create, json = request.kind == "create", isinstance(request.body, bytes)
     if not request.headers and request.sink is None:
@@ -200,9 +211,9 @@ def call_headers(request: Request, usual: UsualHeaders) -> SecretHeaders:
             return usual.plain
     own: dict[str, str | None] = {**JSON} if json else {}
     if create:
-        own[KEY] = None  # of a default header: it would be the same for all calls
+        own[KEY] = None  # remove a default key, because all calls would share it
     if request.sink is not None:
-        # A compressed file that ends early cannot be told from a whole one; the length of a plain one is checked.
+        # The length of an uncompressed file is checked. A compressed file that ends early looks complete.
         own["Accept-Encoding"] = "identity"
     for name, value in request.headers.items():
         if value is not None and (fault := header_fault(name, value)) is not None:
@@ -211,14 +222,14 @@ def call_headers(request: Request, usual: UsualHeaders) -> SecretHeaders:
 
 
 def idempotency_key(request: Request) -> str | None:
-    """The key of a call that creates, unless its own headers give one, or take it away."""
+    """Return the idempotency key of a create call, or `None` if the request's own headers set or remove it."""
     if request.kind != "create" or (request.headers and KEY.lower() in map(str.lower, request.headers)):
         return None
-    # Not from the clock's random numbers: a fork copies those, and two processes must never share a key.
+    # The clock's random numbers are not safe here: a fork copies them, and two processes must never share a key.
     return os.urandom(16).hex()
 
 
 def merged_query(defaults: Query, own: Query) -> Query:
-    """The defaults that the request does not name itself, and then its own."""
+    """Return the request's own query, after the defaults for names that it does not set."""
     named = {name for name, _ in own}
     return (*(pair for pair in defaults if pair[0] not in named), *own)

@@ -1,15 +1,15 @@
-"""Many known things at once, read from the pages of their listings where that takes fewer requests: `fan_out_by_pages`.
+"""Read many objects with known ids from the pages of their listings, if this needs fewer requests: `fan_out_by_pages`.
 
-As `fan_out`, it has workers and one bounded queue. A worker's next step is a page that a `PageSearch` asks for, or one
-thing that no page brought, which is read singly. Errors of pages are never told: what a page should have brought is
-read singly, so each outcome is that of a single read. Nothing here knows an endpoint.
+Like `fan_out`, it has workers and one bounded queue. A worker's next step is a page for a `PageSearch`, or a single
+read of an object that no page contained. Errors of pages are never raised. The objects of a failed page are read one by
+one, so each outcome is that of a single read. This module does not depend on endpoints.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from functools import partial
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
@@ -47,12 +47,12 @@ Location: TypeAlias = tuple[Hashable, str]
 
 @attrs.frozen(kw_only=True)
 class Lookup(Generic[K_contra, V]):
-    """How things are read, singly and by pages.
+    """The functions that read objects, one by one and by pages.
 
-    `locate` gives the listing and the id of a key, and raises what `fetch` would raise before it sends anything.
-    `pages` gives the pages of a listing. `attempts` is how often one request may be sent; `shrink` tells the errors of
-    a page that a smaller page may cure. `cached`, if there is a cache, gives what it has, and `keep` is called with
-    what a page brought.
+    `locate` returns the listing and the id of a key. It raises what `fetch` raises before it sends a request. `pages`
+    returns the function that fetches the pages of a listing. A request has at most `attempts` attempts. `shrink`
+    returns whether a smaller page may avoid an error. `copy` makes the object for a second place in the results.
+    `cached` returns an object from the cache, and `keep` stores the object of a page there.
     """
 
     locate: Callable[[K_contra], Location]
@@ -60,12 +60,13 @@ class Lookup(Generic[K_contra, V]):
     pages: Callable[[Hashable], Fetch[V]]
     attempts: int
     shrink: Callable[[Exception], bool]
+    copy: Callable[[V], V]
     cached: Callable[[K_contra], Awaitable[V | None]] | None = None
     keep: Callable[[K_contra, V], Awaitable[object]] | None = None
 
 
 class WorkQueue(Generic[K, N, V]):
-    """What is still to be done, for all workers: keys of one batch after the other, scans, and single reads."""
+    """The remaining work of all workers: the keys of each batch, scans, and single reads."""
 
     def __init__(
         self,
@@ -80,17 +81,19 @@ class WorkQueue(Generic[K, N, V]):
         self.workers = workers
         self.progress = progress
         self.name = name
-        self.new: deque[tuple[int, K]] = deque()  # keys of the batch that nobody has looked at
-        self.keys: dict[Location, list[tuple[int, K]]] = {}  # keys that wait for an answer
+        self.new: deque[tuple[int, K]] = deque()  # keys of the batch that are not located yet
+        self.keys: dict[Location, list[tuple[int, K]]] = {}  # keys without a result
         self.searches: dict[Hashable, PageSearch] = {}
         self.singles: deque[Location] = deque()
-        self.locating = 0  # workers that look at new keys
+        self.locating = 0  # workers that locate keys
         self.reading = False  # whether a worker reads the next batch
         self.ended = False
+        self.running = workers  # workers that have not ended
+        self.failure: Exception | None = None  # an error of the source; the last worker raises it
         self.changed = asyncio.Event()
 
     async def next_step(self) -> Callable[[Channel[Outcome[N, V]]], Coroutine[Any, Any, bool]] | None:
-        """What a worker is to do, when there is something to do; `None` after the last key of the last batch."""
+        """Wait for work, and return the next step of a worker. Return `None` after the last key of the last batch."""
         while True:
             if self.new:
                 return self.locate
@@ -109,22 +112,25 @@ class WorkQueue(Generic[K, N, V]):
                 await self.read_batch()
 
     def drop_finished(self) -> None:
-        """What a search did not find is read singly."""
+        """Plan a single read of each object that a finished search did not find."""
         for listing in [each for each, search in self.searches.items() if search.finished]:
             self.singles.extend((listing, each) for each in self.searches.pop(listing).missing)
 
     async def read_batch(self) -> None:
         self.reading = True
         batch: list[tuple[int, K]] = []
-        while len(batch) < BATCH and (taken := await self.source.take()) is not None:
-            batch.append(taken)
+        try:
+            while len(batch) < BATCH and (taken := await self.source.take()) is not None:
+                batch.append(taken)
+        except Exception as error:  # noqa: BLE001  # raised after the outcomes of the keys before it
+            self.failure = error
         self.ended = len(batch) < BATCH
         self.new.extend(batch)
         self.reading = False
         self.changed.set()
 
     async def locate(self, channel: Channel[Outcome[N, V]]) -> bool:
-        """Find out where the new keys belong. A key that is none, or is in the cache, is done with that."""
+        """Locate the new keys. An invalid key, or a key in the cache, has its outcome at once."""
         self.locating += 1
         try:
             while self.new:
@@ -133,7 +139,7 @@ class WorkQueue(Generic[K, N, V]):
                 try:
                     location = self.lookup.locate(key)
                     value = None if self.lookup.cached is None else await self.lookup.cached(key)
-                except Exception as error:  # noqa: BLE001  # whatever a call raises is its outcome
+                except Exception as error:  # noqa: BLE001  # an error of a call is its outcome
                     if not await self.deliver(channel, [(number, key)], error=error):
                         return False
                     continue
@@ -157,13 +163,13 @@ class WorkQueue(Generic[K, N, V]):
             self.searches[listing] = PageSearch(wanted, workers=self.workers, attempts=attempts, shrink=shrink)
 
     async def scan(self, channel: Channel[Outcome[N, V]], listing: Hashable, search: PageSearch, scan: Scan) -> bool:
-        """Read one page after the other, and deliver what is wanted of each."""
+        """Read the pages of a scan, and deliver the wanted objects of each."""
         fetch = self.lookup.pages(listing)
         try:
             while not scan.ended:
                 try:
                     body = await fetch(scan.cursor.after, scan.cursor.limit)
-                except Exception as error:  # noqa: BLE001  # what the page should have brought is read singly
+                except Exception as error:  # noqa: BLE001  # the objects of this page are read one by one
                     search.failed(scan, error)
                     continue
                 finally:
@@ -174,7 +180,7 @@ class WorkQueue(Generic[K, N, V]):
                 for keys, entry in [(self.keys.pop((listing, each)), entries[each]) for each in found]:
                     value: V = entry if body.make is None else body.make(entry)
                     unkept = None
-                    if self.lookup.keep is not None:  # as with single reads, a cache that fails is told
+                    if self.lookup.keep is not None:  # as for single reads, an error of the cache is the outcome
                         unkept = (await attempt(partial(self.lookup.keep, keys[0][1]), value)).error
                     if not await self.deliver(channel, keys, value if unkept is None else None, unkept):
                         return False
@@ -191,17 +197,18 @@ class WorkQueue(Generic[K, N, V]):
     async def deliver(
         self,
         channel: Channel[Outcome[N, V]],
-        keys: Iterable[tuple[int, K]],
+        keys: Sequence[tuple[int, K]],
         value: V | None = None,
         error: Exception | None = None,
     ) -> bool:
-        """Hand over one result for all the keys that it answers; false after the end. One place stays reserved."""
+        """Deliver one result for all its keys. Returns false after the end. One place of the queue stays reserved."""
         for number, key in keys:
             self.progress.end(error is not None)
             channel.put(Outcome(self.name(number, key), value, error))
             if not await channel.reserve():
                 return False
             error = error if error is None else twin_of(error)
+            value = value if value is None or len(keys) == 1 else self.lookup.copy(value)
         return True
 
 
@@ -213,10 +220,11 @@ def fan_out_by_pages(
     concurrency: int = DEFAULT_CONCURRENCY,
     on_progress: OnProgress | None = None,
 ) -> FanOut[N, V]:
-    """What `fan_out(lookup.fetch, items)` gives, in any order, with pages in place of most of the single reads.
+    """Yield the outcomes of `fan_out(lookup.fetch, items)` in any order, with pages instead of most single reads.
 
-    Items are read 10,000 at a time, and looked for together; an item that comes twice is read once. The key of an
-    `Outcome` is `name(number, item)`.
+    `items` is consumed in batches of 10,000: the first request is sent when a batch is complete, or `items` ends. An
+    item that occurs twice is read once, and each place has its own object. The key of an `Outcome` is
+    `name(number, item)`.
     """
     source = ItemSource(items)
     workers = checked_concurrency(concurrency, source.total)
@@ -228,6 +236,9 @@ def fan_out_by_pages(
         while (step := await work.next_step()) is not None:
             if not await step(channel):
                 return
+        work.running -= 1
+        if work.failure is not None and not work.running:
+            raise work.failure
         channel.release()
 
     return FanOut(job, workers, workers * CAPACITY_PER_WORKER, source.aclose)
@@ -241,9 +252,9 @@ async def gather_by_pages(
     on_error: Literal["raise", "return"] = "raise",
     on_progress: OnProgress | None = None,
 ) -> tuple[V | Exception, ...]:
-    """What `gather_many(lookup.fetch, items)` returns or raises, with pages in place of most of the single reads."""
+    """Return or raise the same as `gather_many(lookup.fetch, items)`, with pages instead of most single reads."""
     check_on_error(on_error)
-    numbers: list[int] = []  # of the items, in the order in which their outcomes come
+    numbers: list[int] = []  # of the items, in the order of their outcomes
 
     def name(number: int, key: H) -> H:
         numbers.append(number)

@@ -178,8 +178,11 @@ class AdaptiveLimiter:
         max_in_flight: int = 100,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        for name, value in (("max_rate", max_rate), ("start_rate", start_rate), ("max_in_flight", max_in_flight)):
-            if value is not None and not 0 < value < math.inf:
+        given: dict[str, object] = {"max_rate": max_rate, "start_rate": start_rate, "max_in_flight": max_in_flight}
+        for name, value in given.items():
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
                 raise ConfigurationError(f"{name} must be a number above 0, not {value!r:.80}")
         if max_in_flight != int(max_in_flight):
             raise ConfigurationError(f"max_in_flight must be a whole number, not {max_in_flight!r:.80}")

@@ -50,7 +50,7 @@ class Hint(StrEnum):
     # the demo and the server
     SERVE_SAMPLE = "{program} serve --sample"
     DEMO_LIVE = "with a key: {program} demo --live"
-    SERVE_MODELS = "with your own models, in a new file: {program} serve evals.db --model-endpoint URL"
+    SERVE_MODELS = "with your own models, in a new file: {program} serve runs.db --model-endpoint URL"
     NEW_FILE = "create a new, empty file: {again} --new"
     FREE_PORT = "use any free port: {again}"
     MODELS = "check{place}, its key, and that the endpoint is running; a base URL usually ends in /v1"

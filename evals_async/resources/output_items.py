@@ -5,6 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/evals/getRunOutputItems
 
 from typing import Any, Literal, Unpack, overload
 
+from evals_async._codec import copied
 from evals_async._concurrency.channel import Items
 from evals_async._concurrency.fanout import FanOut, fan_out, gather_many, merge
 from evals_async._paging.by_pages import Lookup, fan_out_by_pages, gather_by_pages
@@ -223,6 +224,7 @@ class OutputItems(Resource):
             ),
             attempts=caller.defaults.retry.attempts,
             shrink=too_heavy,
+            copy=copied,
         )
 
     @overload

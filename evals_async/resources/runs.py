@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Literal, Unpack, cast, overload
 
 from evals_async import _json
-from evals_async._codec import encode
+from evals_async._codec import copied, encode
 from evals_async._concurrency.cache import CacheGuard
 from evals_async._concurrency.channel import Items
 from evals_async._concurrency.fanout import FanOut, OnProgress, fan_out, gather_many, merge
@@ -402,6 +402,7 @@ class Runs(Resource):
             ),
             attempts=caller.defaults.retry.attempts,
             shrink=body_too_large,
+            copy=copied,
             cached=None if caller.cache is None else partial(kept, cache=caller.cache),
             keep=None if caller.cache is None else partial(keep, cache=caller.cache),
         )

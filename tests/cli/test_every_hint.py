@@ -455,7 +455,8 @@ async def an_answer_that_is_too_large(person: Person) -> None:
 async def a_certificate_of_nobody(person: Person) -> None:
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.configure_cert(context)  # pyright: ignore[reportUnknownMemberType]  # names pyOpenSSL's types too
     body = b'{"object":"list","data":[],"has_more":false}'
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

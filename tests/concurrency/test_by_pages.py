@@ -1,6 +1,7 @@
 """`by_pages`: the results of single reads, errors included, in far fewer requests; whatever the server does."""
 
 import asyncio
+import copy
 import random
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from typing import Any, Literal, TypeAlias
@@ -133,7 +134,14 @@ class Service:
                 raise InvalidArgument("the id is empty")
             return key
 
-        return Lookup(locate=locate, fetch=self.fetch, pages=self.pages_of, attempts=ATTEMPTS, shrink=too_heavy)
+        return Lookup(
+            locate=locate,
+            fetch=self.fetch,
+            pages=self.pages_of,
+            attempts=ATTEMPTS,
+            shrink=too_heavy,
+            copy=copy.deepcopy,
+        )
 
 
 def names(count: int, prefix: str = "run") -> list[str]:
@@ -190,6 +198,36 @@ async def test_the_newest_of_a_long_listing() -> None:
     """The last thousand of 20,000 runs, newest first: the beginning of the listing is looked at once, and no more."""
     keys = [("e", each) for each in names(20_000)[:-1001:-1]]
     assert await same_as_single(Service({"e": names(20_000)}), keys) <= 24
+
+
+async def test_what_comes_twice_is_an_object_for_each_place() -> None:
+    """A key that is wanted twice gives two equal objects: who changes the JSON of one does not change the other."""
+    keys = [("e", each) for each in names(20)]
+    got = await by_pages(Service({"e": names(20)}), [*keys, *keys])
+    assert got[:20] == got[20:]
+    assert not [each for each, other in zip(got[:20], got[20:], strict=True) if each is other]
+
+
+async def test_a_source_that_fails_loses_nothing_before_it() -> None:
+    """What a source gave before it raised is read and delivered; then its error is raised, as by `fan_out`."""
+
+    async def source() -> AsyncIterator[Key]:
+        for each in names(50):
+            yield "e", each
+        raise OSError("the file ends here")
+
+    service = Service({"e": names(50)})
+    stream = fan_out_by_pages(service.lookup(), source(), name=lambda _, key: key)
+    found: list[Key] = []
+
+    async def read() -> None:
+        async with stream:
+            async for outcome in stream:
+                found.append(outcome.key)  # noqa: PERF401  # what came before the error counts
+
+    with pytest.raises(OSError, match="the file ends here"):
+        await read()
+    assert sorted(found) == [("e", each) for each in names(50)]
 
 
 async def test_several_listings_at_once() -> None:

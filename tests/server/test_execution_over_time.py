@@ -10,8 +10,10 @@ from executing import ECHO, Executing, executing, one, sampling
 from plainhttp import EXACT, PlainHttp
 from waiting import LONGEST
 
+from evals_async._store.executions import RunId
 from evals_async.inference import Rule, ScriptedModels
 from evals_async.server import LocalServer
+from evals_async.server.execution.executor import RunExecutor
 
 
 # --- over time --------------------------------------------------------------------------------------------------------
@@ -185,6 +187,40 @@ async def test_a_store_that_cannot_be_written_to_delays_a_run(
         run, items = await running.ended(run_path)
     assert run["result_counts"] == {"total": 3, "errored": 0, "failed": 0, "passed": 3}
     assert len(items) == 3
+
+
+async def test_a_run_ends_as_failed_also_if_the_store_is_busy_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After an unexpected error of the server the run is written as failed as soon as the store can be written."""
+
+    async def broken(self: RunExecutor, key: RunId) -> None:
+        raise RuntimeError("unexpected")
+
+    monkeypatch.setattr("evals_async._store.database.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("evals_async.server.execution.executor.RETRY_SECONDS", (0.05,))
+    monkeypatch.setattr(RunExecutor, "_carry_out_once", broken)
+    fail = RunExecutor._fail  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    begun, free = asyncio.Event(), asyncio.Event()
+
+    async def later(self: RunExecutor, key: RunId) -> None:
+        begun.set()
+        await free.wait()
+        await fail(self, key)
+
+    monkeypatch.setattr(RunExecutor, "_fail", later)
+    store = tmp_path / "store.db"
+    async with executing(ECHO, store=store) as running, asyncio.timeout(LONGEST):
+        run_path = await running.start(await running.eval_path(EXACT), sampling("a"))
+        await begun.wait()
+        with closing(sqlite3.connect(store, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            free.set()
+            while "the store cannot be written" not in caplog.text:
+                await asyncio.sleep(0.005)
+            other.execute("ROLLBACK")
+        run, _ = await running.ended(run_path)
+    assert run["status"] == "failed"
 
 
 async def test_runs_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:

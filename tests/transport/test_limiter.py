@@ -409,10 +409,18 @@ async def test_a_429_holds_the_others_as_long_as_its_call_would_wait(asked: str,
 
 
 @pytest.mark.parametrize(
-    "options", [{"max_rate": 0}, {"start_rate": -1.0}, {"max_in_flight": 0}, {"max_rate": float("nan")}]
+    "options",
+    [
+        {"max_rate": 0},
+        {"start_rate": -1.0},
+        {"max_in_flight": 0},
+        {"max_in_flight": True},
+        {"max_rate": float("nan")},
+        {"max_rate": "5"},
+    ],
 )
 def test_rates_that_cannot_be(options: dict[str, Any]) -> None:
-    """Zero, negative and not a number are told before anything is sent."""
+    """Zero, negative values and what is not a number are refused when the limiter is made."""
     with pytest.raises(ConfigurationError, match=next(iter(options))):
         AdaptiveLimiter(**options)
 

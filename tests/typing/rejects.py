@@ -89,5 +89,5 @@ async def calling(client: EvalsClient) -> None:
     client.evals.runs.output_items.stream_many(["i"], run_id="r")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     client.evals.list(order="down")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     client.evals.list(order_by="name")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    client.with_options(timout=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    client.with_options(tiemout=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     client.request("GTE", "/evals")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

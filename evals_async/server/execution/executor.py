@@ -184,17 +184,21 @@ class RunExecutor:
         self._start_next()
 
     async def _carry_out(self, key: RunId) -> None:
+        step = self._carry_out_once
         for delay in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
             try:
-                await self._carry_out_once(key)
+                await step(key)
                 return
             except Exception as error:  # split into temporary and permanent errors
-                if not is_of_store(error):
-                    logger.exception("the run %s failed because of an unexpected error of this server", key[1])
-                    await self._fail(key)
-                    return
-                logger.warning("the run %s continues in %.0f s: the store cannot be written: %s", key[1], delay, error)
-            await self._clock.sleep(delay)
+                if is_of_store(error):
+                    text = "the run %s continues in %.0f s: the store cannot be written: %s"
+                    logger.warning(text, key[1], delay, error)
+                    await self._clock.sleep(delay)
+                    continue
+                logger.exception("the run %s failed because of an unexpected error of this server", key[1])
+            if step == self._fail:
+                return
+            step = self._fail
 
     async def _carry_out_once(self, key: RunId) -> None:
         pending = await self._database.call(executions.pending_execution, key)

@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     - 0 ok, 1 error, 2 usage, 3 not complete, 4 a missing or wrong key
     - 5 `compare --fail-on` found what it was set to find
-    - 74 the disk is full, 75 the server does not respond, 130 interrupted
+    - 74 the disk is full, 75 no server for `export` or `verify`, 130 interrupted
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # escape characters that the encoding of the terminal lacks

@@ -175,7 +175,7 @@ Environment variables select the service: OPENAI_API_KEY and OPENAI_BASE_URL, or
 AZURE_OPENAI_ENDPOINT. The demo needs none of them.
 
 Data goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 error, 2 usage, 3 not complete, 4 a missing or
-wrong key, 5 found by compare --fail-on, 74 the disk is full, 75 the server does not respond, 130 interrupted.
+wrong key, 5 found by compare --fail-on, 74 the disk is full, 75 no server for export or verify, 130 interrupted.
 """
 
 

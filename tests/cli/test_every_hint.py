@@ -172,7 +172,7 @@ async def a_demo_with_models(person: Person) -> None:
         demo = await person.run("demo", "--run")
         async with person.serve(Hint.SERVE_MODELS, demo, *FREE, URL=models.base_url) as url:
             assert 0 == await evals_at(url)
-    assert (person.place / "evals.db").exists()
+    assert (person.place / "runs.db").exists()
 
 
 @situation(Hint.NEW_FILE)

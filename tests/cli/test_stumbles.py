@@ -317,6 +317,14 @@ async def test_an_address_without_the_api(command: Command, server: LocalServer,
     assert (3, True) == (exported.code, words in exported.err)
 
 
+def test_an_export_of_an_eval_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same command would fail again, so the hint lists the evals of the server."""
+    assert 3 == main(["export", "--to", str(tmp_path / "n.db"), "--demo", "--eval", "eval_nope"])
+    told = capsys.readouterr().err
+    assert "No such eval: eval_nope" in told
+    assert "evals list" in told.partition("next: ")[2]
+
+
 async def test_an_export_that_lacks_something_is_run_again(
     command: Command, server: LocalServer, tmp_path: Path
 ) -> None:

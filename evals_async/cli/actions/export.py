@@ -161,9 +161,11 @@ def show_export(report: ExportReport, file: Path, arguments: list[str], demo: bo
         output.error(f"stopped: {short_reason(report.stopped)}")
         hints.say(Hint.EXPORT, terms, export=arguments)
     elif not report.complete:
-        missing = [each for each in report.unfinished if each.what == "evals" and "404" in each.why]
-        if missing:
+        missing = [each.what for each in report.unfinished if "404" in each.why]
+        if "evals" in missing:
             hints.say(Hint.WRONG_ADDRESS)
+        elif missing and all(what.startswith("eval ") for what in missing) and len(missing) == len(report.unfinished):
+            hints.say(Hint.LIST_EVALS, terms)  # the same command would fail again
         else:
             hints.say(Hint.EXPORT, terms, export=arguments)
     elif demo:

@@ -1,32 +1,32 @@
-"""Where a listing goes on: one pure function for each thing that can happen, and one table of rules.
+"""Where a listing continues: one pure function per event, and one table of rules.
 
-A `Cursor` is the whole state of a listing, but for the memory of ids: which ids of a page are new is told by the
-caller. The pager keeps that memory in a dictionary, the export asks its store. Nothing here performs I/O.
+A `Cursor` is the state of a listing, except the set of known ids. The caller passes which ids of a page are new. The
+pager keeps the known ids in a dictionary, the export in its store. This module performs no I/O.
 
-The rules hold for every listing of every server:
+These rules apply to every listing of every server. "Broken" means that `PaginationError` is raised:
 
 =============================================== ======================================================================
-what the server answers                         where the listing goes on
+response of the server                          where the listing continues
 =============================================== ======================================================================
 `has_more: false`                               it ends
 `has_more` is missing, the page has no items    it ends
-`has_more` is missing, the page has fewer items it ends (a short first page proves nothing: a server may give less than
-than it was asked for and than an earlier page  it was asked for)
-something new                                   after `last_id`, or else after the id of the last item
-something new, but no id to go on with          it is broken
+`has_more` is missing, the page has fewer items it ends (a short first page is not enough: a server may return fewer
+than requested and than an earlier page         items than requested)
+new items                                       after `last_id`, or else after the id of the last item
+new items, but no id to continue after          it is broken
 `has_more: true`, the page has no items         after `last_id`, or else after the same cursor again
-items, but nothing new                          after the nearest older id; the second time in a row it is broken, but
-                                                for the same page from a server that went on after a cursor before
-the cursor is refused: 404 or 400               after the nearest older id, or broken if there is none; a refusal of the
-                                                first page is the error of the listing itself
-20 answers in a row without anything new        it is broken
-the page is too heavy, see `too_heavy`          after the same cursor, with half the page; the size stays reduced
+items, but no new items                         after the nearest older id; the second time in a row it is broken,
+                                                except for the same page from a server that moved after an earlier cursor
+the cursor is refused: 404 or 400               after the nearest older id, or broken if there is none; for the first
+                                                page, the error is raised
+20 responses in a row without new items         it is broken
+the page is too large, see `too_heavy`          after the same cursor, with half the page size; the size stays reduced
 =============================================== ======================================================================
 
-The reasons: a listing never ends because a page is empty or short while the server says that there is more. An object
-that was deleted is refused as a cursor by some servers. Others begin again, with the same page for each cursor that was
-deleted. The nearest older id that still exists cures both. A server that ignores `after`, and one that goes round in
-circles, bring nothing new for ever: after two requests too many that is an error.
+The reasons: a listing does not end at an empty or short page while `has_more` is true. Some servers refuse a deleted
+object as a cursor. Other servers start again at the first page. The nearest older id that still exists solves both. A
+server that ignores `after`, or repeats its pages, never returns new items: after two additional requests this is an
+error.
 """
 
 from __future__ import annotations
@@ -40,21 +40,22 @@ from evals_async._json import as_array, as_object
 from evals_async.errors import BodyTooLarge, DeadlineExceeded, PaginationError, ServerError
 
 
-SERVER_LIMIT = 20  # the API's page size where none is asked for
-MOST_STALE = 20  # answers in a row without anything new
-MOST_RECENT = 2 * MOST_STALE  # ids that are remembered to step back to
+SERVER_LIMIT = 20  # the page size of the API if the request has no limit
+MOST_STALE = 20  # responses in a row without new items
+MOST_RECENT = 2 * MOST_STALE  # ids that are kept for a step back
 TOO_HEAVY = frozenset({408, 500, 502, 504})
 
 
 @attrs.frozen(kw_only=True)
 class Cursor:
-    """Where a listing stands: all that is needed to ask for the next page.
+    """The position in a listing: all that is needed to request the next page.
 
-    `after` is the id to ask after (`None`: from the beginning), `limit` the page size (`None`: the server's own).
-    `start` is the `after` that the listing began with, `pages` how many pages came before, `fullest` how many items the
-    fullest of them had, and `recent` the last ids that were new, oldest first. `stale` is how many answers in a row
-    brought nothing new; if one of them was a page of items that came before, `repeated` is its first id. `moved` tells
-    that the server did go on after a cursor. `fault` says why there is no next page although there should be one.
+    - `after`: the id before the next page (`None`: the first page). `limit`: the page size (`None`: the default).
+    - `start`: the `after` of the first page. `pages`: the number of pages before this position.
+    - `fullest`: the largest number of items on one page. `recent`: the last new ids, oldest first.
+    - `stale`: the number of responses in a row without new items. `repeated`: the first id of a repeated page.
+    - `moved`: whether the server returned new items after a cursor.
+    - `fault`: the reason why there is no next page, although there should be one.
     """
 
     after: str | None = None
@@ -70,12 +71,12 @@ class Cursor:
 
     @classmethod
     def at(cls, after: str | None = None, limit: int | None = None) -> Cursor:
-        """The beginning of a listing that starts after an id, or at its first object."""
+        """Return the start of a listing: after an id, or at its first object."""
         return cls(after=after, limit=limit, start=after)
 
     @classmethod
     def of(cls, text: str) -> Cursor:
-        """The cursor that `text()` made this text of. Raises `ValueError` for a text that is none."""
+        """Return the cursor of a text from `text()`. Raises `ValueError` for another text."""
         fields = as_object(_json.parse(text.encode()))
         if fields is None:
             raise ValueError("a cursor is kept as a JSON object")
@@ -95,12 +96,12 @@ class Cursor:
         )
 
     def text(self) -> str:
-        """The cursor as JSON, for a process that goes on with the listing later."""
+        """Return the cursor as JSON, so that another process can continue the listing."""
         fields = attrs.asdict(self, filter=lambda field, value: field.name != "fault")
         return _json.canonical(fields).decode()
 
     def check(self) -> None:
-        """Raise `PaginationError` if the listing does not move on from here."""
+        """Raise `PaginationError` if the listing cannot continue from here."""
         if self.fault is not None:
             raise PaginationError(self.fault, after=self.after)
 
@@ -113,17 +114,17 @@ def next_cursor(
     last_id: str | None,
     has_more: bool | None,
 ) -> Cursor | None:
-    """Where a listing stands after a page; `None` at its end. See the table of rules above.
+    """Return the cursor after a page, or `None` at the end of the listing.
 
-    `ids` are the ids of the page's items, `fresh` those of them that no earlier page had. An item without an id is
-    `None` in both.
+    `ids` are the ids of the items on the page. `fresh` are the ids that no earlier page contained. An item without an
+    id is `None` in both. If the listing cannot continue, the cursor has a `fault`.
     """
     size = len(ids)
     if has_more is False or (has_more is None and (not ids or size < min(cursor.fullest, cursor.limit or size))):
         return None
     cursor = attrs.evolve(cursor, pages=cursor.pages + 1, fullest=max(cursor.fullest, size))
     if fresh:
-        # A whole page of new ids is the usual case: only its end is looked at.
+        # Usually all ids of a page are new, so only the last ones are read.
         newest = [each for each in fresh[-MOST_RECENT:] if each is not None]
         recent = (*cursor.recent, *newest)[-MOST_RECENT:]
         after = last_id or ids[-1]
@@ -147,7 +148,7 @@ def next_cursor(
 
 
 def older_cursor(cursor: Cursor) -> Cursor:
-    """The same place, asked for after the nearest older id, for a cursor that is refused. See the table of rules."""
+    """Return the cursor to use after a refused one: the same position, after the nearest older id."""
     older = older_id(cursor)
     if older is None or cursor.stale >= MOST_STALE:
         refused = f"the cursor {cursor.after!r} was refused"
@@ -157,24 +158,24 @@ def older_cursor(cursor: Cursor) -> Cursor:
 
 def older_id(cursor: Cursor) -> str | None:
     recent = cursor.recent
-    # A `last_id` that is no item's id, or the beginning: the newest id is the nearest.
+    # If `after` is not the id of an item, the newest id is the nearest.
     index = recent.index(cursor.after) if cursor.after in recent else len(recent)
     return recent[index - 1] if index else None
 
 
 def may_step_back(cursor: Cursor) -> bool:
-    """Whether a refusal (404, 400) may be about the cursor's object, and not about the listing itself."""
+    """Whether a response 404 or 400 may concern the object of the cursor, and not the listing itself."""
     return bool(cursor.recent) and cursor.after != cursor.start
 
 
 def smaller_page(cursor: Cursor, came: int | None = None) -> Cursor:
-    """The same place with half the page: half of what was asked for, or of the number of items that `came`."""
+    """Return the same position with half the page size: half of the limit, or of the `came` items."""
     size = cursor.limit or SERVER_LIMIT
     return attrs.evolve(cursor, limit=max(1, min(came or size, size) // 2))
 
 
 def too_heavy(error: Exception) -> bool:
-    """Whether a smaller page may cure the error: 408, 500, 502, 504, a timeout, a body over the limit."""
+    """Whether a smaller page may avoid the error: 408, 500, 502, 504, a timeout, or a body above the limit."""
     if isinstance(error, ServerError):
         return error.status in TOO_HEAVY
     return isinstance(error, DeadlineExceeded | BodyTooLarge)

@@ -1,8 +1,7 @@
-"""One listing, request by request: it asks for pages, and remembers which ids came on which page.
+"""One listing: it requests pages, and stores the ids of each page.
 
-A listing is a callable `fetch(after, limit)` that returns a `PageBody`. Where it goes on is decided in `cursor`. Items
-whose id came before in the same listing are left out. That memory, one dictionary entry per id, is the only thing that
-grows.
+A listing is a callable `fetch(after, limit)` that returns a `PageBody`. The module `cursor` decides where it continues.
+Items with an id of an earlier page are removed. The stored ids, one dictionary entry each, are all that grows.
 """
 
 from __future__ import annotations
@@ -27,11 +26,10 @@ NOTHING_EXTRA: JSONObject = MappingProxyType({})
 
 @attrs.frozen(eq=False)
 class PageBody(Generic[T_co]):
-    """One answer of a listing, decoded. `None` stands for a field that was null or missing; `extra` keeps the fields
-    unknown to us.
+    """The decoded body of a page. A field that is null or missing is `None`. `extra` has the unknown fields.
 
-    `entries` are the items as they were read and checked, and `make`, if there is one, makes of each the object that
-    users see. It never fails, and gives an equal object each time. An entry has the object's fields as attributes.
+    `entries` are the decoded items. If there is a `make`, it makes the object for users from an entry. It never
+    fails, and returns an equal object each time. An entry has the fields of the object as attributes.
     """
 
     entries: tuple[Any, ...]
@@ -42,24 +40,24 @@ class PageBody(Generic[T_co]):
     make: Callable[[Any], T_co] | None = None
 
     def __iter__(self) -> Iterator[T_co]:
-        """Each item is made when it is asked for, so that one is in memory at a time."""
+        """Make the items one by one, so that only one is in memory at a time."""
         return iter(self.entries) if self.make is None else map(self.make, self.entries)
 
 
 Fetch: TypeAlias = Callable[[str | None, int | None], Awaitable[PageBody[T]]]
-"""`await fetch(after, limit)`: the page after that cursor (`None`: from the start), of that size (`None`: the
-server's own).
+"""`await fetch(after, limit)` returns the page after this id (`None`: the first page) with at most `limit` items
+(`None`: the default of the server).
 """
 
 
 def item_id(item: object) -> str | None:
-    """The `id` of an item, where it has one."""
+    """Return the `id` of an item, or `None` if it has none."""
     found = getattr(item, "id", None)
     return found if isinstance(found, str) else None
 
 
 def ids_of(items: tuple[Any, ...]) -> list[str | None]:
-    """The ids of many items. Mostly all have one, which is seen without a call for each."""
+    """Return the ids of many items. If all have one, no call per item is needed."""
     try:
         ids = list(map(attrgetter("id"), items))
     except AttributeError:
@@ -68,9 +66,9 @@ def ids_of(items: tuple[Any, ...]) -> list[str | None]:
 
 
 class Listing(Generic[T]):
-    """One listing: asks for pages, and remembers which ids were on which page.
+    """Requests the pages of one listing, and stores the ids of each page.
 
-    Pages are numbered, so that asking twice for what follows page 3 gives the same items twice.
+    Pages are numbered. So a second request for the page after page 3 returns the same items again.
     """
 
     def __init__(
@@ -87,15 +85,15 @@ class Listing(Generic[T]):
         self.seen: dict[str, int] = {}
 
     def fork(self, pages: int) -> Listing[T]:
-        """A listing of its own that remembers the first `pages` pages."""
+        """Return a separate listing that knows the ids of the first `pages` pages."""
         twin = Listing(self.fetch, self.key, self.shrink, self.wide)
         twin.seen = {key: page for key, page in self.seen.items() if page <= pages}
         return twin
 
     async def page_at(self, cursor: Cursor) -> tuple[PageBody[T], Cursor | None]:
-        """The page at `cursor`, without items that came before, and the cursor after it; `None` at the end.
+        """Return the page at `cursor` without known items, and the next cursor, or `None` at the end.
 
-        Raises what `fetch` raises, and `PaginationError`.
+        Raises the errors of `fetch`, and `PaginationError`.
         """
         cursor.check()
         body, cursor = await self.ask(cursor)
@@ -110,9 +108,7 @@ class Listing(Generic[T]):
         return body, next_cursor(cursor, ids, new_ids, last_id=body.last_id, has_more=body.has_more)
 
     def fresh_of(self, ids: list[str | None], page: int) -> range | list[int]:
-        """The indexes of the items that no earlier page had. On nearly every page that is all of them, which is seen
-        all at once.
-        """
+        """Return the indexes of the new items. Usually all items are new; then no loop over them is needed."""
         new = dict.fromkeys(ids, page)
         if len(new) == len(ids) and None not in new and self.seen.keys().isdisjoint(new):
             self.seen.update(cast("dict[str, int]", new))
@@ -128,7 +124,7 @@ class Listing(Generic[T]):
         return True
 
     async def ask(self, cursor: Cursor) -> tuple[PageBody[T], Cursor]:
-        """The answer, and the cursor that it was got with: an older one, or one with a smaller page."""
+        """Return a page and the cursor that was used: it may be older, or have a smaller page size."""
         while True:
             try:
                 return await self.fetch(cursor.after, cursor.limit), cursor
@@ -146,7 +142,7 @@ class Listing(Generic[T]):
 
 
 def mark(error: Exception, cursor: Cursor) -> None:
-    """Say on an error of a later page where the listing stood."""
+    """Add the position of the listing to the error of a page."""
     if cursor.pages and cursor.after is not None:
         if isinstance(error, RequestError):
             error.after = cursor.after

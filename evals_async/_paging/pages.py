@@ -1,8 +1,8 @@
-"""Listings: `Pager`, what every `list()` returns, and `Page`, one page of it. Nothing here knows an endpoint.
+"""Listings: every `list()` returns a `Pager`; a `Page` is one page. This module does not depend on endpoints.
 
-`PageReader` goes from page to page: the next one is requested as soon as its cursor is known, while the consumer has
-the current one, and never more than one ahead. The iterators are classes and not async generators so that leaving an
-`async for` cancels the request ahead at once (see `fanout`). How a listing goes on is decided in `cursor`.
+`PageReader` reads page after page. It requests the next page as soon as its cursor is known, while the consumer uses
+the current page. It is never more than one page ahead. The iterators are classes, not async generators: so leaving an
+`async for` cancels the request at once (see `fanout`). The module `cursor` decides where a listing continues.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ T = TypeVar("T")
 MAX_LIMIT = 100  # the API's largest page
 
 Answer: TypeAlias = tuple[PageBody[T], Cursor | None]
-"""One page of a listing, and the cursor after it; `None` at the end."""
+"""One page of a listing, and the cursor of the next page, or `None` at the end."""
 
 
 @attrs.frozen(eq=False, repr=False)
 class Page(Generic[T]):
-    """One page. `data` are its items, without those that an earlier page of the listing had.
+    """One page of a listing. `data` are its items, without items that an earlier page contained.
 
     `len()`, `[...]` and `for` use this page only. `async for item in page` continues with all later pages.
     """
@@ -43,7 +43,7 @@ class Page(Generic[T]):
 
     @cached_property
     def data(self) -> tuple[T, ...]:
-        """The items. They are made when they are first read, and then kept."""
+        """The items. They are created at the first access, and then kept."""
         return tuple(self._body)
 
     @property
@@ -58,12 +58,12 @@ class Page(Generic[T]):
 
     @property
     def has_more(self) -> bool | None:
-        """Whether the server says that there are more items; `None` if it does not say."""
+        """Whether there are more items according to the server; `None` if the field is missing."""
         return self._body.has_more
 
     @property
     def extra(self) -> JSONObject:
-        """The fields of the response that this package does not know."""
+        """The fields of the response that are unknown to this package."""
         return self._body.extra
 
     def has_next_page(self) -> bool:
@@ -71,14 +71,14 @@ class Page(Generic[T]):
         return self._cursor is not None
 
     async def get_next_page(self) -> Page[T]:
-        """The next page. Raises `PaginationError` if this is the last one, or if the listing cannot continue."""
+        """Return the next page. Raises `PaginationError` after the last page, and if the listing cannot continue."""
         if self._cursor is None:
             raise PaginationError("this is the last page; ask has_next_page() first", after=self.last_id)
         body, cursor = await self._listing.page_at(self._cursor)
         return Page(body, self._listing, cursor)
 
     def iter_pages(self) -> PageIterator[T]:
-        """This page, then all later ones."""
+        """Iterate over this page and all later pages."""
         return PageIterator(self._reader())
 
     def _reader(self) -> PageReader[T]:
@@ -98,7 +98,7 @@ class Page(Generic[T]):
         return len(self._body.entries)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the things on the page, one to a line."""
+        """Return the HTML for a notebook: the items of the page, one per line."""
         return _html.listed(f"Page of {len(self)}", self.data)
 
     def __repr__(self) -> str:
@@ -113,7 +113,7 @@ class Page(Generic[T]):
 
 
 class PageReader(Generic[T]):
-    """Reads page after page for one consumer. The next one is requested as soon as its cursor is known."""
+    """Reads page after page for one consumer. It requests the next page as soon as its cursor is known."""
 
     def __init__(
         self, listing: Listing[T], cursor: Cursor | None, *, first: Answer[T] | None = None, want: int | None = None
@@ -121,12 +121,12 @@ class PageReader(Generic[T]):
         self.listing = listing
         self.cursor = cursor
         self.first = first
-        self.want = want  # how many items the consumer will take; what is certainly not needed is not requested
+        self.want = want  # the number of items that the consumer needs; a page that is not needed is not requested
         self.ahead: asyncio.Task[Answer[T]] | None = None
         self.busy = False
 
     async def read(self) -> Answer[T]:
-        """The next page. Raises `StopAsyncIteration` after the last one."""
+        """Return the next page. Raises `StopAsyncIteration` after the last page."""
         if self.busy:
             raise RuntimeError("two tasks iterate over the same listing; give each its own")
         self.busy = True
@@ -138,7 +138,7 @@ class PageReader(Generic[T]):
             if cursor is not None and (self.want is None or self.want > 0):
                 self.ahead = asyncio.create_task(self.listing.page_at(cursor))
                 self.ahead.add_done_callback(observe)
-                await asyncio.sleep(0)  # lets the request out before the consumer's work begins
+                await asyncio.sleep(0)  # sends the request before the consumer uses this page
         except BaseException:
             self.drop()
             raise
@@ -175,15 +175,15 @@ class PageReader(Generic[T]):
 
 
 def observe(task: asyncio.Task[Any]) -> None:
-    """A failure of the page ahead is raised when the consumer gets there; if he never does, it is nobody's."""
+    """Mark the error of a page as retrieved. It is raised only if the consumer reads this page."""
     if not task.cancelled():
         task.exception()
 
 
 class PageIterator(AsyncIterator[Page[T]]):
-    """Page after page. The next one is requested as soon as its cursor is known, at most one ahead.
+    """Iterates over pages. At most one page is requested in advance, as soon as its cursor is known.
 
-    Leaving the loop, `aclose`, an error or a cancellation cancels the request that is ahead.
+    The end of the loop, `aclose`, an error or a cancellation cancels this request.
     """
 
     def __init__(self, reader: PageReader[T]) -> None:
@@ -194,12 +194,12 @@ class PageIterator(AsyncIterator[Page[T]]):
         return Page(body, self._reader.listing, cursor)
 
     async def aclose(self) -> None:
-        """End here: cancel the request ahead and wait until it is gone. Doing it twice is fine."""
+        """End the iteration: cancel the request for the next page, and wait for its end. May be called twice."""
         await self._reader.aclose()
 
 
 class ItemIterator(AsyncIterator[T]):
-    """The items of a listing, one after the other; the next page is requested as `PageIterator` does it."""
+    """Iterates over the items of a listing. The next page is requested in advance, as by `PageIterator`."""
 
     def __init__(self, reader: PageReader[T]) -> None:
         self._reader = reader
@@ -213,17 +213,17 @@ class ItemIterator(AsyncIterator[T]):
             self._items = iter(body)
 
     async def aclose(self) -> None:
-        """End here: cancel the request ahead and wait until it is gone."""
+        """End the iteration: cancel the request for the next page, and wait for its end."""
         self._items = iter(())
         await self._reader.aclose()
 
 
 class Pager(Generic[T]):
-    """What `list()` returns: `await` it for the first page, `async for` over it for all items, or over `.pages()` for
-    all pages.
+    """A listing, as `list()` returns it: `await` it for the first page, use `async for` over it for all items, or over
+    `.pages()` for all pages.
 
-    Nothing is sent before that, and each use starts from the beginning. If a page fails, the items before it come
-    first. Then the error of the request is raised, with `.after` set to the cursor to continue with. Raises
+    No request is sent before that, and each use starts from the beginning. If a page fails, the items before it are
+    delivered first. Then the error of the request is raised; its `.after` is the cursor to continue with. Raises
     `PaginationError` if the listing cannot continue.
     """
 
@@ -237,12 +237,12 @@ class Pager(Generic[T]):
         max_limit: int = MAX_LIMIT,
         shrink: Callable[[Exception], bool] | None = None,
     ) -> None:
-        """`limit` is the page size, for the API's maximum when iterating and the server's default when awaiting, if
-        `None`.
+        """`limit` is the page size. If it is `None`, an iteration uses the API's maximum, and `await` the server's
+        default.
 
-        `key` gives an item's id. `shrink` tells the errors that a smaller page may cure (see `too_heavy`): the page
-        size is then halved, down to 1, the same cursor is asked again, and the size stays reduced. Raises
-        `InvalidArgument` for a `limit` that is no whole number from 1; any integer type will do.
+        `key` returns the id of an item. `shrink` returns whether a smaller page may avoid an error (see `too_heavy`).
+        Then the same page is requested with half the size, down to 1, and the size stays reduced. Raises
+        `InvalidArgument` if `limit` is not a whole number from 1. Any integer type is accepted.
         """
         if limit is not None:
             limit = whole_number(limit, "limit")
@@ -263,7 +263,7 @@ class Pager(Generic[T]):
         return Listing(self._fetch, self._key, self._shrink, self._limit or self._max_limit)
 
     async def first(self) -> Page[T]:
-        """The first page; the same as `await pager`."""
+        """Return the first page, as `await pager` does."""
         listing = self._listing()
         body, cursor = await listing.page_at(Cursor.at(self._after, self._limit))
         return Page(body, listing, cursor)
@@ -276,14 +276,14 @@ class Pager(Generic[T]):
         return PageReader(self._listing(), Cursor.at(self._after, size), want=want)
 
     def pages(self, limit: int | None = None) -> PageIterator[T]:
-        """All pages. With `limit`, no page is requested that is not needed for the first `limit` items."""
+        """Iterate over all pages. With `limit`, only the pages of the first `limit` items are requested."""
         return PageIterator(self._reader(limit))
 
     def __aiter__(self) -> ItemIterator[T]:
         return ItemIterator(self._reader())
 
     async def collect(self, limit: int | None = None) -> list[T]:
-        """All items, or the first `limit` of them; no page is requested that is not needed."""
+        """Return all items, or the first `limit` items. Only the needed pages are requested."""
         limit = None if limit is None else whole_number(limit, "limit", least=0)
         if limit == 0:
             return []

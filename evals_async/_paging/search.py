@@ -1,21 +1,20 @@
-"""Finding many known ids in a listing with few requests: which pages to ask for, and when to stop. No I/O here.
+"""Find many known ids in a listing with few requests: which pages to request, and when to stop. There is no I/O here.
 
-A *scan* asks for the page after an id that is wanted, and goes on from page to page. Known ids are cursors, so several
-scans run at the same time, each in its own part of the listing. The first scan starts at the beginning of the listing.
-The order of the wanted ids is used where there is one, and not relied on.
+A *scan* requests the page after a wanted id, and then the following pages. Known ids are cursors, so several scans run
+at the same time, each in its own part of the listing. The first scan starts at the beginning of the listing. If the
+wanted ids have the order of the listing, this saves requests. It is not required.
 
 The rules:
 
-- A scan goes on while its pages bring `ENOUGH` new wanted ids on average. It ends at a page with nothing new, at an id
-  where another scan started, at the end of the listing, and when a page fails.
-- As many scans run at the same time as give each about `PAGES_PER_SCAN` pages of what is still missing.
-- A page that is too large is asked for again at half the size, and so are all later ones.
-- `MOST_BARREN` pages in a row that bring less than enough, or that fail: no scan is started any more.
-- Pages that bring nothing may cost a fifth of the number of ids (`WASTE`), all attempts included. Each page that is
-  under way counts as lost until it has brought something. So the requests are never more than 1.2 times those of single
-  reads, whatever the server does.
+- A scan continues while its pages contain `ENOUGH` new wanted ids on average. It ends at a page without new wanted ids,
+  at the start of another scan, at the end of the listing, and at a page that fails.
+- The number of scans is such that each has about `PAGES_PER_SCAN` pages of the missing ids.
+- A page that is too large is requested again with half the size. Later pages have this size too.
+- After `MOST_BARREN` pages in a row with fewer than `ENOUGH` ids, or with errors, no scan starts any more.
+- Pages without wanted ids may cost a fifth of the number of ids (`WASTE`), including all attempts. A running request
+  counts as such a page until its response arrives. So there are never more than 1.2 times the requests of single reads.
 
-What is missing in the end is read singly, by the caller: that is also how errors are told.
+The caller reads the missing ids one by one. So their errors are those of single reads.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from evals_async.errors import RequestError
 
 PAGE_SIZE = 100
 ENOUGH = 5  # wanted ids that a page must bring: one page for five single reads
-MOST_CREDIT = 4 * ENOUGH  # what a scan keeps of its good pages for a poor stretch
+MOST_CREDIT = 4 * ENOUGH  # the highest credit of a scan for later pages with few wanted ids
 PAGES_PER_SCAN = 2
 MOST_BARREN = 5
 WASTE = 0.2
@@ -38,7 +37,7 @@ WASTE = 0.2
 
 @attrs.define(eq=False)
 class Scan:
-    """Pages after pages, from one id on. `credit` is what its pages brought beyond what is enough."""
+    """Consecutive pages after one id. `credit` is the number of ids that its pages contained beyond `ENOUGH` each."""
 
     cursor: Cursor
     credit: int = ENOUGH
@@ -48,7 +47,7 @@ class Scan:
 class PageSearch:
     """The state of one search in one listing.
 
-    `attempts` is how often one request may be sent, and `shrink` tells the errors that a smaller page may cure.
+    A request has at most `attempts` attempts. `shrink` returns whether a smaller page may avoid an error.
     """
 
     def __init__(
@@ -65,30 +64,30 @@ class PageSearch:
         self.attempts = attempts
         self.shrink = shrink
         self.limit = PAGE_SIZE
-        self.density = float(PAGE_SIZE)  # wanted ids on a page, the last pages counting most
-        self.waste = 0  # requests for pages, less the ids that they brought
-        self.barren = 0  # pages in a row that brought less than enough
+        self.density = float(PAGE_SIZE)  # wanted ids per page; the last pages have the largest weight
+        self.waste = 0  # requests for pages minus the wanted ids that they contained
+        self.barren = 0  # pages in a row with fewer than `ENOUGH` wanted ids
         self.running = 0  # scans
-        self.order = 0  # above 0 if the wanted ids are given in the order of the listing, below 0 if reversed
+        self.order = 0  # above 0 if the wanted ids have the order of the listing, below 0 if it is reversed
         # Where the next scans start, the last one first; `None` is the beginning of the listing.
         self.planned: list[str | None] = [None]
         self.tried: set[str] = set()
-        self.starts: set[str] = set()  # the listing after these is read by the scans that started there
+        self.starts: set[str] = set()  # the starts of scans: the listing after them is already read
 
     @property
     def finished(self) -> bool:
-        """Whether no page will be asked for any more."""
+        """Whether no more pages will be requested."""
         return not self.running and not self.worth_it()
 
     def worth_it(self) -> bool:
-        """Whether one more scan may be started, be it now or later."""
+        """Whether another scan may start, now or later."""
         return len(self.missing) > ENOUGH and self.barren < MOST_BARREN and self.affordable(0)
 
     def affordable(self, running: int) -> bool:
         return self.waste + (running + 1) * self.attempts <= WASTE * len(self.wanted)
 
     def begin(self) -> Scan | None:
-        """A new scan, whose cursor says which page to ask for; `None` when none is to be started now."""
+        """Start a scan, or return `None` if none may start now. Its cursor is the first page to request."""
         if not self.worth_it() or self.running >= self.most_scans() or not self.affordable(self.running):
             return None
         while self.planned and self.planned[-1] is not None and self.planned[-1] not in self.missing:
@@ -104,15 +103,15 @@ class PageSearch:
         return Scan(Cursor.at(start, self.limit))
 
     def most_scans(self) -> int:
-        """How many scans share what is missing, each with a few pages."""
+        """Return how many scans may run at once, so that each has a few pages of the missing ids."""
         pages = len(self.missing) / max(self.density, ENOUGH)
         return max(1, min(self.workers, int(pages / PAGES_PER_SCAN)))
 
     def plan(self) -> list[str | None]:
-        """Missing ids at equal distances in the given order, the one that should come first in the listing last."""
+        """Return missing ids at equal distances in the given order. The first of them in the listing comes last."""
         open_ids = [each for each in self.missing if each not in self.tried]
         if not open_ids:
-            self.barren = MOST_BARREN  # a scan has started at every missing id: no other page can be asked for
+            self.barren = MOST_BARREN  # a scan has started at every missing id, so no other page is left
             return []
         if self.order < 0:
             open_ids.reverse()
@@ -120,7 +119,7 @@ class PageSearch:
         return [open_ids[number * len(open_ids) // count] for number in reversed(range(count))]
 
     def received(self, scan: Scan, ids: Sequence[str | None], last_id: str | None, has_more: bool | None) -> list[str]:
-        """The wanted ids that a page brought, each of them once; `scan` is moved on, or `ended`."""
+        """Return the new wanted ids of a page, each once. Move `scan` to the next page, or end it."""
         self.waste += 1
         new = [each for each in dict.fromkeys(ids) if each is not None and each in self.missing]
         numbers = [self.missing.pop(each) for each in new]
@@ -145,7 +144,7 @@ class PageSearch:
         return new
 
     def failed(self, scan: Scan, error: Exception) -> None:
-        """A page could not be read: `scan` asks again for a smaller one, or is `ended`."""
+        """Handle a failed page: `scan` requests a smaller page, or ends."""
         self.waste += error.attempts if isinstance(error, RequestError) else 1
         limit = scan.cursor.limit or PAGE_SIZE
         if self.shrink is not None and limit > 1 and self.shrink(error) and self.affordable(self.running - 1):
@@ -157,7 +156,7 @@ class PageSearch:
         self.end(scan)
 
     def end(self, scan: Scan) -> None:
-        """Say that a scan asks for no more pages. Doing it twice is fine."""
+        """End a scan. May be called twice."""
         if not scan.ended:
             scan.ended = True
             self.running -= 1

@@ -1,8 +1,8 @@
 """JSON to models and back: `decode`, `decode_page`, `structure` and `encode`.
 
-`decode` parses the text, takes the hook that cattrs has for the class, and the hook makes the object (`conversion`).
-Before that it asks `quick`, which makes the same object in a fraction of the time where the text holds nothing unknown,
-and says `None` where it does. Nothing here knows an endpoint, and nothing performs I/O.
+`decode` parses the text, and the cattrs hook of the class makes the object (`conversion`). Before that, it calls
+`quick`, which makes the same object in a fraction of the time. If the text has anything unknown, `quick` returns
+`None`. This module does not depend on endpoints, and performs no I/O.
 """
 
 import asyncio
@@ -37,12 +37,12 @@ __all__ = [
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)
 
-SLICE = 128 * 1024  # bytes of items that are read in one turn of the event loop: a quarter of a millisecond
+SLICE = 128 * 1024  # bytes of items that are decoded before other tasks run
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class Envelope(Model):
-    """What a listing's page is wrapped in. Azure leaves the two ids out; some servers leave `has_more` out."""
+    """The object around the items of a page. Azure does not send the two ids; some servers do not send `has_more`."""
 
     object: Literal["list"] | None = None
     data: tuple[JSONValue, ...]
@@ -52,9 +52,9 @@ class Envelope(Model):
 
 
 def structure(value: object, shape: type[T], body: bytes = b"") -> T:
-    """The object of class `shape` that a parsed JSON value describes; an error keeps `body`, what it was parsed from.
+    """Return the object of class `shape` for a parsed JSON value. `body` is the text, for errors.
 
-    Raises `DecodeError`, as `decode` does. The value is taken over: do not change it afterwards.
+    Raises `DecodeError`, as `decode` does. The object keeps parts of the value, so do not change the value afterwards.
     """
     try:
         made: T = converter.get_structure_hook(shape)(value, shape)
@@ -62,15 +62,15 @@ def structure(value: object, shape: type[T], body: bytes = b"") -> T:
         error = [refused(mismatch, body)]
     else:
         return made
-    # Outside the except block, so that the error stands alone, without the traceback that led to it. And popped: that
-    # the error's traceback holds this frame is enough, or bodies of megabytes would wait for the collector.
+    # Outside the except block, so that the error has no context. It is popped, so that this frame, which its traceback
+    # holds, does not hold the error: otherwise bodies of megabytes would wait for the garbage collector.
     raise error.pop()
 
 
 def decode(data: bytes, shape: type[T]) -> T:
-    """The object of class `shape` that the JSON document `data` describes.
+    """Return the object of class `shape` for the JSON document `data`.
 
-    Raises `DecodeError` when the bytes are no JSON, or not that JSON: a wrong type, a missing id, another kind of
+    Raises `DecodeError` if the bytes are not JSON, or another document: a wrong type, a missing id, or another kind of
     object.
     """
     found: T | None = quick.read(data, shape)
@@ -78,11 +78,9 @@ def decode(data: bytes, shape: type[T]) -> T:
 
 
 def decode_page(data: bytes, shape: type[T]) -> PageBody[T]:
-    """One page of a listing: the envelope `{object, data, first_id, last_id, has_more}` around objects of class
-    `shape`.
+    """Return a page of a listing: `{object, data, first_id, last_id, has_more}` with objects of class `shape` as data.
 
-    Only `data` is required; a `has_more` that is neither a boolean, null nor missing raises `DecodeError`, as `decode`
-    does.
+    Only `data` is required. Raises `DecodeError` as `decode` does, also for a `has_more` of another type.
     """
     found: PageBody[T] | None = quick.read_page(data, shape)
     if found is not None:
@@ -92,7 +90,7 @@ def decode_page(data: bytes, shape: type[T]) -> PageBody[T]:
     items: list[T] = []
     try:
         for entry in envelope.data:
-            items.append(hook(entry, shape))  # noqa: PERF401  # its length is the index in the error's path
+            items.append(hook(entry, shape))  # noqa: PERF401  # the length is the index in the path of an error
     except Mismatch as mismatch:
         error = [refused(mismatch.within(f"[{len(items)}]").within(".data"), data)]
     else:
@@ -107,10 +105,10 @@ def decode_page(data: bytes, shape: type[T]) -> PageBody[T]:
 
 
 async def decode_large_page(data: bytes, shape: type[T]) -> PageBody[T]:
-    """`decode_page` for a body of megabytes, in slices: the event loop gets its turn after each.
+    """Decode a page of megabytes as `decode_page` does, in parts. Other tasks run after each part.
 
-    The body is cut into the texts of its items first, which takes a millisecond for a megabyte. They are read into
-    structs, which the collector does not look at; each becomes an object when it is asked for.
+    The body is first split into the texts of its items. The texts are decoded to structs, which the garbage collector
+    ignores. Each struct becomes an object at the first access.
     """
     split = quick.split(data)
     if split is None:
@@ -130,7 +128,7 @@ async def decode_large_page(data: bytes, shape: type[T]) -> PageBody[T]:
 
 
 async def structure_large_page(split: PageBody[memoryview], data: bytes, shape: type[T]) -> PageBody[T]:
-    """The same for a page with items that only hooks can read: they are made at once."""
+    """Decode a large page with items that only the hooks can decode. Its objects are made at once."""
     items: list[T] = []
     done = 0
     try:
@@ -141,22 +139,22 @@ async def structure_large_page(split: PageBody[memoryview], data: bytes, shape: 
                 done = 0
                 await asyncio.sleep(0)
     except DecodeError:
-        return decode_page(data, shape)  # which knows where in the page the error is
+        return decode_page(data, shape)  # its error has the path in the page
     return PageBody(tuple(items), split.first_id, split.last_id, split.has_more, split.extra)
 
 
 def prepare(*shapes: Any) -> None:
-    """Make what decodes objects and pages of these classes now, so that the first answer does not pay for it."""
+    """Prepare the decoding of these classes and of their pages, so that the first response is not slower."""
     quick.prepare(*shapes)
 
 
 def copied(value: M) -> M:
-    """An equal model that shares nothing with `value` that could be changed: its free-form JSON is its own."""
+    """Return an equal model with its own free-form JSON, so that no mutable part is shared with `value`."""
     return structure(encode(value), type(value))
 
 
 def parse(data: bytes) -> JSONValue:
-    """The value of a JSON document, or a `DecodeError` that says what came instead."""
+    """Return the value of a JSON document. Raises `DecodeError`, with the kind of text that was received."""
     try:
         return _json.parse(data)
     except _json.NotJSON as reason:
@@ -168,6 +166,6 @@ def parse(data: bytes) -> JSONValue:
 
 
 def refused(mismatch: Mismatch, body: bytes) -> DecodeError:
-    """The public form of a mismatch."""
+    """Return the public error for a mismatch."""
     text = f"{mismatch.path}: expected {mismatch.expected}, got {mismatch.got}"
     return DecodeError(text, at=mismatch.path, expected=mismatch.expected, got=mismatch.got, body=body)

@@ -1,8 +1,7 @@
-"""What fills models from structs: plain values stay, words are shared, arrays and unions go element by element, and for
-each model there is a function that is written as source.
+"""Fills models from structs. Plain values are moved, frequent strings are shared, and arrays and unions are filled by
+element. For each model there is a generated function.
 
-Written out, a field costs three instructions, and a test for null or missing where it is optional. `source_of(EvalRun)`
-shows such a function; tracebacks show it too.
+A generated function needs few instructions per field. `source_of(EvalRun)` returns its source; tracebacks show it too.
 """
 
 from __future__ import annotations
@@ -20,26 +19,26 @@ from evals_async.models.base import NO_NULLS, NOTHING_EXTRA, Model
 
 
 Fill: TypeAlias = Callable[[Any], Any]
-"""Makes what a model has of what the struct has. It never fails."""
+"""Makes the value of a model from the value of a struct. It never fails."""
 
 LONGEST_SHARED = 2  # fields of a class whose empty object is shared
 
 
 @attrs.frozen
 class StructField:
-    """A field of a struct, and how the model's field is filled from it."""
+    """A field of a struct, and how the field of the model is filled from it."""
 
     name: str
     wire: str  # its name in JSON
     kind: Any  # its type, for msgspec
-    filling: Filling | None  # None: the value stays as it is
-    optional: bool  # may it be missing, or null?
-    repeats: bool = False  # do many objects have the same text in it?
+    filling: Filling | None  # None: the value is moved unchanged
+    optional: bool  # whether it may be missing or null
+    repeats: bool = False  # whether many objects have the same text
 
 
 @attrs.frozen(eq=False)
 class Words:
-    """Fills strings, some of which are known: of those there is one object."""
+    """Fills strings. Each known string is one object."""
 
     known: dict[str, str]
 
@@ -72,7 +71,7 @@ class EachValue:
 
 @attrs.frozen(eq=False)
 class OneOf:
-    """Fills unions by the type of the value. What has no entry stays as it is."""
+    """Fills unions by the type of the value. A value of another type is moved unchanged."""
 
     table: dict[type, Filling]
 
@@ -102,7 +101,7 @@ class OneOfTags:
 
 @attrs.frozen(eq=False)
 class OneClass:
-    """Fills one model, by the function that is written for it, or by the same lines inside another function."""
+    """Fills one model, by its generated function, or by the same lines in another function."""
 
     model: type[Model]
     columns: list[StructField]
@@ -114,11 +113,11 @@ class OneClass:
 
 
 Filling: TypeAlias = Words | Each | EachValue | OneOf | OneOfTags | OneClass
-"""How a model's value is made of the struct's."""
+"""How the value of a model is made from the value of a struct."""
 
 
 class Source:
-    """Lines of a function under construction, and the names that they use."""
+    """The lines of a generated function, and the names that they use."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -138,15 +137,15 @@ class Source:
 
 
 def source_of(model: type[Model]) -> str:
-    """The source of the function that fills a class, once it was used."""
+    """Return the source of the function that fills a class, after its first use."""
     return "".join(linecache.getlines(f"<codec: fill_{model.__name__}>"))
 
 
 def fill_of_class(model: type[Model], columns: list[StructField], tag: str | None = None) -> Fill:
-    """The function that fills a model from its struct; with a `tag`, from a struct that has it as its type."""
+    """Return the function that fills a model from its struct. With `tag`, the struct has this tag as its type."""
     source = Source(f"fill_{'tagged_' if tag else ''}{model.__name__}")
     if len(columns) <= LONGEST_SHARED and all(column.optional and column.filling is None for column in columns):
-        # An error that is none has two nulls, and a page of items hundreds of them: all are one object.
+        # Items without an error have an object with two nulls. All of them are one object.
         source.names["empty"] = model(nulls=shared_names[frozenset(column.wire for column in columns)])
         source.add(f"if {' is '.join(f'struct.{column.name}' for column in columns)} is None: return empty")
     source.add("missing = MISSING", *body(source, model, columns, tag), "return model")
@@ -176,7 +175,7 @@ def fill_of_variant(model: type[Model], columns: list[StructField], merged: set[
 def body(
     source: Source, model: type[Model], columns: list[StructField], tag: str | None = None, path: str = ""
 ) -> list[str]:
-    """The lines that fill `model` from `struct`; of a model inside another one both names end in its `path`."""
+    """Add the lines that fill `model` from `struct`. For a nested model, both names end with its `path`."""
     nulls_of: Memo[int, frozenset[str]] = Memo(lambda bits: names_of(bits, columns))
     source.names |= {f"Unfrozen{path}": unfrozen(model), f"Frozen{path}": model, f"nulls_of{path}": nulls_of}
     lines = [f"model{path} = Unfrozen{path}()", f"nulls{path} = 0"]
@@ -198,7 +197,7 @@ def names_of(bits: int, columns: list[StructField]) -> frozenset[str]:
 
 
 def move(source: Source, column: StructField, bit: int, path: str) -> list[str]:
-    """The lines that move one field, and set its bit if it is null."""
+    """Add the lines that move one field, and set its bit if it is null."""
     field = f"model{path}.{column.name}"
     lines = making(source, column, path)
     if not (lines or column.optional):
@@ -215,7 +214,7 @@ def indented(lines: list[str]) -> list[str]:
 
 
 def making(source: Source, column: StructField, path: str) -> list[str]:
-    """The lines that make the model's value of the struct's value `v`, with as few calls as there can be."""
+    """Add the lines that make the value of the model from `v`, with as few calls as possible."""
     filling = column.filling
     name = f"{path}_{column.name}"
     if column.repeats:
@@ -230,16 +229,16 @@ def making(source: Source, column: StructField, path: str) -> list[str]:
         source.names[f"fills{name}"] = filling.functions().get
         choose = [f"fill = fills{name}(type(v))", "if fill is not None: v = fill(v)"]
         for kind, tags in filling.table.items():
-            if isinstance(tags, OneOfTags):  # there is at most one, and it is the commonest
+            if isinstance(tags, OneOfTags):  # there is at most one, and it is the most frequent
                 source.names |= {f"Merged{name}": kind, f"tags{name}": tags.table}
                 choose = [f"if type(v) is Merged{name}: v = tags{name}[v.type or ''](v)", "else:", *indented(choose)]
-        # Text is by far the commonest of what may also be something else.
+        # A value that may have several types is usually text.
         return choose if str not in get_args(column.kind) else ["if type(v) is not str:", *indented(choose)]
     if isinstance(filling, OneOfTags):
         source.names[f"fills{name}"] = filling.table
         return [f"v = fills{name}[v.type or ''](v)"]
     if isinstance(filling, OneClass) and len(filling.columns) > LONGEST_SHARED:
-        # A call less for each part of an output item: a page takes a tenth less time.
+        # This saves a call for each part of an output item.
         lines = body(source, filling.model, filling.columns, filling.tag, name)
         return [f"struct{name} = v", *lines, f"v = model{name}"]
     function = f"fill{name}"
@@ -247,7 +246,7 @@ def making(source: Source, column: StructField, path: str) -> list[str]:
         source.names[function] = filling.function()
         return [f"v = {function}(v)"]
     source.names[function] = filling.element.function()
-    # Most arrays are short: spelled out, a page of output items takes a twentieth less time.
+    # Most arrays are short, so their elements are written out.
     return [
         "n = len(v)",
         f"if n == 1: v = ({function}(v[0]),)",

@@ -1,13 +1,12 @@
-"""The quick way: JSON text that holds nothing unknown is read by msgspec into structs, and models are filled from them.
+"""Fast decoding: msgspec decodes JSON text without unknown parts into structs, and models are filled from the structs.
 
-For each model there is a struct class with the same fields. msgspec checks types and refuses unknown fields in C; what
-is left is to move the values, to tell null from missing, and to choose among the members of unions (see `fill`).
-Whatever msgspec refuses (an unknown field, an unknown variant, a wrong type, text that it cannot read) is "not mine":
-the hooks take every body, and know where an error is. So this module decides nothing: a body that it takes gives the
-model that the hooks give, and a test holds every class to that.
+Each model has a struct class with the same fields. msgspec checks types and refuses unknown fields in C. The remaining
+work is to move the values, to distinguish null from missing, and to choose the member of a union (see `fill`). If
+msgspec refuses a text (an unknown field or variant, a wrong type, invalid JSON), the functions here return `None`. Then
+the hooks decode the body: they accept every valid body, and report the position of an error. For a body that both
+accept, the results are equal. A test checks this for every class.
 
-`read`, `read_page` and `split` are all that others use. Nothing is learnt from the bodies that come: a class has one
-struct and one function, made on first use or by `prepare`.
+Decoding does not depend on earlier bodies. A class has one struct and one function, made on first use or by `prepare`.
 """
 
 import types
@@ -53,7 +52,7 @@ from evals_async.models.base import NOTHING_EXTRA, Model, Unknown
 
 
 REFUSED = (ValueError, RecursionError)
-"""What msgspec raises for text that is not for this module; its own errors are ValueErrors."""
+"""The errors of msgspec for refused text; its own errors are ValueErrors."""
 
 ENVELOPE: list[Any] = [
     ("object", Literal["list"] | None, None),
@@ -61,26 +60,26 @@ ENVELOPE: list[Any] = [
     ("last_id", str | None, None),
     ("has_more", bool | None, None),
 ]
-"""What a page has beside its items."""
+"""The fields of a page except its items."""
 
 
 class NoStructError(Exception):
-    """No struct can stand for a type: it is left to the hooks."""
+    """A type has no struct, so only the hooks can decode it."""
 
 
 class Read(NamedTuple):
-    """How values of a type are read: the type that msgspec reads, and how the model's value is made of that."""
+    """How values of a type are decoded: the type for msgspec, and how the value of the model is made from it."""
 
     kind: Any
     filling: Filling | None = None
 
 
 Reader: TypeAlias = tuple[Callable[[bytes | memoryview], Any], Fill]
-"""How documents of a type are read: text to struct, and struct to model."""
+"""How documents of a type are decoded: text to struct, and struct to model."""
 
 
 def read(data: bytes | memoryview, shape: Any) -> Any:
-    """The object of class `shape` that the text `data` describes; `None` for "not mine"."""
+    """Return the object of class `shape` for the text `data`, or `None` if msgspec refuses it."""
     reader = reader_of(shape)
     if reader is None:
         return None
@@ -93,7 +92,7 @@ def read(data: bytes | memoryview, shape: Any) -> Any:
 
 
 def read_page(data: bytes, shape: Any) -> PageBody[Any] | None:
-    """A page of objects of class `shape`, which are filled when they are asked for; `None` for "not mine"."""
+    """Return a page whose objects are made at the first access, or `None` if msgspec refuses it."""
     reader = page_reader_of(shape)
     if reader is None:
         return None
@@ -106,7 +105,7 @@ def read_page(data: bytes, shape: Any) -> PageBody[Any] | None:
 
 
 def read_struct(data: bytes | memoryview, shape: Any) -> Any:
-    """The struct of an object, to be filled by `fill_of(shape)`; `None` for "not mine"."""
+    """Return the struct of an object, for `fill_of(shape)`, or `None` if msgspec refuses it."""
     reader = reader_of(shape)
     if reader is None:
         return None
@@ -117,7 +116,7 @@ def read_struct(data: bytes | memoryview, shape: Any) -> Any:
 
 
 def fill_of(shape: Any) -> Fill:
-    """What makes a model of such a struct."""
+    """Return the function that makes a model from its struct."""
     reader = reader_of(shape)
     if reader is None:
         raise NoStructError(shape)
@@ -125,7 +124,7 @@ def fill_of(shape: Any) -> Fill:
 
 
 def split(data: bytes) -> PageBody[memoryview] | None:
-    """A page with the texts of its items, which are checked to be JSON and nothing more; `None` for "not mine"."""
+    """Return a page with the texts of its items, which are valid JSON, or `None` if msgspec refuses it."""
     try:
         page = splitter().decode(data)
     except REFUSED:
@@ -138,7 +137,7 @@ def page_around(entries: tuple[Any, ...], page: Any, fill: Fill | None) -> PageB
 
 
 def prepare(*shapes: Any) -> None:
-    """Make what reads documents and pages of these types, so that the first answer does not pay for it."""
+    """Make the decoders of these types and of their pages, so that the first response does not take this time."""
     for shape in shapes:
         page_reader_of(shape)
 
@@ -150,7 +149,7 @@ def splitter() -> msgspec.json.Decoder[Any]:
 
 @cache
 def reader_of(shape: Any) -> Reader | None:
-    """How documents of a type are read; `None` if only the hooks can."""
+    """Return how documents of a type are decoded, or `None` if only the hooks can decode them."""
     try:
         kind, filling = place(shape)
     except NoStructError:
@@ -177,7 +176,7 @@ def unchanged(value: Any) -> Any:
 
 
 def place(shape: Any) -> Read:
-    """How a field of that type is read. Raises `NoStructError`."""
+    """Return how a field of this type is decoded. Raises `NoStructError`."""
     if is_model(shape):
         return of_model(shape)
     if is_open_literal(shape):
@@ -211,7 +210,7 @@ def columns_of(model: type[Model]) -> list[StructField]:
 
 
 def struct_of(name: str, columns: list[StructField], tag: str | None = None) -> Any:
-    """The struct class with these fields. What may be missing is UNSET then, and `None` if it is null."""
+    """Return the struct class with these fields. An optional field may be UNSET (missing) or `None` (null)."""
     fields: list[Any] = [
         (column.name, Any if column.kind is Any else column.kind | None | msgspec.UnsetType, msgspec.UNSET)
         if column.optional
@@ -232,14 +231,14 @@ def struct_of(name: str, columns: list[StructField], tag: str | None = None) -> 
 
 @cache
 def of_model(model: Any) -> Read:
-    """Where only this class is expected."""
+    """Return how values are decoded if only this class is expected."""
     columns = columns_of(model)
     return Read(struct_of(model.__name__, columns), OneClass(model, columns, None, fill_of_class(model, columns)))
 
 
 @cache
 def of_variant(model: Any, tag: str) -> Read:
-    """Where its tag must tell the class from others."""
+    """Return how values are decoded if the tag selects this class."""
     columns = [column for column in columns_of(model) if column.name != "type"]
     return Read(
         struct_of(model.__name__, columns, tag), OneClass(model, columns, tag, fill_of_class(model, columns, tag))
@@ -266,8 +265,8 @@ def of_union(union: Any) -> Read:
 
 
 def variants(models: list[Any], *, is_open: bool) -> list[Read]:
-    """The members of a union that a tag tells apart. An open union may do without one: an object of that class is "not
-    mine" then.
+    """Return how the members of a union with tags are decoded. In an open union, a class without a tag is refused: the
+    hooks decode it.
     """
     found: list[Read] = []
     for model in models:
@@ -283,7 +282,7 @@ def variants(models: list[Any], *, is_open: bool) -> list[Read]:
 
 
 def of_merged(models: list[type[Model]], union: Any) -> Read:
-    """One struct for all members of a union, one of which may come without its tag: it has the fields of all."""
+    """Return one struct with the fields of all members of a union. One member may have no tag."""
     merged: dict[str, StructField] = {}
     for model in models:
         for column in columns_of(model):
@@ -301,13 +300,13 @@ def of_merged(models: list[type[Model]], union: Any) -> Read:
 
 
 def array_of(kind: Any) -> Any:
-    """The type of an array, for a type that no checker can know.
+    """Return the type of an array, for a type that is known at run time only.
 
-    Tuples and not lists, because the collector lets go of a tuple that has nothing for it.
+    It is a tuple, because the garbage collector stops tracking tuples of untracked values.
     """
     return types.GenericAlias(tuple, (kind, ...))
 
 
 def class_of(kind: Any) -> Any:
-    """The class of the values that msgspec makes for a type."""
+    """Return the class of the values that msgspec makes for a type."""
     return getattr(kind, "__origin__", kind)

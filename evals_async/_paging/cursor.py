@@ -16,7 +16,7 @@ new items                                       after `last_id`, or else after t
 new items, but no id to continue after          it is broken
 `has_more: true`, the page has no items         after `last_id`, or else after the same cursor again
 items, but no new items                         after the nearest older id; the second time in a row it is broken,
-                                                except for the same page from a server that moved after an earlier cursor
+                                                except for the same page from a server that moved before
 the cursor is refused: 404 or 400               after the nearest older id, or broken if there is none; for the first
                                                 page, the error is raised
 20 responses in a row without new items         it is broken

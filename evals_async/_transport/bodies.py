@@ -1,4 +1,4 @@
-"""The bodies of responses, read within bounds: `BodyReader`."""
+"""Reads the bodies of responses, up to a maximum size: `BodyReader`."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,13 @@ from evals_async.errors import BodyTooLarge
 if TYPE_CHECKING:
     import aiohttp
 
-ERROR_BODY = 64 * 1024  # bytes that are read of an error's body
-ERROR_BODY_TIME = 2.0  # seconds that an error's body may take: the status is known already
+ERROR_BODY = 64 * 1024  # bytes that are read of the body of an error
+ERROR_BODY_TIME = 2.0  # seconds for the body of an error; its status is already known
 SLICE = 1024 * 1024  # bytes of a body after which other tasks run
 
 
 class BodyReader:
-    """Makes responses of heads and streams of bytes. `limit` bounds the decoded bytes of a body."""
+    """Makes a response from its head and its stream of bytes. `limit` is the maximum of decoded bytes of a body."""
 
     def __init__(self, limit: int, clock: Clock) -> None:
         self.limit = limit
@@ -27,7 +27,7 @@ class BodyReader:
     async def read(
         self, call: CallState[Any], status: int, headers: Headers, content: "aiohttp.StreamReader"
     ) -> Response:
-        """The response with its body; of an error's body only the beginning."""
+        """Return the response with its body. The body of an error is read only in part."""
         if status >= 400:
             body = await self.beginning(content, call)
         elif status >= 300:
@@ -40,7 +40,7 @@ class BodyReader:
             await connection.pour(content, call.request.sink, call)
             body = b""
         elif content.is_eof():
-            # All of it came with its headers, as small ones do: there is nothing to wait for.
+            # A small body arrives with its headers, so no wait is needed.
             body = self.bounded(content.read_nowait(), call)
         else:
             body = await self.whole(content, call)
@@ -54,20 +54,20 @@ class BodyReader:
             if content.at_eof():
                 break
             if call.received >= pause_at:
-                # Bytes that are there, or only need be decompressed, are not waited for: other tasks would not run.
+                # Bytes that have arrived, or are decompressed, cause no wait, so other tasks would not run.
                 pause_at = call.received + SLICE
                 await asyncio.sleep(0)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def bounded(self, chunk: bytes, call: CallState[Any]) -> bytes:
-        """The same bytes, if all that came until now is not too much."""
+        """Return the bytes. Raises `BodyTooLarge` if the body is now above the limit."""
         call.received += len(chunk)
         if call.received > self.limit:
             raise BodyTooLarge(f"the body is larger than {self.limit} bytes", limit=self.limit)
         return chunk
 
     async def beginning(self, content: "aiohttp.StreamReader", call: CallState[Any]) -> bytes:
-        """The beginning of an error's body: what comes of it soon. The status matters more than the rest of it."""
+        """Return the first part of the body of an error, within a short time. Its status is more important."""
         from evals_async._transport import connection
 
         received = bytearray()
@@ -77,6 +77,6 @@ class BodyReader:
                 while len(received) < ERROR_BODY and (chunk := await content.readany()):
                     received += chunk
         except (TimeoutError, *connection.BROKEN):
-            pass  # what came is enough
+            pass  # the received part is enough
         call.received = len(received)
         return bytes(received[:ERROR_BODY])

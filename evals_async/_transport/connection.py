@@ -1,6 +1,6 @@
-"""What is built on aiohttp's classes: the session and its guarded connector, bodies, and what aiohttp's errors mean.
+"""Code that uses the classes of aiohttp: the session and its guarded connector, bodies, and the meaning of errors.
 
-The only module that imports aiohttp's client; `transport` imports it when the session is opened.
+`transport` imports this module when the session is opened, because importing aiohttp takes time.
 """
 
 import asyncio
@@ -33,20 +33,20 @@ from evals_async.errors import (
 )
 
 
-KEEPALIVE = 15.0  # seconds that an idle connection is kept: less than servers and balancers keep theirs
-REASON_SHOWN = 200  # characters of a parser's words, which can quote what the server sent
+KEEPALIVE = 15.0  # seconds that an idle connection is kept; servers and load balancers keep theirs longer
+REASON_SHOWN = 200  # characters of a parser's message, which may quote the response
 
 NO_SUCH_HOST = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
 HANDED_OUT = "evals_async_handed_out"
 
 BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError)
-"""What aiohttp raises where a connection breaks, or a message does."""
+"""The errors of aiohttp for broken connections and invalid messages."""
 
 
 class Carrier(Exception):
-    """Takes an error through code that would act on it: aiohttp would send again, and we would take a sink's OSError
-    for a broken connection.
+    """Carries an error through code that would handle it: aiohttp would send the request again, and an OSError of a
+    sink would be treated as a broken connection.
     """
 
     def __init__(self, error: Exception) -> None:
@@ -55,10 +55,10 @@ class Carrier(Exception):
 
 
 class GuardedConnector(aiohttp.TCPConnector):
-    """A pool that hands out no connection with bytes on it that nobody asked for: they would pass for the next answer.
+    """A pool that does not reuse a connection with unexpected bytes: they would be read as the next response.
 
-    It also tells the call whether its request can have left, and over which connection; and gives an attempt no second
-    one, which aiohttp asks for to send a GET or DELETE again, unasked and uncounted.
+    It also stores in the call whether its request may have been sent, and over which connection. It refuses a second
+    connection for an attempt. aiohttp would use it to send a GET or DELETE again, without our retry policy.
     """
 
     def __init__(self, *, limit: int, ssl: ssl.SSLContext | bool) -> None:
@@ -73,24 +73,24 @@ class GuardedConnector(aiohttp.TCPConnector):
         traces: list[Trace],
         timeout: aiohttp.ClientTimeout,  # the signature is aiohttp's
     ) -> Connection:
-        """What the session calls."""
+        """Return a connection to the session of aiohttp."""
         return await self.acquire(req, traces, timeout, CURRENT_CALL.get())
 
     async def acquire(
         self, request: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout, call: CallState[Any]
     ) -> Connection:
-        """A connection for an attempt of `call`, which learns of it."""
+        """Return a connection for an attempt of `call`, and store it in the call."""
         if call.connection is not None:
             raise Carrier(failure_for(call.connection.exception() or aiohttp.ServerDisconnectedError()))
         call.sent = False
         while True:
             connection = await super().connect(request, traces, timeout)
             protocol: Any = connection.protocol
-            # An attribute of aiohttp's object: whether this connection was handed out before, is known to nobody else.
+            # Only this attribute of aiohttp's object says whether the connection was used before.
             call.reused = reused = getattr(protocol, HANDED_OUT, False)
             if not reused:
                 setattr(protocol, HANDED_OUT, True)
-            once = call.request.kind != "read"  # it is not sent again, so it must not meet a dead connection
+            once = call.request.kind != "read"  # it is not sent again, so the connection must not be closed
             if not protocol.should_close and not (once and reused and has_input(protocol.transport)):
                 break
             connection.close()
@@ -101,7 +101,7 @@ class GuardedConnector(aiohttp.TCPConnector):
         return connection
 
     def abandon(self) -> None:
-        """Close without a running loop, and without aiohttp's own complaint about it."""
+        """Close without a running event loop, and without the warning of aiohttp."""
         if self._loop.is_closed():
             pooled = [protocol for idle in self._conns.values() for protocol, _ in idle]
             for protocol in (*pooled, *self._acquired):
@@ -110,9 +110,9 @@ class GuardedConnector(aiohttp.TCPConnector):
 
 
 def has_input(transport: asyncio.Transport | None) -> bool:
-    """Whether something came over an idle connection that the loop has not read yet: mostly that the server closed it.
+    """Whether an idle connection has input that the event loop has not read yet: usually the server closed it.
 
-    A loop that was busy hands out connections before it has read that they are closed.
+    After a busy time, the event loop may reuse a connection before it reads that the connection is closed.
     """
     descriptor = None if transport is None else transport.get_extra_info("socket")
     if descriptor is None:
@@ -127,7 +127,7 @@ def has_input(transport: asyncio.Transport | None) -> bool:
 async def no_hidden_resend(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """What our connector does against a second sending, for a caller's session; slower, by two coroutines a request."""
+    """Prevent a hidden resend in the session of a caller. In our own session, the connector does this faster."""
     try:
         return await handler(request)
     except aiohttp.ClientConnectorError:
@@ -140,7 +140,7 @@ async def no_hidden_resend(
 def open_session(
     *, connections: int, ssl: ssl.SSLContext | bool, trace_configs: Sequence[aiohttp.TraceConfig]
 ) -> aiohttp.ClientSession:
-    """Our own session: no cookies, no environment, no time limits but those of each request."""
+    """Open our own session: without cookies, environment variables, and session timeouts."""
     return aiohttp.ClientSession(
         connector=GuardedConnector(limit=connections, ssl=ssl),
         headers=header_fields(USUAL.items()),
@@ -152,14 +152,14 @@ def open_session(
 
 
 def options_over(session: aiohttp.ClientSession) -> dict[str, Any]:
-    """The options of each request that bring a caller's session to what our own does by itself."""
-    # Middlewares of a request replace the session's, which have no public name.
+    """Return the options of a request with which the session of a caller behaves like our own."""
+    # Middlewares of a request replace those of the session, which have no public name.
     theirs: Sequence[aiohttp.ClientMiddlewareType] = getattr(session, "_middlewares", ())
     return {"auto_decompress": True, "raise_for_status": False, "middlewares": (no_hidden_resend, *theirs)}
 
 
 def abandon(session: aiohttp.ClientSession) -> None:
-    """Close a session of our own without its loop: at once, and without asyncio's and aiohttp's complaints."""
+    """Close our own session without its event loop: at once, and without warnings of asyncio and aiohttp."""
     connector: Any = session.connector
     session.detach()
     connector.abandon()
@@ -168,11 +168,11 @@ def abandon(session: aiohttp.ClientSession) -> None:
 def close_socket(transport: Any) -> None:
     """Close the socket under a transport whose loop is closed.
 
-    The transport cannot do it without the loop. It would leave the socket to the collector, and asyncio warns of that.
+    The transport needs the loop to close its socket. Otherwise the garbage collector closes it, and asyncio warns.
     """
     encrypted = getattr(transport, "_ssl_protocol", None)
     if encrypted is not None:
-        transport._closed = True  # noqa: SLF001  # what its `close` does first
+        transport._closed = True  # noqa: SLF001  # as its `close` does first
         transport = getattr(encrypted, "_transport", None)
     raw = getattr(transport, "_sock", None)
     if raw is not None:
@@ -185,7 +185,7 @@ def timeout_of(connect: float | None, silence: float | None) -> aiohttp.ClientTi
 
 
 async def pour(content: aiohttp.StreamReader, sink: Sink, call: CallState[Any]) -> None:
-    """Hand a body to a sink, piece by piece."""
+    """Write a body to a sink, in parts."""
     failure: Exception
     try:
         sink.restart()
@@ -196,13 +196,13 @@ async def pour(content: aiohttp.StreamReader, sink: Sink, call: CallState[Any]) 
         return
     except Carrier as carrier:
         failure = carrier.error
-    except Exception as error:  # noqa: BLE001  # a sink's own, carried past aiohttp as it is
+    except Exception as error:  # noqa: BLE001  # an error of the sink, which must not be changed
         failure = Carrier(error)
     raise failure
 
 
 async def next_of(content: aiohttp.StreamReader) -> bytes:
-    """The next bytes of a body; errors of the connection are carried, so that they differ from a sink's."""
+    """Return the next bytes of a body. Errors of the connection are wrapped to differ from errors of a sink."""
     try:
         return await content.readany()
     except BROKEN as error:
@@ -211,12 +211,12 @@ async def next_of(content: aiohttp.StreamReader) -> bytes:
 
 
 def header_fields(headers: Iterable[tuple[str, str]]) -> CIMultiDict[str]:
-    """Headers as aiohttp wants them, with names as it compares them: or each request would make those anew."""
+    """Return headers in the form of aiohttp, so that it need not convert the names for each request."""
     return CIMultiDict((istr(name), value) for name, value in headers)
 
 
 def multipart(upload: Upload) -> tuple[aiohttp.MultipartWriter, BinaryIO]:
-    """The form of an upload and the file in it, made anew for each attempt; all of them send the same bytes."""
+    """Return the form of an upload, and its open file. Each attempt has its own, and sends the same bytes."""
     writer = aiohttp.MultipartWriter("form-data", boundary=upload.boundary)
     for name, value in upload.fields:
         writer.append(value).set_content_disposition("form-data", name=name)
@@ -224,12 +224,12 @@ def multipart(upload: Upload) -> tuple[aiohttp.MultipartWriter, BinaryIO]:
         source: BinaryIO = io.BytesIO(upload.source)
     else:
         try:
-            source = Path(upload.source).open("rb")  # noqa: SIM115  # closed when the attempt is over
+            source = Path(upload.source).open("rb")  # noqa: SIM115  # closed after the attempt
         except OSError as error:
             raise Carrier(error) from None
     part = aiohttp.get_payload(source, content_type=upload.content_type)
     part.headers.update(upload.headers)
-    # Unquoted: servers take the name as it stands (RFC 7578, 4.2), and would keep the percent signs.
+    # Unquoted, because servers do not decode the name (RFC 7578, 4.2), and would keep percent signs.
     part.set_content_disposition("form-data", quote_fields=False, name="file", filename=upload.filename)
     writer.append_payload(part)
     return writer, source
@@ -249,7 +249,7 @@ def redirect(status: int, location: str) -> UnexpectedRedirect:
 
 
 def failure_of(error: Exception) -> Exception | None:
-    """What an attempt raises where aiohttp, the socket or a sink raised `error`; `None` for what is none of theirs."""
+    """Return the error of an attempt for an `error` of aiohttp, the socket or a sink, or `None` for another error."""
     if isinstance(error, Carrier):
         return error.error
     if isinstance(error, RequestError):
@@ -258,7 +258,7 @@ def failure_of(error: Exception) -> Exception | None:
 
 
 def failure_for(error: BaseException) -> RequestError:
-    """Our error for one of aiohttp's or the socket's, made of plain values: no URL, no header, no exception inside."""
+    """Return our error for an error of aiohttp or the socket. It has no URL, no header, and no other exception."""
     match error:
         case aiohttp.ConnectionTimeoutError():
             return ConnectFailed("no connection in time")
@@ -291,7 +291,7 @@ def connect_failure(error: aiohttp.ClientConnectorError) -> RequestError:
 
 
 def words(error: BaseException) -> str:
-    """What an error says of itself, in short; the system's words where it has them."""
+    """Return the short message of an error; the message of the operating system if there is one."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     first = error.args[0] if error.args else None

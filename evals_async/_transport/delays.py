@@ -1,4 +1,4 @@
-"""How long a server asks to wait, in all the forms that servers have for it. Pure functions of headers; no policy."""
+"""The delay that a server requests, in all the forms that servers use. Pure functions of headers, without policy."""
 
 import math
 import re
@@ -17,8 +17,7 @@ UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "
 
 @attrs.frozen
 class Allowance:
-    """One kind of rate limit as the server last told it: how many a minute, how many are left, seconds until they are
-    full again."""
+    """One rate limit from the headers: the limit per minute, how many remain, and the seconds until the reset."""
 
     limit: int | None = None
     remaining: int | None = None
@@ -26,27 +25,28 @@ class Allowance:
 
     @property
     def spent(self) -> bool:
-        """Nothing is left, and the server said until when."""
+        """Whether nothing remains, and the time of the reset is known."""
         return self.remaining == 0 and self.reset is not None and self.reset > 0
 
 
 @attrs.frozen
 class RateLimits:
-    """The `x-ratelimit-*` headers of one answer."""
+    """The `x-ratelimit-*` headers of one response."""
 
     requests: Allowance = Allowance()
     tokens: Allowance = Allowance()
 
     @property
     def delay(self) -> float | None:
-        """Seconds until what is spent is there again; `None` if nothing is."""
+        """Seconds until the reset of what is spent, or `None` if nothing is spent."""
         resets = [a.reset for a in (self.requests, self.tokens) if a.spent and a.reset is not None]
         return max(resets, default=None)
 
 
 def decimal(text: str) -> float | None:
-    """The finite, positive number that a header holds; `None` for anything else: words, exponents, nan, zero, negative
-    numbers."""
+    """Return the finite, positive number in a header, or `None` for other text, exponents, nan, zero and negative
+    numbers.
+    """
     text = text.strip()
     if not DECIMAL.fullmatch(text):
         return None
@@ -55,7 +55,7 @@ def decimal(text: str) -> float | None:
 
 
 def go_duration(text: str) -> float | None:
-    """Seconds of a Go duration (`6m0s`, `250ms`), or of a plain number; `None` for anything else."""
+    """Return the seconds of a Go duration (`6m0s`, `250ms`) or of a number, or `None` for other text."""
     text = text.strip()
     if not GO_DURATION.fullmatch(text):
         return decimal(text)
@@ -64,8 +64,8 @@ def go_duration(text: str) -> float | None:
 
 
 def http_date(text: str) -> float | None:
-    """Seconds since the epoch of an HTTP date (RFC 9110, 5.6.7); `None` for anything else."""
-    from email.utils import parsedate_to_datetime  # rare, and not cheap to import
+    """Return the seconds since the epoch of an HTTP date (RFC 9110, 5.6.7), or `None` for other text."""
+    from email.utils import parsedate_to_datetime  # rarely used, and slow to import
 
     try:
         return parsedate_to_datetime(text).timestamp()
@@ -74,9 +74,9 @@ def http_date(text: str) -> float | None:
 
 
 def something_left(headers: Headers) -> bool | None:
-    """Does something remain of what the server grants? `None` where it tells no limits, as management endpoints do.
+    """Whether something remains of the rate limit. `None` if the response has no limits, as on management endpoints.
 
-    False is to be verified: this is asked of every answer, and looks at few characters.
+    False must be verified with `rate_limits`. This function runs for every response, so it reads few characters.
     """
     requests, tokens = headers.get("x-ratelimit-remaining-requests"), headers.get("x-ratelimit-remaining-tokens")
     if requests is None and tokens is None:
@@ -85,7 +85,7 @@ def something_left(headers: Headers) -> bool | None:
 
 
 def rate_limits(headers: Headers) -> RateLimits | None:
-    """The rate limits that an answer tells; `None` if it tells none."""
+    """Return the rate limits in the headers, or `None` if there are none."""
     if something_left(headers) is None:
         return None
     return RateLimits(allowance(headers, "requests"), allowance(headers, "tokens"))
@@ -111,24 +111,24 @@ def told_delays(response: Response, now: float) -> Iterator[float]:
             yield seconds
         elif (moment := http_date(text)) is not None:
             sent = http_date(response.header("date") or "")
-            yield moment - (now if sent is None else sent)  # by the server's own clock, where it shows it
+            yield moment - (now if sent is None else sent)  # by the clock of the server, if the response has a date
     if (limits := rate_limits(response.headers)) is not None and limits.delay is not None:
         yield limits.delay
 
 
 def server_delay(response: Response, now: float) -> float | None:
-    """Seconds that the server asks to wait, or `None` if it asks for nothing that can be understood.
+    """Return the seconds that the server requests to wait, or `None` without a valid request.
 
-    The largest of `retry-after-ms`, `x-ms-retry-after-ms` (Azure), `Retry-After` in seconds or as a date, and
-    `x-ratelimit-reset-*` where nothing remains. Zero, negative and unreadable values count as not given. `now` is
-    seconds since the epoch.
+    This is the largest of `retry-after-ms`, `x-ms-retry-after-ms` (Azure), `Retry-After` in seconds or as a date, and
+    `x-ratelimit-reset-*` if nothing remains. Zero, negative and invalid values are ignored. `now` is in seconds since
+    the epoch.
     """
     return max((delay for delay in told_delays(response, now) if delay > 0 and math.isfinite(delay)), default=None)
 
 
 def poll_delay(response: Response, now: float) -> float | None:
-    """Seconds that the server asks to wait before something is looked at again: as `server_delay`, or
-    `openai-poll-after-ms`, which the service sends with things that are under way.
+    """Return the seconds that the server requests to wait before the next poll: as `server_delay`, or from
+    `openai-poll-after-ms`, which the service sends with unfinished objects.
     """
     asked = (decimal(text) for text in response.all_headers("openai-poll-after-ms"))
     delays = [milliseconds / 1000 for milliseconds in asked if milliseconds is not None]

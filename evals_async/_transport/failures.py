@@ -1,7 +1,7 @@
-"""What a failed answer means: `error_for(response)`, a table from statuses to errors, and a reader of error bodies that
-expects anything.
+"""Errors for failed responses: `error_for(response)`, a table from statuses to errors, and a tolerant reader of error
+bodies.
 
-Only answers are judged here; broken connections are in `connection`. Whether to try again is in `retry`.
+Errors of connections are in `connection`. The module `retry` decides about another attempt.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,9 +30,9 @@ from evals_async.errors import (
 
 E = TypeVar("E", bound=RequestError)
 
-SUCCESS = (200, 201)  # the only statuses of success that this API has
-BODY_SHOWN = 2048  # characters of an error's body, and of its message, that are kept
-DEEPEST_ERROR = 4  # how many objects named "error" inside each other are looked into
+SUCCESS = (200, 201)  # the only success statuses of this API
+BODY_SHOWN = 2048  # characters that are kept of the body and of the message of an error
+DEEPEST_ERROR = 4  # how many nested objects named "error" are read
 
 BY_STATUS: Mapping[int, type[ApiError]] = {
     400: BadRequest,
@@ -46,16 +46,14 @@ BY_STATUS: Mapping[int, type[ApiError]] = {
     429: RateLimited,
 }
 
-# Codes and types of a 429 that waiting does not cure (OpenAI's error codes guide; the billing ones as seen from
-# gateways).
+# Codes and types of a 429 that time does not change (OpenAI's guide to error codes; gateways send the billing codes).
 QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "quota_exceeded"})
 
 
 def error_for(response: Response, now: float) -> RequestError:
-    """The error that an answer without success stands for. `now` is seconds since the epoch, for `Retry-After` dates.
+    """Return the error for a response without success. `now` is in seconds since the epoch, for `Retry-After` dates.
 
-    An unknown 4xx is an `ApiError`, an unknown 5xx a `ServerError`; a success that is not 200 or 201 is a
-    `DecodeError`.
+    An unknown 4xx is an `ApiError`, an unknown 5xx a `ServerError`. A 2xx other than 200 and 201 is a `DecodeError`.
     """
     status = response.status
     if 200 <= status < 300:
@@ -87,9 +85,9 @@ def error_for(response: Response, now: float) -> RequestError:
 
 
 def error_object(body: bytes) -> JSONObject:
-    """The object with `message`, `code` and so on that an error body holds, wherever it is; empty if there is none.
+    """Return the object with `message`, `code` and other fields from an error body, or an empty object.
 
-    Seen in the wild: `{"error": {…}}`, `{"error": "text"}`, `{"error": null}`, an error inside an error, the bare
+    Known forms: `{"error": {…}}`, `{"error": "text"}`, `{"error": null}`, an error inside an error, the bare
     object (Azure), text, HTML.
     """
     try:
@@ -109,7 +107,7 @@ def error_object(body: bytes) -> JSONObject:
 
 
 def first_of(value: object) -> object:
-    """The first element of an array that has one; anything else as it is."""
+    """Return the first element of an array (`None` if it is empty), or another value unchanged."""
     if not isinstance(value, list):
         return value
     items = cast("list[object]", value)
@@ -117,7 +115,7 @@ def first_of(value: object) -> object:
 
 
 def text_of(value: object) -> str | None:
-    """A field of an error object as text: numbers are seen as codes, anything larger is not one."""
+    """Return a field of an error object as text. Numbers occur as codes. Other types give `None`."""
     if isinstance(value, str):
         return value or None
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -126,13 +124,13 @@ def text_of(value: object) -> str | None:
 
 
 def scrubbed(error: E, secrets: Sequence[str]) -> E:
-    """`error`, with every secret in its texts replaced: servers echo keys."""
+    """Replace every secret in the texts of `error`, and return it. Some servers repeat keys in errors."""
     for name, value in vars(error).items():
         if isinstance(value, str):
             setattr(error, name, redacted(value, secrets))
         elif isinstance(value, bytes):
             for secret in secrets:
-                value = value.replace(secret.encode(), b"[redacted]")  # noqa: PLW2901  # one secret after the other
+                value = value.replace(secret.encode(), b"[redacted]")  # noqa: PLW2901  # the next secret is replaced in the new value
             setattr(error, name, value)
     error.args = tuple(redacted(part, secrets) if isinstance(part, str) else part for part in error.args)
     return error

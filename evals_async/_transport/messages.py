@@ -1,6 +1,6 @@
-"""What goes out and what comes back, as plain values: `Request` and `Response`.
+"""Requests and responses as plain values: `Request` and `Response`.
 
-Bytes and headers only. Nothing here performs I/O, and nothing here knows of models.
+They have bytes and headers only. This module performs no I/O, and does not depend on models.
 """
 
 import os
@@ -16,37 +16,36 @@ if TYPE_CHECKING:
     from attrs import frozen as value
     from multidict import MultiMapping
 else:
-    # Frozen for who checks types. At run time, to make a frozen object takes twice as long, and of these two each call
-    # makes one.
+    # Frozen for type checkers. At run time, creating a frozen object takes twice as long, and each call creates both.
     from attrs import define as value
 
 Method: TypeAlias = Literal["GET", "POST", "DELETE"]
 
 Kind: TypeAlias = Literal["read", "create", "update", "cancel", "delete"]
-"""What a request does, which decides when it may be sent again (see `retry`)."""
+"""What a request does. This decides when it may be sent again (see `retry`)."""
 
 VERSION = "0.1.0"
-"""Of this package, as in pyproject.toml: to read it from the metadata takes longer than all other imports."""
+"""The version of this package, as in pyproject.toml. Reading it from the metadata would be slower than all imports."""
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 USUAL: Mapping[str, str] = MappingProxyType(
     {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": f"evals-async/{VERSION}"}
 )
-"""What every request says, unless it says otherwise."""
+"""The default headers of every request."""
 
 Headers: TypeAlias = "MultiMapping[str]"
-"""An answer's headers: a mapping whose keys may be asked for in any case, and may come more than once."""
+"""The headers of a response: a mapping whose keys are case-insensitive, and may occur more than once."""
 
 
 class Sink(Protocol):
-    """Where a body goes that is too large to be held: a file, usually."""
+    """Receives a body that is too large for memory: usually a file."""
 
     def restart(self) -> None:
-        """Forget what was written: the body comes again from its beginning."""
+        """Discard the written bytes: the body starts again."""
         ...
 
     def write(self, chunk: bytes, /) -> object:
-        """Take the next bytes of the body."""
+        """Write the next bytes of the body."""
         ...
 
 
@@ -54,7 +53,7 @@ class Sink(Protocol):
 class Upload:
     """A multipart form with one file (RFC 7578).
 
-    A path is opened anew for every attempt, so that each sends the same bytes. `headers` are those of the file's part.
+    A path is opened for every attempt, so each sends the same bytes. `headers` belong to the part of the file.
     """
 
     filename: str
@@ -67,11 +66,11 @@ class Upload:
 
 @value
 class Request:
-    """One request, before a base URL, a key and a deadline are given to it.
+    """One request, without base URL, key and deadline.
 
-    `path` is percent-encoded, begins with a slash and is relative to the base URL. `route` is its template
-    (`/evals/{eval_id}`), the only form that is logged. A header that is `None` takes away the client's own. `sink`,
-    where given, takes the body of a successful answer, and the response's own body is empty.
+    `path` is percent-encoded, starts with a slash, and is relative to the base URL. `route` is its template
+    (`/evals/{eval_id}`). Only the template is logged. A header that is `None` removes the header of the client. If there
+    is a `sink`, it receives the body of a successful response, and `Response.body` is empty.
     """
 
     method: Method
@@ -86,23 +85,23 @@ class Request:
 
 @value
 class Response:
-    """One answer: its status, its headers, and its decoded body."""
+    """One response: its status, its headers, and its body, decompressed."""
 
     status: int
     headers: Headers = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
 
     def header(self, name: str) -> str | None:
-        """The first header of that name."""
+        """Return the first header with this name, or `None`."""
         return self.headers.get(name)
 
     def all_headers(self, name: str) -> list[str]:
-        """Every header of that name, in order."""
+        """Return all headers with this name, in order."""
         return self.headers.getall(name, [])
 
     @property
     def request_id(self) -> str | None:
-        """The server's name for the request: `x-request-id`, or one of Azure's."""
+        """The id of the request on the server: `x-request-id`, or the header that Azure sends."""
         for name in ("x-request-id", "apim-request-id", "x-ms-request-id"):
             if value := self.header(name):
                 return value

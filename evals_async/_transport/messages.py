@@ -69,7 +69,7 @@ class Request:
     """One request, without base URL, key and deadline.
 
     `path` is percent-encoded, starts with a slash, and is relative to the base URL. `route` is its template
-    (`/evals/{eval_id}`). Only the template is logged. A header that is `None` removes the header of the client. If there
+    (`/evals/{eval_id}`). Only the template is logged. A header that is `None` removes a default header. If there
     is a `sink`, it receives the body of a successful response, and `Response.body` is empty.
     """
 

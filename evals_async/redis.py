@@ -17,10 +17,10 @@ import math
 import os
 import uuid
 from collections import deque
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
+from evals_async._closing import Closing
 from evals_async._redis_state import EXCHANGE, State, Turn, connected
 from evals_async._transport.limiter import MAX_HOLD, AdaptiveLimiter, Observation, Statistics
 from evals_async._transport.messages import Response
@@ -42,7 +42,7 @@ KEPT = 300  # seconds until Redis deletes an unused state
 LOOK = 0.02  # seconds between two checks for permits that other processes release
 
 
-class RedisLimiter:
+class RedisLimiter(Closing):
     """An `AdaptiveLimiter` for all processes and hosts with the same `name`.
 
     They share the rate, the delays and the measurements of one quota, and together have at most `max_in_flight` running
@@ -305,16 +305,8 @@ class RedisLimiter:
         self._away_until = math.inf
         await self._redis.aclose()
 
-    async def __aenter__(self) -> Self:
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-
-class RedisCache:
+class RedisCache(Closing):
     """A `Cache` that all processes share. It stores runs that have ended for `keep` seconds, but no value above
     `max_bytes`.
 
@@ -404,11 +396,3 @@ class RedisCache:
             if not answer.done() and not answer.get_loop().is_closed():
                 answer.set_result(None)
         await self._redis.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()

@@ -10,6 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import pytest
+from completed import completed_run
 from doubles import FakeClock, ScaledClock, caller_of
 from waiting import until
 
@@ -47,22 +48,6 @@ def client_of(server: LocalServer, **options: Any) -> EvalsClient:
 def sent(server: LocalServer, name: str = "authorization") -> list[str]:
     """That header of the last request, as often as it came."""
     return [value for each, value in server.requests[-1].headers.items() if each.lower() == name]
-
-
-async def run_of(server: LocalServer) -> tuple[str, str]:
-    """The ids of an eval and of a run of it that is over."""
-    async with EvalsClient(base_url=server.base_url, api_key=KEY) as client:
-        evaluation = await client.evals.create(
-            data_source_config={"type": "custom", "item_schema": {"type": "object"}},
-            testing_criteria=[
-                {"type": "string_check", "name": "same", "input": "a", "reference": "a", "operation": "eq"}
-            ],
-        )
-        run = await client.evals.runs.create_and_wait(
-            evaluation.id,
-            data_source={"type": "jsonl", "source": {"type": "file_content", "content": [{"item": {}}]}},
-        )
-    return evaluation.id, run.id
 
 
 # --- a caller's own credentials ---------------------------------------------------------------------------------------
@@ -165,7 +150,7 @@ tenant: ContextVar[str] = ContextVar("tenant")
 @pytest.mark.parametrize("kind", ["function", "coroutine"])
 async def test_a_key_that_is_a_function_is_asked_for_each_attempt(server: LocalServer, kind: str) -> None:
     """So a context variable may hold the key of the request at hand, and two at once never get each other's answer."""
-    eval_id, run_id = await run_of(server)
+    eval_id, run_id = await completed_run(server)
     asked = 0
 
     def key() -> str:
@@ -206,7 +191,7 @@ async def test_a_function_that_returns_no_key(server: LocalServer, answer: objec
 
 async def test_cached_tokens_are_asked_for_once(server: LocalServer) -> None:
     """`CachedTokens` says that all tokens are of one identity: they are kept, and reads are shared and cached."""
-    eval_id, run_id = await run_of(server)
+    eval_id, run_id = await completed_run(server)
     asked = 0
 
     async def token() -> str:
@@ -261,7 +246,7 @@ async def test_a_copy_for_another_base_url() -> None:
 @pytest.mark.parametrize("how", ["key", "header", "organization"])
 async def test_two_tenants_share_no_limit_no_read_and_no_cached_run(server: LocalServer, how: str) -> None:
     """Each has a limiter, a budget and a scope in the cache of its own, and two copies of one tenant have the same."""
-    eval_id, run_id = await run_of(server)
+    eval_id, run_id = await completed_run(server)
     begin = server.request_count
     async with client_of(server, cache=LRUCache()) as client:
 

@@ -91,7 +91,7 @@ class Limiter(Protocol):
         ...
 
     def statistics(self, *, requests: int, retries: int, throttles: int, bytes_received: int) -> Statistics:
-        """Return `counts`, which the client has counted, with the state of the limiter."""
+        """Return the counts of the client with the state of the limiter."""
         ...
 
 
@@ -188,9 +188,8 @@ class AdaptiveLimiter:
             raise ConfigurationError(f"max_in_flight must be a whole number, not {max_in_flight!r:.80}")
         max_in_flight = int(max_in_flight)
         self._clock = clock
-        self._long = len(
-            str(max_in_flight)
-        )  # a number with more digits is larger than the number of running requests can be
+        # A remaining number with more digits is above the number of running requests.
+        self._long = len(str(max_in_flight))
         self._control = RateControl(max_in_flight, clock.monotonic(), start_rate=start_rate, max_rate=max_rate)
         self._queue: deque[QueuedCall] = deque()
         self._paused: set[QueuedCall] = set()
@@ -297,7 +296,7 @@ class AdaptiveLimiter:
             self._paused.discard(waiting)
 
     def statistics(self, *, requests: int, retries: int, throttles: int, bytes_received: int) -> Statistics:
-        """Return `counts`, which the client has counted, with the state of this limiter."""
+        """Return the counts of the client with the state of this limiter."""
         return self.report(
             None,
             0.0,
@@ -360,59 +359,3 @@ class Unlimited:
 
     def statistics(self, *, requests: int, retries: int, throttles: int, bytes_received: int) -> Statistics:
         return Statistics(requests=requests, retries=retries, throttles=throttles, bytes_received=bytes_received)
-
-
-class Slots:
-    """A limit of concurrent requests to the number of connections. Calls wait here, in order, and not in the
-    connector.
-    """
-
-    def __init__(self, count: int, clock: Clock) -> None:
-        self.count = count
-        self._clock = clock
-        self._free = count
-        self._queue: deque[asyncio.Future[None]] = deque()
-
-    @property
-    def taken(self) -> int:
-        return self.count - self._free
-
-    @property
-    def waiting(self) -> int:
-        return len(self._queue)
-
-    def try_acquire(self) -> bool:
-        """Take a free slot without waiting, which is the usual case."""
-        if not self._free:
-            return False
-        self._free -= 1
-        return True
-
-    async def acquire(self, end: float) -> None:
-        """Wait for a slot. Raises `DeadlineExceeded` if none comes before `end`."""
-        turn = asyncio.get_running_loop().create_future()
-        self._queue.append(turn)
-        try:
-            with self._clock.timeout(end - self._clock.monotonic()):
-                await turn
-        except TimeoutError:
-            self._give_up(turn)
-            raise DeadlineExceeded(f"all {self.count} connections were busy until the deadline of this call") from None
-        except asyncio.CancelledError:
-            self._give_up(turn)
-            raise
-
-    def _give_up(self, turn: "asyncio.Future[None]") -> None:
-        if turn.done() and not turn.cancelled():
-            self.release()  # it got the slot at the same moment
-        elif turn in self._queue:
-            self._queue.remove(turn)
-
-    def release(self) -> None:
-        """Give the slot to the call that has waited longest."""
-        while self._queue:
-            turn = self._queue.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1

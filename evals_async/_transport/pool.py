@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 from evals_async._clock import SYSTEM_CLOCK, Alarm, Clock, TaskDeadline, alarm_of
-from evals_async._transport.limiter import Slots
+from evals_async._transport.slots import Slots
 from evals_async.errors import ClientClosed, ConfigurationError, ForkedClient, WrongLoop
 
 

@@ -5,6 +5,7 @@ import logging
 from typing import NoReturn
 
 import pytest
+from completed import completed_run
 from doubles import ScaledClock
 from waiting import LONGEST
 
@@ -34,22 +35,6 @@ class Broken:
         raise ConnectionError("redis://user:secret-word@host is down")
 
 
-async def run_of(server: LocalServer) -> tuple[str, str]:
-    """The ids of an eval and of a run of it that is over."""
-    async with EvalsClient(base_url=server.base_url, api_key="sk-cache-guard-1") as client:
-        evaluation = await client.evals.create(
-            data_source_config={"type": "custom", "item_schema": {"type": "object"}},
-            testing_criteria=[
-                {"type": "string_check", "name": "same", "input": "a", "reference": "a", "operation": "eq"}
-            ],
-        )
-        run = await client.evals.runs.create_and_wait(
-            evaluation.id,
-            data_source={"type": "jsonl", "source": {"type": "file_content", "content": [{"item": {}}]}},
-        )
-    return evaluation.id, run.id
-
-
 @pytest.mark.virtual_time
 @pytest.mark.parametrize("stalls", [False, True])
 async def test_a_cache_that_fails_or_stalls_takes_no_call_with_it(
@@ -58,7 +43,7 @@ async def test_a_cache_that_fails_or_stalls_takes_no_call_with_it(
     """Each read gets its run; one WARNING a minute names the exception, and nothing of its text."""
     cache = Broken(stalls=stalls)
     async with LocalServer(queued_seconds=0, running_seconds=0) as server:
-        eval_id, run_id = await run_of(server)
+        eval_id, run_id = await completed_run(server)
         async with (
             asyncio.timeout(LONGEST),
             EvalsClient(

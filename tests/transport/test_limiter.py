@@ -23,7 +23,7 @@ from evals_async._transport import (
     Timeouts,
     Transport,
 )
-from evals_async._transport.limiter import Slots
+from evals_async._transport.slots import Slots
 from evals_async._transport.state import CallState
 from evals_async.errors import (
     ConfigurationError,

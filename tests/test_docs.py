@@ -181,8 +181,11 @@ def test_few_blocks_are_not_run() -> None:
 # --- command lines ---------------------------------------------------------------------------------------------------
 
 
-def command_lines(page: Path) -> Iterator[list[str]]:
-    """The arguments of every `evals-async ...` in the shell blocks of a page."""
+PROGRAMS = frozenset({"evals-async", "export", "git", "nox", "pip", "pytest", "python", "python3", "eval"})
+
+
+def shell_lines(page: Path) -> Iterator[list[str]]:
+    """The words of each line in the shell blocks of a page, without comment and assignments."""
     for block in blocks(page):
         if block.language not in SHELLS:
             continue
@@ -190,9 +193,25 @@ def command_lines(page: Path) -> Iterator[list[str]]:
             words = shlex.split(line.removeprefix("$ "), comments=True)
             while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
                 words = words[1:]
-            if words and Path(words[0]).name == "evals-async":
-                end = next((i for i, word in enumerate(words) if re.match(r"[0-9]?[<>|&;]", word)), len(words))
-                yield words[1:end]
+            if words:
+                yield words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_shell_line_is_one_command(page: Path) -> None:
+    """Each line of a shell block starts with a program, and only there: no two lines were joined, none was split."""
+    for first, *others in shell_lines(page):
+        assert Path(first).name in PROGRAMS
+        assert "pip install" not in " ".join(others[2:])  # `python -m pip install` is one command
+        assert not {"evals-async", "git", "nox"}.intersection(others)
+
+
+def command_lines(page: Path) -> Iterator[list[str]]:
+    """The arguments of every `evals-async ...` in the shell blocks of a page."""
+    for first, *words in shell_lines(page):
+        if Path(first).name == "evals-async":
+            end = next((i for i, word in enumerate(words) if re.match(r"[0-9]?[<>|&;]", word)), len(words))
+            yield words[:end]
 
 
 COMMANDS = sorted({tuple(words) for page in PAGES for words in command_lines(page)})

@@ -1,8 +1,9 @@
 """`compare`: compare two runs row by row, and test whether the difference is more than chance."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import attrs
 
@@ -11,9 +12,11 @@ from evals_async.comparison.outcomes import CriterionName, CriterionOutcome, Run
 from evals_async.comparison.statistics import (
     Interval,
     MeanDifference,
+    flips_needed,
     holm,
     mcnemar,
     mean_difference,
+    rate_difference,
     rows_needed,
     wilson,
 )
@@ -21,6 +24,7 @@ from evals_async.errors import InvalidArgument
 from evals_async.models import OutputItem
 
 
+Number = TypeVar("Number", int, float)
 Verdict: TypeAlias = Literal["worse", "better", "no difference seen", "not comparable"]
 WORST_FIRST: tuple[Verdict, ...] = ("worse", "better", "no difference seen")
 
@@ -57,7 +61,7 @@ class CriterionComparison:
     - `a`, `b`: the pass rates over the rows that have a verdict in both runs.
     - `errors_a`, `errors_b`: the number of aligned rows without a verdict.
     - `regressed`, `improved`: rows that pass in `a` and fail in `b`, and the reverse.
-    - `difference`: the difference of the pass rates, paired by row.
+    - `difference`: the difference of the pass rates, paired by row, with Tango's score interval.
     - `mcnemar_p`: the p-value of the exact McNemar test on the flips. It assumes independent rows.
     - `p`: the p-value for the verdict: McNemar's, or with clusters the one of the clustered `difference`.
     - `p_holm`: `p` after Holm's correction over all criteria and their scores.
@@ -224,9 +228,7 @@ class ComparisonBuilder:
     ) -> CriterionComparison:
         both = [(a, b) for a, b in verdicts if a is not None and b is not None]
         regressed, improved = both.count((True, False)), both.count((False, True))
-        difference = self.difference(
-            [None if None in pair else int(pair[1] or 0) - int(pair[0] or 0) for pair in verdicts]
-        )
+        difference = self.difference([None if a is None or b is None else b - a for a, b in verdicts], rate_difference)
         exact = mcnemar(regressed, improved)
         p = exact if not self.clustered or difference is None else difference.p
         return CriterionComparison(
@@ -241,7 +243,7 @@ class ComparisonBuilder:
             mcnemar_p=exact,
             p=p if both else None,
             p_holm=None,
-            rows_needed=None if difference is None else rows_needed(difference, self.confidence),
+            rows_needed=None if difference is None else self.rows_needed(difference, regressed + improved),
             score=score,
             score_decides=score_decides,
             alpha=1 - self.confidence,
@@ -249,7 +251,7 @@ class ComparisonBuilder:
 
     def scores(self, scores: Sequence[tuple[float | None, float | None]]) -> ScoreDifference | None:
         both = [(a, b) for a, b in scores if a is not None and b is not None]
-        difference = self.difference([None if a is None or b is None else b - a for a, b in scores])
+        difference = self.difference([None if a is None or b is None else b - a for a, b in scores], mean_difference)
         if difference is None:
             return None
         return ScoreDifference(
@@ -260,12 +262,23 @@ class ComparisonBuilder:
             rows_needed=rows_needed(difference, self.confidence),
         )
 
-    def difference(self, differences: Sequence[float | None]) -> MeanDifference | None:
+    def rows_needed(self, difference: MeanDifference, flips: int) -> int | None:
+        """Return the rows for a difference of rates; without clusters, enough for the flips of the exact test."""
+        needed = rows_needed(difference, self.confidence)
+        if needed is None or self.clustered:
+            return needed
+        return max(needed, math.ceil(flips_needed(self.confidence) * difference.number / flips))
+
+    def difference(
+        self,
+        differences: Sequence[Number | None],
+        build: Callable[[Sequence[Number], Sequence[object] | None, float], MeanDifference],
+    ) -> MeanDifference | None:
         kept = [(each, pair.a.cluster) for each, pair in zip(differences, self.pairs, strict=True) if each is not None]
         if not kept:
             return None
         clusters = [cluster for _, cluster in kept] if self.clustered else None
-        return mean_difference([each for each, _ in kept], clusters, self.confidence)
+        return build([each for each, _ in kept], clusters, self.confidence)
 
     def rate(self, passed: int, total: int) -> Rate:
         return Rate(passed, total, wilson(passed, total, self.confidence))

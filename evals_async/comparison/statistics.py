@@ -39,6 +39,34 @@ def wilson(count: int, total: int, confidence: float = 0.95) -> Interval:
     return Interval(0.0 if count == 0 else max(0.0, middle - half), 1.0 if count == total else min(1.0, middle + half))
 
 
+def paired_rates(improved: float, regressed: float, rows: float, z: float) -> Interval:
+    """Return Tango's score interval of a difference of two rates over the same `rows`, which must be above 0.
+
+    `improved` rows fail in A and pass in B, `regressed` rows the reverse. `z` is the quantile of the confidence. The
+    ends are the differences that a score test just does not reject, so they are between -1 and 1.
+    """
+    found = (improved - regressed) / rows
+
+    def rejected(difference: float) -> bool:
+        """Whether the score test rejects this difference. The rate of `regressed` is its most likely one."""
+        linear = (2 * rows - improved + regressed) * difference - improved - regressed
+        constant = -regressed * difference * (1 - difference)
+        rate = (math.sqrt(max(0.0, linear * linear - 8 * rows * constant)) - linear) / (4 * rows)
+        variance = max(0.0, 2 * rate + difference * (1 - difference)) / rows
+        return (difference - found) ** 2 > z * z * variance
+
+    def end(limit: float) -> float:
+        """The last difference between `found` and `limit` that is not rejected, by halving."""
+        inside, outside = found, limit
+        while True:
+            middle = (inside + outside) / 2
+            if middle in (inside, outside):
+                return outside
+            inside, outside = (inside, middle) if rejected(middle) else (middle, outside)
+
+    return Interval(end(-1.0), end(1.0))
+
+
 def mcnemar(regressed: int, improved: int) -> float:
     """Return the two-sided p-value of the exact McNemar test that flips in both directions are equally likely."""
     flips, fewer = regressed + improved, min(regressed, improved)
@@ -60,7 +88,8 @@ def mcnemar(regressed: int, improved: int) -> float:
 class MeanDifference:
     """The mean of paired differences, its standard error and interval, and the p-value of "no difference".
 
-    With one cluster or one difference, the error cannot be estimated: `error`, `interval` and `p` are `None`.
+    With one cluster or one difference, the error cannot be estimated: `error` and `p` are `None`, and so is `interval`
+    for scores and for clusters.
     """
 
     number: int
@@ -99,6 +128,35 @@ def mean_difference(
     half = student_quantile((1 + confidence) / 2, groups - 1) * error
     p = student_two_sided(mean / error, groups - 1)
     return MeanDifference(number, groups, mean, error, Interval(mean - half, mean + half), p)
+
+
+def rate_difference(
+    differences: Sequence[int], clusters: Sequence[object] | None = None, confidence: float = 0.95
+) -> MeanDifference:
+    """Return the mean of differences of verdicts (-1, 0, 1), which must not be empty, with Tango's score interval.
+
+    Mean, error and p-value are those of `mean_difference`. With clusters, the interval counts fewer rows: their number
+    divided by how much larger the clustered variance is than that of independent rows, which is at least 1. Its
+    quantile is that of Student's distribution, as for the p-value.
+    """
+    found = mean_difference(differences, clusters, confidence)
+    number, share = found.number, (1 + confidence) / 2
+    z, kept = NORMAL.inv_cdf(share), 1.0
+    if clusters is not None:
+        if found.error is None:
+            return found
+        z = student_quantile(share, found.clusters - 1)
+        independent = math.sqrt(math.fsum((each - found.mean) ** 2 for each in differences)) / number
+        clustered = found.error * math.sqrt((found.clusters - 1) / found.clusters)
+        # If all rows are equal, there is no variance to compare: a cluster counts as one row.
+        kept = found.clusters / number if not independent else (independent / max(independent, clustered)) ** 2
+    improved, regressed = differences.count(1), differences.count(-1)
+    return attrs.evolve(found, interval=paired_rates(improved * kept, regressed * kept, number * kept, z))
+
+
+def flips_needed(confidence: float = 0.95) -> int:
+    """Return the least number of flips, all in one direction, that McNemar's exact test finds significant."""
+    return math.floor(1 - math.log2(1 - confidence)) + 1
 
 
 def rows_needed(found: MeanDifference, confidence: float = 0.95) -> int | None:

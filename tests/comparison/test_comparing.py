@@ -51,6 +51,39 @@ def test_the_verdict_is_that_of_statsmodels(pairs: list[tuple[bool, bool]]) -> N
     assert (expected, p) == (found.verdict, pytest.approx(found.overall.p))
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 20])
+def test_a_tiny_run_gives_a_possible_interval(rows: int) -> None:
+    """A difference of rates is between -1 and 1, and so is its interval, which is never a single point."""
+    for pairs in (
+        [(False, True)] * rows,
+        [(True, False)] * (rows - 1) + [(True, True)],
+        [(True, True)] * rows,
+        [(True, False), (False, True)] * rows,
+    ):
+        for clustered in (False, True):
+            rows_of = {"topic": "a"}, {"topic": "b"}
+            a = [made(number, first, row=rows_of[number % 2]) for number, (first, _) in enumerate(pairs)]
+            b = [made(number, second, row=rows_of[number % 2], run=1) for number, (_, second) in enumerate(pairs)]
+            difference = compare(a, b, cluster="item.topic" if clustered else None).overall.difference
+            assert difference is not None
+            if clustered and len(pairs) < 2:
+                assert difference.interval is None
+                continue
+            assert difference.interval is not None
+            assert -1 <= difference.interval.low <= difference.mean <= difference.interval.high <= 1
+            assert difference.interval.low < difference.interval.high
+
+
+@pytest.mark.parametrize(("flips", "rows", "needed"), [(2, 2, 6), (1, 4, 24), (5, 5, 6)])
+def test_rows_needed_are_enough_for_the_test(flips: int, rows: int, needed: int) -> None:
+    """Six flips in one direction are the least that can decide: no fewer rows are said to be needed."""
+    found = of_verdicts([*[(False, True)] * flips, *[(True, True)] * (rows - flips)])
+    assert "no difference seen" == found.verdict
+    assert found.overall.rows_needed is not None
+    assert found.overall.rows_needed >= needed
+    assert found.overall.rows_needed == needed or flips < rows
+
+
 def test_a_run_with_itself(item: Make) -> None:
     """There is no difference, and no number of rows would show one."""
     items = [item(number, number % 3 > 0) for number in range(30)]

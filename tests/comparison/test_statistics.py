@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from evals_async.comparison.statistics import (
+    flips_needed,
     holm,
     mcnemar,
     mean_difference,
+    paired_rates,
+    rate_difference,
     regularized_beta,
     rows_needed,
     student_quantile,
@@ -21,6 +24,7 @@ from evals_async.comparison.statistics import (
 
 # Neither has types, and both take a second to load.
 scipy_stats: Any = import_module("scipy.stats")
+scipy_optimize: Any = import_module("scipy.optimize")
 scipy_special: Any = import_module("scipy.special")
 proportion: Any = import_module("statsmodels.stats.proportion")
 contingency: Any = import_module("statsmodels.stats.contingency_tables")
@@ -106,6 +110,92 @@ def test_clustered_errors(data: st.DataObject, values: list[float]) -> None:
     assert found.error == pytest.approx(fit.bse[0], rel=1e-7, abs=1e-7)
     if fit.bse[0] > 1e-6:
         assert found.p == pytest.approx(fit.pvalues[0], rel=1e-5, abs=1e-9)
+
+
+def score_statistic(improved: int, regressed: int, rows: int, difference: float) -> float:
+    """The square of the score statistic, with the most likely rate found by scipy instead of by the formula."""
+    same = rows - improved - regressed
+
+    def loss(rate: float) -> float:
+        terms = ((improved, rate + difference), (regressed, rate), (same, 1 - 2 * rate - difference))
+        return -sum(count * math.log(max(share, 1e-300)) for count, share in terms if count)
+
+    low, high = max(0.0, -difference), (1 - difference) / 2
+    options = {"xatol": 1e-13}
+    rate = float(scipy_optimize.minimize_scalar(loss, bounds=(low, high), method="bounded", options=options).x)
+    variance = (2 * rate + difference * (1 - difference)) / rows
+    return float(((improved - regressed) / rows - difference) ** 2 / variance)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40))
+def test_interval_of_paired_rates(improved: int, regressed: int, same: int) -> None:
+    """The ends are where the score test just does not reject. They hold the difference, and are between -1 and 1."""
+    rows = improved + regressed + same
+    if not rows:
+        return
+    z = scipy_stats.norm.ppf(0.975)
+    found = paired_rates(improved, regressed, rows, z)
+    assert -1 <= found.low <= (improved - regressed) / rows <= found.high <= 1
+    assert found.low < found.high
+    for end in (found.low, found.high):
+        if abs(end) < 1 - 1e-6:
+            assert score_statistic(improved, regressed, rows, end) == pytest.approx(z * z, rel=1e-3)
+    mirrored = paired_rates(regressed, improved, rows, z)
+    assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low), abs=1e-9)
+
+
+@pytest.mark.parametrize(("improved", "rows"), [(0, 1), (0, 2), (0, 20), (0, 1000)])
+def test_interval_without_a_flip(improved: int, rows: int) -> None:
+    """Without a flip, the interval of n rows is z² / (n + z²) in both directions: it is not empty."""
+    z = scipy_stats.norm.ppf(0.975)
+    found = paired_rates(improved, 0, rows, z)
+    assert (found.low, found.high) == pytest.approx((-z * z / (rows + z * z), z * z / (rows + z * z)))
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([-1, 0, 1]), min_size=1, max_size=30), st.data(), confidences)
+def test_rate_difference(values: list[int], data: st.DataObject, confidence: float) -> None:
+    """However few the rows or clusters are, the interval is a range of differences of rates that holds the mean."""
+    groups = data.draw(st.none() | st.lists(st.integers(0, 5), min_size=len(values), max_size=len(values)))
+    found, plain = rate_difference(values, groups, confidence), mean_difference(values, groups, confidence)
+    assert (found.mean, found.error, found.p) == (plain.mean, plain.error, plain.p)
+    if groups is not None and len(set(groups)) < 2:
+        assert found.interval is None
+        return
+    assert found.interval is not None
+    assert -1 <= found.interval.low <= found.mean <= found.interval.high <= 1
+    assert found.interval.low < found.interval.high
+    alone = rate_difference(values, None, confidence).interval
+    if groups is not None and alone is not None:  # clusters never make it narrower
+        width = found.interval.high - found.interval.low
+        assert width >= alone.high - alone.low - 1e-9
+
+
+def test_interval_of_many_rows() -> None:
+    """With many rows, Tango's interval and the one of the usual standard error are the same."""
+    values = [1] * 600 + [-1] * 400 + [0] * 9000
+    found, plain = rate_difference(values).interval, mean_difference(values).interval
+    assert found is not None
+    assert plain is not None
+    assert (found.low, found.high) == pytest.approx((plain.low, plain.high), abs=5e-5)
+
+
+def test_interval_of_clusters() -> None:
+    """Ten documents with ten equal rows each give the interval of ten rows."""
+    values = [value for value in (1, 1, 1, 0, 0, 0, 0, 0, -1, 0) for _ in range(10)]
+    groups = [row // 10 for row in range(100)]
+    found = rate_difference(values, groups).interval
+    ten = paired_rates(3, 1, 10, scipy_stats.t.ppf(0.975, 9))
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((ten.low, ten.high))
+
+
+@pytest.mark.parametrize("confidence", [0.6, 0.75, 0.8, 0.9, 0.95, 0.99, 0.999])
+def test_flips_needed(confidence: float) -> None:
+    """One flip fewer is not significant, even if all are in one direction."""
+    flips = flips_needed(confidence)
+    assert mcnemar(flips, 0) < 1 - confidence <= mcnemar(flips - 1, 0) + 1e-12
 
 
 def test_one_row_says_nothing_about_chance() -> None:

@@ -5,9 +5,10 @@ A run of `Scenario` is exact and the same each time: everything happens in virtu
 
 import asyncio
 import bisect
-import heapq
+import contextlib
 import itertools
 import logging
+import math
 import random
 import selectors
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from doubles import reply_of
 
 from evals_async._clock import Clock, Deadline, alarm_of
 from evals_async._transport import Pipeline, Request, Response, RetryPolicy, StaticKey, Timeouts, Transport
-from evals_async._transport.limiter import AdaptiveLimiter, Limiter
+from evals_async._transport.limiter import AdaptiveLimiter, Limiter, Unlimited
 from evals_async._transport.state import CallState
 from evals_async.errors import EvalsError
 
@@ -239,7 +240,8 @@ class Concurrency:
         self.under_way -= 1
 
     def next_grant(self, now: float) -> float:
-        return now  # a scenario tells its ideal
+        full = self.under_way >= self.limits[bisect.bisect([at for at, _ in self.limits], now) - 1][1]
+        return math.inf if full else now
 
 
 class OneOff:
@@ -264,13 +266,14 @@ class OneOff:
 class Outage:
     """Refuses whatever arrives between two moments, as a wave of all that is under way."""
 
-    def __init__(self, begins: float, ends: float, told: Headers = NOTHING) -> None:
+    def __init__(self, begins: float, ends: float, told: Headers = NOTHING, status: int = 429) -> None:
         self.begins = begins
         self.ends = ends
         self.told = told
+        self.status = status
 
     def take(self, now: float) -> tuple[int, Headers]:
-        return (429, self.told) if self.begins <= now < self.ends else (200, NOTHING)
+        return (self.status, self.told) if self.begins <= now < self.ends else (200, NOTHING)
 
     def give(self) -> None:
         pass
@@ -286,7 +289,7 @@ class Scenario:
     `latency` is how long an answer takes, `refusal` how long a refused one does (all times in seconds); `spread` is how
     much both vary, as a part of themselves. The first request of each worker is answered `opening` later, as a new
     connection is; timers ring up to `late` late, as on a machine that has other work. `ideal` is what a client
-    needs that knows the limit; without it, it is found by trying.
+    needs that knows the limit; without it, it is found by simulating such a client.
     """
 
     name: str
@@ -303,20 +306,8 @@ class Scenario:
     pause: float = 0.0
 
     def best(self) -> float:
-        return self.ideal if self.ideal is not None else ideal(self)
-
-
-def ideal(scenario: Scenario) -> float:
-    """How long a client takes that asks the server when its next request would be granted."""
-    limit = scenario.limit()
-    free = [0.0] * min(scenario.workers, scenario.calls)
-    heapq.heapify(free)
-    at = 0.0
-    for _ in range(scenario.calls):
-        at = limit.next_grant(max(at, heapq.heappop(free)))
-        limit.take(at)
-        heapq.heappush(free, at + scenario.latency)
-    return max(free)
+        """How long a client needs that knows the limit."""
+        return self.ideal if self.ideal is not None else simulate(self, knowing(self)).elapsed
 
 
 @attrs.define(kw_only=True)
@@ -417,17 +408,50 @@ async def drive(
 Make = Callable[[Clock], Limiter | None]
 
 
+def knowing(scenario: Scenario) -> Make:
+    return lambda clock: Knowing(scenario.limit(), clock)
+
+
 def adaptive(clock: Clock) -> AdaptiveLimiter:
     return AdaptiveLimiter(clock=clock)
+
+
+class Knowing(Unlimited):
+    """A limiter that takes what the server grants from the limit itself, so that no request is refused."""
+
+    def __init__(self, limit: Limit, clock: Clock) -> None:
+        super().__init__(clock)
+        self.limit = limit
+        self.clock = clock
+        self.start = clock.monotonic()
+        self.turn = asyncio.Semaphore(1)
+        self.freed = asyncio.Event()
+
+    def try_acquire(self, now: float, /) -> int:
+        return 0
+
+    async def acquire(self, end: float, /) -> int:
+        async with self.turn:
+            while (at := self.limit.next_grant(now := self.clock.monotonic() - self.start)) > now:
+                self.freed.clear()
+                with contextlib.suppress(TimeoutError), self.clock.timeout(at - now):
+                    await self.freed.wait()
+            assert 200 == self.limit.take(now)[0]
+            return 1
+
+    def release(self) -> None:
+        self.limit.give()
+        self.freed.set()
 
 
 def simulate(scenario: Scenario, make: Make = adaptive, seed: int = 0) -> Outcome:
     """Run it."""
 
     async def job(clock: VirtualClock) -> Outcome:
-        outcome = Outcome()
-        server = SimulatedServer(scenario, scenario.limit(), clock, outcome, seed)
-        await drive(scenario, server, make(clock), iter(range(scenario.calls)))
+        outcome, limiter = Outcome(), make(clock)
+        limit = OneOff([]) if isinstance(limiter, Knowing) else scenario.limit()
+        server = SimulatedServer(scenario, limit, clock, outcome, seed)
+        await drive(scenario, server, limiter, iter(range(scenario.calls)))
         outcome.elapsed = server.now()
         return outcome
 

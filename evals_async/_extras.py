@@ -1,6 +1,14 @@
 """The commands that install an extra. The package is not on a package index yet, so pip cannot find it by its name."""
 
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from evals_async.errors import MissingExtra
+
+
+MODULES: Mapping[str, str] = {"arrow": "pyarrow", "inspect": "inspect_ai", "report": "jinja2"}
+"""The module that tells whether an extra is installed."""
 
 
 def how_to_install(*extras: str) -> str:
@@ -19,3 +27,12 @@ def how_to_install(*extras: str) -> str:
 def extra_missing(what: str, extra: str) -> str:
     """Return the error message for a feature whose extra is not installed."""
     return f'{what} the extra "{extra}"; install it with: {how_to_install(extra)}'
+
+
+def require_extra(what: str, extra: str) -> None:
+    """Raise `MissingExtra` if an extra of `MODULES` is not installed. Imports nothing.
+
+    Call it before the first file is opened and the first request is sent. `what` is as for `extra_missing`.
+    """
+    if find_spec(MODULES[extra]) is None:
+        raise MissingExtra(extra_missing(what, extra))

@@ -80,6 +80,15 @@ def reading_mode(path: Path) -> str:
     return "mode=ro" if any(each.exists() for each in open_files) else "mode=ro&immutable=1"
 
 
+def identity_of(path: Path | None) -> tuple[int, int] | None:
+    """Return what distinguishes a file from all others that exist, or `None` if there is none."""
+    try:
+        found = None if path is None else path.stat()
+    except OSError:
+        return None
+    return None if found is None else (found.st_dev, found.st_ino)
+
+
 def open_for_reading(path: StrPath) -> sqlite3.Connection:
     """Open a read-only connection for the calling thread. Raises `ArchiveError`."""
     file = Path(path)
@@ -101,6 +110,7 @@ class Database:
         self.path = path
         self.owner = owner
         self.connection = connection
+        self.identity = identity_of(path)
 
     @classmethod
     async def open(cls, path: StrPath | None = None, *, read_only: bool = False, inline: bool | None = None) -> Self:
@@ -127,6 +137,10 @@ class Database:
                 raise archive_error(error, file) from error
             raise
         return cls(file, owner, connection)
+
+    def is_current(self) -> bool:
+        """Return whether the path still leads to the open file, which nobody has removed or replaced."""
+        return self.path is None or identity_of(self.path) == self.identity
 
     async def call(
         self, work: Callable[Concatenate[sqlite3.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs

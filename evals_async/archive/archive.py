@@ -8,6 +8,7 @@ from typing import Self
 import attrs
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
+from evals_async._extras import require_extra
 from evals_async._store import Database, rows
 from evals_async._store.database import StrPath
 from evals_async._store.gaps import Gaps, gaps
@@ -18,7 +19,14 @@ from evals_async.archive.export import ledger
 from evals_async.archive.export.estimate import Estimate, estimate
 from evals_async.archive.export.fetching import Fetcher
 from evals_async.archive.export.outages import FIRST_ANSWER
-from evals_async.archive.export.passes import DEFAULT_CONCURRENCY, DEFAULT_MAX_OUTAGE, ExportOptions, OnProgress, export
+from evals_async.archive.export.passes import (
+    DEFAULT_CONCURRENCY,
+    DEFAULT_MAX_OUTAGE,
+    ExportOptions,
+    OnProgress,
+    close_and_remove,
+    export,
+)
 from evals_async.archive.push import Push, Pusher, RunsToPush
 from evals_async.archive.reading import ArchiveSummary
 from evals_async.archive.regrade.agreement import Agreement
@@ -56,6 +64,7 @@ class Archive:
         self._read_only = read_only
         self._clock = clock
         self._opened: Database | None = None
+        self._created = False
 
     def __repr__(self) -> str:
         return f"Archive({str(self._path)!r}{', read-only' if self._read_only else ''})"
@@ -70,7 +79,8 @@ class Archive:
         """Return the archive at `path`. Use it with `async with`, which opens the file or creates it.
 
         With `read_only`, the file must exist and is not changed. Entering raises `ArchiveError` if the file is not an
-        archive or cannot be read. Such a file is not changed.
+        archive or cannot be read. Such a file is not changed. If `export` was called, and neither stored an object nor
+        was complete, a file that was created here is removed when the archive is closed.
         """
         return cls(path, read_only=read_only, clock=clock)
 
@@ -82,12 +92,17 @@ class Archive:
         return self._opened
 
     async def __aenter__(self) -> Self:
+        self._created = not self._read_only and not self._path.exists()
         self._opened = await Database.open(self._path, read_only=self._read_only)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         opened, self._opened = self._opened, None
-        if opened is not None:
+        if opened is None:
+            return
+        if self._created:
+            await close_and_remove(opened)
+        else:
             await opened.close()
 
     async def export(
@@ -230,6 +245,7 @@ class Archive:
         again. `on_progress` is called with the number of new grades. Raises `InvalidArgument` for an unknown criterion,
         `MissingExtra` without pyarrow, and `ArchiveError`.
         """
+        require_extra("grading in batches needs", "arrow")
         return await Regrade(self._database, options, self._clock, on_progress).run()
 
     async def agreement(self, options: RegradeOptions = EVERY_CRITERION) -> tuple[Agreement, ...]:

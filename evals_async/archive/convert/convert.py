@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from evals_async._extras import require_extra
 from evals_async._store.database import StrPath
 from evals_async._store.gaps import Gaps, gaps
 from evals_async.archive.convert.flat import to_tables
@@ -25,6 +26,21 @@ FORMATS: Mapping[str, Callable[[ArchiveReader, Output], None]] = {
 """The formats: tables, promptfoo's results and configurations, Inspect AI's logs."""
 
 
+EXTRAS: Mapping[str, tuple[str, str]] = {
+    "parquet": ("Arrow tables need", "arrow"),
+    "inspect": ("logs of Inspect need", "inspect"),
+}
+"""What needs which extra, by format."""
+
+
+def check_format(to: str) -> None:
+    """Raise `InvalidArgument` for an unknown format, and `MissingExtra` if its extra is not installed."""
+    if to not in FORMATS:
+        raise InvalidArgument(f"there is no conversion to {to!r}; the formats are: {', '.join(FORMATS)}")
+    if to in EXTRAS:
+        require_extra(*EXTRAS[to])
+
+
 def refuse_gaps(found: Gaps, path: StrPath) -> None:
     """Raise `ArchiveError` if the archive is incomplete."""
     if not found.complete:
@@ -43,8 +59,7 @@ def convert(
     `ArchiveError` if the archive cannot be read or is incomplete (unless `allow_incomplete`), `OSError`, and
     `MissingExtra`.
     """
-    if to not in FORMATS:
-        raise InvalidArgument(f"there is no conversion to {to!r}; the formats are: {', '.join(FORMATS)}")
+    check_format(to)
     report = ConversionReport()
     out = Output(Path(directory), report, dry=dry)
     with ArchiveReader(path) as source, source.snapshot():

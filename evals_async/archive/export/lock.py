@@ -5,6 +5,7 @@ not need it. Nothing here opens the store itself.
 """
 
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -43,9 +44,12 @@ class WriterLock:
 
     def __init__(self, path: Path | None) -> None:
         self.connection: sqlite3.Connection | None = None
+        self.file: Path | None = None
+        self.created = False
         if path is None:
             return
-        file = lock_file(path)
+        self.file = file = lock_file(path)
+        self.created = not file.exists()
         try:
             connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=LOCK_TIMEOUT)
         except sqlite3.Error as error:
@@ -58,6 +62,12 @@ class WriterLock:
                 raise ArchiveError(f"{path} is being written by another export; one writer at a time") from error
             raise ArchiveError(f"{file}: {error}") from error
         self.connection = connection
+
+    def remove_file(self) -> None:
+        """Remove the lock file. Windows does not remove an open file: it stays there, empty."""
+        if self.file is not None:
+            with suppress(OSError):
+                self.file.unlink(missing_ok=True)
 
     def release(self) -> None:
         """Release the lock. A second call does nothing."""

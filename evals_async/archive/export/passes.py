@@ -19,6 +19,7 @@ from evals_async.archive.export.lock import WriterLock
 from evals_async.archive.export.outages import FIRST_ANSWER, TryAgain
 from evals_async.archive.values import ExportProgress, ExportReport, Selection, Unfinished
 from evals_async.client import EvalsClient
+from evals_async.errors import ArchiveError
 
 
 OnProgress: TypeAlias = Callable[[ExportProgress], object]
@@ -119,6 +120,8 @@ async def export(
 ) -> ExportReport:
     """Copy what is selected into the store; see `Archive.export`."""
     with WriterLock(database.path):
+        if not database.is_current():  # another export has created the file and removed it, because nothing came
+            raise ArchiveError(f"{database.path} was removed or replaced while it was opened: export again")
         origin = Origin.of(client)
         last = await database.call(ledger.last_pass)
         before = None if options.another_server else await database.call(known_origin)
@@ -150,6 +153,32 @@ async def export(
             return await report(database, current, exporter, resumed, stopped)
         finally:
             await database.atomic(ledger.clear_writer)
+
+
+def is_useless(connection: Connection) -> bool:
+    """Return whether exports were tried, and none of them stored an object or was complete."""
+    last = ledger.last_pass(connection)
+    return last is not None and last.outcome != "complete" and not any(rows.count(connection, kind) for kind in TABLES)
+
+
+async def close_and_remove(database: Database) -> None:
+    """Close a store that this process has created, and remove its files if exports were tried and brought nothing.
+
+    The files stay if another process writes to them now.
+    """
+    path = database.path
+    try:
+        lock = WriterLock(path)
+    except ArchiveError:
+        await database.close()
+        return
+    with lock:
+        useless = path is not None and database.is_current() and await database.call(is_useless)
+        await database.close()
+        if useless and path is not None:
+            for end in ("", "-wal", "-shm"):
+                path.with_name(path.name + end).unlink(missing_ok=True)
+            lock.remove_file()
 
 
 async def report(

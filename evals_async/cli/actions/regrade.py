@@ -44,8 +44,8 @@ async def regrade_file(
         max_tokens=max_tokens,
     )
     # An archive has one writer: the lock prevents an export at the same time.
-    with WriterLock(file):
-        async with Archive.open(file) as archive:
+    async with Archive.open(file) as archive:
+        with WriterLock(file):
             await print_gaps(archive, file, terms)
             cost = await archive.estimate_regrade(options)
             print_cost(cost)

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import click
 
+from evals_async._extras import require_extra
 from evals_async.cli.commands.archive_options import FILE
 from evals_async.cli.connection import run
 from evals_async.cli.constants import FailOn
@@ -66,6 +67,8 @@ def compare(
     both directions, and whether the difference is more than chance.
     Exit codes: 0 ok, 3 no row is in both runs, 5 --fail-on found what it was set to find.
     """
+    if file is not None:
+        require_extra("report pages need", "report")
     from evals_async.cli.actions.compare import CompareOptions, compare_runs
     from evals_async.cli.actions.runs import expand_archive, parse_run
     from evals_async.comparison import TokenPrice

@@ -57,7 +57,9 @@ def convert(
     `promptfoo eval`. inspect writes a log of Inspect AI per run, and needs the extra "inspect". The command prints what
     is mapped, approximated and dropped, with reasons.
     """
+    from evals_async.archive.convert.convert import check_format
     from evals_async.cli.actions.convert import convert_file
 
+    check_format(form)
     flags = {"dry": dry, "strict": strict, "allow_incomplete": allow_incomplete}
     return run(terms, convert_file(terms, file, form, directory, **flags))

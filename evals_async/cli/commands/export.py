@@ -88,7 +88,7 @@ def export(
     try:
         return run(terms, copying)
     except KeyboardInterrupt:
-        output.note("stopped; what was copied is kept")
+        output.note("stopped" + ("; what was copied is kept" if file.exists() else ""))
         hints.say(Hint.EXPORT, terms, export=arguments)
         return INTERRUPTED
     except (errors.ArchiveError, OSError) as error:
@@ -99,6 +99,7 @@ def export(
         return DISK_FULL
     except errors.RequestError as error:
         code = failed(error, terms=terms)
-        output.note("what was copied is kept")
+        if file.exists():  # a file that was created for nothing is removed
+            output.note("what was copied is kept")
         hints.say(Hint.EXPORT_WHEN_SOLVED, terms, export=arguments)
         return code

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias, get_args
 
 import click
 
+from evals_async._extras import require_extra
 from evals_async.cli.connection import run
 from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
 
@@ -60,6 +61,8 @@ def regrade(
     graded on this machine. Judges run only with --models; their cost is printed first. Rows that have a grade are
     skipped, so the same command continues after an interruption or a limit. Exit codes: 0 done, 3 stopped by a limit.
     """
+    if not estimate:
+        require_extra("grading in batches needs", "arrow")
     from evals_async.cli.actions.regrade import regrade_file
 
     return run(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from evals_async._extras import require_extra
 from evals_async.cli.commands.archive_options import FILE
 from evals_async.cli.connection import run
 from evals_async.cli.groups import Command, ConnectionOptions, eval_option, examples, global_options, pass_terms
@@ -32,6 +33,7 @@ def report(terms: ConnectionOptions, names: tuple[str, ...], eval_id: str | None
     A run is EVAL_ID/RUN_ID on the service, or FILE.db:RUN_ID (FILE.db RUN_ID) in an archive. The numbers cover all
     items. The file loads nothing from the network, so you can send it to others. It needs the extra "report".
     """
+    require_extra("report pages need", "report")
     from evals_async.cli.actions.report import report_run
     from evals_async.cli.actions.runs import expand_archive, parse_run
 

@@ -108,19 +108,23 @@ class Channel(Generic[V]):
 
     async def reserve(self) -> bool:
         """Wait for a free place in the queue and reserve it. Returns false after the end."""
-        while self.free <= 0:
+        if self.free > 0:
+            self.free -= 1
+        else:
             waiter = asyncio.get_running_loop().create_future()
             self.waiting.append(waiter)
             await waiter
-        self.free -= 1
         return not self.closed
 
     def release(self) -> None:
-        """Release one reserved place."""
+        """Release one reserved place. If a worker waits for a place, it gets this one at once, so that no other worker
+        can take it first.
+        """
         self.free += 1
-        while self.waiting:
+        while self.waiting and self.free > 0:
             waiter = self.waiting.popleft()
             if not waiter.done():
+                self.free -= 1
                 waiter.set_result(None)
                 return
 
@@ -128,6 +132,16 @@ class Channel(Generic[V]):
         """Put a value into its reserved place. After the end, the value is dropped."""
         if not self.closed:
             self.ready.append(value)
+            self.wake()
+
+    def put_all(self, values: Iterable[V]) -> None:
+        """Put any number of values into one reserved place. The next place is free when the consumer has taken as many
+        values as are too many.
+        """
+        before = len(self.ready)
+        if not self.closed:
+            self.ready.extend(values)
+            self.free -= len(self.ready) - before - 1
             self.wake()
 
     def wake(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator
 from functools import partial
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
@@ -44,6 +44,12 @@ BATCH = 10_000  # keys that are looked for together: as many are in memory at on
 Location: TypeAlias = tuple[Hashable, str]
 """A listing, and an id in it."""
 
+Places: TypeAlias = list[tuple[int, K]]
+"""The places of one object in the results: the number and the key of each."""
+
+Step: TypeAlias = Callable[[Channel[Outcome[N, V]]], Coroutine[Any, Any, bool]]
+"""A part of the work. It returns false after the end."""
+
 
 @attrs.frozen(kw_only=True)
 class Lookup(Generic[K_contra, V]):
@@ -66,7 +72,7 @@ class Lookup(Generic[K_contra, V]):
 
 
 class WorkQueue(Generic[K, N, V]):
-    """The remaining work of all workers: the keys of each batch, scans, and single reads."""
+    """The remaining work of all workers: the keys of each batch, then its scans, then its single reads."""
 
     def __init__(
         self,
@@ -81,90 +87,89 @@ class WorkQueue(Generic[K, N, V]):
         self.workers = workers
         self.progress = progress
         self.name = name
-        self.new: deque[tuple[int, K]] = deque()  # keys of the batch that are not located yet
-        self.keys: dict[Location, list[tuple[int, K]]] = {}  # keys without a result
+        self.taken = 0  # keys of this batch
+        self.ended = False  # whether the source has ended
+        self.collecting = 0  # workers that take keys
+        self.places: dict[Hashable, dict[str, Places[K]]] = {}  # by listing and id: what has no result yet
         self.searches: dict[Hashable, PageSearch] = {}
-        self.singles: deque[Location] = deque()
-        self.locating = 0  # workers that locate keys
-        self.reading = False  # whether a worker reads the next batch
-        self.ended = False
+        self.singles: deque[Places[K]] = deque()
         self.running = workers  # workers that have not ended
         self.failure: Exception | None = None  # an error of the source; the last worker raises it
         self.changed = asyncio.Event()
 
-    async def next_step(self) -> Callable[[Channel[Outcome[N, V]]], Coroutine[Any, Any, bool]] | None:
+    async def next_step(self) -> Step[N, V] | None:
         """Wait for work, and return the next step of a worker. Return `None` after the last key of the last batch."""
         while True:
-            if self.new:
-                return self.locate
             for listing, search in self.searches.items():
                 if (scan := search.begin()) is not None:
                     return partial(self.scan, listing=listing, search=search, scan=scan)
             self.drop_finished()
             if self.singles:
-                return partial(self.single, location=self.singles.popleft())
-            if self.searches or self.locating or self.reading:
+                return partial(self.single, places=self.singles.popleft())
+            if self.searches or (self.collecting and self.batch_ended):
                 self.changed.clear()
                 await self.changed.wait()
             elif self.ended:
                 return None
             else:
-                await self.read_batch()
+                return self.collect
 
     def drop_finished(self) -> None:
         """Plan a single read of each object that a finished search did not find."""
         for listing in [each for each, search in self.searches.items() if search.finished]:
-            self.singles.extend((listing, each) for each in self.searches.pop(listing).missing)
+            del self.searches[listing]
+            self.singles.extend(self.places.pop(listing).values())
 
-    async def read_batch(self) -> None:
-        self.reading = True
-        batch: list[tuple[int, K]] = []
+    @property
+    def batch_ended(self) -> bool:
+        return self.ended or self.taken == BATCH
+
+    async def take(self) -> tuple[int, K] | None:
+        """Return the next key of this batch, or `None` after the last one."""
+        if self.batch_ended:
+            return None
+        self.taken += 1
         try:
-            while len(batch) < BATCH and (taken := await self.source.take()) is not None:
-                batch.append(taken)
+            taken = await self.source.take()
         except Exception as error:  # noqa: BLE001  # raised after the outcomes of the keys before it
-            self.failure = error
-        self.ended = len(batch) < BATCH
-        self.new.extend(batch)
-        self.reading = False
-        self.changed.set()
+            self.failure, taken = error, None
+        self.ended = self.ended or taken is None
+        return taken
 
-    async def locate(self, channel: Channel[Outcome[N, V]]) -> bool:
-        """Locate the new keys. An invalid key, or a key in the cache, has its outcome at once."""
-        self.locating += 1
+    async def collect(self, channel: Channel[Outcome[N, V]]) -> bool:
+        """Take the keys of a batch. An invalid key, or a key in the cache, has its outcome at once."""
+        locate, cached = self.lookup.locate, self.lookup.cached
+        self.collecting += 1
         try:
-            while self.new:
-                number, key = self.new.popleft()
+            while (taken := await self.take()) is not None:
                 self.progress.begin()
                 try:
-                    location = self.lookup.locate(key)
-                    value = None if self.lookup.cached is None else await self.lookup.cached(key)
+                    listing, each = locate(taken[1])
+                    value = None if cached is None else await cached(taken[1])
                 except Exception as error:  # noqa: BLE001  # an error of a call is its outcome
-                    if not await self.deliver(channel, [(number, key)], error=error):
+                    if not await self.deliver(channel, self.outcomes([taken], error=error)):
                         return False
                     continue
                 if value is None:
-                    self.keys.setdefault(location, []).append((number, key))
-                elif not await self.deliver(channel, [(number, key)], value):
+                    self.places.setdefault(listing, {}).setdefault(each, []).append(taken)
+                elif not await self.deliver(channel, self.outcomes([taken], value)):
                     return False
+            return True
         finally:
-            self.locating -= 1
-            if not self.locating and not self.new:
+            self.collecting -= 1
+            if not self.collecting and self.batch_ended:
                 self.start_searches()
-            self.changed.set()
-        return True
+                self.changed.set()
 
     def start_searches(self) -> None:
-        ids: dict[Hashable, list[str]] = {}
-        for listing, each in self.keys:
-            ids.setdefault(listing, []).append(each)
+        self.taken = 0
         shrink, attempts = self.lookup.shrink, self.lookup.attempts
-        for listing, wanted in ids.items():
-            self.searches[listing] = PageSearch(wanted, workers=self.workers, attempts=attempts, shrink=shrink)
+        for listing, places in self.places.items():
+            self.searches[listing] = PageSearch(places, workers=self.workers, attempts=attempts, shrink=shrink)
 
     async def scan(self, channel: Channel[Outcome[N, V]], listing: Hashable, search: PageSearch, scan: Scan) -> bool:
         """Read the pages of a scan, and deliver the wanted objects of each."""
-        fetch = self.lookup.pages(listing)
+        fetch, places, keep = self.lookup.pages(listing), self.places[listing], self.lookup.keep
         try:
             while not scan.ended:
                 try:
@@ -177,39 +182,39 @@ class WorkQueue(Generic[K, N, V]):
                 ids = ids_of(body.entries)
                 found = search.received(scan, ids, body.last_id, body.has_more)
                 entries = dict(zip(ids, body.entries, strict=True))
-                for keys, entry in [(self.keys.pop((listing, each)), entries[each]) for each in found]:
-                    value: V = entry if body.make is None else body.make(entry)
-                    unkept = None
-                    if self.lookup.keep is not None:  # as for single reads, an error of the cache is the outcome
-                        unkept = (await attempt(partial(self.lookup.keep, keys[0][1]), value)).error
-                    if not await self.deliver(channel, keys, value if unkept is None else None, unkept):
-                        return False
+                outcomes: list[Outcome[N, V]] = []
+                for each in found:
+                    value: V = entries[each] if body.make is None else body.make(entries[each])
+                    wanted, unkept = places.pop(each), None
+                    if keep is not None:  # as for single reads, an error of the cache is the outcome
+                        unkept = (await attempt(partial(keep, wanted[0][1]), value)).error
+                    outcomes += self.outcomes(wanted, value if unkept is None else None, unkept)
+                if not await self.deliver(channel, outcomes):
+                    return False
             return True
         finally:
             search.end(scan)
             self.changed.set()
 
-    async def single(self, channel: Channel[Outcome[N, V]], location: Location) -> bool:
-        keys = self.keys.pop(location)
-        outcome = await attempt(self.lookup.fetch, keys[0][1])
-        return await self.deliver(channel, keys, outcome.value, outcome.error)
+    async def single(self, channel: Channel[Outcome[N, V]], places: Places[K]) -> bool:
+        outcome = await attempt(self.lookup.fetch, places[0][1])
+        return await self.deliver(channel, self.outcomes(places, outcome.value, outcome.error))
 
-    async def deliver(
-        self,
-        channel: Channel[Outcome[N, V]],
-        keys: Sequence[tuple[int, K]],
-        value: V | None = None,
-        error: Exception | None = None,
-    ) -> bool:
-        """Deliver one result for all its keys. Returns false after the end. One place of the queue stays reserved."""
-        for number, key in keys:
+    def outcomes(
+        self, places: Places[K], value: V | None = None, error: Exception | None = None
+    ) -> Iterator[Outcome[N, V]]:
+        """Yield the outcome for each place. Each place has its own object, or its own error."""
+        for place, (number, key) in enumerate(places):
+            if place:
+                value = value if value is None else self.lookup.copy(value)
+                error = error if error is None else twin_of(error)
             self.progress.end(error is not None)
-            channel.put(Outcome(self.name(number, key), value, error))
-            if not await channel.reserve():
-                return False
-            error = error if error is None else twin_of(error)
-            value = value if value is None or len(keys) == 1 else self.lookup.copy(value)
-        return True
+            yield Outcome(self.name(number, key), value, error)
+
+    async def deliver(self, channel: Channel[Outcome[N, V]], outcomes: Iterable[Outcome[N, V]]) -> bool:
+        """Deliver outcomes. Returns false after the end. One place of the queue stays reserved."""
+        channel.put_all(outcomes)
+        return await channel.reserve()
 
 
 def fan_out_by_pages(

@@ -103,6 +103,17 @@ def template_of(route: str) -> tuple[str, tuple[str, ...]]:
     return NAME.sub("%s", route), tuple(NAME.findall(route))
 
 
+def path_of(route: str, ids: tuple[object, ...]) -> str:
+    """Return the path of a route. `ids` are the values of the `{names}` in the route, in their order.
+
+    Raises `InvalidArgument` for ids that cannot be sent.
+    """
+    template, names = template_of(route)
+    if len(ids) != len(names):
+        raise InvalidArgument(f"the route {route} has {len(names)} names, but {len(ids)} ids were given")
+    return template % tuple(map(segment, ids, names))
+
+
 def request(
     method: Method,
     route: str,
@@ -115,14 +126,11 @@ def request(
     upload: Upload | None = None,
     sink: Sink | None = None,
 ) -> Request:
-    """Make the request for a route. `ids` are the values of the `{names}` in the route, in their order.
+    """Make the request for a route. See `path_of` for `ids`.
 
     Raises `InvalidArgument` for values that cannot be sent, and `TypeError` for an unknown option.
     """
-    template, names = template_of(route)
-    if len(ids) != len(names):
-        raise InvalidArgument(f"the route {route} has {len(names)} names, but {len(ids)} ids were given")
-    path = template % tuple(map(segment, ids, names))
+    path = path_of(route, ids)
     headers = extra_headers(options) if options else NO_HEADERS
     content: bytes | Upload | None = upload
     extra = given(options.get("extra_body")) if options and upload is None else None

@@ -16,7 +16,7 @@ from evals_async.models.params import ItemStatus, Order
 from evals_async.resources._caller import Identity, Resource
 from evals_async.resources._many import ManyOptions, ManyOrPages, Raise, Return
 from evals_async.resources._raw import raw
-from evals_async.resources._requests import NO_OPTIONS, CallOptions, parameters, request
+from evals_async.resources._requests import NO_OPTIONS, CallOptions, parameters, path_of, request
 from evals_async.resources._run_keys import L, LocatedRun, R, RunKey, ids_of
 
 
@@ -213,7 +213,7 @@ class OutputItems(Resource):
         caller = self._caller
 
         def locate(output_item_id: str) -> tuple[tuple[str, str], str]:
-            request("GET", ITEM, "read", NO_OPTIONS, (*run, output_item_id))
+            path_of(ITEM, (*run, output_item_id))  # checks the id
             return run, output_item_id
 
         return Lookup(

@@ -17,14 +17,13 @@ from evals_async._concurrency.surveys import Grouping, poll_groups
 from evals_async._omit import OMIT
 from evals_async._paging.by_pages import Lookup, fan_out_by_pages, gather_by_pages
 from evals_async._paging.pages import Pager
-from evals_async._transport import Request
 from evals_async.errors import ApiError
 from evals_async.models.params import Metadata, Order, RunDataSourceInput, RunStatus
 from evals_async.models.runs import EvalRun, RunDeleted
 from evals_async.resources._caller import Caller, Fetched, Identity, Resource
 from evals_async.resources._many import ManyOptions, ManyOrPages, Raise, Return
 from evals_async.resources._raw import RawResponse, raw
-from evals_async.resources._requests import NO_OPTIONS, CallOptions, json_body, parameters, request
+from evals_async.resources._requests import NO_OPTIONS, CallOptions, json_body, parameters, path_of, request
 from evals_async.resources._run_keys import (
     EVAL_OF_RUN,
     RUN,
@@ -382,20 +381,21 @@ class Runs(Resource):
         """Return the functions that read runs by pages and one by one."""
         caller = self._caller
 
-        def wanted(run: RunKey) -> tuple[Request, tuple[str, str]]:
+        def locate(run: RunKey) -> tuple[str, str]:
             ids = ids_of(run, eval_id)
-            return request("GET", RUN, "read", NO_OPTIONS, ids), ids
+            path_of(RUN, ids)  # checks the ids
+            return ids
 
         async def kept(run: RunKey, cache: CacheGuard) -> EvalRun | None:
-            single, ids = wanted(run)
-            return await caller.kept(caller.scope + single.path, EvalRun, (RUN_IDS, ids), cache)
+            ids = ids_of(run, eval_id)
+            return await caller.kept(caller.scope + path_of(RUN, ids), EvalRun, (RUN_IDS, ids), cache)
 
         async def keep(run: RunKey, found: EvalRun, cache: CacheGuard) -> None:
             if found.is_terminal:
-                await cache.put(caller.scope + wanted(run)[0].path, _json.dump(encode(found)))
+                await cache.put(caller.scope + path_of(RUN, ids_of(run, eval_id)), _json.dump(encode(found)))
 
         return Lookup(
-            locate=lambda run: wanted(run)[1],
+            locate=locate,
             fetch=lambda run: self.retrieve(ids_of(run, eval_id)),
             pages=lambda parent: caller.pages(
                 request("GET", RUNS, "read", NO_OPTIONS, (parent,)), EvalRun, expected=(EVAL_OF_RUN, (str(parent),))

@@ -21,6 +21,7 @@ from evals_async import (
     RunKey,
     ServerError,
 )
+from evals_async._concurrency.channel import Channel
 from evals_async._concurrency.fanout import FanOut, Outcome, gather_many
 from evals_async._paging.by_pages import Lookup, fan_out_by_pages, gather_by_pages
 from evals_async._paging.cursor import too_heavy
@@ -148,6 +149,12 @@ def names(count: int, prefix: str = "run") -> list[str]:
     return [f"{prefix}_{number:05}" for number in range(count)]
 
 
+def random_names(count: int, alike: int = 0) -> list[str]:
+    """Ids that do not tell their order, or only that of each `alike` ids."""
+    dice = random.Random(1)
+    return [f"run_{number // alike if alike else 0:08x}{dice.getrandbits(64):016x}" for number in range(count)]
+
+
 def told(results: Sequence[Thing | Exception]) -> list[object]:
     """Results and errors, so that they can be compared."""
     return [(type(each), str(each)) if isinstance(each, Exception) else each for each in results]
@@ -177,21 +184,36 @@ def shuffled(keys: list[Key], seed: int = 0) -> list[Key]:
 
 
 @pytest.mark.parametrize("order", ["given", "reversed", "shuffled"])
-@pytest.mark.parametrize(("count", "most"), [(3000, 50), (5000, 80), (100, 10), (40, 8)])
+@pytest.mark.parametrize(("count", "most"), [(3000, 31), (5000, 51), (100, 10), (40, 8)])
 async def test_all_of_a_listing(order: str, count: int, most: int) -> None:
-    """All runs of an eval, in whatever order they are named: about one request for a hundred."""
+    """All runs of an eval, in whatever order they are named: ids that begin with a time or a number are in the order of
+    the listing when they are sorted, so it is one request for a hundred.
+    """
     keys = [("e", each) for each in names(count)]
     wanted = {"given": keys, "reversed": keys[::-1], "shuffled": shuffled(keys[:])}[order]
     assert await same_as_single(Service({"e": names(count)}), wanted) <= most
 
 
+@pytest.mark.parametrize("order", ["given", "reversed", "shuffled"])
+@pytest.mark.parametrize(("alike", "most"), [(0, 80), (20, 75), (200, 75)])
+async def test_ids_that_say_little_or_nothing_about_the_order(order: str, alike: int, most: int) -> None:
+    """Runs that were created in the same second, `alike` of them, are in any order when they are sorted; and ids
+    that are random are: it takes some requests more.
+    """
+    ids = random_names(5000, alike)
+    keys = [("e", each) for each in ids]
+    wanted = {"given": keys, "reversed": keys[::-1], "shuffled": shuffled(keys[:])}[order]
+    assert await same_as_single(Service({"e": ids}), wanted) <= most
+
+
 @pytest.mark.parametrize(
     ("count", "most"), [(10_000, 300), (5_000, 270), (2_000, 250), (600, 480), (200, 240), (20, 24)]
 )
-async def test_scattered_over_a_long_listing(count: int, most: int) -> None:
+@pytest.mark.parametrize("ids", [names(20_000), random_names(20_000)], ids=["numbered", "random"])
+async def test_scattered_over_a_long_listing(count: int, most: int, ids: list[str]) -> None:
     """A part of 20,000 runs: while a page brings ten of them it pays, and below five it hardly costs."""
-    keys = [("e", each) for each in random.Random(1).sample(names(20_000), count)]
-    assert await same_as_single(Service({"e": names(20_000)}), keys) <= most
+    keys = [("e", each) for each in random.Random(1).sample(ids, count)]
+    assert await same_as_single(Service({"e": ids}), keys) <= most
 
 
 async def test_the_newest_of_a_long_listing() -> None:
@@ -340,6 +362,8 @@ def services(draw: st.DrawFn) -> tuple[Service, list[Key]]:
     keys: list[Key] = []
     for number in range(draw(st.integers(1, 3))):
         ids = names(draw(st.sampled_from([0, 1, 7, 30, 150, 400])), f"run{number}")
+        if draw(st.booleans()):
+            dice.shuffle(ids)
         share = draw(st.sampled_from([0.02, 0.1, 0.5, 1.0]))
         keys += [(f"e{number}", each) for each in ids if dice.random() < share]
         lost = draw(st.sampled_from([0.0, 0.0, 0.1, 0.9, 1.0]))
@@ -371,6 +395,29 @@ def test_whatever_the_server_does(case: tuple[Service, list[Key]], concurrency: 
     """The results of single reads, errors included and in order; never more than 1.2 times their requests."""
     service, keys = case
     asyncio.run(same_as_single(service, keys, concurrency))
+
+
+async def test_a_place_is_given_to_the_worker_that_waits() -> None:
+    """A place that the consumer frees belongs to the worker that waits, also if another asks before it can run. So no
+    worker is kept from its next page by the pages of others.
+    """
+    channel: Channel[int] = Channel(1)
+    assert await channel.reserve()
+    channel.put_all([1, 2, 3])
+    first, second = asyncio.create_task(channel.reserve()), asyncio.create_task(channel.reserve())
+    await asyncio.sleep(0)
+    for _ in range(3):
+        assert not first.done()
+        channel.ready.popleft()
+        channel.release()
+    third = asyncio.create_task(channel.reserve())
+    assert await first
+    await asyncio.sleep(0)
+    assert (channel.free, second.done(), third.done()) == (0, False, False)
+    channel.release()
+    assert await second
+    channel.release()
+    assert await third
 
 
 # --- as a stream ------------------------------------------------------------------------------------------------------

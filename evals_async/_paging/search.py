@@ -5,10 +5,9 @@ at the same time, each in its own part of the listing. The first scan starts at 
 
 The rules:
 
-- Scans start at equal distances in the order of the listing. It is not known. The ids of most servers begin with the
-  time of creation, so it is first taken to be the order of the sorted ids, and later that order, of the sorted ids or of
-  the given ids, that agrees better with the pages. If neither does, scans start anywhere; this needs a third more
-  requests.
+- Scans start at equal distances in the order of the listing, which is not known. The ids of most servers begin with
+  the time of creation, so the first scans take it to be the order of the sorted ids. Later ones take the order that
+  agrees best with the pages: of the sorted ids, or of the given ids. If neither does, a third more requests are needed.
 - A scan continues while its pages contain `ENOUGH` new wanted ids on average. It ends at a page without new wanted ids,
   at the start of another scan, at the end of the listing, and at a page that fails.
 - The number of scans is such that each has about `PAGES_PER_SCAN` pages of the missing ids.

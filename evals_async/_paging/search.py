@@ -50,7 +50,8 @@ class Scan:
 
 def ascents(values: Sequence[Any]) -> int:
     """Return how many values are greater than the one before, minus how many are not."""
-    return 2 * sum(map(lt, values, values[1:])) - max(0, len(values) - 1)
+    rises: int = sum(map(lt, values, values[1:]))
+    return 2 * rises - max(0, len(values) - 1)
 
 
 class PageSearch:

@@ -15,9 +15,9 @@ from doubles import loop_time
 from shared.conftest import LIMIT, LimitedServer, OwnRedis
 from waiting import LONGEST, SLOWER, until
 
-from evals_async import DeadlineExceeded, EvalsClient, redis
+from evals_async import DeadlineExceeded, EvalsClient
 from evals_async.errors import ConfigurationError
-from evals_async.redis import RedisCache, RedisLimiter
+from evals_async.redis import RedisCache, RedisLimiter, _connection
 
 
 TESTS = Path(__file__).parent.parent
@@ -153,7 +153,7 @@ async def test_a_redis_that_is_silent_stalls_nobody(limited: tuple[LimitedServer
 @pytest.fixture
 def unhurried_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     """Redis has time to answer, however slow the machine is."""
-    monkeypatch.setattr(redis, "REDIS_TIMEOUT", LONGEST)
+    monkeypatch.setattr(_connection, "REDIS_TIMEOUT", LONGEST)
     monkeypatch.setattr("evals_async._concurrency.cache.LONGEST", LONGEST)
 
 

@@ -8,11 +8,11 @@ import json
 import sys
 import time
 
-from evals_async import EvalsClient, EvalsError, redis
-from evals_async.redis import RedisLimiter
+from evals_async import EvalsClient, EvalsError
+from evals_async.redis import RedisLimiter, _connection
 
 
-redis.REDIS_TIMEOUT = 1.0  # the machine may be slow; a Redis that is away refuses at once
+_connection.REDIS_TIMEOUT = 1.0  # the machine may be slow; a Redis that is away refuses at once
 
 
 async def main(base_url: str, redis_url: str, name: str, calls: int) -> None:

@@ -1,0 +1,116 @@
+"""The connection to Redis, the time that Redis has for a response, and what may be said about a failure."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import math
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+from evals_async._clock import Clock
+from evals_async._extras import extra_missing
+from evals_async.errors import ConfigurationError, MissingExtra
+
+
+REDIS_TIMEOUT = 0.05  # seconds to wait for Redis; after that, calls continue without it
+SLICES = 5  # parts of this time
+TRY_AGAIN = 1.0  # seconds until the next attempt to use Redis; a response may be so late and still be used
+TELL_AGAIN = 60.0  # seconds between two warnings
+
+logger = logging.getLogger("evals_async")
+
+
+class Connection(Protocol):
+    """The methods of Redis's client that are used here. Its own types depend on its version."""
+
+    async def execute_command(self, *command: str | bytes | int) -> Any: ...
+
+    def pipeline(self, transaction: bool = True) -> Any: ...
+
+    async def aclose(self) -> None: ...
+
+
+def connected(url: str) -> Connection:
+    """Return a client that tries nothing twice. It connects at the first command.
+
+    Raises `MissingExtra`, and `ConfigurationError` for an invalid URL. No message contains a part of the URL.
+    """
+    try:
+        from redis.asyncio import Redis
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+    except ImportError:
+        raise MissingExtra(extra_missing("Redis needs", "redis")) from None
+    kind: Any = Redis  # its annotations are incomplete
+    try:
+        redis = kind.from_url(
+            url, socket_timeout=TRY_AGAIN, socket_connect_timeout=TRY_AGAIN, retry=Retry(NoBackoff(), 0)
+        )
+        redis.connection_pool.make_connection()  # it checks the options in the URL
+    except Exception:  # noqa: BLE001  # the client raises errors of many kinds, and their messages may contain a password
+        raise ConfigurationError(
+            "invalid Redis URL; special characters in its password must be encoded, and its options must be known"
+        ) from None
+    connection: Connection = redis
+    return connection
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the classes of a failure and of its cause, and the name of the cause's error number.
+
+    Messages of Redis and of its client may repeat a command, a host or a password, so they are left out.
+    """
+    name, cause = type(error).__name__, error.__cause__ or error.__context__
+    if not isinstance(cause, OSError):
+        return name
+    return f"{name}, {errno.errorcode.get(cause.errno or 0, type(cause).__name__)}"
+
+
+class Warnings:
+    """Logs that Redis does not respond, at most once a minute."""
+
+    def __init__(self, consequence: str, clock: Clock) -> None:
+        self.consequence = consequence
+        self.clock = clock
+        self.silent_until = -math.inf
+
+    def warn(self, reason: str) -> None:
+        now = self.clock.monotonic()
+        if now >= self.silent_until:
+            self.silent_until = now + TELL_AGAIN
+            logger.warning("Redis does not respond (%s); %s", reason, self.consequence)
+
+
+class Command:
+    """A command that was sent to Redis, or several. The response may come late: `in_time` does not cancel it."""
+
+    def __init__(self, command: Coroutine[Any, Any, Any], clock: Clock) -> None:
+        self.clock = clock
+        self.task = asyncio.get_running_loop().create_task(command, name="evals_async.redis.command")
+
+    async def in_time(self) -> bool:
+        """Wait for the response. Returns whether it, or an error, came in time.
+
+        The time is counted in slices, because a process that was busy finds the end of a slice and the response at the
+        same moment. So it does not take its own delay for one of Redis.
+        """
+        for _ in range(SLICES):
+            with contextlib.suppress(TimeoutError), self.clock.timeout(REDIS_TIMEOUT / SLICES):
+                await asyncio.wait([self.task])
+            if self.task.done():
+                return True
+        return False
+
+    async def response(self) -> Any:
+        """Return the response, also a late one. Raises the errors of Redis's client, and `TimeoutError`."""
+        with self.clock.timeout(TRY_AGAIN):
+            await asyncio.wait([self.task])
+        return self.task.result()
+
+    async def end(self) -> None:
+        """Cancel the command if it has no response. Its connection is closed then."""
+        self.task.cancel()
+        await asyncio.wait([self.task])
+        if not self.task.cancelled():
+            self.task.exception()  # otherwise asyncio would log it, with its message

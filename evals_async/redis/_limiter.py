@@ -1,0 +1,400 @@
+"""`RedisLimiter`: a rate limiter for many processes.
+
+The state of a limit (`RateControl`) is one value in Redis. A process that wants to send requests, or has received
+responses, reads the value. It applies its observations, takes permits for its waiting requests, and writes the value
+back, unless another process has changed it. One such step covers many requests. Times are those of the Redis server.
+
+Without Redis, a process uses its own state. It starts with its share of the last shared state.
+"""
+
+import asyncio
+import contextlib
+import math
+import os
+import uuid
+from collections import deque
+
+from evals_async._clock import SYSTEM_CLOCK, Clock
+from evals_async._closing import Closing
+from evals_async._transport.limiter import MAX_HOLD, AdaptiveLimiter, Observation, Statistics
+from evals_async._transport.messages import Response
+from evals_async._transport.rate_control import RateControl
+from evals_async.errors import ConfigurationError, DeadlineExceeded
+from evals_async.redis._connection import TRY_AGAIN, Command, Warnings, connected, reason_of
+from evals_async.redis._state import EXCHANGE, GONE, Offset, State, Turn, Write
+
+
+HEARTBEAT = 1.0  # seconds between two heartbeats of a process with running requests
+KEPT = 300  # seconds until Redis deletes an unused state
+LOOK = 0.02  # seconds between two checks for permits that other processes release
+SPREAD = 0.002  # seconds; processes that wait for the same permit check at random times in it
+LEASE = 20  # milliseconds in which only this process may write, after others were faster
+MOST_TRIES = 20  # commands for one write; then there are too many other processes
+SAME, OLD, TAKEN = 1, 0, 2  # responses of the script
+UNREAD = "?"  # a version that no state has: the script only reads
+
+
+class OtherProcessesWrite(Exception):
+    """Other processes prevented too many writes in a row."""
+
+
+class RedisLimiter(AdaptiveLimiter, Closing):
+    """An `AdaptiveLimiter` for all processes and hosts with the same `name`.
+
+    They share the rate, the delays and the measurements of one quota, and together have at most `max_in_flight` running
+    requests. Use one name for each quota, so one for each key and endpoint. The name is a part of the key in Redis, so
+    it must not be a secret.
+
+    If Redis does not respond within 50 ms, no call fails or waits for it. Each process then limits its requests by
+    itself, to its share of the rate, and tries Redis again every second. At most once a minute this is logged as a
+    warning. `max_rate` and `start_rate` are as in `AdaptiveLimiter`, for all processes together. It holds a connection:
+    close it, or use `async with`. Raises `ConfigurationError` for invalid arguments, and `MissingExtra`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        max_rate: float | None = None,
+        start_rate: float | None = None,
+        max_in_flight: int = 32,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        if not name:
+            raise ConfigurationError("name must not be empty: processes with the same name share a limit")
+        # The state of the base class is for times without Redis.
+        super().__init__(max_rate=max_rate, start_rate=start_rate, max_in_flight=max_in_flight, clock=clock)
+        self._fresh = (start_rate, max_rate)
+        self._redis = connected(url)
+        self._key = f"evals-async:limit:{{{name}}}"
+        self._me = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._turns: deque[Turn] = deque()  # the waiting calls; the queue of the base class is not used
+        self._shared: State | None = None  # the last written or read state
+        self._version = UNREAD
+        self._processes = 1  # when Redis was lost
+        self._serial = 0  # the number of the last write
+        self._unclear: list[Write] = []  # writes whose response was lost: Redis has executed at most one of them
+        self._offset = Offset()
+        self._seen: list[tuple[Observation, float]] = []  # observations, with their times, that are not in Redis yet
+        self._away = False  # Redis does not respond
+        self._failures = 0
+        self._warnings = Warnings("this process limits its requests by itself", clock)
+        self._closed = False
+        self._work: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def try_acquire(self, now: float, /) -> int:
+        """Take a permit without waiting if Redis is unavailable. Otherwise permits come from Redis, so this returns
+        0.
+        """
+        if not self._away or self._turns:
+            return 0
+        return super().try_acquire(now)
+
+    async def acquire(self, end: float, /) -> int:
+        """Wait for a permit. Raises `DeadlineExceeded` as `AdaptiveLimiter` does."""
+        turn = Turn(end)
+        self._turns.append(turn)
+        self._start()
+        try:
+            while not turn.among:
+                now, at = self._clock.monotonic(), math.inf
+                if self._away and self._turns[0] is turn:
+                    at = self._control.next_turn(now)
+                    if at <= now:
+                        turn.among = self._control.take(now, waited=True)
+                        break
+                self._check(now, end)
+                await turn.sleep(self._clock, min(at, end) - now)
+        except BaseException:
+            if turn.among:
+                self.release()
+            raise
+        finally:
+            with contextlib.suppress(ValueError):
+                self._turns.remove(turn)
+            self._wake()
+        return turn.among
+
+    def _check(self, now: float, end: float) -> None:
+        if self._away or self._shared is None:
+            super()._check(now, end)
+            return
+        control = self._shared.control
+        held = control.told_hold(now + self._offset.seconds)
+        if 0 < held >= end - now:
+            raise DeadlineExceeded(f"the rate limit delays requests for {held:.3g} s, too long for this call")
+        if now >= end:
+            rate = "" if control.rate == math.inf else f": all processes together may send {control.rate:.3g} a second"
+            raise DeadlineExceeded(f"the shared rate limit gave no permit before the deadline of this call{rate}")
+
+    def _wake(self) -> None:
+        if self._turns:
+            self._turns[0].wake()
+
+    def release(self) -> None:
+        """Release the permit of a request."""
+        self._control.give(self._clock.monotonic())
+        self._wake()
+        self._start()
+
+    def observe(self, response: Response, /, *, sent_at: float, among: int = 1, max_hold: float = MAX_HOLD) -> None:
+        """Observe a response, for this process and then for all processes."""
+        now, offset = self._clock.monotonic(), self._offset.seconds
+        own = min(among, self._control.under_way + 1)
+        super().observe(response, sent_at=sent_at, among=own, max_hold=max_hold)
+        if self._closed:
+            return
+        seen = Observation.of(response, sent_at + offset, among, max_hold, self._clock.time())
+        self._seen.append((seen, now + offset))
+        if self._away and seen.refused:
+            self._wake_late(self._control, now)
+        self._start()
+
+    def _wake_late(self, control: RateControl, now: float) -> None:
+        """Wake the calls whose deadline is before the end of a delay that the server asks for."""
+        held = control.told_hold(now)
+        for turn in self._turns if held > 0 else ():
+            if turn.end <= self._clock.monotonic() + held:
+                turn.wake()
+
+    async def pause(self, seconds: float, /) -> None:
+        """Wait before a refused call acquires a new permit: for the given seconds, or until the allowed rate is
+        known.
+        """
+        end = self._clock.monotonic() + seconds
+        waiting = Turn(end)
+        self._paused.add(waiting)
+        self._start()
+        try:
+            while (now := self._clock.monotonic()) < end and not self._understood(now):
+                await waiting.sleep(self._clock, end - now)
+        finally:
+            self._paused.discard(waiting)
+
+    def _understood(self, now: float) -> bool:
+        if self._away or self._shared is None:
+            return self._control.understood(now)
+        return self._shared.control.understood(now + self._offset.seconds)
+
+    def statistics(self, *, requests: int, retries: int, throttles: int, bytes_received: int) -> Statistics:
+        """Return `counts` with the state of the limiter for all processes, or for this process if Redis is
+        unavailable.
+        """
+        shared = None if self._away or self._shared is None else self._shared.control
+        return self.report(
+            shared,
+            0.0 if shared is None else self._offset.seconds,
+            waiting=len(self._turns),
+            requests=requests,
+            retries=retries,
+            throttles=throttles,
+            bytes_received=bytes_received,
+        )
+
+    def _start(self) -> None:
+        """Wake the task that synchronises with Redis."""
+        if self._closed:
+            return
+        if self._task is None or self._task.done():
+            self._work = asyncio.Event()
+            self._task = asyncio.get_running_loop().create_task(self._synchronise(self._work), name="evals_async.redis")
+        assert self._work is not None  # noqa: S101  # set above
+        self._work.set()
+
+    async def _synchronise(self, work: asyncio.Event) -> None:
+        """Synchronise with Redis while calls wait or run."""
+        while self._turns or self._seen or self._control.under_way or self._paused:
+            work.clear()
+            try:
+                wait = await self._exchange()
+                self._failures = 0
+            except OtherProcessesWrite:
+                self._lose("too many other processes")
+                await self._clock.sleep(TRY_AGAIN / 10)
+                continue
+            except Exception as error:  # noqa: BLE001  # Redis and its client may raise anything; calls continue without them
+                self._lose(reason_of(error))
+                self._failures += 1
+                if self._failures > 1:
+                    self._forget()
+                await self._clock.sleep(TRY_AGAIN)
+                continue
+            if self._away:  # the response came too late
+                await self._clock.sleep(TRY_AGAIN / 10)
+                continue
+            with contextlib.suppress(TimeoutError), self._clock.timeout(wait):
+                await work.wait()
+            if self._shared is not None and len(self._shared.members) > 1:
+                await self._clock.sleep(self._clock.random() * SPREAD)
+        if not self._away:
+            with contextlib.suppress(Exception):
+                await self._exchange()  # the last heartbeat: this process has no running requests
+
+    async def _exchange(self) -> float:
+        """Write observations to Redis and take permits. Returns the seconds until the next call."""
+        answer = OLD if self._version == UNREAD else SAME
+        for tries in range(MOST_TRIES):
+            now = self._clock.monotonic() + self._offset.seconds
+            # A copy: if another process writes first, the next attempt starts from its state.
+            state = State(self._first(now), {}) if self._shared is None else self._shared.copy()
+            self._serial += 1
+            write = self._apply(state, now)
+            leased = tries > 2 and answer == OLD  # the write ends the lease
+            news = self._version != UNREAD and (leased or self._is_news(state, write))
+            if tries and answer == OLD and not news:
+                break  # the state was read a moment ago
+            answer = await self._send(state if news else None, write, lease=LEASE if tries > 1 else 0)
+            if answer == SAME:
+                if news:
+                    self._shared = state
+                    self._unclear.clear()
+                    self._written(write)
+                break
+            if answer == TAKEN:
+                await self._clock.sleep(self._clock.random() * SPREAD)
+        else:
+            raise OtherProcessesWrite
+        self._inform()
+        return self._next()
+
+    def _first(self, now: float) -> RateControl:
+        """Return the first state if Redis has none, with the rate that this process knows."""
+        start_rate, max_rate = self._fresh
+        own = self._control
+        known = None if own.rate == math.inf else own.rate * self._processes
+        control = RateControl(own.most, now, start_rate=known or start_rate, max_rate=max_rate)
+        if own.source == "measured":
+            control.source = "measured"
+        return control
+
+    def _apply(self, state: State, now: float) -> Write:
+        """Apply the observations to the state, and take permits for the waiting calls."""
+        control, under_way = state.control, self._control.under_way
+        state.count(self._me, under_way, now, self._serial)
+        for observation, at in self._seen:
+            observation.apply(control, at)
+        turns: list[tuple[Turn, int]] = []
+        for turn in () if self._away else self._turns:
+            if turn.among or turn.woken.cancelled():
+                continue
+            if control.next_turn(now) > now:
+                break
+            turns.append((turn, control.take(now, waited=True)))
+        if turns:
+            state.members[self._me] = (under_way + len(turns), now, self._serial)
+        return Write(self._serial, len(self._seen), turns, now)
+
+    def _is_news(self, state: State, write: Write) -> bool:
+        """Whether a write would tell other processes more than they know."""
+        if self._shared is None or write.seen or write.turns:
+            return True
+        number, at, _ = self._shared.members.get(self._me, (0, -math.inf, 0))
+        now_running, now, _ = state.members[self._me]
+        return number != now_running or now - at >= HEARTBEAT
+
+    async def _send(self, state: State | None, write: Write, *, lease: int) -> int:
+        """Write the state, or only read. Returns the first number of the script's response. If another process has
+        changed the state, it is stored here.
+        """
+        began = self._clock.monotonic()
+        version, data = f"{self._me}:{write.serial}", b"" if state is None else bytes(state)
+        if data:
+            self._unclear.append(write)
+        words = (self._key, self._version, version, data, 1000 * KEPT, self._me, lease)
+        command = Command(self._redis.execute_command("EVAL", EXCHANGE, 1, *words), self._clock)
+        try:
+            in_time = await command.in_time()
+            if not in_time:
+                self._lose("no response in time")
+            answer, seconds, micros, held, stored = await command.response()
+        finally:
+            await command.end()
+        self._offset.measure(began, self._clock.monotonic(), int(seconds) + int(micros) / 1e6)
+        if in_time:
+            self._away = False
+        if answer == SAME and data:
+            self._version = version
+        if answer != OLD:
+            return int(answer)
+        self._version = held.decode() if isinstance(held, bytes) else str(held)
+        self._shared = None
+        if stored:
+            with contextlib.suppress(ValueError):  # the state of another version of this package is written anew
+                self._shared = State.of(stored)
+        self._find_unclear()
+        return OLD
+
+    def _find_unclear(self) -> None:
+        """Find out which write was executed although its response was lost. Its observations are not written again."""
+        members = {} if self._shared is None else self._shared.members
+        _, _, executed = members.get(self._me, (0, 0.0, 0))
+        now = self._clock.monotonic() + self._offset.seconds
+        for write in self._unclear:
+            if write.serial == executed or now - write.at >= GONE:  # after this time, the state says nothing about it
+                self._written(write)
+                break
+        self._unclear.clear()
+
+    def _written(self, write: Write) -> None:
+        """Remove the observations of a write that was executed, and give its permits to the calls."""
+        del self._seen[: write.seen]
+        now = self._clock.monotonic()
+        for turn, among in write.turns:
+            if turn.among or turn not in self._turns:
+                continue  # the call has ended in the meantime; the next heartbeat corrects the count
+            turn.among = among
+            self._control.take(now, waited=True)
+            turn.wake()
+
+    def _inform(self) -> None:
+        """Wake the calls that the new state concerns."""
+        if self._shared is None or self._away:
+            return
+        self._wake_late(self._shared.control, self._clock.monotonic() + self._offset.seconds)
+        if self._understood(self._clock.monotonic()):
+            for waiting in self._paused:
+                waiting.wake()
+
+    def _next(self) -> float:
+        """Return the seconds until a permit may be free, or the next heartbeat is due."""
+        if self._shared is None or all(turn.among for turn in self._turns):
+            return HEARTBEAT
+        now = self._clock.monotonic() + self._offset.seconds
+        wait = self._shared.control.next_turn(now) - now
+        return min(LOOK, max(0.001, wait))
+
+    def _lose(self, reason: str) -> None:
+        """Handle a failure of Redis: this process limits its requests by itself."""
+        self._warnings.warn(reason)
+        if self._away:
+            return
+        self._away = True
+        if self._shared is not None:
+            part = self._shared.part(self._control.most, self._offset.seconds)
+            part.under_way = self._control.under_way
+            self._control, self._processes = part, max(1, len(self._shared.members))
+        self._wake()
+
+    def _forget(self) -> None:
+        """Forget what was not written. Redis is unavailable for longer, so it is out of date."""
+        self._seen.clear()
+        self._unclear.clear()
+        self._shared, self._version = None, UNREAD
+
+    async def close(self) -> None:
+        """Remove this process from the state in Redis, and close the connection."""
+        self._closed = True  # requests that still run are counted here only
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=TRY_AGAIN)
+        self._turns.clear()
+        if self._shared is not None and not self._away:
+            running, self._control.under_way = self._control.under_way, 0
+            with contextlib.suppress(Exception):
+                await self._exchange()
+            self._control.under_way = running
+        self._away = True
+        self._wake()
+        await self._redis.aclose()

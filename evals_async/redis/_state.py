@@ -1,0 +1,140 @@
+"""The shared state of one quota in Redis, and the script that reads and writes it."""
+
+import json
+import math
+from collections import deque
+
+from evals_async._transport.limiter import QueuedCall
+from evals_async._transport.rate_control import RateControl
+
+
+GONE = 3.0  # seconds without a heartbeat after which the running requests of a process no longer count
+
+EXCHANGE = """
+local version, new_version, state, keep = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local member, lease = ARGV[5], tonumber(ARGV[6])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + time[2] / 1000
+local kept = redis.call('HMGET', KEYS[1], 'version', 'state', 'writer', 'until')
+local taken = kept[3] and kept[3] ~= member and tonumber(kept[4]) > now
+if state ~= '' and taken then
+  return {2, time[1], time[2], '', ''}
+end
+if version ~= (kept[1] or '') then
+  if lease > 0 and not taken then
+    redis.call('HSET', KEYS[1], 'writer', member, 'until', string.format('%.3f', now + lease))
+    redis.call('PEXPIRE', KEYS[1], keep)
+  end
+  return {0, time[1], time[2], kept[1] or '', kept[2] or ''}
+end
+if state ~= '' then
+  redis.call('HSET', KEYS[1], 'version', new_version, 'state', state)
+  redis.call('HDEL', KEYS[1], 'writer', 'until')
+  redis.call('PEXPIRE', KEYS[1], keep)
+end
+return {1, time[1], time[2], '', ''}
+"""
+"""The script compares the version of the caller with the stored one. If they differ, it returns the stored state (0).
+Otherwise it writes the new state under a new version, or nothing if the new state is empty (1). So only one of two
+processes that have read the same state can write it. No two writes use the same version, so a write that Redis
+receives late changes nothing if another one came before.
+
+A process that was too late more than once takes a lease of a few milliseconds when it reads. Until it has written,
+or the lease ends, the others must wait (2).
+"""
+
+
+class State:
+    """The state of one quota, in times of the Redis server.
+
+    `members` has, for each process, the number of its running requests, the time of its last heartbeat, and the number
+    of its last write. With this number, a process whose response was lost finds out if Redis has executed its write.
+    """
+
+    def __init__(self, control: RateControl, members: dict[str, tuple[int, float, int]]) -> None:
+        self.control = control
+        self.members = members
+
+    def __bytes__(self) -> bytes:
+        fields = {**vars(self.control), "refusals": list(self.control.refusals)}
+        return json.dumps([fields, self.members]).encode()  # contains Infinity, which only Python's parser accepts
+
+    @classmethod
+    def of(cls, data: bytes) -> "State":
+        """Return the state that was written. Raises `ValueError` for data in another format."""
+        try:
+            fields, members = json.loads(data)
+            control = RateControl(fields["most"], 0.0)  # another version may have written fewer fields, or more
+            refusals = ((sent, answered) for sent, answered in fields.pop("refusals"))
+            vars(control).update(fields, refusals=deque(refusals, maxlen=4 * control.most))
+            return cls(control, {name: (number, seen, serial) for name, (number, seen, serial) in members.items()})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError("the shared state has another format") from error
+
+    def copy(self) -> "State":
+        return State.of(bytes(self))
+
+    def count(self, member: str, under_way: int, now: float, serial: int) -> None:
+        """Store the number of this process's running requests, and remove processes without a heartbeat."""
+        self.members = {name: kept for name, kept in self.members.items() if now - kept[1] < GONE}
+        self.members[member] = (under_way, now, serial)
+        self.control.under_way = sum(number for number, _, _ in self.members.values())
+
+    def part(self, most: int, ahead: float) -> RateControl:
+        """Return the share of one process, for a time without Redis. The clock of the state is so many seconds
+        `ahead`.
+        """
+        whole, processes = self.control, max(1, len(self.members))
+        part = RateControl(most, whole.filled - ahead)
+        part.measured, part.tried, part.max_rate = whole.measured / processes, whole.tried, whole.max_rate / processes
+        part.source, part.untouched = whole.source, whole.untouched
+        part.ceiling, part.met, part.width = (
+            max(1.0, number / processes) for number in (whole.ceiling, whole.met, whole.width)
+        )
+        part.expected, part.gap, part.proven = whole.expected, whole.gap, whole.proven
+        part.latency, part.quickest = whole.latency, whole.quickest
+        part.left, part.shared = whole.left, max(whole.shared, float(processes))
+        for name in ("since", "refused_at", "granted_at", "cut_at", "held_until", "held_from", "probe_at"):
+            setattr(part, name, getattr(whole, name) - ahead)
+        part.left_at, part.reset_at = whole.left_at - ahead, whole.reset_at - ahead
+        part.tokens = min(0.0, whole.tokens)
+        return part
+
+
+class Turn(QueuedCall):
+    """A call that waits for a permit of the shared limit."""
+
+    __slots__ = ("among",)
+
+    def __init__(self, end: float) -> None:
+        super().__init__(end)
+        self.among = 0  # the number of running requests including this one, once it has a permit
+
+
+class Write:
+    """A write of the state: its number, the observations in it, and the calls for which it takes permits."""
+
+    def __init__(self, serial: int, seen: int, turns: list[tuple[Turn, int]], at: float) -> None:
+        self.serial = serial
+        self.seen = seen
+        self.turns = turns
+        self.at = at
+
+
+class Offset:
+    """How many seconds the clock of the Redis server is ahead of this process's clock.
+
+    The response with the shortest duration gives the best estimate, so longer ones change nothing for a while.
+    """
+
+    AGING = 1.02  # factor between two responses: clocks drift, so an old estimate is replaced in the end
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.shortest = math.inf
+
+    def measure(self, began: float, ended: float, server: float) -> None:
+        if ended - began <= self.shortest:
+            self.seconds, self.shortest = server - (began + ended) / 2, ended - began
+        else:
+            self.shortest *= self.AGING

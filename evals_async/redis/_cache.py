@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from evals_async._clock import SYSTEM_CLOCK
 from evals_async._closing import Closing
 from evals_async.errors import ConfigurationError
-from evals_async.redis._connection import TRY_AGAIN, Command, Warnings, connected, reason_of
+from evals_async.redis._connection import TRY_AGAIN, PendingResponse, Warnings, connected, reason_of
 
 
 Read: TypeAlias = tuple[tuple[str | bytes, ...], asyncio.Future[bytes | None]]
@@ -72,21 +72,21 @@ class RedisCache(Closing):
             pipeline = self._redis.pipeline(transaction=False)
             for each, _ in batch:
                 pipeline.execute_command(*each)
-            command = Command(pipeline.execute(raise_on_error=False), SYSTEM_CLOCK)
+            pending = PendingResponse(pipeline.execute(raise_on_error=False), SYSTEM_CLOCK)
             try:
-                if await command.in_time():
-                    answers = await command.response()
+                if await pending.in_time():
+                    answers = await pending.response()
                     if refused := next((answer for answer in answers if isinstance(answer, Exception)), None):
                         raise refused
                 else:
                     self._lose("no response in time")
                     answer_all(batch, answers)
-                    await command.response()  # a connection that takes long can be used later
+                    await pending.response()  # a connection that takes long can be used later
             except Exception as error:  # noqa: BLE001  # Redis and its client may raise anything; the call continues without the cache
                 self._lose(reason_of(error))
             finally:
                 answer_all(batch, answers)
-                await command.end()
+                await pending.end()
 
     def _lose(self, reason: str) -> None:
         """Do not use Redis for a while."""

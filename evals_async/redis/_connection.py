@@ -82,8 +82,8 @@ class Warnings:
             logger.warning("Redis does not respond (%s); %s", reason, self.consequence)
 
 
-class Command:
-    """A command that was sent to Redis, or several. The response may come late: `in_time` does not cancel it."""
+class PendingResponse:
+    """The response to a command, or to several. It may come late: `in_time` does not cancel the command."""
 
     def __init__(self, command: Coroutine[Any, Any, Any], clock: Clock) -> None:
         self.clock = clock

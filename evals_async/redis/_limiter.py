@@ -20,14 +20,14 @@ from evals_async._transport.limiter import MAX_HOLD, AdaptiveLimiter, Observatio
 from evals_async._transport.messages import Response
 from evals_async._transport.rate_control import RateControl
 from evals_async.errors import ConfigurationError, DeadlineExceeded
-from evals_async.redis._connection import TRY_AGAIN, Command, Warnings, connected, reason_of
+from evals_async.redis._connection import TRY_AGAIN, PendingResponse, Warnings, connected, reason_of
 from evals_async.redis._state import EXCHANGE, GONE, Offset, State, Turn, Write
 
 
 HEARTBEAT = 1.0  # seconds between two heartbeats of a process with running requests
 KEPT = 300  # seconds until Redis deletes an unused state
 LOOK = 0.02  # seconds between two checks for permits that other processes release
-SPREAD = 0.002  # seconds; processes that wait for the same permit check at random times in it
+SPREAD = 0.001  # seconds for each other process; they check at random times in it
 LEASE = 20  # milliseconds in which only this process may write, after others were faster
 MOST_TRIES = 20  # commands for one write; then there are too many other processes
 SAME, OLD, TAKEN = 1, 0, 2  # responses of the script
@@ -226,8 +226,7 @@ class RedisLimiter(AdaptiveLimiter, Closing):
                 continue
             with contextlib.suppress(TimeoutError), self._clock.timeout(wait):
                 await work.wait()
-            if self._shared is not None and len(self._shared.members) > 1:
-                await self._clock.sleep(self._clock.random() * SPREAD)
+                await self._clock.sleep(self._apart())
         if not self._away:
             with contextlib.suppress(Exception):
                 await self._exchange()  # the last heartbeat: this process has no running requests
@@ -253,7 +252,7 @@ class RedisLimiter(AdaptiveLimiter, Closing):
                     self._written(write)
                 break
             if answer == TAKEN:
-                await self._clock.sleep(self._clock.random() * SPREAD)
+                await self._clock.sleep(self._apart())
         else:
             raise OtherProcessesWrite
         self._inform()
@@ -303,14 +302,14 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         if data:
             self._unclear.append(write)
         words = (self._key, self._version, version, data, 1000 * KEPT, self._me, lease)
-        command = Command(self._redis.execute_command("EVAL", EXCHANGE, 1, *words), self._clock)
+        pending = PendingResponse(self._redis.execute_command("EVAL", EXCHANGE, 1, *words), self._clock)
         try:
-            in_time = await command.in_time()
+            in_time = await pending.in_time()
             if not in_time:
                 self._lose("no response in time")
-            answer, seconds, micros, held, stored = await command.response()
+            answer, seconds, micros, held, stored = await pending.response()
         finally:
-            await command.end()
+            await pending.end()
         self._offset.measure(began, self._clock.monotonic(), int(seconds) + int(micros) / 1e6)
         if in_time:
             self._away = False
@@ -363,7 +362,12 @@ class RedisLimiter(AdaptiveLimiter, Closing):
             return HEARTBEAT
         now = self._clock.monotonic() + self._offset.seconds
         wait = self._shared.control.next_turn(now) - now
-        return min(LOOK, max(0.001, wait))
+        return min(LOOK, max(0.001, wait) + self._apart())
+
+    def _apart(self) -> float:
+        """Return a random delay, so that processes do not all write at the same time."""
+        others = 0 if self._shared is None else len(self._shared.members) - 1
+        return self._clock.random() * min(LOOK, SPREAD * others)
 
     def _lose(self, reason: str) -> None:
         """Handle a failure of Redis: this process limits its requests by itself."""

@@ -63,7 +63,7 @@ def tree(evals: int = 3, runs: int = 4, items: int = 23, files: int = 3) -> Tree
     made.listings[("files",)] = {}
     made.listings[("evals",)] = {}
     for number in range(files):
-        made.add(["files"], f"file-{number}", purpose="evals", filename=f"{number}.jsonl", bytes=12)
+        made.add(["files"], f"file-{number}", purpose="evals", filename=f"{number}.jsonl", bytes=10)
         made.contents[f"file-{number}"] = b"content %d\n" % (number // 2)  # two files have equal contents
     for e in range(evals):
         text = b'{ "zeta" : 1.50,\n "id":"eval_%d", "created_at":17000000%02d, "name":"\\u00e9\\ud83d\\ude00 %d" }' % (

@@ -63,7 +63,7 @@ def gaps(connection: Connection) -> Gaps:
     for state, words in (
         ("failed", "could not be read"),
         ("broken", "could not be read, because the server repeats the same page"),
-        ("short", "shorter than the counts of their runs"),
+        ("short", "shorter or longer than the server states"),
     ):
         if found := of_state(connection, f"state = '{state}'"):
             missing.append(f"{words}: {of_kinds(found)}")

@@ -9,6 +9,7 @@ import attrs
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
 from evals_async._extras import require_extra
+from evals_async._numbers import whole_number
 from evals_async._store import Database, rows
 from evals_async._store.database import StrPath
 from evals_async._store.gaps import Gaps, gaps
@@ -130,7 +131,8 @@ class Archive:
 
         Raises `ArchiveError` if the disk is full or another export writes to this file. It is also raised if the
         archive is from another server, unless `another_server` is set. Raises `Unauthenticated` if the key is rejected,
-        and `QuotaExceeded`. After every error, call it again to continue.
+        and `QuotaExceeded`. Raises `InvalidArgument` for an option that is not valid, before any request. After every
+        other error, call it again to continue.
         """
         options = ExportOptions(
             concurrency=concurrency,
@@ -155,8 +157,12 @@ class Archive:
         By itself: every object can be read and hashed. Every run has as many items as it counts. Every file of a run
         exists with the right hash. No work is unfinished. Against the server: all evals, runs and files, and the
         items of `sample` random runs. With `sample=None`, the items of all runs and the contents of files. Sends only
-        GET requests. Raises `ArchiveError`, and the same errors of the client as `export`.
+        GET requests. Raises `ArchiveError`, `InvalidArgument` for an option that is not valid, and the same errors of
+        the client as `export`.
         """
+        ExportOptions(concurrency=concurrency, max_outage=max_outage, first_answer=first_answer)
+        if sample is not None:
+            sample = whole_number(sample, "sample", least=0)
         report = await verify_offline(self._database, self._clock.time())
         if client is not None:
             fetcher = Fetcher.of(client, first_answer)
@@ -177,6 +183,7 @@ class Archive:
         first_answer: float = FIRST_ANSWER,
     ) -> Estimate:
         """Count what a first `export` would copy. Copies nothing. Raises the errors of the client."""
+        ExportOptions(concurrency=concurrency, first_answer=first_answer)
         return await estimate(client, selection, concurrency=concurrency, first_answer=first_answer)
 
     # --- reading ------------------------------------------------------------------------------------------------------

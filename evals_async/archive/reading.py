@@ -13,7 +13,7 @@ from evals_async._store import TABLES, Connection, Database, Kind, rows
 from evals_async.archive.export import ledger
 from evals_async.archive.export.lock import is_locked
 from evals_async.errors import InvalidArgument, shown
-from evals_async.models import Eval, EvalRun, File, OutputItem
+from evals_async.models import EvalRun, File, OutputItem
 
 
 T = TypeVar("T")
@@ -112,7 +112,8 @@ async def one_run(database: Database, run_id: str, eval_id: str | None) -> EvalR
 class EvalSummary:
     """One eval in numbers; times in seconds since the epoch."""
 
-    eval: Eval
+    id: str
+    name: str | None
     runs: int
     items: int
     newest_run: int | None
@@ -124,7 +125,7 @@ class ArchiveSummary:
     """The contents of an archive in numbers, and its last export.
 
     `counts` and `missing` count objects by kind: all, and those no longer on the server. `unfinished` and `damaged`
-    count listings and objects of the last pass. `writer` is the process that writes now: its id, host and start time in
+    count listings and objects of all exports. `writer` is the process that writes now: its id, host and start time in
     seconds since the epoch; `None` if there is none.
     """
 
@@ -139,9 +140,10 @@ class ArchiveSummary:
     writer: tuple[int, str, float] | None
 
 
-def summary_rows(connection: Connection) -> list[tuple[str, int, int, int | None, bool]]:
+def summary_rows(connection: Connection) -> list[tuple[str, str, int, int, int | None, bool]]:
+    # Columns only: an eval that cannot be decoded is in the summary too.
     sql = (
-        "SELECT e.body, (SELECT count(*) FROM runs r WHERE r.eval_id = e.id), "
+        "SELECT e.id, e.name, (SELECT count(*) FROM runs r WHERE r.eval_id = e.id), "
         "(SELECT count(*) FROM output_items i WHERE i.eval_id = e.id), "
         "(SELECT max(created_at) FROM runs r WHERE r.eval_id = e.id), e.missing_since IS NOT NULL "
         "FROM evals e ORDER BY e.created_at, e.id"
@@ -158,12 +160,12 @@ async def summary(database: Database) -> ArchiveSummary:
         return row
 
     last = await database.call(ledger.last_pass)
-    unfinished = [] if last is None else await database.call(ledger.work_in, last.number, ledger.UNFINISHED)
+    unfinished = await database.call(ledger.work_in, None, ledger.UNFINISHED)
     number, size = await database.call(contents)
     return ArchiveSummary(
         evals=tuple(
-            EvalSummary(eval=decode(body.encode(), Eval), runs=runs, items=items, newest_run=newest, missing=bool(gone))
-            for body, runs, items, newest, gone in await database.call(summary_rows)
+            EvalSummary(id=id, name=name or None, runs=runs, items=items, newest_run=newest, missing=bool(gone))
+            for id, name, runs, items, newest, gone in await database.call(summary_rows)
         ),
         counts={kind: await database.call(rows.count, kind) for kind in TABLES},
         missing=dict(await database.call(ledger.missing)),

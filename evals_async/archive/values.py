@@ -1,12 +1,15 @@
 """The values of an export: what to copy (`Selection`), its progress (`ExportProgress`), its result (`ExportReport`)."""
 
 import errno
+import math
 from collections.abc import Mapping
 
 import attrs
 
 from evals_async import _json
 from evals_async._json import as_array, as_object
+from evals_async._numbers import seconds, shown
+from evals_async.errors import InvalidArgument
 
 
 COMPLETE = 0
@@ -28,17 +31,36 @@ def disk_is_full(error: BaseException) -> bool:
     return getattr(error.__cause__, "sqlite_errorname", None) in DISK_FULL_NAMES
 
 
+def eval_ids(value: object) -> tuple[str, ...]:
+    """Validate the ids of evals."""
+    ids = as_array(value)
+    found = tuple(each for each in ids or () if isinstance(each, str) and each)
+    if ids is None or len(found) != len(ids):  # a single text is no sequence of ids
+        raise InvalidArgument(f"evals must be a tuple or a list of ids, such as ('eval_abc',), not {shown(value)}")
+    return found
+
+
+def whole_seconds(value: float | None) -> int | None:
+    """Validate a time; a fraction of a second is cut."""
+    if value is None:
+        return None
+    if not math.isfinite(found := seconds(value, "since")):
+        raise InvalidArgument(f"since must be a number of seconds, not {shown(value)}")
+    return int(found)
+
+
 @attrs.frozen(kw_only=True)
 class Selection:
     """What to copy; everything by default.
 
     `evals` are the ids of the evals to copy. `since` (seconds since the epoch) omits the output items and files of
     older runs; the runs themselves are always copied. With `evals` or `since`, only files that a selected run refers to
-    are copied. `items=False` omits all output items, `files=False` all files.
+    are copied. `items=False` omits all output items, `files=False` all files. Raises `InvalidArgument` for ids that are
+    not a sequence of texts, and for a `since` that is not a number of seconds.
     """
 
-    evals: tuple[str, ...] = ()
-    since: int | None = None
+    evals: tuple[str, ...] = attrs.field(default=(), converter=eval_ids)
+    since: int | None = attrs.field(default=None, converter=whole_seconds)
     items: bool = True
     files: bool = True
 

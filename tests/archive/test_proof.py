@@ -97,7 +97,7 @@ async def test_what_is_missing_is_named(
 
 async def test_a_changed_content_is_found(file: Path, server: ReferenceServer) -> None:
     """Bytes that do not have the hash they are filed under are found."""
-    change(file, "UPDATE file_contents SET bytes = x'00' WHERE sha256 = (SELECT min(sha256) FROM file_contents)")
+    change(file, "UPDATE file_contents SET bytes = zeroblob(10) WHERE sha256 = (SELECT min(sha256) FROM file_contents)")
     report = await offline(file)
     assert [True] == [each.problem.startswith("its bytes have another sha256") for each in report.findings]
 

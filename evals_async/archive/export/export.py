@@ -6,7 +6,7 @@ requests, `ledger` has the tables.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TypeAlias
 
@@ -14,15 +14,15 @@ import attrs
 
 from evals_async import fan_out
 from evals_async._clock import Clock
-from evals_async._json import JSONObject
 from evals_async._store import Connection, Database, Kind, rows
-from evals_async.archive.export import ledger
+from evals_async.archive.export import contents, ledger
 from evals_async.archive.export.cursor import cursor_after, cursor_of
 from evals_async.archive.export.fetching import Fetcher, Spool
 from evals_async.archive.export.identity import Origin, check_evals, project_in
 from evals_async.archive.export.ledger import Damaged, State, Work
-from evals_async.archive.export.listing_page import ListingPage, counted, created, file_ids, has_ended, parse_object
+from evals_async.archive.export.listing_page import ListingPage, parse_object
 from evals_async.archive.export.outages import OutagePolicy, TryAgain, error_text, is_fatal
+from evals_async.archive.export.planning import work_of_page
 from evals_async.archive.values import ExportProgress, Selection, Waiting
 from evals_async.errors import (
     BadRequest,
@@ -40,37 +40,6 @@ OnProgress: TypeAlias = Callable[[ExportProgress], object]
 
 BATCH = 256  # pieces of work that one query reads from the queue
 LISTINGS: dict[str, Kind] = {"evals": "evals", "runs": "runs", "output_items": "output_items", "files": "files"}
-
-
-def roots(selection: Selection) -> list[Work]:
-    """Return the first work of a pass; all other work follows from the objects that are read."""
-    works = [Work(kind="eval", eval_id=eval_id) for eval_id in selection.evals] or [Work(kind="evals")]
-    if selection.files and not selection.narrow:
-        works.append(Work(kind="files"))
-    return works
-
-
-def work_of_page(kind: Kind, page: ListingPage, selection: Selection) -> Iterator[Work]:
-    """Yield the work that follows from the objects of a page."""
-    for row, body in zip(page.rows, page.bodies, strict=True):
-        if kind == "evals":
-            yield Work(kind="runs", eval_id=row.key[0])
-        elif kind == "runs":
-            yield from work_of_run(row.key, body, selection)
-        elif kind == "files":
-            yield Work(kind="file", id=row.key[0], final=True)
-
-
-def work_of_run(key: Sequence[str], run: JSONObject, selection: Selection) -> Iterator[Work]:
-    eval_id, run_id = key
-    if selection.since is not None and (created(run) or 0) < selection.since:
-        return
-    if selection.items:
-        # Items are final only if the run had ended before they were listed. Only a completed run has a final count.
-        expected = counted(run) if run.get("status") == "completed" else None
-        yield Work(kind="output_items", eval_id=eval_id, run_id=run_id, final=has_ended(run), expected=expected)
-    if selection.files:
-        yield from (Work(kind="file", id=file_id, final=True) for file_id in file_ids(run))
 
 
 def store_page(
@@ -150,7 +119,9 @@ class Exporter:
         self.origin = origin
         self.checked = checked  # whether data of another origin is an error
         self.clock = clock
-        self.outages = OutagePolicy(clock, max_outage, self.report_waiting, first_answer=first_answer)
+        self.outages = OutagePolicy(
+            clock, max_outage, self.report_waiting, first_answer=first_answer, probe=fetcher.probe
+        )
         self.on_progress = on_progress
         self.progress = ExportProgress()
         self.first_page: tuple[ListingPage, Cursor] | None = None
@@ -328,9 +299,9 @@ class Exporter:
 
         def write(connection: Connection) -> None:
             if isinstance(found, Damaged):
-                ledger.keep_damaged(connection, "evals", (), self.number, [found])
+                ledger.keep_damaged(connection, "evals", (), self.number, [attrs.evolve(found, id=work.eval_id)])
             else:
-                ledger.upsert(connection, "evals", self.number, [found[0]])
+                ledger.put_single(connection, "evals", self.number, found[0])
                 ledger.schedule(connection, self.number, [Work(kind="runs", eval_id=work.eval_id)])
             ledger.record(connection, attrs.evolve(work, state="done", count=1, pages=1))
 
@@ -341,17 +312,21 @@ class Exporter:
         """Copy a file: its object if no listing had it, and its content if the store does not have it."""
         done = attrs.evolve(work, state="done", count=1, pages=1)
         if not await self.database.call(rows.exists, "files", (work.id,)) and not await self.describe(work):
-            await self.database.atomic(ledger.record, done)  # the object is in the table of damaged objects
+            # The object is in the table of damaged objects. The next export requests it again.
+            await self.database.atomic(ledger.record, attrs.evolve(done, final=False))
             return
-        if await self.database.call(ledger.content_digest, work.id) is not None:
+        size, announced = await self.database.call(contents.sizes, work.id)
+        if size is not None and (announced is None or size == announced):
             await self.database.atomic(ledger.record, done)
             return
         spool = Spool()
         try:
             await self.outages.call(self.fetcher.content, work.id, spool)
+            if announced is not None and spool.size != announced:  # the next export requests it again
+                done = attrs.evolve(done, state="short", note=contents.other_size(announced, spool.size))
 
             def write(connection: Connection) -> None:
-                ledger.put_stream(connection, work.id, spool.hash.hexdigest(), spool.size, spool.file)
+                contents.put_stream(connection, work.id, spool.hash.hexdigest(), spool.size, spool.file)
                 ledger.record(connection, done)
 
             await self.database.atomic(write)
@@ -364,9 +339,10 @@ class Exporter:
         text = await self.outages.call(self.fetcher.object, "file", work.id)
         found = parse_object(text, "files", ())
         if isinstance(found, Damaged):
-            await self.database.atomic(ledger.keep_damaged, "files", (), self.number, [found])
+            damaged = attrs.evolve(found, id=work.id)
+            await self.database.atomic(ledger.keep_damaged, "files", (), self.number, [damaged])
             return False
-        await self.database.atomic(ledger.upsert, "files", -self.number, [found[0]])
+        await self.database.atomic(ledger.put_single, "files", -self.number, found[0])
         return True
 
     # --- progress -----------------------------------------------------------------------------------------------------

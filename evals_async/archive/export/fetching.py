@@ -14,9 +14,9 @@ import attrs
 
 from evals_async import EvalsClient, Request, Response, RetryPolicy, Timeouts
 from evals_async._store import Kind
-from evals_async.archive.export.listing_page import ListingPage, page_of
+from evals_async.archive.export.listing_page import ListingPage, page_of, readable_id
 from evals_async.archive.export.outages import FIRST_ANSWER, LONGEST_PAUSE, MAX_SERVER_DELAY
-from evals_async.errors import RequestError, TransportError
+from evals_async.errors import RequestError, ResponseMismatch, TransportError
 from evals_async.pagination import Cursor, smaller_page, too_heavy
 
 
@@ -130,11 +130,22 @@ class Fetcher:
                 large = page.size > LARGE_PAGE
                 return page, smaller_page(cursor, len(page.ids)) if large else cursor
 
+    async def probe(self) -> None:
+        """Send a small request that succeeds on every server that is up."""
+        await self.page("evals", (), Cursor.at(limit=1))
+
     async def object(self, kind: str, *ids: str) -> bytes:
-        """Fetch the exact JSON text of one object."""
-        response: Response = await self.send(self.client.request("GET", OBJECTS[kind], ids=ids))
-        self.received += len(response.body)
-        return response.body
+        """Fetch the exact JSON text of one object. Raises `ResponseMismatch` if it is another object."""
+
+        async def read(response: Response) -> bytes:
+            self.received += len(response.body)
+            got = readable_id(response.body)
+            if got is not None and got != ids[-1]:
+                raise ResponseMismatch(f"asked for {kind} {ids[-1]!r}, got {got!r}", asked=ids[-1], got=got)
+            return response.body
+
+        text: bytes = await self.send(self.client.request("GET", OBJECTS[kind], ids=ids), read)
+        return text
 
     async def content(self, file_id: str, spool: Spool) -> None:
         """Download the content of a file into `spool`."""

@@ -7,7 +7,7 @@ that a page and the cursor after it are stored together. Nothing here sends a re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from sqlite3 import Connection
-from typing import IO, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
@@ -24,7 +24,8 @@ State: TypeAlias = Literal["open", "done", "gone", "refused", "short", "failed",
 - `done`: complete.
 - `gone`: no longer on the server.
 - `refused`: the server does not return the content of the file.
-- `short`: the listing has ended, but with fewer or more items than its run counts.
+- `short`: the listing has ended, but with fewer or more items than its run counts. Or the content of a file has
+  another size than its object says.
 - `failed`: stopped after an error.
 - `broken`: stopped because the listing repeats its pages.
 """
@@ -169,11 +170,28 @@ def open_work(connection: Connection, number: int, after: int, limit: int) -> li
     return [work_of(row) for row in connection.execute(sql, (number, after, limit))]
 
 
-def work_in(connection: Connection, number: int, states: Sequence[State], limit: int = -1) -> list[Work]:
-    """Return the work of a pass that is in one of these states."""
+def work_in(connection: Connection, number: int | None, states: Sequence[State], limit: int = -1) -> list[Work]:
+    """Return the work of a pass that is in one of these states. With `None`, of all passes."""
     marks = ", ".join("?" * len(states))
-    sql = f"SELECT {WORK_COLUMNS} FROM work WHERE pass = ? AND state IN ({marks}) ORDER BY number LIMIT ?"
+    where = f"pass = coalesce(?, pass) AND state IN ({marks})"
+    sql = f"SELECT {WORK_COLUMNS} FROM work WHERE {where} ORDER BY number LIMIT ?"
     return [work_of(row) for row in connection.execute(sql, (number, *states, limit))]
+
+
+def give_up_deleted(connection: Connection, number: int) -> None:
+    """Mark unfinished work of earlier passes as `gone` if its eval, run or file is no longer on the server."""
+    states = ", ".join("?" * len(UNFINISHED))
+    for kinds, table, same in (
+        ("'file'", "files", "o.id = work.id"),
+        ("'runs', 'output_items'", "evals", "o.id = work.eval_id"),
+        ("'output_items'", "runs", "o.eval_id = work.eval_id AND o.id = work.run_id"),
+    ):
+        connection.execute(
+            "UPDATE work SET state = 'gone', note = 'no longer on the server' "
+            f"WHERE pass <> ? AND state IN ({states}) AND kind IN ({kinds}) "
+            f"AND EXISTS (SELECT 1 FROM {table} o WHERE {same} AND o.missing_since IS NOT NULL)",
+            (number, *UNFINISHED),
+        )
 
 
 def record(connection: Connection, work: Work) -> None:
@@ -276,22 +294,12 @@ def mark_gone(connection: Connection, kind: Kind, key: Sequence[str], number: in
     connection.execute(f"UPDATE {kind} SET missing_since = ? WHERE {where}", (number, *map(text_column, key)))
 
 
-def put_stream(connection: Connection, file_id: str, digest: str, size: int, source: IO[bytes]) -> None:
-    """Store the content of a file in pieces: `size` bytes with the sha256 `digest`. Equal contents are stored once."""
-    insert = "INSERT INTO file_contents (sha256, bytes) VALUES (?, zeroblob(?)) ON CONFLICT DO NOTHING"
-    made = connection.execute(insert, (digest, size))
-    if made.rowcount and size:
-        rowid = connection.execute("SELECT rowid FROM file_contents WHERE sha256 = ?", (digest,)).fetchone()[0]
-        with connection.blobopen("file_contents", "bytes", rowid) as blob:
-            while piece := source.read(2**20):
-                blob.write(piece)
-    connection.execute("UPDATE files SET sha256 = ? WHERE id = ?", (digest, text_column(file_id)))
-
-
-def content_digest(connection: Connection, file_id: str) -> str | None:
-    """Return the sha256 of a file's content, or `None` if the store does not have it."""
-    row = connection.execute("SELECT sha256 FROM files WHERE id = ?", (text_column(file_id),)).fetchone()
-    return None if row is None else row[0]
+def put_single(connection: Connection, kind: Kind, number: int, row: Row) -> None:
+    """Store an object that was requested by its id. If it was damaged before, it is no longer."""
+    upsert(connection, kind, number, [row])
+    connection.execute(
+        "DELETE FROM damaged WHERE kind = ? AND eval_id = '' AND run_id = '' AND id = ?", (kind, *row.key)
+    )
 
 
 def damaged(connection: Connection) -> list[tuple[str, str]]:

@@ -86,7 +86,7 @@ def check_parents(value: JSONObject, kind: Kind, parents: Sequence[str]) -> None
 
 
 def readable_id(text: bytes) -> str | None:
-    """Return the id of a damaged object, if it can be read."""
+    """Return the id of an object that may be damaged, if it can be read."""
     try:
         found = _json.parse(_json.members(text).get("id", b"null"))
     except NotJSON:

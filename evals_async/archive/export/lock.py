@@ -16,8 +16,9 @@ LOCK_TIMEOUT = 0.2  # seconds: `is_locked` in another process holds the lock for
 
 
 def lock_file(path: Path) -> Path:
-    """Return the path of the lock file for the store at `path`."""
-    return path.with_name(path.name + ".lock")
+    """Return the path of the lock file for the store at `path`. Links to one file have one lock."""
+    whole = path.resolve()
+    return whole.with_name(whole.name + ".lock")
 
 
 def is_locked(path: Path) -> bool:

@@ -13,11 +13,13 @@ from evals_async.errors import (
     ApiError,
     BodyTooLarge,
     DeadlineExceeded,
+    DecodeError,
     EvalsError,
     QuotaExceeded,
     RateLimited,
     RequestError,
     TlsError,
+    TransportError,
     Unauthenticated,
 )
 
@@ -57,9 +59,10 @@ class OutagePolicy:
     """`await outages.call(attempt, ...)`: repeats an attempt while it may succeed.
 
     If one request keeps failing while others succeed, its error is raised after 5 failures. If no request succeeds for
-    `max_outage` seconds, all calls raise `TryAgain`. Before the first response they raise it earlier: after 8 seconds
-    of failures, or after `first_answer` seconds without a response. `on_wait` is called with each wait, and with `None`
-    when the server responds again.
+    `max_outage` seconds, all calls raise `TryAgain`. If `probe` then succeeds (a request that a server that is up
+    answers), the server is not down, and the call raises its own error. Before the first response they raise it
+    earlier: after 8 seconds of failures, or after `first_answer` seconds without a response. `on_wait` is called with
+    each wait, and with `None` when the server responds again.
     """
 
     def __init__(
@@ -69,11 +72,13 @@ class OutagePolicy:
         on_wait: Callable[[Waiting | None], object] | None = None,
         *,
         first_answer: float = FIRST_ANSWER,
+        probe: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self.clock = clock
         self.max_outage = max_outage
         self.first_answer = first_answer
         self.on_wait = on_wait
+        self.probe = probe
         self.successes = 0
         self.last_success = clock.monotonic()
         self.delayed_until = 0.0  # a delay that the server sent does not count as an outage
@@ -114,11 +119,13 @@ class OutagePolicy:
         now = self.clock.monotonic()
         silence = now - max(self.last_success, self.delayed_until)
         # An error response shows that the server is there.
-        no_contact = not self.successes and not isinstance(error, ApiError)
+        no_contact = not self.successes and isinstance(error, TransportError | DecodeError)
         if no_contact and isinstance(error, DeadlineExceeded) and silence >= self.first_answer:
             raise TryAgain(SILENT.format(seconds=self.first_answer, error=error)) from error
         most = min(self.max_outage, FIRST_CONTACT) if no_contact else self.max_outage
         if silence > self.max_outage or (silence > most and rounds >= FIRST_TRIES):
+            if await self.responds():
+                raise error
             what = "the server cannot be reached" if no_contact else f"nothing succeeded for {silence:.0f} s"
             raise TryAgain(f"{what}: {error}") from error
         pause = min(LONGEST_PAUSE, 2.0**rounds) * (0.5 + self.clock.random() / 2)
@@ -129,6 +136,17 @@ class OutagePolicy:
             self.delayed_until = max(self.delayed_until, now + delay)
         self.report_wait(error, now, max(now + pause, now - silence + most) if delay is None else now + pause)
         await self.clock.sleep(pause)
+
+    async def responds(self) -> bool:
+        """Return whether the server is up, and only the requests that were made fail."""
+        if self.probe is None:
+            return False
+        try:
+            await self.probe()
+        except RequestError:
+            return False
+        self.succeeded()
+        return True
 
     def report_wait(self, error: RequestError, now: float, until: float) -> None:
         """Report a wait, with its times converted from the monotonic clock to seconds since the epoch."""

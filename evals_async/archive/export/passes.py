@@ -9,22 +9,25 @@ from typing import TypeAlias
 import attrs
 
 from evals_async._clock import Clock
+from evals_async._numbers import seconds, whole_number
 from evals_async._store import TABLES, Connection, Database, rows
 from evals_async.archive.export import ledger
-from evals_async.archive.export.export import Exporter, roots
+from evals_async.archive.export.export import Exporter
 from evals_async.archive.export.fetching import Fetcher
 from evals_async.archive.export.identity import Origin, project_of_runs
 from evals_async.archive.export.ledger import Pass
 from evals_async.archive.export.lock import WriterLock
 from evals_async.archive.export.outages import FIRST_ANSWER, TryAgain
+from evals_async.archive.export.planning import roots
 from evals_async.archive.values import ExportProgress, ExportReport, Selection, Unfinished
 from evals_async.client import EvalsClient
-from evals_async.errors import ArchiveError
+from evals_async.errors import ArchiveError, InvalidArgument
 
 
 OnProgress: TypeAlias = Callable[[ExportProgress], object]
 
 DEFAULT_CONCURRENCY = 16  # listings at the same time: hides the latency of a distant server, keeps few pages in memory
+MOST_CONCURRENCY = 256  # the maximum of `fan_out`
 DEFAULT_MAX_OUTAGE = 300.0  # seconds without any success after which an export stops
 
 
@@ -34,7 +37,7 @@ class ExportOptions:
 
     `concurrency` listings are read at the same time. `another_server` allows another address. `reread` reads the items
     of all runs again. `max_outage` and `first_answer` are the longest times without a response, in seconds: later, and
-    before the first response.
+    before the first response. Raises `InvalidArgument` for a value that is not valid.
     """
 
     concurrency: int = DEFAULT_CONCURRENCY
@@ -42,6 +45,13 @@ class ExportOptions:
     another_server: bool = False
     reread: bool = False
     first_answer: float = FIRST_ANSWER
+
+    def __attrs_post_init__(self) -> None:
+        if whole_number(self.concurrency, "concurrency") > MOST_CONCURRENCY:
+            raise InvalidArgument(f"concurrency must be at most {MOST_CONCURRENCY}, got {self.concurrency}")
+        seconds(self.max_outage, "max_outage")
+        if not seconds(self.first_answer, "first_answer"):
+            raise InvalidArgument("first_answer must be more than 0")
 
 
 def resumable(last: Pass | None, origin: Origin, selection: Selection, options: ExportOptions) -> bool:
@@ -95,8 +105,8 @@ def progress_before(connection: Connection, number: int) -> ExportProgress:
     )
 
 
-def unfinished(connection: Connection, number: int) -> tuple[Unfinished, ...]:
-    """Return everything in a pass that is not complete."""
+def unfinished(connection: Connection, number: int | None) -> tuple[Unfinished, ...]:
+    """Return everything in a pass that is not complete. With `None`, in all passes."""
     works = ledger.work_in(connection, number, ledger.UNFINISHED)
     found = [Unfinished(what=str(work), state=work.state, why=work.note or "not read yet") for work in works]
     broken = [Unfinished(what=what, state="damaged", why=why) for what, why in ledger.damaged(connection)]
@@ -106,6 +116,7 @@ def unfinished(connection: Connection, number: int) -> tuple[Unfinished, ...]:
 def close_pass(connection: Connection, number: int, now: float) -> None:
     """End a pass if all its work is finished."""
     if not ledger.work_in(connection, number, ("open",), limit=1):
+        ledger.give_up_deleted(connection, number)
         ledger.end_pass(connection, number, now, "incomplete" if unfinished(connection, number) else "complete")
 
 

@@ -13,6 +13,7 @@ from evals_async import _json
 from evals_async._json import JSONObject, NotJSON, as_object
 from evals_async._store import TABLES, Connection, Database
 from evals_async.archive.export import ledger
+from evals_async.archive.export.contents import file_size
 from evals_async.archive.export.listing_page import counted, file_ids
 from evals_async.archive.export.passes import unfinished
 from evals_async.archive.values import COMPLETE, INCOMPLETE, TRY_AGAIN, Selection
@@ -74,6 +75,7 @@ async def verify_offline(database: Database, now: float) -> VerifyReport:
         report.find("the file", f"the integrity check of SQLite failed: {state}")
     digests = await check_objects(database, report)
     sizes = await check_contents(database, report)
+    await check_sizes(database, report, sizes)
     await check_runs(database, report, sizes)
     await check_work(database, report)
     report.manifest = await manifest(database, report, digests, now)
@@ -106,6 +108,27 @@ async def check_contents(database: Database, report: VerifyReport) -> dict[str, 
             report.find(f"content {each.sha256}", f"its bytes have another sha256, {each.found}")
     report.checked["contents"] = len(sizes)
     return sizes
+
+
+def files_after(connection: Connection, after: str) -> list[tuple[str, str, str]]:
+    """Return the next files with a content, by id: id, JSON text, and the hash of the content."""
+    sql = "SELECT id, body, sha256 FROM files WHERE id > ? AND sha256 IS NOT NULL ORDER BY id LIMIT ?"
+    return connection.execute(sql, (after, BATCH)).fetchall()
+
+
+async def check_sizes(database: Database, report: VerifyReport, sizes: Mapping[str, int]) -> None:
+    """Check that the content of every file has as many bytes as its object says."""
+    after = ""
+    while batch := await database.call(files_after, after):
+        for file_id, text, sha256 in batch:
+            try:
+                announced = file_size(as_object(_json.parse(text.encode())) or {})
+            except NotJSON:
+                continue  # `check_objects` has reported it
+            size = sizes.get(sha256)
+            if None not in (announced, size) and announced != size:
+                report.find(f"file {file_id}", f"the file has {announced} bytes, but its content has {size}")
+        after = batch[-1][0]
 
 
 # --- runs: their counts and their files -----------------------------------------------------------------------------
@@ -188,13 +211,13 @@ async def check_file(database: Database, report: VerifyReport, file_id: str, siz
 
 
 async def check_work(database: Database, report: VerifyReport) -> None:
-    """Check that nothing of the last pass is unfinished."""
+    """Check that nothing is unfinished, also of passes before the last one."""
     last = await database.call(ledger.last_pass)
     if last is None:
         report.note("the archive", "nothing was exported into it")
         return
-    for each in await database.call(unfinished, last.number):
-        if each.state != "short":  # `check_counts` has counted its items
+    for each in await database.call(unfinished, None):
+        if each.state != "short":  # `check_counts` has counted its items, and `check_sizes` its bytes
             report.find(each.what, f"{each.state}: {each.why}")
     if last.ended is None:
         report.find("the last export", "it was interrupted: run it again")

@@ -4,20 +4,21 @@ All evals, runs and files are compared, and the output items of all runs or of a
 compared only if all runs are. Sends only GET requests. The check of the file itself is in `offline`.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from evals_async import fan_out
 from evals_async._clock import Clock
-from evals_async._store import Connection, Database, Kind, rows
+from evals_async._store import Connection, Database, Kind, Row, rows
 from evals_async.archive.export import ledger
 from evals_async.archive.export.cursor import cursor_after, cursor_of
 from evals_async.archive.export.fetching import Fetcher, Spool
-from evals_async.archive.export.listing_page import ListingPage
+from evals_async.archive.export.ledger import Damaged
+from evals_async.archive.export.listing_page import ListingPage, parse_object
 from evals_async.archive.export.outages import OutagePolicy, TryAgain, error_text, is_fatal
 from evals_async.archive.values import Selection
 from evals_async.archive.verify.hashing import object_hash
 from evals_async.archive.verify.offline import VerifyReport
-from evals_async.errors import BadRequest, NotFound, PaginationError, PermissionDenied, RequestError
+from evals_async.errors import BadRequest, InvalidArgument, NotFound, PaginationError, PermissionDenied, RequestError
 from evals_async.pagination import may_step_back, older_cursor
 
 
@@ -38,7 +39,8 @@ class OnlineVerification:
         self.fetcher = fetcher
         self.report = report
         self.clock = clock
-        self.outages = OutagePolicy(clock, max_outage, first_answer=first_answer)
+        self.has_evals = False  # whether the server has returned a list of evals
+        self.outages = OutagePolicy(clock, max_outage, first_answer=first_answer, probe=fetcher.probe)
 
     async def run(self, sample: int | None, concurrency: int) -> None:
         """Compare, and write into the report.
@@ -54,7 +56,10 @@ class OnlineVerification:
     async def compare_all(self, sample: int | None, concurrency: int) -> None:
         last = await self.database.call(ledger.last_pass)
         selection = Selection() if last is None else Selection.of(last.selection)
-        if not selection.evals:
+        if selection.evals:
+            await self.look_for_evals()
+            await self.compare_evals([key for (key,) in await self.keys("evals", selection)], concurrency)
+        else:
             await self.compare_listing(("evals", ()))
         listings: list[tuple[Kind, tuple[str, ...]]] = [("runs", key) for key in await self.keys("evals", selection)]
         if selection.files and not selection.narrow:
@@ -106,18 +111,71 @@ class OnlineVerification:
         seen: set[str] = set()
         try:
             async for page in self.pages(kind, parents, seen):
-                await self.compare_page(kind, parents, page)
+                await self.compare_rows(kind, page.rows)
         except PaginationError as error:
             self.report.find(what, f"the listing cannot be read: {error}")
-        except NotFound as error:
+        except (InvalidArgument, RequestError) as error:
+            await self.not_compared(what, error, parents)
+        else:
+            self.has_evals |= kind == "evals"
+            await self.count_extra(kind, parents, seen, what)
+        self.report.compared[kind] = self.report.compared.get(kind, 0) + len(seen)
+
+    async def not_compared(self, what: str, error: InvalidArgument | RequestError, key: tuple[str, ...]) -> None:
+        """Report an error of a comparison: a note if the object with this key was deleted, otherwise a finding.
+
+        Raises errors that all other requests would get too.
+        """
+        if isinstance(error, RequestError) and is_fatal(error):
+            raise error
+        if key and isinstance(error, NotFound) and await self.is_deleted(key):
             self.report.note(what, f"no longer on the server: {error}")
+        else:
+            self.report.find(what, f"could not be compared: {error_text(error)}")
+
+    async def is_deleted(self, key: tuple[str, ...]) -> bool:
+        """Return whether an eval or a run is no longer on a server that has the other routes.
+
+        A 404 alone proves nothing: some servers lack whole routes, and an address with a wrong path has none.
+        """
+        if not self.has_evals:
+            return False
+        try:
+            await self.outages.call(self.fetcher.object, "run" if len(key) > 1 else "eval", *key)
+        except NotFound:
+            return True
         except RequestError as error:
             if is_fatal(error):
                 raise
-            self.report.find(what, f"could not be compared: {error_text(error)}")
+        return False
+
+    async def look_for_evals(self) -> None:
+        """Find out whether the server has a list of evals at all."""
+        try:
+            await self.outages.call(self.fetcher.page, "evals", (), cursor_of(None, "evals"))
+        except RequestError as error:
+            await self.not_compared("evals", error, ())
         else:
-            await self.count_extra(kind, parents, seen, what)
-        self.report.compared[kind] = self.report.compared.get(kind, 0) + len(seen)
+            self.has_evals = True
+
+    async def compare_evals(self, ids: list[str], concurrency: int) -> None:
+        """Compare the evals of a selection, which are not listed."""
+        async with fan_out(self.compare_eval, ids, concurrency=concurrency) as ends:
+            async for end in ends:
+                end.unwrap()
+        self.report.compared["evals"] = len(ids)
+
+    async def compare_eval(self, eval_id: str) -> None:
+        what = f"evals {eval_id}"
+        try:
+            found = parse_object(await self.outages.call(self.fetcher.object, "eval", eval_id), "evals", ())
+        except (InvalidArgument, RequestError) as error:
+            await self.not_compared(what, error, (eval_id,))
+            return
+        if isinstance(found, Damaged):
+            self.report.find(what, f"could not be compared: {found.reason}")
+        else:
+            await self.compare_rows("evals", [found[0]])
 
     async def pages(self, kind: Kind, parents: tuple[str, ...], seen: set[str]) -> AsyncIterator[ListingPage]:
         """Yield the pages of a listing, by the same rules as an export. Its ids are added to `seen`."""
@@ -139,13 +197,13 @@ class OnlineVerification:
                 return
             cursor = onward
 
-    async def compare_page(self, kind: Kind, parents: tuple[str, ...], page: ListingPage) -> None:
+    async def compare_rows(self, kind: Kind, found: Sequence[Row]) -> None:
         advice = "export again, with reread" if kind == "output_items" else "export again"
 
         def read(connection: Connection) -> list[str | None]:
-            return [rows.get(connection, kind, row.key) for row in page.rows]
+            return [rows.get(connection, kind, row.key) for row in found]
 
-        for row, text in zip(page.rows, await self.database.call(read), strict=True):
+        for row, text in zip(found, await self.database.call(read), strict=True):
             what = f"{kind} {'/'.join(row.key)}"
             if text is None:
                 self.report.find(what, f"on the server, but not in the archive: {advice}")
@@ -180,6 +238,8 @@ class OnlineVerification:
                 self.report.find(f"file {file_id}", "the server has another content now")
         except (NotFound, PermissionDenied, BadRequest) as error:
             self.report.note(f"file {file_id}", f"the server no longer returns it: {error}")
+        except (InvalidArgument, RequestError) as error:
+            await self.not_compared(f"file {file_id}", error, ())
         finally:
             spool.close()
 

@@ -59,8 +59,8 @@ def show_summary(found: ArchiveSummary, file: Path) -> None:
         ],
         [
             (
-                each.eval.id,
-                each.eval.name,
+                each.id,
+                each.name,
                 each.runs,
                 each.items,
                 None if each.newest_run is None else datetime.fromtimestamp(each.newest_run, UTC),

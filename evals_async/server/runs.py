@@ -108,7 +108,11 @@ class RunLifecycle:
     async def advance_one(self, eval_id: str, run_id: str, age: float) -> None:
         if age < self.queued_seconds:
             return
-        run = await self.read_run(eval_id, run_id)
+        try:
+            run = await self.read_run(eval_id, run_id)
+        except Problem:  # it was deleted while it was begun
+            self.forget(eval_id, run_id)
+            return
         now = self.clock.time()
         if age >= self.queued_seconds + self.running_seconds:
             last, items = await self.carry_out(run)

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from executing import ECHO, Executing, executing, one, sampling
 from plainhttp import EXACT, PlainHttp
 from waiting import LONGEST
 
+from evals_async._store import Connection
 from evals_async._store.executions import RunId
 from evals_async.inference import Rule, ScriptedModels
 from evals_async.server import LocalServer
+from evals_async.server.execution.committing import ItemText
 from evals_async.server.execution.executor import RunExecutor
 
 
@@ -71,6 +74,55 @@ async def test_a_deleted_run_is_stopped() -> None:
         assert (await running.http.delete(path)).status == 200
         assert (await running.http.get(second)).status == 404
         assert running.models.request_count == 2
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+async def test_nothing_is_written_to_a_run_that_was_deleted_or_canceled(deleted: bool) -> None:
+    """Work that ends late, a row, new counts or an end, changes nothing and restores nothing."""
+    async with executing(Rule(contains="Say: slow", text="slow", latency=60), ECHO) as running:
+        service = running.server._running  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        executor = service.runs
+        assert isinstance(executor, RunExecutor)
+        run_path = await running.start(await running.eval_path(EXACT), sampling("a", "slow"))
+        async with asyncio.timeout(LONGEST):
+            while (await running.http.get(run_path)).json["result_counts"]["passed"] < 1:
+                await asyncio.sleep(0.005)
+        [late] = executor._executions.values()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        ended = await (running.http.delete(run_path) if deleted else running.http.send("POST", f"{run_path}/cancel"))
+        assert ended.status == 200
+        late._unseen = 1  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        await late.refresh()
+        committer = executor._tools.committer  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        await committer.commit(late.record.key, 1, ItemText('{"x":1}', "pass"), Counter())
+        assert await late.end("completed") is None
+        stored = await service.database.call(counts_of_tables)
+        kept = 0 if deleted else 1
+        assert stored == {"runs": kept, "output_items": kept, **dict.fromkeys(EXECUTION_TABLES, 0)}
+        read = await running.http.get(run_path)
+        assert read.status == 404 if deleted else read.json == ended.json
+
+
+EXECUTION_TABLES = ("executions", "execution_rows", "execution_sums")
+
+
+def counts_of_tables(connection: Connection) -> dict[str, int]:
+    """The number of rows in the tables of runs."""
+    tables = ("runs", "output_items", *EXECUTION_TABLES)
+    return {table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}
+
+
+async def test_a_run_that_was_canceled_or_deleted_meanwhile() -> None:
+    """A cancel that finds the run ended or deleted answers as if it came later."""
+    async with executing(Rule(text="slow", latency=60)) as running:
+        path = await running.eval_path(EXACT)
+        first, second = [await running.start(path, sampling("a")) for _ in range(2)]
+        both = await asyncio.gather(*(running.http.send("POST", f"{first}/cancel") for _ in range(2)))
+        assert [(each.status, each.json["status"]) for each in both] == [(200, "canceled")] * 2
+        canceled, deleted = await asyncio.gather(
+            running.http.send("POST", f"{second}/cancel"), running.http.delete(second)
+        )
+        assert (canceled.status in (200, 404), deleted.status) == (True, 200)
+        assert (await running.http.get(second)).status == 404
 
 
 async def test_rows_of_all_runs_share_the_server() -> None:

@@ -11,6 +11,7 @@ from doubles import FakeClock
 from plainhttp import EXACT, PlainHttp, eval_request, row, run_request
 
 from evals_async.server import LocalServer
+from evals_async.server.runs import RunLifecycle
 
 
 ZERO = {"total": 0, "errored": 0, "failed": 0, "passed": 0}
@@ -395,3 +396,19 @@ async def test_a_server_on_the_same_file_goes_on_where_the_last_one_stood(tmp_pa
         run = (await http.get(f"{eval_path}/runs/{run_id}")).json
         assert (run["status"], run["result_counts"]["passed"]) == ("completed", 1)
         assert (await http.post("/evals", eval_request())).json["id"] != eval_path.removeprefix("/evals/")
+
+
+async def test_a_run_that_was_deleted_while_it_began_is_forgotten(
+    http: PlainHttp, server: LocalServer, clock: FakeClock
+) -> None:
+    """The runs of its eval are still listed and go on, and nothing of it is kept."""
+    path, _ = await new_eval(http)
+    made = (await http.post(f"{path}/runs", run_request(row("a", "a")))).json
+    runs = server._running.runs  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    assert isinstance(runs, RunLifecycle)
+    pending = runs.pending[path.removeprefix("/evals/")]
+    pending["evalrun_deleted"] = 0.0  # as if its start was noted after the deletion
+    clock.now += 60
+    [listed] = (await http.get(f"{path}/runs")).json["data"]
+    assert (listed["id"], listed["status"]) == (made["id"], "completed")
+    assert not pending

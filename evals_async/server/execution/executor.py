@@ -70,6 +70,14 @@ def begin(connection: Connection, run: JSONObject, now: float) -> bool:
     return True
 
 
+def replace_run(connection: Connection, run: JSONObject, now: float) -> bool:
+    """Write a run that is stored already. Returns false if it is not."""
+    if not rows.exists(connection, "runs", (str(run["eval_id"]), str(run["id"]))):
+        return False
+    write_run(connection, run, now)
+    return True
+
+
 def take_over(connection: Connection) -> None:
     """Mark the pending runs of a server without models for execution."""
     connection.execute("INSERT INTO executions (eval_id, run_id, started) SELECT * FROM pending_runs")
@@ -150,10 +158,14 @@ class RunExecutor:
             await self._database.call(executions.pending_execution, (eval_id, run_id)) is None
         ):  # a seeded run, or a run from an archive
             run = {**run, "status": "canceled"}
-            await self._database.atomic(write_run, run, self._clock.time())
+            if not await self._database.atomic(replace_run, run, self._clock.time()):
+                raise not_found("run", run_id)
             return run
         record = RunRecord.of(run, await self._criteria(eval_id))
-        return stored_object(await RunExecution(record, self._tools, None).end("canceled"))
+        text = await RunExecution(record, self._tools, None).end("canceled")
+        if text is None:  # it has ended or was deleted since it was read
+            return await self.cancel(eval_id, run_id)
+        return stored_object(text)
 
     async def delete(self, eval_id: str, run_id: str | None = None) -> bool:
         """Stop and delete a run, or an eval with all its runs. Returns whether it existed."""
@@ -223,7 +235,11 @@ class RunExecutor:
         return [] if parent is None else criteria_of(stored_object(parent))
 
     async def _stop(self, keys: list[RunId]) -> None:
-        """Remove runs from the queue, and stop those that are in progress."""
+        """Remove runs from the queue, and stop those that are in progress.
+
+        A task that still has work to undo after `CANCEL_SECONDS` ends later. It cannot write to its run then, because
+        each write checks that the run has not ended and was not deleted.
+        """
         stopped = set(keys)
         self._queue = deque(key for key in self._queue if key not in stopped)
         tasks = [task for key, task in self._tasks.items() if key in stopped]

@@ -55,10 +55,14 @@ def write_state(
     total: int | None = None,
     error: Mapping[str, object] | None = None,
     ended: bool = False,
-) -> str:
+) -> str | None:
     """Write a run with its current counts, and return its JSON text. With `ended`, the rows left in the queue are
     deleted.
+
+    Returns `None` and writes nothing if the run has ended or was deleted: a late write would restore it.
     """
+    if executions.pending_execution(connection, record.key) is None:
+        return None
     sums = executions.sums_of(connection, record.key)
     found = counted({}, sums, record.criteria, total)
     changing = {**found, "status": status, "error": error, "execution": execution_summary(sums)}

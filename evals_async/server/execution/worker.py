@@ -104,14 +104,17 @@ class RunExecution:
                 self._unseen += unseen
                 raise
 
-    async def end(self, status: str, error: Mapping[str, object] | None = None) -> str:
-        """Write the final state of the run, and return its JSON text. Unfinished rows are deleted."""
+    async def end(self, status: str, error: Mapping[str, object] | None = None) -> str | None:
+        """Write the final state of the run, and return its JSON text. Unfinished rows are deleted.
+
+        Returns `None` and writes nothing if the run has ended already, or was deleted.
+        """
         self._ended = True
         return await self._write(status, error=error, ended=True)
 
     async def _write(
         self, status: str, *, total: int | None = None, error: Mapping[str, object] | None = None, ended: bool = False
-    ) -> str:
+    ) -> str | None:
         now = self._tools.clock.time()
         return await self._tools.database.atomic(
             write_state, self.record, status, now, total=total, error=error, ended=ended

@@ -328,7 +328,7 @@ class RedisLimiter(AdaptiveLimiter, Closing):
     def _find_unclear(self) -> None:
         """Find out which write was executed although its response was lost. Its observations are not written again."""
         members = {} if self._shared is None else self._shared.members
-        _, _, executed = members.get(self._me, (0, 0.0, 0))
+        _, _, executed = members.get(self._me, (0, 0.0, -1))
         now = self._clock.monotonic() + self._offset.seconds
         for write in self._unclear:
             if write.serial == executed or now - write.at >= GONE:  # after this time, the state says nothing about it

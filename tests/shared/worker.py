@@ -1,6 +1,8 @@
 """One process of several that share a quota: fetches runs, and says what became of them.
 
 python worker.py BASE_URL REDIS_URL NAME CALLS
+
+It begins when it is sent a line.
 """
 
 import asyncio
@@ -9,10 +11,7 @@ import sys
 import time
 
 from evals_async import EvalsClient, EvalsError
-from evals_async.redis import RedisLimiter, _connection
-
-
-_connection.REDIS_TIMEOUT = 1.0  # the machine may be slow; a Redis that is away refuses at once
+from evals_async.redis import RedisLimiter
 
 
 async def main(base_url: str, redis_url: str, name: str, calls: int) -> None:
@@ -22,6 +21,7 @@ async def main(base_url: str, redis_url: str, name: str, calls: int) -> None:
         EvalsClient(api_key="sk-worker", base_url=base_url, limiter=limiter, timeout=300) as client,
     ):
         print("ready", flush=True)
+        sys.stdin.readline()
         began = time.monotonic()
 
         async def one(number: int) -> None:

@@ -1,5 +1,6 @@
 """Checks of numbers that users pass, before any I/O."""
 
+import math
 import operator
 from typing import Any
 
@@ -36,6 +37,14 @@ def seconds(value: object, name: str) -> float:
     if found < 0:
         raise InvalidArgument(f"{name} must not be negative, got {found:g}")
     return number if isinstance(number, int) else found  # keeps an int, so that messages show it as given
+
+
+def float_of(value: float) -> float:
+    """Return a number of JSON as a float. Integers have any size in JSON: one that is too large becomes infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def shown(value: object) -> str:

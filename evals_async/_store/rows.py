@@ -5,8 +5,8 @@ parameter. Nothing here opens a file or begins a transaction.
 """
 
 import hashlib
-import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from functools import cache
 from sqlite3 import Connection
 from typing import Literal, Self, TypeAlias
@@ -21,6 +21,7 @@ Order: TypeAlias = Literal["asc", "desc"]
 OrderBy: TypeAlias = Literal["created_at", "updated_at"]
 
 LARGEST_COLUMN = 2**63 - 1
+LARGEST_PAGE = 16 * 2**20  # characters of JSON text, if a page has more than one object
 
 
 class UnknownCursor(LookupError):
@@ -62,7 +63,7 @@ def text_column(value: object) -> str:
 
 def integer_column(value: object) -> int:
     """Convert a time in seconds to an integer for SQLite; a value that is not a number becomes 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124  # NaN
         return 0
     return int(max(-LARGEST_COLUMN, min(value, LARGEST_COLUMN)))
 
@@ -182,10 +183,11 @@ def page(
     order_by: OrderBy = "created_at",
     label: str | None = None,
 ) -> RowPage:
-    """Return the next `limit` objects after the object with the id `after`, ordered by time and then by id.
+    """Return the next objects after the object with the id `after`, ordered by time and then by id.
 
-    `label` selects objects with one status (files: with one purpose). Raises `UnknownCursor` if `parents` have no
-    object `after`.
+    A page has at most `limit` objects. It has fewer if their texts are larger than `LARGEST_PAGE` together. `label`
+    selects objects with one status (files: with one purpose). Raises `UnknownCursor` if `parents` have no object
+    `after`.
     """
     values: list[str | int] = [text_column(part) for part in parents]
     if label is not None:
@@ -197,9 +199,17 @@ def page(
             raise UnknownCursor(after)
         values += [found[0], cursor]
     sql = page_sql(kind, order, order_by, after=after is not None, label=label is not None)
-    rows: list[tuple[str, str]] = connection.execute(sql, [*values, limit + 1]).fetchall()
-    kept = rows[:limit]
-    return RowPage(tuple(row[0] for row in kept), tuple(row[1] for row in kept), len(rows) > limit)
+    ids: list[str] = []
+    texts: list[str] = []
+    size = 0
+    with closing(connection.execute(sql, [*values, limit + 1])) as found:
+        for id, text in found:
+            size += len(text)
+            if len(ids) == limit or (ids and size > LARGEST_PAGE):
+                return RowPage(tuple(ids), tuple(texts), True)
+            ids.append(id)
+            texts.append(text)
+    return RowPage(tuple(ids), tuple(texts), False)
 
 
 def count(connection: Connection, kind: Kind, parents: Sequence[str] = (), *, label: str | None = None) -> int:

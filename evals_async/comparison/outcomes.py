@@ -11,6 +11,7 @@ import attrs
 
 from evals_async import _json
 from evals_async._json import JSONObject, JSONValue, as_array, as_object
+from evals_async._numbers import float_of
 from evals_async.errors import InvalidArgument
 from evals_async.models import EvalRun, GraderResult, OutputItem, Sample, without_uuid
 
@@ -215,7 +216,7 @@ class RunOutcomes:
     def _outcome(self, result: GraderResult) -> CriterionOutcome:
         failed = result.is_error or result.status == "skipped"
         passed = None if failed else result.passed
-        score = None if failed or result.score is None else float(result.score)
+        score = None if failed or result.score is None else float_of(result.score)
         return self._interned.setdefault((passed, score), CriterionOutcome(passed, score))
 
     def _cluster_of(self, row: JSONValue) -> str:

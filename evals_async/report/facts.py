@@ -10,6 +10,7 @@ from evals_async.comparison import CriterionName, Interval, TokenCount, wilson
 from evals_async.comparison.outcomes import TokenSums, tokens_of_run
 from evals_async.models import EvalRun, OutputItem
 from evals_async.report.items import Verdict, is_degraded, item_verdict, result_verdict
+from evals_async.report.texts import number_of
 
 
 BINS = 20
@@ -57,7 +58,7 @@ class CriterionFacts:
         low, high = min(self.scores), max(self.scores)
         if low >= 0 and high <= 1:
             low, high = 0.0, 1.0
-        width = (high - low) / BINS or 1.0
+        width = high / BINS - low / BINS or 1.0  # the difference itself may be too large for a float
         counts = Counter(min(BINS - 1, int((score - low) / width)) for score in self.scores)
         return [Bin(low + width * index, low + width * (index + 1), counts[index]) for index in range(BINS)]
 
@@ -106,9 +107,10 @@ class RunFacts:
                 self.criteria[name] = facts
             verdict = result_verdict(result)
             facts.verdicts[verdict] += 1
-            if result.score is not None and verdict in ("pass", "fail"):
-                facts.scores.append(float(result.score))
-                facts.scored = facts.scored or result.score != result.passed
+            score = number_of(result.score)
+            if score is not None and verdict in ("pass", "fail"):
+                facts.scores.append(score)
+                facts.scored = facts.scored or score != result.passed
             if result.sample is not None:
                 self._tokens.add(result.sample)
                 if is_degraded(result):

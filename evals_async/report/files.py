@@ -71,5 +71,5 @@ async def write_report(
 
 def write(file: Path, parts: Iterable[str]) -> None:
     """Write the parts of a page to a file."""
-    with file.open("w", encoding="utf-8") as stream:
+    with file.open("w", encoding="utf-8", errors="backslashreplace") as stream:
         stream.writelines(parts)

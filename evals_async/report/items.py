@@ -8,7 +8,17 @@ import attrs
 from evals_async import _json, encode
 from evals_async._json import JSONObject, NotJSON, as_array, as_object
 from evals_async.models import GraderResult, OutputItem, Sample, SampleMessage
-from evals_async.report.texts import Part, Text, json_text, one_line, parts_of, shown, tidy_json
+from evals_async.report.texts import (
+    Part,
+    Text,
+    json_text,
+    number_of,
+    one_line,
+    parts_of,
+    shown,
+    tidy_json,
+    without_surrogates,
+)
 
 
 Verdict: TypeAlias = Literal["pass", "fail", "error", "none"]
@@ -99,7 +109,7 @@ def item_view(item: OutputItem) -> ItemView:
     failure = None if sample is None else sample.failure
     output = messages_of(None if sample is None else sample.output)
     return ItemView(
-        id=item.id,
+        id=without_surrogates(item.id),
         position="?" if item.datasource_item_id is None else one_line(str(item.datasource_item_id), 24),
         verdict=item_verdict(item),
         title=title_of(item),
@@ -150,12 +160,16 @@ def fits(item: OutputItem, wanted: Filter) -> bool:
 
 def contains(value: object, text: str) -> bool:
     """Return whether any string in a JSON value contains the (casefolded) text."""
-    if isinstance(value, str):
-        return text in value.casefold()
-    fields, entries = as_object(value), as_array(value)
-    if fields is not None:
-        return any(contains(field, text) for field in fields.values())
-    return any(contains(entry, text) for entry in entries or ())
+    left = [value]
+    while left:  # not recursive, because JSON may be nested deeply
+        part = left.pop()
+        if isinstance(part, str):
+            if text in part.casefold():
+                return True
+            continue
+        fields, entries = as_object(part), as_array(part)
+        left.extend(entries or () if fields is None else fields.values())
+    return False
 
 
 def facts_of(sample: Sample | None) -> list[tuple[str, str]]:
@@ -213,7 +227,7 @@ def result_view(result: GraderResult) -> ResultView:
         name=one_line(" / ".join(filter(None, (result.plain_name or "?", metric))), 120),
         kind=result.type,
         verdict=result_verdict(result),
-        score=None if result.score is None else score_text(float(result.score)),
+        score=None if result.score is None else score_text(result.score),
         label=None if label is None else one_line(str(label), 60),
         reason=shown(result.reason) if result.reason else None,
         steps=steps,
@@ -227,6 +241,8 @@ def result_view(result: GraderResult) -> ResultView:
 
 
 def score_text(score: float) -> str:
+    if number_of(score) is None:
+        return one_line(str(score), 20)
     return f"{score:.4f}".rstrip("0").rstrip(".")
 
 

@@ -124,6 +124,21 @@ class RunSummaryView:
     run: EvalRun
     href: str
 
+    @property
+    def rate(self) -> float | None:
+        """The share of passes among passes and failures, from 0 to 1. `None` without them, or with strange counts."""
+        counts = self.run.result_counts
+        passed, failed = (0, 0) if counts is None else (counts.passed or 0, counts.failed or 0)
+        return passed / (passed + failed) if min(passed, failed) >= 0 < passed + failed else None
+
+    @property
+    def has_bar(self) -> bool:
+        """Whether the counts are parts of the total."""
+        counts = self.run.result_counts
+        if counts is None or not counts.total:
+            return False
+        return all(0 <= (part or 0) <= counts.total for part in (counts.passed, counts.failed, counts.errored))
+
 
 # --- the templates ----------------------------------------------------------------------------------------------------
 

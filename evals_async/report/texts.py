@@ -4,15 +4,18 @@ The templates escape HTML. Pure functions.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 
 import attrs
 
 from evals_async._json import JSONValue, as_array, as_object
+from evals_async._numbers import float_of
 
 
 LONGEST = 20_000  # characters of one text on a page
+DEEPEST = 100  # levels of JSON on a page
 INDENTED = 200_000  # characters; longer JSON is not indented
 
 # Control characters except tab and newline, characters that change the direction of writing, and lone surrogates.
@@ -49,14 +52,27 @@ def json_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False, indent=2)
 
 
-def plain(value: object) -> JSONValue:
-    """Convert a value to types that the JSON encoder supports; others become strings."""
+def plain(value: object, depth: int = 0) -> JSONValue:
+    """Convert a value to types that the JSON encoder supports; others become strings. Deeper levels become `…`."""
     fields, entries = as_object(value), as_array(value)
+    if depth > DEEPEST and (fields or entries):
+        return "…"
     if fields is not None:
-        return {str(name): plain(field) for name, field in fields.items()}
+        return {str(name): plain(field, depth + 1) for name, field in fields.items()}
     if entries is not None:
-        return [plain(entry) for entry in entries]
+        return [plain(entry, depth + 1) for entry in entries]
     return value if isinstance(value, str | int | float) or value is None else str(value)
+
+
+def without_surrogates(text: str) -> str:
+    """Replace lone surrogates, which UTF-8 cannot contain, by escapes, as the store does in ids."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def number_of(value: float | None) -> float | None:
+    """Return a number as a finite float; `None` if it is too large for one."""
+    found = None if value is None else float_of(value)
+    return found if found is not None and math.isfinite(found) else None
 
 
 def tidy_json(text: str) -> str:
@@ -78,15 +94,15 @@ class Part:
     kind: str | None = None
 
 
-def parts_of(content: object) -> list[Part]:
+def parts_of(content: object, depth: int = 0) -> list[Part]:
     """Return the parts of a message's content, which may be any JSON value."""
-    if content is None:
+    if content is None or depth > DEEPEST:
         return []
     if isinstance(content, str):
         return [Part(shown(content))]
     entries = as_array(content)
     if entries is not None:
-        return [part for entry in entries for part in parts_of(entry)]
+        return [part for entry in entries for part in parts_of(entry, depth + 1)]
     fields = as_object(content)
     return [Part(shown(json_text(content)))] if fields is None else [part_of(fields)]
 

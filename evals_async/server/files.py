@@ -16,7 +16,7 @@ from evals_async.server import checks
 from evals_async.server.answers import Answer, Problem, no_such_file
 from evals_async.server.handlers import listing
 from evals_async.server.runs import stored_object
-from evals_async.server.service import RequestContext, Service, too_large
+from evals_async.server.service import RequestContext, Service, arrival_deadline, too_large
 from evals_async.server.shapes import new_file
 
 
@@ -24,6 +24,8 @@ PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 NOT_DOWNLOADABLE = ("assistants", "user_data", "vision")
 MOST = 10_000  # the largest page, and the default one
 LONGEST_FIELD = 4096
+MOST_PARTS = 100  # of a form
+LONGEST_UPLOAD = 3600.0  # seconds
 SHORTEST_LIFE, LONGEST_LIFE = 3600, 2_592_000  # seconds, of `expires_after`
 
 
@@ -48,7 +50,10 @@ async def read_part(part: BodyPartReader, limit: int) -> bytes:
 
 
 async def read_form(call: RequestContext, limit: int) -> Form:
-    """Read the multipart form of a request. Raises `Problem` 413 for too many bytes, and 400 for an invalid form."""
+    """Read the multipart form of a request.
+
+    Raises `Problem` 413 for too many bytes, 400 for an invalid form, and 408 for a slow one.
+    """
     request = call.request
     if not request.content_type.startswith("multipart/form-data"):
         raise Problem(
@@ -59,14 +64,21 @@ async def read_form(call: RequestContext, limit: int) -> Form:
     fields: dict[str, str] = {}
     filename, data = None, b""
     try:
-        reader = await request.multipart()
-        while (part := await reader.next()) is not None:
-            if isinstance(part, MultipartReader):
-                raise Problem(400, "A nested form is not supported.")
-            if part.name == "file":
-                filename, data = part.filename or "file", await read_part(part, limit)
-            elif part.name:
-                fields[part.name] = (await read_part(part, LONGEST_FIELD)).decode("utf-8", "replace")
+        async with arrival_deadline(LONGEST_UPLOAD):
+            reader = await request.multipart()
+            for _ in range(MOST_PARTS):
+                part = await reader.next()
+                if part is None:
+                    return Form(fields, filename, data)
+                if isinstance(part, MultipartReader):
+                    raise Problem(400, "A nested form is not supported.")
+                if part.name == "file":
+                    if filename is not None:
+                        raise Problem(400, "The form has more than one file.", param="file", code="invalid_value")
+                    filename, data = part.filename or "file", await read_part(part, limit)
+                else:
+                    text = await read_part(part, LONGEST_FIELD)
+                    fields[part.name or ""] = text.decode("utf-8", "replace")
     except (
         ValueError,
         AssertionError,
@@ -74,7 +86,7 @@ async def read_form(call: RequestContext, limit: int) -> Form:
         HttpProcessingError,
     ) as error:  # aiohttp raises these for invalid forms
         raise Problem(400, f"We could not parse the form of your request: {error}") from None
-    return Form(fields, filename, data)
+    raise Problem(400, f"The form has too many parts: at most {MOST_PARTS - 1} are accepted here.")
 
 
 def expiry(fields: Mapping[str, str]) -> int | None:

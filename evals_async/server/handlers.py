@@ -7,7 +7,7 @@ Stored rows are returned as they are, without parsing. The endpoints of files ar
 from collections.abc import Sequence
 
 from evals_async._json import JSONObject
-from evals_async._store import Kind, Row, UnknownCursor, rows
+from evals_async._store import Connection, Kind, Row, UnknownCursor, rows
 from evals_async._store.gaps import Gaps, gap_of
 from evals_async.server import checks
 from evals_async.server.answers import Answer, Problem, incomplete, list_answer, no_such_file, not_found
@@ -101,13 +101,19 @@ async def update_eval(service: Service, call: RequestContext) -> Answer:
         changes["name"] = name
     if metadata is not None:
         changes["metadata"] = metadata
-    text = await service.database.call(rows.get, "evals", call.ids)
-    if text is None:
+
+    def write(connection: Connection) -> str | None:  # in one transaction, so that two updates do not undo each other
+        text = rows.get(connection, "evals", call.ids)
+        if text is None:
+            return None
+        row = Row.of("evals", {**stored_object(text), **changes}, updated_at=service.clock.time())
+        rows.put(connection, "evals", [row])
+        return row.text
+
+    changed = await service.database.atomic(write)
+    if changed is None:
         raise not_found("eval", call.ids[0])
-    changed = {**stored_object(text), **changes}
-    row = Row.of("evals", changed, updated_at=service.clock.time())
-    await service.database.atomic(rows.put, "evals", [row])
-    return Answer.text(200, row.text)
+    return Answer.text(200, changed)
 
 
 async def delete_eval(service: Service, call: RequestContext) -> Answer:

@@ -70,6 +70,19 @@ def model(value: JSONValue | bytes, shape: type[T]) -> T:
     return decode(value if isinstance(value, bytes) else _json.dump(value), shape)
 
 
+def model_or_id(value: JSONObject, shape: type[T]) -> T:
+    """Decode an entry of a list. If it does not fit, only its ids and its status are used, so that it is in the list.
+
+    Its own page shows the error.
+    """
+    try:
+        return model(value, shape)
+    except DecodeError:
+        names = ("object", "id", "eval_id", "status")
+        known = {name: text for name in names if isinstance(text := value.get(name), str)}
+        return model({"status": "unknown", **known}, shape)
+
+
 async def run_of(service: Service, call: RequestContext, ids: tuple[str, ...]) -> EvalRun:
     from evals_async.models import EvalRun
 

@@ -14,8 +14,9 @@ from urllib.parse import quote, urlencode
 
 import attrs
 
-from evals_async._json import as_object, parse
+from evals_async._json import NotJSON, as_object, parse
 from evals_async._store import rows
+from evals_async._store.rows import text_column
 from evals_async.errors import DecodeError, InvalidArgument, MissingExtra
 from evals_async.server import handlers
 from evals_async.server.answers import Answer, Problem, not_found
@@ -31,6 +32,7 @@ from evals_async.server.reading import (
     listed,
     missing,
     model,
+    model_or_id,
     run_of,
 )
 from evals_async.server.service import Handler, RequestContext, Service
@@ -66,6 +68,8 @@ def page(make: Handler) -> Handler:
             return message(problem.status, "Not found" if problem.status == 404 else "Not possible", problem.message)
         except (DecodeError, InvalidArgument) as error:
             return message(422, "This page cannot be shown", str(error))
+        except (NotJSON, RecursionError):
+            return message(422, "This page cannot be shown", "The JSON of an object is nested too deeply.")
 
     return handler
 
@@ -73,7 +77,7 @@ def page(make: Handler) -> Handler:
 def html(parts: Iterator[str], status: int = 200) -> Answer:
     from evals_async.report.pages import headers
 
-    return Answer(status, "".join(parts).encode(), "text/html; charset=utf-8", headers())
+    return Answer(status, "".join(parts).encode("utf-8", "backslashreplace"), "text/html; charset=utf-8", headers())
 
 
 def message(status: int, title: str, text: str) -> Answer:
@@ -98,11 +102,11 @@ def home() -> Link:
 
 
 def eval_href(eval_id: str) -> str:
-    return f"{BASE}/evals/{quote(eval_id, safe='')}"
+    return f"{BASE}/evals/{quote(text_column(eval_id), safe='')}"
 
 
 def run_href(eval_id: str, run_id: str) -> str:
-    return f"{eval_href(eval_id)}/runs/{quote(run_id, safe='')}"
+    return f"{eval_href(eval_id)}/runs/{quote(text_column(run_id), safe='')}"
 
 
 def with_query(href: str, **fields: str | None) -> str:
@@ -122,7 +126,7 @@ async def index(service: Service, call: RequestContext) -> Answer:
     entries, following = await listed(handlers.list_evals, service, call, "evals", ())
     views: list[EvalSummaryView] = []
     for entry in entries:
-        evaluation = model(entry, Eval)
+        evaluation = model_or_id(entry, Eval)
         count = await service.database.call(rows.count, "runs", (evaluation.id,))
         newest = await service.database.call(rows.page, "runs", (evaluation.id,), limit=1, order="desc")
         created = [(as_object(parse(text.encode())) or {}).get("created_at") for text in newest.texts]
@@ -147,7 +151,7 @@ async def eval_page(service: Service, call: RequestContext) -> Answer:
     (eval_id,) = call.ids
     evaluation = await eval_of(service, call, eval_id)
     entries, following = await listed(handlers.list_runs, service, call, "runs", call.ids)
-    runs = [model(entry, EvalRun) for entry in entries]
+    runs = [model_or_id(entry, EvalRun) for entry in entries]
     views = [RunSummaryView(run=run, href=run_href(eval_id, run.id)) for run in runs]
     more = following and with_query(eval_href(eval_id), after=following)
     warning = await missing(service, "runs", call.ids)
@@ -217,7 +221,8 @@ async def other_runs(service: Service, eval_id: str, run_id: str) -> list[EvalRu
     from evals_async.models import EvalRun
 
     read = await service.database.call(rows.page, "runs", (eval_id,), limit=ON_A_PAGE, order="desc", label="completed")
-    return [model(text.encode(), EvalRun) for id, text in zip(read.ids, read.texts, strict=True) if id != run_id]
+    texts = [text for id, text in zip(read.ids, read.texts, strict=True) if id != run_id]
+    return [model_or_id(as_object(parse(text.encode())) or {}, EvalRun) for text in texts]
 
 
 @page

@@ -38,6 +38,8 @@ access_logger = logging.getLogger("evals_async.server.access")  # one line per r
 NO_QUERY: Mapping[str, str] = MappingProxyType({})
 NO_CONTENTS: Mapping[str, bytes] = MappingProxyType({})
 WILDCARDS = ("0.0.0.0", "::", "")  # noqa: S104  # the user must choose them
+IDLE_SECONDS = 75.0  # after which a connection without a complete head of a request is closed
+LONGEST_SENDING = 3600.0  # seconds for a response
 SHUTDOWN_SECONDS = 0.1  # time for running requests when the server closes
 
 
@@ -73,12 +75,23 @@ class JsonProtocol(web.RequestHandler):
         response.force_close()
         return response
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send the response. A client that does not read it loses its connection."""
+        try:
+            async with asyncio.timeout(LONGEST_SENDING):
+                return await super().finish_response(request, resp, start_time)
+        except TimeoutError:
+            raise ConnectionResetError("the client did not read the response") from None
+
 
 class JsonServer(web.Server):
     """aiohttp's low-level server, with our protocol for each connection."""
 
     def __call__(self) -> web.RequestHandler:
-        return JsonProtocol(self, loop=asyncio.get_running_loop(), access_log=access_logger)
+        loop = asyncio.get_running_loop()
+        return JsonProtocol(self, loop=loop, access_log=access_logger, keepalive_timeout=IDLE_SECONDS)
 
 
 class LocalServer:

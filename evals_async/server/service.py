@@ -1,6 +1,8 @@
 """The arguments of every handler: `Service`, the parts of the server, and `RequestContext`, one request."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import attrs
@@ -17,6 +19,9 @@ from evals_async.server.shapes import Ids
 if TYPE_CHECKING:
     from evals_async.grading import PythonGraders
     from evals_async.inference import Models
+
+
+LONGEST_ARRIVAL = 600.0  # seconds for a JSON body
 
 
 class RunControl(Protocol):
@@ -81,19 +86,31 @@ class RequestContext:
     request: web.BaseRequest
 
     async def body(self, limit: int) -> bytes:
-        """Read the whole body. Raises `Problem` 413 as soon as it is longer than `limit`."""
+        """Read the whole body. Raises `Problem` 413 as soon as it is longer than `limit`, and 408 if it is too slow."""
         declared = self.request.content_length
         parts: list[bytes] = []
         size = 0
         if declared is None or declared <= limit:
-            async for chunk in self.request.content.iter_any():
-                parts.append(chunk)
-                size += len(chunk)
-                if size > limit:
-                    break
-            else:
-                return b"".join(parts)
+            async with arrival_deadline(LONGEST_ARRIVAL):
+                async for chunk in self.request.content.iter_any():
+                    parts.append(chunk)
+                    size += len(chunk)
+                    if size > limit:
+                        break
+                else:
+                    return b"".join(parts)
         raise too_large(limit)
+
+
+@asynccontextmanager
+async def arrival_deadline(seconds: float) -> AsyncGenerator[None]:
+    """Limit how long a client may take to send a body. Raises `Problem` 408."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        words = f"The body of the request did not arrive within {seconds:.0f} seconds."
+        raise Problem(408, words, code="request_timeout") from None
 
 
 def too_large(limit: int) -> Problem:

@@ -15,6 +15,7 @@ import attrs
 
 from evals_async import _json, encode
 from evals_async._json import JSONObject, JSONValue, as_object
+from evals_async._numbers import float_of
 from evals_async.models import Eval, EvalRun, File, OutputItem
 from evals_async.models.graders import without_uuid
 from evals_async.models.output_items import GraderResult
@@ -128,7 +129,7 @@ def json_text(value: object) -> str | None:
 
 
 def score_of(result: GraderResult) -> float | None:
-    return None if result.score is None else float(result.score)
+    return None if result.score is None else float_of(result.score)
 
 
 def prefixed(prefix: str, values: JSONObject | None, row: Row) -> None:

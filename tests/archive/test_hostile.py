@@ -82,3 +82,13 @@ async def test_a_hostile_id_reaches_no_other_path(export: Export) -> None:
         report = await export(server)
     assert (6, 1, 3) == (report.counts["evals"], report.counts["runs"], report.counts["output_items"])
     assert 3 == report.exit_code
+
+
+@pytest.mark.parametrize("number", [b"1" + b"0" * 400, b"-1" + b"0" * 400, b"true", b'"soon"'])
+async def test_a_time_of_any_kind_does_not_stop_the_export(export: Export, file: Path, number: bytes) -> None:
+    """A number that no column can hold is kept in the text of the object, and the others are copied."""
+    reference = tree(evals=2, runs=1, items=3)
+    reference.listings["evals",]["eval_0"] = b'{"id": "eval_0", "created_at": %b}' % number
+    async with ReferenceServer(reference) as server:
+        report = await export(server)
+    assert (2, 2, 6) == (report.counts["evals"], report.counts["runs"], report.counts["output_items"])

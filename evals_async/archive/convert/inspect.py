@@ -28,6 +28,7 @@ import attrs
 from evals_async import _json, encode
 from evals_async._extras import extra_missing
 from evals_async._json import JSONObject, NotJSON, as_array, as_object
+from evals_async._numbers import float_of
 from evals_async.archive.convert.report import ArchiveReader, ConversionReport, Output, file_name
 from evals_async.errors import MissingExtra
 from evals_async.models import Eval, EvalRun, OutputItem
@@ -251,14 +252,15 @@ class LogBuilder:
             self.report.add(
                 "approximated", "conversations with graders", "the explanation is kept, the messages are not"
             )
-        if result.score is None or not math.isfinite(result.score):
+        score = None if result.score is None else float_of(result.score)
+        if score is None or not math.isfinite(score):
             self.report.add(
                 "approximated", "results without a score", "they are unscored; the verdict is in the metadata"
             )
             reason = "grader_failed" if result.is_error else "scoring_failed"
             return self.inspect.scorer.Score.unscored(reason=reason, **about)
-        self.scores[name].append(float(result.score))
-        return self.inspect.scorer.Score(value=float(result.score), **about)
+        self.scores[name].append(score)
+        return self.inspect.scorer.Score(value=score, **about)
 
     def score_summary(self, name: str) -> Any:
         """Return the mean score and the pass rate of a criterion."""

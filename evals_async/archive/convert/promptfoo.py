@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 
 from evals_async import _json, encode
+from evals_async._numbers import float_of
 from evals_async.archive.convert.report import ArchiveReader, ConversionReport, Output, file_name
 from evals_async.archive.tables import eval_keys
 from evals_async.models import EvalRun, OutputItem
@@ -77,8 +78,9 @@ def row_of(
 def grades_of(item: OutputItem, names: list[str], report: ConversionReport) -> dict[str, float]:
     grades: dict[str, float] = {}
     for name, result in zip(names, item.results or (), strict=True):
-        if result.score is not None and math.isfinite(result.score):
-            grades[name] = float(result.score)
+        score = None if result.score is None else float_of(result.score)
+        if score is not None and math.isfinite(score):
+            grades[name] = score
         else:
             report.add("dropped", "grades without a number", "promptfoo needs finite numbers; the verdict is kept")
     return grades

@@ -7,8 +7,9 @@ A generated function needs few instructions per field. `source_of(EvalRun)` retu
 from __future__ import annotations
 
 import linecache
-from collections.abc import Callable
-from typing import Any, TypeAlias, cast, get_args
+from collections.abc import Callable, Hashable
+from functools import cache
+from typing import Any, TypeAlias, TypeVar, cast, get_args
 
 import attrs
 from msgspec import UNSET, to_builtins
@@ -17,6 +18,8 @@ from evals_async._codec.conversion import converter
 from evals_async._codec.shapes import Memo, shared_names, shared_strings, unfrozen
 from evals_async.models.base import NO_NULLS, NOTHING_EXTRA, Model
 
+
+K = TypeVar("K", bound=Hashable)
 
 Fill: TypeAlias = Callable[[Any], Any]
 """Makes the value of a model from the value of a struct. It never fails."""
@@ -76,7 +79,7 @@ class OneOf:
     table: dict[type, Filling]
 
     def functions(self) -> dict[type, Fill]:
-        return {kind: filling.function() for kind, filling in self.table.items()}
+        return made_later({kind: filling.function for kind, filling in self.table.items()})
 
     def function(self) -> Fill:
         functions = self.functions()
@@ -101,15 +104,17 @@ class OneOfTags:
 
 @attrs.frozen(eq=False)
 class OneClass:
-    """Fills one model, by its generated function, or by the same lines in another function."""
+    """Fills one model, by its generated function, or by the same lines in another function.
+
+    With `tag`, the struct has this tag as its type.
+    """
 
     model: type[Model]
     columns: list[StructField]
-    tag: str | None
-    fill: Fill
+    tag: str | None = None
 
     def function(self) -> Fill:
-        return self.fill
+        return fill_of_class(self)
 
 
 Filling: TypeAlias = Words | Each | EachValue | OneOf | OneOfTags | OneClass
@@ -141,8 +146,25 @@ def source_of(model: type[Model]) -> str:
     return "".join(linecache.getlines(f"<codec: fill_{model.__name__}>"))
 
 
-def fill_of_class(model: type[Model], columns: list[StructField], tag: str | None = None) -> Fill:
-    """Return the function that fills a model from its struct. With `tag`, the struct has this tag as its type."""
+def made_later(makers: dict[K, Callable[[], Fill]]) -> dict[K, Fill]:
+    """Return a table of functions. Each is made at its first use: a document has few of the members of a union."""
+    table: dict[K, Fill] = {}
+
+    def later(key: K, make: Callable[[], Fill]) -> Fill:
+        def make_and_fill(value: Any) -> Any:
+            fill = table[key] = make()
+            return fill(value)
+
+        return make_and_fill
+
+    table.update({key: later(key, make) for key, make in makers.items()})
+    return table
+
+
+@cache
+def fill_of_class(one: OneClass) -> Fill:
+    """Return the function that fills a model from its struct."""
+    model, columns, tag = one.model, one.columns, one.tag
     source = Source(f"fill_{'tagged_' if tag else ''}{model.__name__}")
     if len(columns) <= LONGEST_SHARED and all(column.optional and column.filling is None for column in columns):
         # Items without an error have an object with two nulls. All of them are one object.

@@ -11,7 +11,7 @@ Decoding does not depend on earlier bodies. A class has one struct and one funct
 
 import types
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import attrs
@@ -27,8 +27,8 @@ from evals_async._codec.fill import (
     OneOfTags,
     StructField,
     Words,
-    fill_of_class,
     fill_of_variant,
+    made_later,
 )
 from evals_async._codec.shapes import (
     PRIMITIVES,
@@ -233,16 +233,14 @@ def struct_of(name: str, columns: list[StructField], tag: str | None = None) -> 
 def of_model(model: Any) -> Read:
     """Return how values are decoded if only this class is expected."""
     columns = columns_of(model)
-    return Read(struct_of(model.__name__, columns), OneClass(model, columns, None, fill_of_class(model, columns)))
+    return Read(struct_of(model.__name__, columns), OneClass(model, columns))
 
 
 @cache
 def of_variant(model: Any, tag: str) -> Read:
     """Return how values are decoded if the tag selects this class."""
     columns = [column for column in columns_of(model) if column.name != "type"]
-    return Read(
-        struct_of(model.__name__, columns, tag), OneClass(model, columns, tag, fill_of_class(model, columns, tag))
-    )
+    return Read(struct_of(model.__name__, columns, tag), OneClass(model, columns, tag))
 
 
 @cache
@@ -291,12 +289,12 @@ def of_merged(models: list[type[Model]], union: Any) -> Read:
     tags = [tag for model in models for tag in tags_of(model) or ()]
     names = StructField("type", "type", Literal[*[tag for tag in tags if tag]], None, optional=True)
     columns = [names, *[attrs.evolve(column, optional=True) for column in merged.values()]]
-    fills = {
-        tag: fill_of_variant(model, columns_of(model), set(merged), union)
+    makers = {
+        tag: partial(fill_of_variant, model, columns_of(model), set(merged), union)
         for model in models
         for tag in tags_of(model) or ()
     }
-    return Read(struct_of("Merged", columns), OneOfTags(fills))
+    return Read(struct_of("Merged", columns), OneOfTags(made_later(makers)))
 
 
 def array_of(kind: Any) -> Any:

@@ -40,7 +40,7 @@ M = TypeVar("M", bound=Model)
 SLICE = 128 * 1024  # bytes of items that are decoded before other tasks run
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class Envelope(Model):
     """The object around the items of a page. Azure does not send the two ids; some servers do not send `has_more`."""
 

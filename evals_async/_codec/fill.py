@@ -7,7 +7,7 @@ A generated function needs few instructions per field. `source_of(EvalRun)` retu
 from __future__ import annotations
 
 import linecache
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from functools import cache
 from typing import Any, TypeAlias, TypeVar, cast, get_args
 
@@ -146,7 +146,7 @@ def source_of(model: type[Model]) -> str:
     return "".join(linecache.getlines(f"<codec: fill_{model.__name__}>"))
 
 
-def made_later(makers: dict[K, Callable[[], Fill]]) -> dict[K, Fill]:
+def made_later(makers: Mapping[K, Callable[[], Fill]]) -> dict[K, Fill]:
     """Return a table of functions. Each is made at its first use: a document has few of the members of a union."""
     table: dict[K, Fill] = {}
 

@@ -23,7 +23,7 @@ class EvalDefinition(TypedDict):
     metadata: NotRequired[Mapping[str, str]]
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class Eval(Model):
     """An eval: a description of its rows, and the criteria that each row is graded by.
 
@@ -119,7 +119,7 @@ def without(raw: JSONObject, *names: str) -> JSONObject:
     return {key: value for key, value in raw.items() if key not in names and value is not None}
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class EvalDeleted(Model):
     """The response after an eval was deleted. https://platform.openai.com/docs/api-reference/evals/delete
 

@@ -11,14 +11,14 @@ import attrs
 from evals_async.models.base import Model, Unknown, moment
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class RunReference(Model):
     """The run of an event. The API does not send the id of its eval, so store it yourself."""
 
     id: str
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class RunEvent(Model):
     """The fields of all events about runs."""
 
@@ -40,21 +40,21 @@ class RunEvent(Model):
         return moment(self.created_at)
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class RunSucceededEvent(RunEvent):
     """A run was completed."""
 
     type: Literal["eval.run.succeeded"] = "eval.run.succeeded"
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class RunFailedEvent(RunEvent):
     """A run failed."""
 
     type: Literal["eval.run.failed"] = "eval.run.failed"
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class RunCanceledEvent(RunEvent):
     """A run was canceled."""
 

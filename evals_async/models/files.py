@@ -8,7 +8,7 @@ import attrs
 from evals_async.models.base import Model, moment
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class File(Model):
     """An uploaded file. https://platform.openai.com/docs/api-reference/files/object"""
 
@@ -37,7 +37,7 @@ class File(Model):
         return moment(self.expires_at)
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class FileDeleted(Model):
     """The response after a file was deleted. https://platform.openai.com/docs/api-reference/files/delete
 

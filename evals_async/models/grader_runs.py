@@ -11,7 +11,7 @@ from evals_async.models.graders import Grader
 from evals_async.models.output_items import TokenUsage
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class GraderRunErrors(Model):
     """The errors of a grader: a field is true, or has a text, if this error happened."""
 
@@ -31,7 +31,7 @@ class GraderRunErrors(Model):
     model_grader_parse_error: bool | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class GraderRunMetadata(Model):
     """Details of the run of a grader."""
 
@@ -46,7 +46,7 @@ class GraderRunMetadata(Model):
     sampled_model_name: str | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class GraderRun(Model):
     """The result of a grader. The score is `reward`."""
 
@@ -57,7 +57,7 @@ class GraderRun(Model):
     model_grader_token_usage_per_model: JSONObject | None = attrs.field(default=None, hash=False)
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class GraderValidation(Model):
     """The response to the validation of a grader: the grader as the server decoded it."""
 

@@ -40,7 +40,7 @@ SimilarityMetric: TypeAlias = Literal[
 ]
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class NamedGrader(Model):
     """The fields of all graders."""
 
@@ -58,7 +58,7 @@ class NamedGrader(Model):
         return without_uuid(self.name)
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class StringCheckGrader(NamedGrader):
     """Compares two strings: equal, not equal, contained, or contained without regard to case.
 
@@ -71,7 +71,7 @@ class StringCheckGrader(NamedGrader):
     operation: StringOperation | str
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class TextSimilarityGrader(NamedGrader):
     """Measures how similar two texts are.
 
@@ -86,7 +86,7 @@ class TextSimilarityGrader(NamedGrader):
     pass_threshold: float | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class LabelModelGrader(NamedGrader):
     """A model chooses a label. Labels in `passing_labels` pass.
 
@@ -102,7 +102,7 @@ class LabelModelGrader(NamedGrader):
     sampling_params: SamplingParams | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class ScoreModelGrader(NamedGrader):
     """A model gives a score.
 
@@ -118,7 +118,7 @@ class ScoreModelGrader(NamedGrader):
     sampling_params: SamplingParams | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class PythonGrader(NamedGrader):
     """Runs Python source on the server: a function `grade(sample, item)` that returns a number.
 
@@ -132,7 +132,7 @@ class PythonGrader(NamedGrader):
     pass_threshold: float | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class AzureEvaluatorGrader(NamedGrader):
     """Microsoft Foundry: one of its evaluators. It may give several results per item, one for each of its metrics.
 
@@ -160,7 +160,7 @@ SingleGrader: TypeAlias = (
 """Any grader except a multi grader."""
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class MultiGrader(NamedGrader):
     """Combines the scores of other graders by a formula. Only the graders API accepts it, evals do not.
 

@@ -13,7 +13,7 @@ from evals_async.models.base import Model, Unknown
 Role: TypeAlias = Literal["user", "assistant", "system", "developer"] | str
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class PromptCacheBreakpoint(Model):
     """The end of a part of the prompt that the provider may cache for later requests."""
 
@@ -22,7 +22,7 @@ class PromptCacheBreakpoint(Model):
     ttl: Literal["30m", "12h"] | str | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class InputText(Model):
     """Text for the model. It may contain templates such as `{{ item.question }}`."""
 
@@ -32,7 +32,7 @@ class InputText(Model):
     prompt_cache_breakpoint: PromptCacheBreakpoint | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class OutputText(Model):
     """Text of an earlier response of the model."""
 
@@ -40,7 +40,7 @@ class OutputText(Model):
     text: str
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class InputImage(Model):
     """An image for the model, by URL (a `data:` URL too) or, in messages of a responses run, by an uploaded file."""
 
@@ -52,7 +52,7 @@ class InputImage(Model):
     prompt_cache_breakpoint: PromptCacheBreakpoint | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class InputAudioData(Model):
     """The audio of an `InputAudio`: base64 text, and the format of the audio."""
 
@@ -60,7 +60,7 @@ class InputAudioData(Model):
     format: Literal["mp3", "wav"] | str
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class InputAudio(Model):
     """Audio for the model."""
 
@@ -75,7 +75,7 @@ Content: TypeAlias = str | ContentPart | tuple[str | ContentPart, ...]
 """The content of a message: text, one part, or several of both."""
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class Message(Model):
     """A message of a template (`EvalItem` in the API's specification).
 
@@ -93,7 +93,7 @@ class Message(Model):
 TemplateMessage: TypeAlias = Message | Unknown
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class TemplateMessages(Model):
     """Messages with templates, which are filled in for each row of the data source."""
 
@@ -102,7 +102,7 @@ class TemplateMessages(Model):
     template: tuple[TemplateMessage, ...]
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class ItemReference(Model):
     """Messages that each row contains, in the field named here (`item.messages`)."""
 

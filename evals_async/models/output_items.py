@@ -20,7 +20,7 @@ ItemStatus: TypeAlias = Literal["pass", "fail", "error", "completed"] | str
 """On OpenAI, the status is the verdict. On Foundry it is `completed`, and the results have the verdict."""
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class TokenUsage(Model):
     """The tokens of one model response."""
 
@@ -30,7 +30,7 @@ class TokenUsage(Model):
     cached_tokens: int | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class SampleMessage(Model):
     """A message to a model, or from it. An image may be in the text as `<image>URL</image>`."""
 
@@ -78,7 +78,7 @@ def json_in(text: str) -> JSONValue:
         return None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class Sample(Model):
     """A conversation with a model, either of the run or of a model grader. It is empty if no model was called."""
 
@@ -111,7 +111,7 @@ class Sample(Model):
         return self.output[-1].text if self.output else None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class GraderResult(Model):
     """The result of one grader for one row. Unknown fields are in `extra`."""
 
@@ -174,7 +174,7 @@ def steps_of(text: str) -> str | None:
     return "\n".join(filter(None, lines)) or None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class OutputItem(Model):
     """One row of a run: the row, the response of the model, and the result of every grader.
 

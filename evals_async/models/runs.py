@@ -21,7 +21,7 @@ TERMINAL_STATUSES = frozenset({"completed", "failed", "canceled", "cancelled"})
 KNOWN_STATUSES = TERMINAL_STATUSES | {"queued", "in_progress"}
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class ErrorInfo(Model):
     """The error of a run or of a sample."""
 
@@ -38,7 +38,7 @@ def real_error(error: ErrorInfo | str | None) -> ErrorInfo | None:
     return error if error is not None and (error.code or error.message) else None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class ResultCounts(Model):
     """How many rows of a run passed, failed or had an error. All are zero while it is queued."""
 
@@ -55,7 +55,7 @@ class ResultCounts(Model):
         return self.passed / self.total if self.passed is not None and self.total else None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class ModelUsage(Model):
     """The calls and tokens of one model in a run."""
 
@@ -70,7 +70,7 @@ class ModelUsage(Model):
     cached_tokens: int | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class CriterionResult(Model):
     """How many rows of a run passed one criterion."""
 
@@ -95,7 +95,7 @@ class CriterionResult(Model):
         return None if self.testing_criteria is None else without_uuid(self.testing_criteria)
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class Latency(Model):
     """The response times of one part of a Foundry run: the median and the 95th percentile."""
 
@@ -105,7 +105,7 @@ class Latency(Model):
     sample_count: int | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class ModelCost(Model):
     """Foundry's estimate of the cost of one model, in the currency of its `CostEstimate`."""
 
@@ -116,7 +116,7 @@ class ModelCost(Model):
     cached_tokens: int | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class CostEstimate(Model):
     """Foundry's estimate of the cost of one part of a run."""
 
@@ -130,7 +130,7 @@ class CostEstimate(Model):
     model_costs: tuple[ModelCost, ...] | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class ExecutionNote(Model):
     """A remark about the execution of a run, and the number of rows that it applies to."""
 
@@ -138,7 +138,7 @@ class ExecutionNote(Model):
     rows: int | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class Execution(Model):
     """Details of the execution of a run by the local server."""
 
@@ -152,7 +152,7 @@ class Execution(Model):
     notes: tuple[ExecutionNote, ...] | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class EvalRun(Model):
     """One run of an eval. `create`, `retrieve`, `list` and `cancel` all return this class.
 
@@ -271,7 +271,7 @@ class EvalRun(Model):
         )
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class RunDeleted(Model):
     """The response after a run was deleted. https://platform.openai.com/docs/api-reference/evals/deleteRun
 

@@ -18,7 +18,7 @@ ReasoningEffort: TypeAlias = Literal["none", "minimal", "low", "medium", "high",
 # --- the data source configs of evals ---------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class CustomDataSourceConfig(Model):
     """Rows that the user provides.
 
@@ -38,7 +38,7 @@ class CustomDataSourceConfig(Model):
     max_items: int | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class LogsDataSourceConfig(Model):
     """Rows are logged responses, chosen by their metadata."""
 
@@ -48,7 +48,7 @@ class LogsDataSourceConfig(Model):
     schema: JSONObject | None = attrs.field(default=None, hash=False)
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class StoredCompletionsDataSourceConfig(Model):
     """Rows are stored chat completions, chosen by their metadata. This is the older name of `logs`."""
 
@@ -58,7 +58,7 @@ class StoredCompletionsDataSourceConfig(Model):
     schema: JSONObject | None = attrs.field(default=None, hash=False)
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class AzureSourceConfig(Model):
     """Microsoft Foundry: one of its scenarios makes the rows.
 
@@ -82,7 +82,7 @@ DataSourceConfig: TypeAlias = (
 # --- the data sources of runs ----------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class FileContentRow(Model):
     """One inline row of a run."""
 
@@ -92,7 +92,7 @@ class FileContentRow(Model):
     sample: JSONObject | None = attrs.field(default=None, hash=False)
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class FileContent(Model):
     """Inline rows of a run. Every response with the run contains all of them."""
 
@@ -100,7 +100,7 @@ class FileContent(Model):
     content: tuple[FileContentRow, ...]
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class FileId(Model):
     """Rows of an uploaded JSON Lines file (or, on Foundry, of a dataset)."""
 
@@ -108,7 +108,7 @@ class FileId(Model):
     id: str
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class StoredCompletionsSource(Model):
     """Rows are the stored chat completions that match all of these fields."""
 
@@ -122,7 +122,7 @@ class StoredCompletionsSource(Model):
     limit: int | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class ResponsesSource(Model):
     """Rows are the stored responses that match all of these fields."""
 
@@ -150,7 +150,7 @@ CompletionsRows: TypeAlias = FileContent | FileId | StoredCompletionsSource | Un
 ResponsesRows: TypeAlias = FileContent | FileId | ResponsesSource | Unknown
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class SamplingParams(Model):
     """The sampling parameters of a run or of a model grader.
 
@@ -171,7 +171,7 @@ class SamplingParams(Model):
     tools: tuple[JSONValue, ...] | None = attrs.field(default=None, hash=False)
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class JsonlDataSource(Model):
     """Rows are graded without a call to a model."""
 
@@ -179,7 +179,7 @@ class JsonlDataSource(Model):
     source: JsonlRows
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class CompletionsDataSource(Model):
     """A model is called through the chat completions API, once per row.
 
@@ -193,7 +193,7 @@ class CompletionsDataSource(Model):
     sampling_params: SamplingParams | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class ResponsesDataSource(Model):
     """A model is called through the responses API, once per row.
 
@@ -207,7 +207,7 @@ class ResponsesDataSource(Model):
     sampling_params: SamplingParams | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class AzureTargetCompletionsDataSource(Model):
     """Microsoft Foundry: an agent or a deployed model is called once per row."""
 
@@ -220,7 +220,7 @@ class AzureTargetCompletionsDataSource(Model):
     item_generation_params: JSONObject | None = attrs.field(default=None, hash=False)
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class AzureResponsesDataSource(Model):
     """Microsoft Foundry: existing responses are fetched and graded."""
 
@@ -229,7 +229,7 @@ class AzureResponsesDataSource(Model):
     item_generation_params: JSONObject = attrs.field(hash=False)
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, repr=False, eq=False)
 class CsvDataSource(Model):
     """Microsoft Foundry: the rows of a CSV file are graded without a call to a model."""
 

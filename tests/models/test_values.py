@@ -162,3 +162,17 @@ def test_repr_stays_short(name: str, shape: type[Model]) -> None:
     text = repr(decode(json.dumps(payload(name)).encode(), shape))
     assert len(text) < 1500
     assert text.startswith(f"{shape.__name__}(id=")
+
+
+def test_classes_are_never_equal() -> None:
+    """Objects of two classes with the same values differ, also where one class extends the other."""
+
+    @attrs.frozen(kw_only=True, repr=False, eq=False)
+    class Sub(StringCheckGrader):
+        pass
+
+    values: dict[str, Any] = {"name": "a", "input": "b", "reference": "c", "operation": "eq"}
+    assert StringCheckGrader(**values) != Sub(**values)
+    assert Sub(**values) == Sub(**values)
+    assert {Sub(**values), Sub(**values)} == {Sub(**values)}
+    assert StringCheckGrader(**values) != values

@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator
 from functools import partial
+from operator import itemgetter
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import attrs
@@ -35,7 +36,6 @@ from evals_async._paging.search import PageSearch, Scan
 
 K = TypeVar("K")
 K_contra = TypeVar("K_contra", contravariant=True)
-N = TypeVar("N")
 V = TypeVar("V")
 H = TypeVar("H", bound=Hashable)
 
@@ -47,8 +47,12 @@ Location: TypeAlias = tuple[Hashable, str]
 Places: TypeAlias = list[tuple[int, K]]
 """The places of one object in the results: the number and the key of each."""
 
-Step: TypeAlias = Callable[[Channel[Outcome[N, V]]], Coroutine[Any, Any, bool]]
+Step: TypeAlias = Callable[[Channel[Outcome[K, V]]], Coroutine[Any, Any, bool]]
 """A part of the work. It returns false after the end."""
+
+
+Keep: TypeAlias = Callable[[K, V], Awaitable[object]]
+"""Stores the object of a key in the cache."""
 
 
 @attrs.frozen(kw_only=True)
@@ -68,10 +72,10 @@ class Lookup(Generic[K_contra, V]):
     shrink: Callable[[Exception], bool]
     copy: Callable[[V], V]
     cached: Callable[[K_contra], Awaitable[V | None]] | None = None
-    keep: Callable[[K_contra, V], Awaitable[object]] | None = None
+    keep: Keep[K_contra, V] | None = None
 
 
-class WorkQueue(Generic[K, N, V]):
+class WorkQueue(Generic[K, V]):
     """The remaining work of all workers: the keys of each batch, then its scans, then its single reads."""
 
     def __init__(
@@ -80,24 +84,23 @@ class WorkQueue(Generic[K, N, V]):
         source: ItemSource[K],
         workers: int,
         progress: ProgressCounter,
-        name: Callable[[int, K], N],
+        numbers: list[int] | None,
     ) -> None:
         self.lookup = lookup
         self.source = source
         self.workers = workers
         self.progress = progress
-        self.name = name
+        self.numbers = numbers
         self.taken = 0  # keys of this batch
         self.ended = False  # whether the source has ended
         self.collecting = 0  # workers that take keys
         self.places: dict[Hashable, dict[str, Places[K]]] = {}  # by listing and id: what has no result yet
         self.searches: dict[Hashable, PageSearch] = {}
         self.singles: deque[Places[K]] = deque()
-        self.running = workers  # workers that have not ended
         self.failure: Exception | None = None  # an error of the source; the last worker raises it
         self.changed = asyncio.Event()
 
-    async def next_step(self) -> Step[N, V] | None:
+    async def next_step(self) -> Step[K, V] | None:
         """Wait for work, and return the next step of a worker. Return `None` after the last key of the last batch."""
         while True:
             for listing, search in self.searches.items():
@@ -136,7 +139,7 @@ class WorkQueue(Generic[K, N, V]):
         self.ended = self.ended or taken is None
         return taken
 
-    async def collect(self, channel: Channel[Outcome[N, V]]) -> bool:
+    async def collect(self, channel: Channel[Outcome[K, V]]) -> bool:
         """Take the keys of a batch. An invalid key, or a key in the cache, has its outcome at once."""
         locate, cached = self.lookup.locate, self.lookup.cached
         self.collecting += 1
@@ -167,51 +170,52 @@ class WorkQueue(Generic[K, N, V]):
         for listing, places in self.places.items():
             self.searches[listing] = PageSearch(places, workers=self.workers, attempts=attempts, shrink=shrink)
 
-    async def scan(self, channel: Channel[Outcome[N, V]], listing: Hashable, search: PageSearch, scan: Scan) -> bool:
+    async def scan(self, channel: Channel[Outcome[K, V]], listing: Hashable, search: PageSearch, scan: Scan) -> bool:
         """Read the pages of a scan, and deliver the wanted objects of each."""
-        fetch, places, keep = self.lookup.pages(listing), self.places[listing], self.lookup.keep
-        try:
-            while not scan.ended:
-                try:
-                    body = await fetch(scan.cursor.after, scan.cursor.limit)
-                except Exception as error:  # noqa: BLE001  # the objects of this page are read one by one
-                    search.failed(scan, error)
-                    continue
-                finally:
-                    self.changed.set()
-                ids = ids_of(body.entries)
-                found = search.received(scan, ids, body.last_id, body.has_more)
-                entries = dict(zip(ids, body.entries, strict=True))
-                outcomes: list[Outcome[N, V]] = []
-                for each in found:
-                    value: V = entries[each] if body.make is None else body.make(entries[each])
-                    wanted, unkept = places.pop(each), None
-                    if keep is not None:  # as for single reads, an error of the cache is the outcome
-                        unkept = (await attempt(partial(keep, wanted[0][1]), value)).error
-                    outcomes += self.outcomes(wanted, value if unkept is None else None, unkept)
-                if not await self.deliver(channel, outcomes):
-                    return False
-            return True
-        finally:
-            search.end(scan)
+        fetch, keep, places = self.lookup.pages(listing), self.lookup.keep, self.places[listing]
+        while not scan.ended:
+            try:
+                body = await fetch(scan.cursor.after, scan.cursor.limit)
+            except Exception as error:  # noqa: BLE001  # the objects of this page are read one by one
+                search.failed(scan, error)
+                self.changed.set()
+                continue
+            ids = ids_of(body.entries)
+            found = search.received(scan, ids, body.last_id, body.has_more)
             self.changed.set()
+            entries = dict(zip(ids, body.entries, strict=True))
+            outcomes: list[Outcome[K, V]] = []
+            for each in found:
+                value: V = entries[each] if body.make is None else body.make(entries[each])
+                wanted = places.pop(each)
+                outcomes += self.outcomes(wanted, value) if keep is None else await self.kept(wanted, value, keep)
+            if not await self.deliver(channel, outcomes):
+                return False
+        return True
 
-    async def single(self, channel: Channel[Outcome[N, V]], places: Places[K]) -> bool:
+    async def kept(self, places: Places[K], value: V, keep: Keep[K, V]) -> Iterable[Outcome[K, V]]:
+        """Store an object in the cache. As for single reads, an error of the cache is the outcome."""
+        error = (await attempt(partial(keep, places[0][1]), value)).error
+        return self.outcomes(places, value if error is None else None, error)
+
+    async def single(self, channel: Channel[Outcome[K, V]], places: Places[K]) -> bool:
         outcome = await attempt(self.lookup.fetch, places[0][1])
         return await self.deliver(channel, self.outcomes(places, outcome.value, outcome.error))
 
     def outcomes(
         self, places: Places[K], value: V | None = None, error: Exception | None = None
-    ) -> Iterator[Outcome[N, V]]:
+    ) -> Iterator[Outcome[K, V]]:
         """Yield the outcome for each place. Each place has its own object, or its own error."""
         for place, (number, key) in enumerate(places):
             if place:
                 value = value if value is None else self.lookup.copy(value)
                 error = error if error is None else twin_of(error)
             self.progress.end(error is not None)
-            yield Outcome(self.name(number, key), value, error)
+            if self.numbers is not None:
+                self.numbers.append(number)
+            yield Outcome(key, value, error)
 
-    async def deliver(self, channel: Channel[Outcome[N, V]], outcomes: Iterable[Outcome[N, V]]) -> bool:
+    async def deliver(self, channel: Channel[Outcome[K, V]], outcomes: Iterable[Outcome[K, V]]) -> bool:
         """Deliver outcomes. Returns false after the end. One place of the queue stays reserved."""
         channel.put_all(outcomes)
         return await channel.reserve()
@@ -221,28 +225,27 @@ def fan_out_by_pages(
     lookup: Lookup[K, V],
     items: Items[K],
     *,
-    name: Callable[[int, K], N],
     concurrency: int = DEFAULT_CONCURRENCY,
     on_progress: OnProgress | None = None,
-) -> FanOut[N, V]:
+    numbers: list[int] | None = None,
+) -> FanOut[K, V]:
     """Yield the outcomes of `fan_out(lookup.fetch, items)` in any order, with pages instead of most single reads.
 
     `items` is consumed in batches of 10,000: the first request is sent when a batch is complete, or `items` ends. An
-    item that occurs twice is read once, and each place has its own object. The key of an `Outcome` is
-    `name(number, item)`.
+    item that occurs twice is read once, and each place has its own object. The number of the item of each outcome is
+    appended to `numbers`.
     """
     source = ItemSource(items)
     workers = checked_concurrency(concurrency, source.total)
-    work = WorkQueue(lookup, source, workers, ProgressCounter(source.total, on_progress), name)
+    work = WorkQueue(lookup, source, workers, ProgressCounter(source.total, on_progress), numbers)
 
-    async def job(channel: Channel[Outcome[N, V]]) -> None:
+    async def job(channel: Channel[Outcome[K, V]]) -> None:
         if not await channel.reserve():
             return
         while (step := await work.next_step()) is not None:
             if not await step(channel):
                 return
-        work.running -= 1
-        if work.failure is not None and not work.running:
+        if work.failure is not None and channel.working == 1:
             raise work.failure
         channel.release()
 
@@ -259,13 +262,9 @@ async def gather_by_pages(
 ) -> tuple[V | Exception, ...]:
     """Return or raise the same as `gather_many(lookup.fetch, items)`, with pages instead of most single reads."""
     check_on_error(on_error)
-    numbers: list[int] = []  # of the items, in the order of their outcomes
-
-    def name(number: int, key: H) -> H:
-        numbers.append(number)
-        return key
-
-    stream = fan_out_by_pages(lookup, items, name=name, concurrency=concurrency, on_progress=on_progress)
+    numbers: list[int] = []
+    stream = fan_out_by_pages(lookup, items, concurrency=concurrency, on_progress=on_progress, numbers=numbers)
     async with stream:
-        outcomes = dict(zip(numbers, [outcome async for outcome in stream], strict=True))
-    return results_of([outcomes[number] for number in sorted(outcomes)], on_error)
+        outcomes = [outcome async for outcome in stream]
+    in_order = sorted(zip(numbers, outcomes, strict=True), key=itemgetter(0))
+    return results_of([outcome for _, outcome in in_order], on_error)

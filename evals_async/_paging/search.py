@@ -5,9 +5,8 @@ at the same time, each in its own part of the listing. The first scan starts at 
 
 The rules:
 
-- Scans start at equal distances in the order of the listing, which is not known. The ids of most servers begin with
-  the time of creation, so the first scans take it to be the order of the sorted ids. Later ones take the order that
-  agrees best with the pages: of the sorted ids, or of the given ids. If neither does, a third more requests are needed.
+- Scans start at equal distances in the order of the sorted ids. The ids of most servers begin with the time of
+  creation, so this is about the order of the listing. If it is not, a third more requests are needed.
 - A scan continues while its pages contain `ENOUGH` new wanted ids on average. It ends at a page without new wanted ids,
   at the start of another scan, at the end of the listing, and at a page that fails.
 - The number of scans is such that each has about `PAGES_PER_SCAN` pages of the missing ids.
@@ -22,8 +21,6 @@ The caller reads the missing ids one by one. So their errors are those of single
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from operator import lt
-from typing import Any
 
 import attrs
 
@@ -48,12 +45,6 @@ class Scan:
     ended: bool = False
 
 
-def ascents(values: Sequence[Any]) -> int:
-    """Return how many values are greater than the one before, minus how many are not."""
-    rises: int = sum(map(lt, values, values[1:]))
-    return 2 * rises - max(0, len(values) - 1)
-
-
 class PageSearch:
     """The state of one search in one listing.
 
@@ -68,7 +59,7 @@ class PageSearch:
         attempts: int = 1,
         shrink: Callable[[Exception], bool] | None = None,
     ) -> None:
-        self.missing: dict[str, int] = {each: number for number, each in enumerate(dict.fromkeys(ids))}  # as given
+        self.missing = dict.fromkeys(sorted(set(ids)))
         self.wanted = frozenset(self.missing)
         self.workers = workers
         self.attempts = attempts
@@ -78,10 +69,7 @@ class PageSearch:
         self.waste = 0  # requests for pages minus the wanted ids that they contained
         self.barren = 0  # pages in a row with fewer than `ENOUGH` wanted ids
         self.running = 0  # scans
-        # How well the listing has the order of the given ids, and of the sorted ids; below 0 if it is reversed.
-        self.as_given = self.as_sorted = 0
-        self.tried: set[str] = set()
-        self.starts: set[str] = set()  # the starts of scans: the listing after them is already read
+        self.starts: set[str] = set()  # of all scans
         # Where the next scans start, the last one first; `None` is the beginning of the listing.
         self.planned: list[str | None] = [*self.plan()[:-1], None]
 
@@ -108,7 +96,6 @@ class PageSearch:
             return None
         start = self.planned.pop()
         if start is not None:
-            self.tried.add(start)
             self.starts.add(start)
         self.running += 1
         return Scan(Cursor.at(start, self.limit))
@@ -119,17 +106,11 @@ class PageSearch:
         return max(1, min(self.workers, int(pages / PAGES_PER_SCAN)))
 
     def plan(self) -> list[str | None]:
-        """Return missing ids at equal distances in the given order. The first of them in the listing comes last."""
-        open_ids = [each for each in self.missing if each not in self.tried]
+        """Return missing ids at equal distances, the first one last."""
+        open_ids = [each for each in self.missing if each not in self.starts]
         if not open_ids:
             self.barren = MOST_BARREN  # a scan has started at every missing id, so no other page is left
             return []
-        order = self.as_given
-        if abs(self.as_sorted) >= abs(self.as_given):
-            order = self.as_sorted
-            open_ids.sort()
-        if order < 0:
-            open_ids.reverse()
         count = self.most_scans()
         return [open_ids[max(0, number * len(open_ids) // count - 1)] for number in reversed(range(count))]
 
@@ -137,12 +118,11 @@ class PageSearch:
         """Return the new wanted ids of a page, each once. Move `scan` to the next page, or end it."""
         self.waste += 1
         new = [each for each in dict.fromkeys(ids) if each is not None and each in self.missing]
-        numbers = [self.missing.pop(each) for each in new]
+        for each in new:
+            del self.missing[each]
         self.waste -= len(new)
         self.barren = 0 if len(new) >= ENOUGH else self.barren + 1
-        self.density = (self.density + sum(each in self.wanted for each in ids)) / 2
-        self.as_given += ascents(numbers)
-        self.as_sorted += ascents(new)
+        self.density = (self.density + len(self.wanted.intersection(ids))) / 2
         scan.credit = min(MOST_CREDIT, scan.credit + len(new)) - ENOUGH
         onward = next_cursor(scan.cursor, ids, ids, last_id=last_id, has_more=has_more)
         if (
@@ -167,11 +147,8 @@ class PageSearch:
             scan.cursor = attrs.evolve(scan.cursor, limit=self.limit)
             return
         self.barren += 1
-        self.starts.discard(scan.cursor.start or "")
         self.end(scan)
 
     def end(self, scan: Scan) -> None:
-        """End a scan. May be called twice."""
-        if not scan.ended:
-            scan.ended = True
-            self.running -= 1
+        scan.ended = True
+        self.running -= 1

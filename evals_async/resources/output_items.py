@@ -196,12 +196,7 @@ class OutputItems(Resource):
         """
         run = ids_of(run_id, eval_id)
         if by_pages:
-            return fan_out_by_pages(
-                self._lookup(run),
-                output_item_ids,
-                name=lambda _, output_item_id: output_item_id,
-                **many,
-            )
+            return fan_out_by_pages(self._lookup(run), output_item_ids, **many)
         return fan_out(
             lambda output_item_id: self.retrieve(output_item_id, run_id=run),
             output_item_ids,

@@ -365,12 +365,7 @@ class Runs(Resource):
         ids are then read in groups of 10,000, before the first run of the group arrives.
         """
         if by_pages:
-            return fan_out_by_pages(
-                self._lookup(eval_id),
-                run_ids,
-                name=lambda _, run: run,
-                **many,
-            )
+            return fan_out_by_pages(self._lookup(eval_id), run_ids, **many)
         return fan_out(
             lambda run: self.retrieve(ids_of(run, eval_id)),
             run_ids,

@@ -13,6 +13,7 @@ import json
 import random
 import re
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -22,6 +23,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
+
+import attrs
 
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
@@ -34,6 +37,7 @@ from benchmarks.server import pin
 
 CONCURRENCY = 32
 BURST = 10
+ROUNDS = 5  # of what takes a tenth of a second
 HEADS = ("", "requests", "wall, s", "CPU, s")
 RUN = canned.SMALL.split(canned.RUN_ID.encode())
 
@@ -43,14 +47,20 @@ RUN = canned.SMALL.split(canned.RUN_ID.encode())
 REQUEST = re.compile(rb"GET (?P<path>/[^? ]*)(?:\?(?P<query>[^ ]*))? HTTP/1\.1\r\n")
 
 
+def run_ids(count: int, *, mixed: bool = False) -> list[str]:
+    """The ids of the runs of the server in the order of its listing. If they are `mixed`, sorting does not give it."""
+    ids = [canned.run_id(number) for number in range(count)]
+    return random.Random(1).sample(ids, count) if mixed else ids
+
+
 class Service:
     """`count` runs that end evenly within `seconds`, counted in requests; a token bucket of `rate` per second."""
 
-    def __init__(self, count: int, latency: float, rate: float, seconds: float) -> None:
+    def __init__(self, count: int, latency: float, rate: float, seconds: float, *, mixed: bool = False) -> None:
         self.latency = latency
         self.rate = rate
         self.seconds = seconds
-        self.names = [canned.run_id(number) for number in range(count)]
+        self.names = run_ids(count, mixed=mixed)
         self.numbers = {name: number for number, name in enumerate(self.names)}
         self.restart()
 
@@ -135,9 +145,11 @@ async def serve(service: Service) -> None:
 
 
 @contextmanager
-def serving(count: int, *, latency: float = 0.0, rate: float = 0.0, seconds: float = 0.0) -> Generator[str]:
+def serving(
+    count: int, *, latency: float = 0.0, rate: float = 0.0, seconds: float = 0.0, mixed: bool = False
+) -> Generator[str]:
     """A server in a process of its own; gives where it is."""
-    arguments = [sys.executable, __file__, "serve", *map(str, (count, latency, rate, seconds))]
+    arguments = [sys.executable, __file__, "serve", *map(str, (count, latency, rate, seconds, int(mixed)))]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -161,19 +173,45 @@ def cpu() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def measured(url: str, name: str, work: Callable[[str], Coroutine[Any, Any, int]], expected: int) -> tuple[str, ...]:
-    """A row: what the work took. A client that does not get everything has no row but the word that says so."""
+@attrs.frozen
+class Row:
+    """What some work took: medians of its rounds, but the most requests, and the most that was not got."""
+
+    name: str
+    requests: int
+    wall: float
+    cpu: float
+    lost: int
+
+    def cells(self) -> tuple[str, ...]:
+        lost = f" ({self.lost} lost)" if self.lost else ""
+        return f"{self.name}{lost}", f"{self.requests:,}", f"{self.wall:.2f}", f"{self.cpu:.2f}"
+
+
+def measured(
+    url: str, name: str, work: Callable[[str], Coroutine[Any, Any, int]], expected: int, *, rounds: int = 1
+) -> Row:
+    """What the work took. A client that does not get everything has a row that says so."""
 
     async def timed() -> tuple[int, float, float]:
         wall, used = time.perf_counter(), cpu()
         got = await work(url)
         return got, time.perf_counter() - wall, cpu() - used
 
-    restart(url)
-    with nothing_old_collected():
-        got, wall, used = asyncio.run(timed())
-    lost = "" if got == expected else f" ({expected - got} lost)"
-    return f"{name}{lost}", f"{restart(url):,}", f"{wall:.2f}", f"{used:.2f}"
+    def once() -> Row:
+        restart(url)
+        with nothing_old_collected():
+            got, wall, used = asyncio.run(timed())
+        return Row(name, restart(url), wall, used, expected - got)
+
+    every = [once() for _ in range(rounds)]
+    return Row(
+        name,
+        requests=max(each.requests for each in every),
+        wall=statistics.median(each.wall for each in every),
+        cpu=statistics.median(each.cpu for each in every),
+        lost=max(each.lost for each in every),
+    )
 
 
 def ours(ids: list[str], *, by_pages: bool = False) -> Callable[[str], Coroutine[Any, Any, int]]:
@@ -212,25 +250,39 @@ def theirs(ids: list[str]) -> Callable[[str], Coroutine[Any, Any, int]]:
 
 
 def fetching(count: int, latency: float, rate: float = 0.0) -> Table:
-    """All runs of an eval whose ids are known: by pages, in two orders, and one by one."""
-    ids = [canned.run_id(number) for number in range(count)]
+    """All runs of an eval whose ids are known: by pages, in any order, and one by one."""
+    ids = run_ids(count)
     shuffled = random.Random(0).sample(ids, count)
-    with serving(count, latency=latency / 1000, rate=rate) as url:
+    rounds = 1 if rate else ROUNDS
+    with (
+        serving(count, latency=latency / 1000, rate=rate) as url,
+        serving(count, latency=latency / 1000, rate=rate, mixed=True) as mixed,
+    ):
         for client in (ours, theirs):  # what is imported for the first request is not measured
             asyncio.run(client(ids[:1])(url))
-        rows = [
-            measured(url, "evals_async, by_pages, ids in order", ours(ids, by_pages=True), count),
-            measured(url, "evals_async, by_pages, ids shuffled", ours(shuffled, by_pages=True), count),
-            measured(url, "evals_async", ours(shuffled), count),
-            measured(url, "openai, 32 at once", theirs(shuffled), count),
+
+        def by_pages(url: str, name: str, ids: list[str]) -> Row:
+            return measured(url, f"evals_async, by_pages, {name}", ours(ids, by_pages=True), count, rounds=rounds)
+
+        pages = [
+            by_pages(url, "ids in order", ids),
+            by_pages(url, "ids shuffled", shuffled),
+            by_pages(mixed, "ids in order, but not when sorted", run_ids(count, mixed=True)),
+            by_pages(mixed, "ids in no order", shuffled),
         ]
+        single = measured(url, "evals_async", ours(shuffled), count)
+        official_client = measured(url, "openai, 32 at once", theirs(shuffled), count)
     limit = f", at most {rate:.0f} requests a second" if rate else ""
-    by_pages, official_client = rows[1], rows[3]
     case = f"pages {count:,} runs at {latency:.0f} ms{limit}"
     figures = {
-        f"{case}: requests": float(by_pages[1].replace(",", "")),
-        f"{case}: wall, x openai": float(official_client[2]) / max(float(by_pages[2]), 0.01),
+        f"{case}, {kind}: {what}": value
+        for kind, of_kind in (("shuffled", pages[:2]), ("in no order", pages[2:]))
+        for what, value in (
+            ("requests", float(max(each.requests for each in of_kind))),
+            ("wall, x openai", official_client.wall / max(*(each.wall for each in of_kind), 0.01)),
+        )
     }
+    rows = [each.cells() for each in (*pages, single, official_client)]
     return Table(f"{count:,} runs of one eval, {latency:.0f} ms{limit}", HEADS, rows, figures=figures)
 
 
@@ -271,9 +323,9 @@ def waiting(count: int, seconds: float, latency: float, rate: float = 0.0) -> Ta
 
     with serving(count, latency=latency / 1000, rate=rate, seconds=seconds) as url:
         rows = [
-            measured(url, "evals_async, wait_many", by_listings, count),
-            measured(url, "evals_async, poll_many over retrieve", singly, count),
-            measured(url, "openai, a loop for each run", unbounded, count),
+            measured(url, "evals_async, wait_many", by_listings, count).cells(),
+            measured(url, "evals_async, poll_many over retrieve", singly, count).cells(),
+            measured(url, "openai, a loop for each run", unbounded, count).cells(),
         ]
     limit = f", at most {rate:.0f} requests a second" if rate else ""
     return Table(f"Waiting for {count:,} runs that end within {seconds:.0f} s, {latency:.0f} ms{limit}", HEADS, rows)
@@ -294,8 +346,8 @@ def tables(*, short: bool) -> dict[str, Callable[[], Table]]:
 def main() -> None:
     if sys.argv[1:2] == ["serve"]:
         pin(1)
-        count, latency, rate, seconds = sys.argv[2:]
-        asyncio.run(serve(Service(int(count), float(latency), float(rate), float(seconds))))
+        count, latency, rate, seconds, mixed = sys.argv[2:]
+        asyncio.run(serve(Service(int(count), float(latency), float(rate), float(seconds), mixed=mixed == "1")))
         return
     from benchmarks import report
 

@@ -239,7 +239,7 @@ async def test_a_source_that_fails_loses_nothing_before_it() -> None:
         raise OSError("the file ends here")
 
     service = Service({"e": names(50)})
-    stream = fan_out_by_pages(service.lookup(), source(), name=lambda _, key: key)
+    stream = fan_out_by_pages(service.lookup(), source())
     found: list[Key] = []
 
     async def read() -> None:
@@ -299,7 +299,7 @@ async def test_deleted_runs(gone: Gone) -> None:
     keys = shuffled([("e", each) for each in names(3000)])
     deleted = {each for _, each in keys[::10]}
     service = Service({"e": [each for each in names(3000) if each not in deleted]}, gone=gone)
-    assert await same_as_single(service, keys) <= 300 + 80
+    assert await same_as_single(service, keys) <= 300 + 70
 
 
 async def test_nothing_is_there() -> None:
@@ -338,7 +338,7 @@ async def test_a_page_that_cannot_be_read() -> None:
     """A run that makes its page unreadable spoils that page only; and is told by its own read, if that fails too."""
     spoiled = frozenset({"run_01500"})
     service = Service({"e": names(3000)}, spoiled=spoiled, refused=spoiled)
-    assert await same_as_single(service, shuffled([("e", each) for each in names(3000)])) <= 400
+    assert await same_as_single(service, shuffled([("e", each) for each in names(3000)])) <= 60
 
 
 async def test_pages_that_fail_for_good() -> None:
@@ -424,7 +424,7 @@ async def test_a_place_is_given_to_the_worker_that_waits() -> None:
 
 
 def streamed(service: Service, keys: list[Key], concurrency: int = 4) -> FanOut[Key, Thing]:
-    return fan_out_by_pages(service.lookup(), keys, name=lambda _, key: key, concurrency=concurrency)
+    return fan_out_by_pages(service.lookup(), keys, concurrency=concurrency)
 
 
 async def test_a_slow_consumer_slows_the_pages() -> None:

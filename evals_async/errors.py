@@ -289,7 +289,14 @@ class ConnectFailed(TransportError):
 
 
 class TlsError(ConnectFailed):
-    """The certificate or the TLS handshake was refused."""
+    """The certificate or the TLS handshake was refused.
+
+    `no_tls` is true if the server answered the handshake with something else: it probably speaks plain http.
+    """
+
+    def __init__(self, message: str, *, no_tls: bool = False) -> None:
+        super().__init__(message)
+        self.no_tls = no_tls
 
     @property
     def transient(self) -> bool:

@@ -282,9 +282,19 @@ def failure_for(error: BaseException) -> RequestError:
             return ProtocolError(f"the request failed: {type(error).__name__}")
 
 
+NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
+"""What OpenSSL calls an answer that is no TLS; newer versions have another name for it."""
+
+
 def connect_failure(error: aiohttp.ClientConnectorError) -> RequestError:
     cause = error.os_error
     if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        if cause.reason in NO_TLS:
+            server = f"{error.host}:{error.port}"
+            return TlsError(
+                f"{server} does not speak TLS, but probably plain http; if so, use http:// instead of https://",
+                no_tls=True,
+            )
         return TlsError(f"the TLS handshake with {error.host}:{error.port} failed: {words(cause)}")
     unknown = isinstance(cause, socket.gaierror) and cause.errno in NO_SUCH_HOST
     return ConnectFailed(f"no connection to {error.host}:{error.port}: {words(cause)}", unknown_host=unknown)

@@ -11,15 +11,18 @@ Before `main` runs, only the errors are imported, so that a missing extra gives 
 import logging
 import os
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from io import TextIOWrapper
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 from urllib.parse import unquote
 
 from evals_async import errors
 from evals_async._extras import extra_missing
 from evals_async.cli import hints, output
-from evals_async.cli.constants import AUTH, ERROR, INTERRUPTED, OK, USAGE
+from evals_async.cli.constants import AUTH, ERROR, INTERRUPTED, OK, PIPE_CLOSED, USAGE
 from evals_async.cli.hints import Advice, Hint
+from evals_async.cli.names import with_options
 
 
 if TYPE_CHECKING:
@@ -62,16 +65,16 @@ def main(arguments: list[str] | None = None) -> int:
 
     - 0 ok, 1 error, 2 usage, 3 not complete, 4 a missing or wrong key
     - 5 `compare --fail-on` found what it was set to find
-    - 74 the disk is full, 75 no server for `export` or `verify`, 130 interrupted
+    - 74 the disk is full, 75 no server for `export` or `verify`, 130 interrupted, 141 the reader closed the pipe
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # escape characters that the encoding of the terminal lacks
             stream.reconfigure(errors="backslashreplace")
     try:
         return flushed(run(arguments))
-    except BrokenPipeError:  # the reader has closed the pipe
-        discard_stdout()
-        return ERROR
+    except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
+        discard_output()
+        return PIPE_CLOSED
     except KeyboardInterrupt:
         return interrupted()
     except ImportError as error:
@@ -88,25 +91,29 @@ def flushed(code: int) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:  # usually a full disk, which may already have been reported
-        discard_stdout()
+        discard_output(sys.stdout)
         return code or failed(error)
     return code
 
 
-def discard_stdout() -> None:
-    """Discard the buffer of stdout, so that Python does not raise an error again when it exits."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def discard_output(*streams: TextIO) -> None:
+    """Discard the buffers of streams, by default of both, so that Python raises no error again when it exits."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams or (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def run(arguments: list[str] | None) -> int:
     import click
 
-    from evals_async.cli.groups import ConnectionOptions, Misused, root
+    from evals_async.cli.groups import ConnectionOptions, Misused, NotThere, root
 
     given = sys.argv[1:] if arguments is None else arguments
     terms = ConnectionOptions(words=tuple(given))
     try:
-        code: object = root.main(given, prog_name="evals-async", standalone_mode=False, obj=terms)
+        with broken_pipes():
+            code: object = root.main(given, prog_name="evals-async", standalone_mode=False, obj=terms)
     except click.exceptions.NoArgsIsHelpError as error:
         output.note(error.format_message())
         return USAGE
@@ -116,6 +123,8 @@ def run(arguments: list[str] | None) -> int:
         return misused(error.format_message(), usage, told)
     except click.ClickException as error:
         output.error(error.format_message())
+        if isinstance(error, NotThere) and error.advice is not None:
+            hints.tell(error.advice)
         return ERROR
     except click.Abort:
         return interrupted()
@@ -128,6 +137,19 @@ def run(arguments: list[str] | None) -> int:
             logging.getLogger("evals_async").exception("unexpected error")
         return failed(error, terms=terms)
     return code if isinstance(code, int) else OK
+
+
+@contextmanager
+def broken_pipes() -> Generator[None]:
+    """Raise `BrokenPipeError` where click ends the process because of one. It has then wrapped both streams."""
+    streams = sys.stdout, sys.stderr
+    try:
+        yield
+    except SystemExit:
+        if sys.stdout is streams[0]:
+            raise
+        sys.stdout, sys.stderr = streams
+        raise BrokenPipeError from None
 
 
 def misused(message: str, usage: str, told: Advice) -> int:
@@ -187,7 +209,7 @@ def described(error: Exception) -> str:
     if disk_full(error):
         return f"the disk is full: {error}"
     if isinstance(error, errors.EvalsError):
-        return str(error)
+        return with_options(str(error))
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return f"{type(error).__name__}: {error}"
@@ -212,6 +234,8 @@ def advice_for(error: Exception, terms: "ConnectionOptions | None" = None) -> Ad
         if rest.startswith("runs/"):
             return hints.advice(Hint.LIST_RUNS, terms, eval_id=unquote(eval_id))
         return hints.advice(Hint.LIST_EVALS, terms)
+    if isinstance(error, errors.TlsError) and error.no_tls:
+        return hints.advice(Hint.PLAIN_HTTP)
     if not isinstance(error, errors.EvalsError):
         return hints.advice(Hint.UNEXPECTED)
     found = next((hint for kind, hint in HINTS if isinstance(error, kind)), None)

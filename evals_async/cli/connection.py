@@ -5,6 +5,8 @@ The SDK is imported at the first use of `evals_async.…`, and asyncio inside fu
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -49,26 +51,11 @@ def connect(
             if not client.has_credentials and not terms.base_url:
                 client = azure_instead(options, allow_http=http) or client
     except ConfigurationError as error:
-        text = with_option_names(str(error))
-        raise (KeyMissing(text) if "api_key" in text else ConfigurationError(text)) from None
+        text = str(error)
+        raise (KeyMissing if text.startswith("api_key ") else ConfigurationError)(text) from None
     if not client.has_credentials:
         raise KeyMissing("no API key for " + client.base_url)
     return client
-
-
-OPTION_NAMES = {
-    "pass allow_http=True": "add --allow-http",
-    "pass the key as api_key": "put the key into OPENAI_API_KEY, or with --azure into AZURE_OPENAI_API_KEY",
-    "base_url (OPENAI_BASE_URL)": "--base-url (or OPENAI_BASE_URL)",
-    "endpoint (AZURE_OPENAI_ENDPOINT)": "--base-url (or AZURE_OPENAI_ENDPOINT)",
-}
-
-
-def with_option_names(text: str) -> str:
-    """Replace arguments of Python in an error of the client by options of the command line."""
-    for argument, option in OPTION_NAMES.items():
-        text = text.replace(argument, option)
-    return text
 
 
 @asynccontextmanager
@@ -116,13 +103,29 @@ def run_with_client(terms: ConnectionOptions, work: Callable[[evals_async.EvalsC
     return run(terms, work_and_close())
 
 
-def run(terms: ConnectionOptions, work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` in a new event loop, with --verbose with a log on stderr. Returns its result."""
+def run(terms: ConnectionOptions, work: Coroutine[Any, Any, T], *, log_failures: bool = False) -> T:
+    """Run `work` in a new event loop, with --verbose with a log on stderr. Returns its result.
+
+    Calls that fail are logged only with `log_failures`, with --verbose or with EVALS_LOG: other commands report the
+    error themselves, and would report it twice.
+    """
     import asyncio
 
     if terms.verbose:
         output.log_to_stderr()
-    return asyncio.run(work)
+    if terms.verbose or log_failures or os.environ.get("EVALS_LOG"):
+        return asyncio.run(work)
+    logger = logging.getLogger("evals_async")
+    logger.addFilter(no_failed_call)
+    try:
+        return asyncio.run(work)
+    finally:
+        logger.removeFilter(no_failed_call)
+
+
+def no_failed_call(record: logging.LogRecord) -> bool:
+    """Return whether a log record is not the one of a call that gives up."""
+    return not (isinstance(record.args, tuple) and "gives up" in record.args)
 
 
 def run_key(name: str, eval_id: str | None, terms: ConnectionOptions) -> tuple[str, str]:

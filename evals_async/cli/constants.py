@@ -4,6 +4,7 @@ from typing import Literal, TypeAlias
 
 
 OK, ERROR, USAGE, AUTH, INTERRUPTED = 0, 1, 2, 4, 130
+PIPE_CLOSED = 141  # 128 + SIGPIPE, which ends other programs whose reader has gone
 REGRESSED = 5  # `compare --fail-on` found what it was set to find
 NOT_COMPARABLE = 3  # no row is in both runs
 LOSSY = 3  # `--strict`, and something was approximated or dropped

@@ -7,12 +7,14 @@ not import the SDK (except `errors`) or rich at their top.
 import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
 import click
 
-from evals_async.cli.hints import Advice
+from evals_async.cli import hints
+from evals_async.cli.hints import Advice, Hint
 
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -39,7 +41,7 @@ COMMANDS: Mapping[str, str] = {
 
 @attrs.define
 class ConnectionOptions:
-    """The values of the global options."""
+    """The values of the connection options and of --verbose."""
 
     base_url: str | None = None
     azure: bool = False
@@ -63,11 +65,38 @@ class Misused(click.UsageError):
         self.advice = advice
 
 
+class NotThere(click.ClickException):
+    """An archive or a model map does not have what was named; like a 404 of a server, with its own hint."""
+
+    def __init__(self, message: str, advice: Advice | None = None) -> None:
+        super().__init__(message)
+        self.advice = advice
+
+
+class ExistingFile(click.Path):
+    """A file that must exist. `kind` says what it is, and `hint` how to get one; its `{file}` is the given path."""
+
+    def __init__(self, kind: str, hint: Hint) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+        self.kind = kind
+        self.hint = hint
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path. Raises `Misused`."""
+        path = Path(value)
+        if not path.is_file():
+            if path.is_dir():
+                raise click.UsageError(f"{path} is a directory: {self.kind} is needed.")
+            advice = hints.advice(self.hint, file=str(path))
+            raise Misused(f"There is no file {path}: {self.kind} is needed.", advice)
+        return path
+
+
 pass_terms = click.make_pass_decorator(ConnectionOptions, ensure=True)
 
 
 def keep(context: click.Context, parameter: click.Parameter, value: object) -> None:
-    """Store the value of a global option, which may be before the command or after it."""
+    """Store the value of such an option, which may be before the command or after it."""
     terms = context.ensure_object(ConnectionOptions)
     name = parameter.name or ""
     if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
@@ -83,21 +112,21 @@ def size(text: str) -> int:
     return number
 
 
-class GlobalOption(click.Option):
-    """An option that every command has."""
+class ConnectionOption(click.Option):
+    """An option of all commands that connect to the service."""
 
 
 class Command(click.Command):
-    """A command whose help lists its own options first, and then those that every command has."""
+    """A command whose help lists its own options first, and then those of the connection."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         own: list[tuple[str, str]] = []
-        everywhere: list[tuple[str, str]] = []
+        connection: list[tuple[str, str]] = []
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
-                (everywhere if isinstance(parameter, GlobalOption) else own).append(record)
-        for title, records in (("Options", own), ("Options of every command", everywhere)):
+            if record is not None and isinstance(parameter, click.Option):
+                (connection if isinstance(parameter, ConnectionOption) else own).append(record)
+        for title, records in (("Options", own), ("Connection options", connection)):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
@@ -110,17 +139,31 @@ class CommandGroup(click.Group):
 
 
 def global_options(command: C) -> C:
-    """Add the global options to a command. Users may write them before the command or after it."""
-    seconds, number = click.FloatRange(min=0, min_open=True), click.IntRange(min=0)
+    """Add the options of a command that connects to the service. Users may write them before the command or after."""
+    return connection_options(timeout_option(local_options(command), ConnectionOption))
+
+
+def local_options(command: C) -> C:
+    """Add the option that every command has. Commands that never connect to the service have no other one."""
+    text = "Log every request to stderr."
+    return click.option("--verbose", "-v", help=text, is_flag=True, expose_value=False, callback=keep)(command)
+
+
+def timeout_option(command: C, cls: type[click.Option] = click.Option) -> C:
+    """Add --timeout; by itself, to a command that connects to something else than the service."""
+    kind = click.FloatRange(min=0, min_open=True)
+    text = "Seconds for each call, with its retries. Default: 60."
+    how: dict[str, Any] = {"expose_value": False, "callback": keep, "metavar": "SECONDS"}
+    return click.option("--timeout", cls=cls, type=kind, help=text, **how)(command)
+
+
+def connection_options(command: C) -> C:
+    """Add the options of the connection to the service."""
+    number = click.IntRange(min=0)
     options: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
         (("--base-url",), "The base URL of the API. Default: OPENAI_BASE_URL, or OpenAI's.", {"metavar": "URL"}),
         (("--azure",), "Use AZURE_OPENAI_ENDPOINT (or --base-url) with AZURE_OPENAI_API_KEY.", {"is_flag": True}),
         (("--allow-http",), "Allow plain http to another machine; others can read the key.", {"is_flag": True}),
-        (
-            ("--timeout",),
-            "Seconds for each call, with its retries. Default: 60.",
-            {"type": seconds, "metavar": "SECONDS"},
-        ),
         (("--max-retries",), "How often a failed request is sent again. Default: 2.", {"type": number, "metavar": "N"}),
         (
             ("--concurrency",),
@@ -132,10 +175,9 @@ def global_options(command: C) -> C:
             "The largest response to accept, such as 256M. Default: 32M.",
             {"type": size, "metavar": "SIZE"},
         ),
-        (("--verbose", "-v"), "Log every request to stderr.", {"is_flag": True}),
     )
     for names, text, how in reversed(options):
-        option = click.option(*names, cls=GlobalOption, help=text, expose_value=False, callback=keep, **how)
+        option = click.option(*names, cls=ConnectionOption, help=text, expose_value=False, callback=keep, **how)
         command = option(command)
     return command
 
@@ -175,7 +217,8 @@ Environment variables select the service: OPENAI_API_KEY and OPENAI_BASE_URL, or
 AZURE_OPENAI_ENDPOINT. The demo needs none of them.
 
 Data goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 error, 2 usage, 3 not complete, 4 a missing or
-wrong key, 5 found by compare --fail-on, 74 the disk is full, 75 no server for export or verify, 130 interrupted.
+wrong key, 5 found by compare --fail-on, 74 the disk is full, 75 no server for export or verify, 130 interrupted,
+141 the reader of the output has gone.
 """
 
 

@@ -53,6 +53,9 @@ class Hint(StrEnum):
     SERVE_MODELS = "with your own models, in a new file: {program} serve runs.db --model-endpoint URL"
     NEW_FILE = "create a new, empty file: {again} --new"
     FREE_PORT = "use any free port: {again}"
+    MODEL_MAP = (
+        "write the model map to {file}, or try one endpoint without a map: {program} models --model-endpoint URL"
+    )
     MODELS = "check{place}, its key, and that the endpoint is running; a base URL usually ends in /v1"
 
     # archives
@@ -62,6 +65,7 @@ class Hint(StrEnum):
     NO_ARCHIVE = "use an archive; to create one: {program} export --to FILE.db"
     OLD_ARCHIVE = "open it once for writing; this needs no server: {program} regrade FILE.db --estimate"
     VERIFY = "{program} verify {file}{server}"
+    VERIFY_ALL = "to compare the items of all runs: {again} --all"
     VERIFY_DEMO = "{program} verify {file} --demo"
     VERIFY_DEMO_INSTEAD = "for an archive of the demo: {program} verify {file} --demo"
     VERIFY_WITHOUT_KEY = "to check the archive without a key: {program} verify {file} --offline"
@@ -89,6 +93,7 @@ class Hint(StrEnum):
     MORE_TIME = "allow more time: {again}"
     LONGER_WAIT = "wait longer: {again}"
     LARGER_BODY = "accept more: {again}"
+    PLAIN_HTTP = "check --base-url and OPENAI_BASE_URL: use http:// for a server without TLS"
     CERTIFICATE = "check the certificate of the server and the time of this machine"
     NO_SERVER = "check --base-url and OPENAI_BASE_URL; to start a local server: {program} serve --sample"
     WRONG_ADDRESS = "check --base-url and OPENAI_BASE_URL: there is no Evals API; a base URL usually ends in /v1"

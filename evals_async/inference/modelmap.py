@@ -91,7 +91,11 @@ class Models(Closing):
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
         """Read the map from a TOML file. Raises `ConfigurationError`, which names the file, the entry and the field."""
-        return cls.from_mapping(read_file(path))
+        document = read_file(path)
+        try:
+            return cls.from_mapping(document)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{os.fspath(path)}: {error}") from None
 
     @classmethod
     def from_mapping(cls, document: Mapping[str, object]) -> Self:

@@ -32,6 +32,15 @@ ATTEMPTS = 5  # attempts per call, including the first one
 UNBILLED = frozenset({500, 501, 503})  # the server did not do the work; 502 and 504 may come from a proxy
 
 
+SETTINGS: Mapping[str, str] = {
+    "base_url (OPENAI_BASE_URL)": "base_url",
+    "pass allow_http=True": "set allow_http = true",
+    "pass the key as api_key": "name the environment variable of the key as api_key_env",
+    "api_key ": "the key of api_key_env ",
+}
+"""What an error of the client calls an argument, and what it is in a model map."""
+
+
 class Traffic:
     """The calls to one endpoint."""
 
@@ -78,7 +87,10 @@ class Traffic:
                 clock=clock,
             ).with_options(set_default_headers=endpoint.headers)  # without those of OPENAI_CUSTOM_HEADERS
         except ConfigurationError as error:
-            raise ConfigurationError(f'models."{name}": {error}') from None
+            text = str(error)
+            for argument, setting in SETTINGS.items():
+                text = text.replace(argument, setting)
+            raise ConfigurationError(f'models."{name}": {text}') from None
         return cls(client, counted)
 
     async def send(

@@ -144,7 +144,7 @@ async def test_the_page_of_a_run(command: Command, server: LocalServer, tmp_path
         (("good", "--eval", EVAL), "compare needs at least two runs"),
         (("a", "b", "c", "--eval", EVAL, "--to", "x.html"), "--to writes a page about two runs"),
         (("good", "worse"), "The eval of the run good is missing."),
-        (("nowhere.db:good", "worse"), "but the file does not exist"),
+        (("nowhere.db:good", "worse"), "There is no file nowhere.db: an archive is needed."),
         (("good", "worse", "--eval", EVAL, "--price", "gpt"), "a price must be"),
         (("good", "worse", "--eval", EVAL, "--cluster", "topic"), "must be a field of the item"),
     ],

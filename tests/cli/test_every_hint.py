@@ -207,6 +207,17 @@ async def a_wrong_endpoint(person: Person) -> None:
         assert 0 == (await person.run("models", "--model-endpoint", models.base_url, "any")).code
 
 
+@situation(Hint.MODEL_MAP)
+async def a_model_map_that_is_not_there(person: Person) -> None:
+    async with ScriptedModels(Rule(text="yes")) as models:
+        missing = await person.run("models", "--models", "map.toml", "any")
+        assert 2 == missing.code
+        assert "write the model map to map.toml" in person.hinted(Hint.MODEL_MAP, missing)
+        await person.follow(Hint.MODEL_MAP, missing, URL=models.base_url)
+        (person.place / "map.toml").write_text(f'[models."any"]\nbase_url = "{models.base_url}"\n')
+        assert 0 == (await person.run("models", "--models", "map.toml", "any")).code
+
+
 # --- archives ---------------------------------------------------------------------------------------------------------
 
 
@@ -279,6 +290,16 @@ async def an_archive_of_the_demo(person: Person) -> None:
     demo = person.command_in(Hint.VERIFY_DEMO_INSTEAD, without)
     await person.follow(Hint.VERIFY_WITHOUT_KEY, without)
     assert 0 == (await person.run(*demo.split())).code
+
+
+@situation(Hint.VERIFY_ALL)
+async def a_sample_of_runs_was_compared(person: Person) -> None:
+    file = await exported(person)
+    some = await person.run("verify", file, "--sample", "2")
+    assert "complete; the items of 2 of 12 runs were compared with the server\n" in some.err
+    everything = await person.follow(Hint.VERIFY_ALL, some)
+    assert "\ncomplete\n" in everything.err
+    assert "next: to compare the items" not in everything.err
 
 
 @situation(Hint.VERIFY_WITHOUT_SERVER)
@@ -474,6 +495,15 @@ async def a_certificate_of_nobody(person: Person) -> None:
         authority.cert_pem.write_to_path(str(person.place / "ca.pem"))
         person.patch.setenv("SSL_CERT_FILE", str(person.place / "ca.pem"))
         assert 0 == (await ended(await start("evals", "list", "--base-url", url))).code
+
+
+@situation(Hint.PLAIN_HTTP)
+async def tls_to_a_server_without_it(person: Person) -> None:
+    url = person.server.base_url
+    wrong = await person.run("evals", "list", "--base-url", url.replace("http://", "https://"))
+    assert (1, False) == (wrong.code, "certificate" in wrong.err)
+    assert "use http:// for a server without TLS" in person.hinted(Hint.PLAIN_HTTP, wrong)
+    assert 0 == (await person.run("evals", "list", "--base-url", url)).code
 
 
 @situation(Hint.NO_SERVER, Hint.WRONG_ADDRESS)

@@ -110,7 +110,7 @@ def test_another_kind_of_file_gets_no_lock(tmp_path: Path) -> None:
         ("jinja2", "report", ["report", "eval_x/evalrun_x", "--to", "OUT.html"]),
         ("jinja2", "report", ["compare", "FILE:evalrun_x", "FILE:evalrun_y", "--to", "OUT.html"]),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+    ids=["regrade", "convert parquet", "convert inspect", "report of an archive", "report", "compare"],
 )
 def test_a_missing_extra_is_said_first(
     module: str,

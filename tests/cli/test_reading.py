@@ -45,7 +45,7 @@ async def test_evals_list_prints_tab_separated_lines(command: Command, tree: Sam
     assert ["id", "name", "criteria", "created"] == lines[0]
     assert [entry["id"] for entry in tree["evals"]] == [line[0] for line in lines[1:]]
     assert "2025-05-01T21:00:00Z" == lines[1][3]
-    assert f"next: evals-async runs list {tree['evals'][-1]['id']}\n" == result.err
+    assert f"next: evals-async runs list {tree['evals'][0]['id']}\n" == result.err
 
 
 async def test_json_is_exact(command: Command, tree: SampleTree) -> None:

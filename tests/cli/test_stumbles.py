@@ -85,16 +85,19 @@ def test_an_archive_of_a_newer_version(archive: Path, tmp_path: Path, capsys: py
     [
         (["show", "FILE", "evalrun_none"], "error: there is no run evalrun_none in the archive\n"),
         (["compare", "FILE:none", "FILE:none2"], "error: there is no run none in the archive\n"),
+        (["report", "FILE:none", "--to", "x.html"], "error: there is no run none in the archive\n"),
+        (["regrade", "FILE", "--eval", "eval_x"], "error: there is no eval eval_x in the archive\n"),
+        (["regrade", "FILE", "--criteria", "none"], "error: there is no criterion 'none'; the criteria are: "),
         (["report", "FILE", "--to", "x.html"], "names an archive, and no run of it.\n"),
         (["report", "FILE:", "--to", "x.html"], "names no run.\n"),
     ],
-    ids=["show", "compare", "report of the archive", "report of no run"],
+    ids=["show", "compare", "report", "eval", "criterion", "report of the archive", "report of no run"],
 )
 def test_a_run_that_is_not_there(
     words: list[str], told: str, archive: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A run that an archive does not have: the hint shows which runs it has."""
-    assert 2 == main([word.replace("FILE", str(archive)) for word in words])
+    """What an archive does not have ends with 1, like a 404; no name ends with 2. The hint shows its runs."""
+    assert (1 if "there is no" in told else 2) == main([word.replace("FILE", str(archive)) for word in words])
     said = capsys.readouterr().err
     assert told in said
     assert f"next: evals-async show {archive}\n" in said
@@ -136,7 +139,7 @@ def test_runs_of_one_archive_in_either_form(archive: Path, tmp_path: Path, capsy
             told.append(capsys.readouterr().out)
         assert told[0] == told[1] != ""
     assert 2 == main(["compare", "typo.db", RUN, OTHER])
-    assert "error: typo.db looks like an archive, but the file does not exist.\n" in capsys.readouterr().err
+    assert "error: There is no file typo.db: an archive is needed.\n" in capsys.readouterr().err
 
 
 def test_verify_without_a_key(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:

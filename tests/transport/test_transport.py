@@ -243,31 +243,38 @@ async def test_certificates_that_are_refused(authority: trustme.CA, fault: str) 
         trusting(trust, authority)
     async with FaultServer(answer(), tls=server_side(certificate)) as server:
         with loop_messages():  # the server's side of the refusal
-            await refused(f"https://localhost:{server.port}/v1", trust)
+            error = await refused(f"https://localhost:{server.port}/v1", trust)
+        assert not error.no_tls
         assert not server.seen
 
 
-async def test_a_port_that_does_not_speak_tls() -> None:
-    """C03: TlsError, one attempt."""
+@pytest.mark.parametrize("greeting", [b"220 mail.example ESMTP\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+async def test_a_port_that_does_not_speak_tls(greeting: bytes) -> None:
+    """C03: TlsError, one attempt. It speaks of http://, not of certificates."""
 
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"220 mail.example ESMTP\r\n")
+        writer.write(greeting)
         await reader.read()
         writer.close()
 
     server = await asyncio.start_server(greet, "127.0.0.1", 0)
-    await refused(f"https://localhost:{server.sockets[0].getsockname()[1]}", ssl.create_default_context())
+    port = server.sockets[0].getsockname()[1]
+    error = await refused(f"https://localhost:{port}", ssl.create_default_context())
     server.close()
+    assert error.no_tls
+    assert f"localhost:{port} does not speak TLS, but probably plain http; if so, use http:// instead" in str(error)
+    assert "certificate" not in str(error)
 
 
-async def refused(url: str, trust: ssl.SSLContext) -> None:
-    """A create to that URL ends in a TlsError, before anything is sent."""
+async def refused(url: str, trust: ssl.SSLContext) -> TlsError:
+    """A create to that URL ends in a TlsError, before anything is sent. Returns the error."""
     pipeline = pipeline_for(url, ssl=trust)
     with pytest.raises(TlsError) as caught:
         await pipeline.send(request("create"), body_of, timeouts=TIMES, policy=POLICY)
     await pipeline.close()
     assert (1, False) == (caught.value.attempts, caught.value.maybe_executed)
     assert_plain(caught.value)
+    return caught.value
 
 
 async def test_certificates_that_are_trusted(authority: trustme.CA) -> None:

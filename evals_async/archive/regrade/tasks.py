@@ -54,11 +54,15 @@ class GradingTask:
 
 
 def criteria_of(connection: Connection, options: RegradeOptions) -> list[GradingTask]:
-    """Return the selected criteria of the selected evals. Raises `InvalidArgument` for a name without a criterion."""
+    """Return the selected criteria of the selected evals. Raises `InvalidArgument` for a name without a
+    criterion, and for an unknown eval.
+    """
     found: list[GradingTask] = []
     names: set[str] = set()
+    unknown = set(options.evals)
     sql = "SELECT id, body FROM evals ORDER BY created_at, id"
     for eval_id, body in connection.execute(sql).fetchall():
+        unknown.discard(eval_id)
         if options.evals and eval_id not in options.evals:
             continue
         for criterion in map(
@@ -70,6 +74,8 @@ def criteria_of(connection: Connection, options: RegradeOptions) -> list[Grading
             names |= own
             if not options.criteria or own & set(options.criteria):
                 found.append(GradingTask(eval_id, criterion, digest_of(criterion)))
+    if unknown:
+        raise InvalidArgument(f"there is no eval {', '.join(sorted(unknown))} in the archive")
     if missing := [name for name in options.criteria if name not in names]:
         raise InvalidArgument(f"there is no criterion {missing[0]!r}; the criteria are: {', '.join(sorted(names))}")
     return found

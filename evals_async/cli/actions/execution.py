@@ -11,7 +11,9 @@ import click
 
 from evals_async.cli import output
 from evals_async.cli.hints import filled
+from evals_async.cli.names import ENDPOINT, replaced
 from evals_async.cli.text import plural
+from evals_async.errors import ConfigurationError
 
 
 if TYPE_CHECKING:
@@ -81,7 +83,12 @@ def model_map(file: Path | None, url: str | None) -> Models:
     """Return the model map of --models or --model-endpoint. Raises `ConfigurationError`."""
     from evals_async.inference import Models
 
-    return Models.from_file(file) if file is not None else Models.from_endpoint(url or "")
+    if file is not None:
+        return Models.from_file(file)
+    try:
+        return Models.from_endpoint(url or "")
+    except ConfigurationError as error:
+        raise ConfigurationError(replaced(str(error), ENDPOINT)) from None
 
 
 def print_execution(choice: ExecutionOptions, models: Models | None, waiting: int) -> None:

@@ -21,6 +21,7 @@ from evals_async.cli.connection import connect, open_client
 from evals_async.cli.constants import SAMPLE_RUNS
 from evals_async.cli.groups import ConnectionOptions
 from evals_async.cli.hints import Hint
+from evals_async.cli.names import with_options
 from evals_async.cli.text import Column, human_bytes, human_seconds, plural
 from evals_async.server import LocalServer, sample_tree
 
@@ -65,7 +66,7 @@ async def export_into(
                 reread=reread,
                 on_progress=ProgressPrinter(update),
             )
-    show_export(report, file, arguments, demo, terms)
+    show_export(report, file, arguments, demo, terms, partial=selection != Selection())
     return report.exit_code
 
 
@@ -101,7 +102,7 @@ class ProgressPrinter:
 
 def short_reason(why: str) -> str:
     """Return a reason without the client's remark on retries, because the export itself retries too."""
-    return why.removesuffix(" [retries are off]").removesuffix(" [no attempts left]")
+    return with_options(why.removesuffix(" [retries are off]").removesuffix(" [no attempts left]"))
 
 
 def time_of_day(seconds: float) -> str:
@@ -137,8 +138,10 @@ async def show_estimate(
     output.note("nothing was written")
 
 
-def show_export(report: ExportReport, file: Path, arguments: list[str], demo: bool, terms: ConnectionOptions) -> None:
-    """Print the result of an export, and what to do next."""
+def show_export(
+    report: ExportReport, file: Path, arguments: list[str], demo: bool, terms: ConnectionOptions, *, partial: bool
+) -> None:
+    """Print the result of an export, and what to do next. `partial` means that not everything was selected."""
     names = (("evals", "Evals"), ("runs", "Runs"), ("output_items", "Items"), ("files", "Files"))
     output.record(
         [
@@ -146,14 +149,14 @@ def show_export(report: ExportReport, file: Path, arguments: list[str], demo: bo
             (Column("Requests"), report.requests),
             (Column("Bytes received", show=human_bytes), report.bytes),
             (Column("Seconds"), round(report.elapsed, 2)),
-            (Column("Complete"), "yes" if report.complete else "no"),
+            (Column("Complete"), ("yes, for what was selected" if partial else "yes") if report.complete else "no"),
         ],
         title=str(file),
     )
     if gone := {kind: number for kind, number in report.missing.items() if number}:
         output.note(f"no longer on the server, but kept: {', '.join(f'{n} {kind}' for kind, n in gone.items())}")
     print_some([f"file {file_id}: {why}" for file_id, why in report.refused.items()], "not returned by the server: ")
-    print_some([f"{each.what}: {each.state}: {each.why}" for each in report.unfinished], "incomplete: ")
+    print_some([f"{each.what}: {each.state}: {with_options(each.why)}" for each in report.unfinished], "incomplete: ")
     if report.resumed and report.complete:
         began = datetime.fromtimestamp(report.began, UTC)
         output.note(f"this continued the export of {began:%Y-%m-%d %H:%M} UTC; export again to copy newer data")

@@ -24,23 +24,23 @@ Verdict: TypeAlias = Literal["pass", "fail"]
 
 
 async def show_listing(pager: evals_async.Pager[T], limit: int | None, view: View[T], form: Form) -> T | None:
-    """Print a listing as it arrives. Returns its last object."""
-    last: list[T] = []
+    """Print a listing as it arrives. Returns its first object."""
+    first: list[T] = []
 
     async def things() -> AsyncIterator[T]:
         left = limit
         async for page in pager.pages(limit):
             for thing in page.data[:left]:
-                last[:] = [thing]
+                first.extend([] if first else [thing])
                 yield thing
             left = None if left is None else left - len(page.data)
             if left is not None and left <= 0:
                 return
 
     await view.show_many(things(), form)
-    if not last:
+    if not first:
         output.note(f"no {view.noun}s")
-    return last[0] if last else None
+    return first[0] if first else None
 
 
 @attrs.frozen

@@ -8,11 +8,13 @@ from typing import Literal
 
 from evals_async.archive import Agreement, Archive, RegradeEstimate, RegradeOptions, RegradeReport
 from evals_async.archive.export.lock import WriterLock
-from evals_async.cli import output
+from evals_async.cli import hints, output
 from evals_async.cli.actions.gaps import print_gaps
 from evals_async.cli.constants import LIMIT_REACHED
-from evals_async.cli.groups import ConnectionOptions
+from evals_async.cli.groups import ConnectionOptions, NotThere
+from evals_async.cli.hints import Hint
 from evals_async.cli.text import Column, percent, plural
+from evals_async.errors import InvalidArgument
 from evals_async.grading.python import PythonGraders
 from evals_async.inference import Models
 
@@ -47,7 +49,10 @@ async def regrade_file(
     async with Archive.open(file) as archive:
         with WriterLock(file):
             await print_gaps(archive, file, terms)
-            cost = await archive.estimate_regrade(options)
+            try:
+                cost = await archive.estimate_regrade(options)
+            except InvalidArgument as error:
+                raise NotThere(str(error), hints.advice(Hint.SHOW, file=str(file))) from None
             print_cost(cost)
             if estimate:
                 return 0

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Self
 
 import attrs
-import click
 
 import evals_async
 from evals_async.archive import Archive
@@ -48,11 +47,11 @@ def parse_run(name: str, eval_id: str | None, terms: ConnectionOptions) -> RunAr
     if not colon and Path(name).is_file():
         raise Misused(f"{name} names an archive, and no run of it.", hints.advice(Hint.SHOW, file=name))
     if not colon and name.endswith(".db"):
-        raise click.UsageError(f"{name} looks like an archive, but the file does not exist.")
+        raise Misused(f"There is no file {name}: an archive is needed.", hints.advice(Hint.EXPORT_INTO, file=name))
     if not colon:
         return RunArgument(None, *run_key(name, eval_id, terms))
     if not Path(file).is_file():
-        raise click.UsageError(f"{name} is a run of the archive {file}, but the file does not exist.")
+        raise Misused(f"There is no file {file}: an archive is needed.", hints.advice(Hint.EXPORT_INTO, file=file))
     own, _, run_id = rest.rpartition("/")
     if not run_id:
         raise Misused(f"{name} names no run.", hints.advice(Hint.SHOW, file=file))

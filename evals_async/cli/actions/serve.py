@@ -25,10 +25,10 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 POINTERS = """\
 {what} at {url}
 
-Set these variables in a shell, then use this client or the official one; {keys}:
+Set these variables in a shell, then use any client of the API; {keys}:
   export OPENAI_BASE_URL={url} OPENAI_API_KEY={key}
   {list}
-  python -c 'import openai; print(openai.OpenAI().evals.list().data[0])'
+  curl -H "Authorization: Bearer $OPENAI_API_KEY" $OPENAI_BASE_URL/evals
 Or open it in a browser{password}.
 
 Ctrl-C stops the server."""

@@ -10,7 +10,7 @@ import evals_async
 from evals_async.archive import Archive, ArchiveSummary
 from evals_async.cli import hints, output
 from evals_async.cli.actions.gaps import print_gaps
-from evals_async.cli.groups import ConnectionOptions, Misused
+from evals_async.cli.groups import ConnectionOptions, NotThere
 from evals_async.cli.hints import Hint
 from evals_async.cli.text import STATUS_STYLES, Column, human_bytes, percent, plural
 from evals_async.cli.views import RUNS
@@ -124,8 +124,8 @@ async def show_run(archive: Archive, file: Path, name: str, rows: int) -> None:
 
 
 async def run_of(archive: Archive, file: Path, run_id: str, eval_id: str | None) -> evals_async.EvalRun:
-    """Return a run of an archive. Raises `click.UsageError` with a hint how to list the runs."""
+    """Return a run of an archive. Raises `NotThere` with a hint how to list the runs."""
     try:
         return await archive.run(run_id, eval_id=eval_id)
     except InvalidArgument as error:
-        raise Misused(str(error), hints.advice(Hint.SHOW, file=str(file))) from None
+        raise NotThere(str(error), hints.advice(Hint.SHOW, file=str(file))) from None

@@ -40,13 +40,33 @@ async def verify_file(
                     client, sample=sample, concurrency=terms.concurrency, first_answer=first_answer
                 )
         export = await export_again(archive, file, terms, demo=demo)
+        left_out = (await archive.gaps()).left_out
     write_manifest(report, file, manifest)
+    print_some(left_out, "note: ")
     show_verification(report, file)
+    sampled = None if offline or sample is None else sampled_runs(report, sample)
+    output.note(conclusion(report, left_out=bool(left_out), offline=offline, sampled=sampled))
+    if report.complete and sampled:
+        hints.say(Hint.VERIFY_ALL, terms)
     if report.stopped is not None:
         hints.say(Hint.VERIFY_WITHOUT_SERVER, file=str(file))
     else:
         hints.tell(hints.advice(Hint.SERVE, file=str(file)) if report.complete else export)
     return report.exit_code
+
+
+def sampled_runs(report: VerifyReport, sample: int) -> str | None:
+    """Return how many runs were compared with their items, or `None` if all were."""
+    runs = report.checked.get("runs", 0)
+    return f"the items of {sample:,} of {runs:,} runs were compared with the server" if runs > sample else None
+
+
+def conclusion(report: VerifyReport, *, left_out: bool, offline: bool, sampled: str | None) -> str:
+    """Return the last words: whether the archive is complete, and how far that is known."""
+    if not report.complete:
+        return "not complete"
+    words = ["complete, for what was selected" if left_out else "complete"]
+    return "; ".join([*words, *(["not compared with a server"] if offline else []), *([sampled] if sampled else [])])
 
 
 def write_manifest(report: VerifyReport, file: Path, chosen: Path | None) -> None:
@@ -77,4 +97,3 @@ def show_verification(report: VerifyReport, file: Path) -> None:
     print_some([f"{each.what}: {each.problem}" for each in report.findings], "incomplete: ")
     if report.stopped is not None:
         output.error(f"the comparison stopped: {short_reason(report.stopped)}")
-    output.note("complete" if report.complete else "not complete")

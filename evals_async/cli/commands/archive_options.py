@@ -7,10 +7,13 @@ from pathlib import Path
 import click
 
 from evals_async.cli.constants import FIRST_ANSWER
+from evals_async.cli.groups import ExistingFile
+from evals_async.cli.hints import Hint
 
 
 FILE = click.Path(dir_okay=False, path_type=Path)
-EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
+EXISTING = ExistingFile("an archive", Hint.EXPORT_INTO)
+MODEL_MAP = ExistingFile("a model map", Hint.MODEL_MAP)
 first_answer_option = click.option(
     "--first-answer",
     type=click.FloatRange(min=0, min_open=True),

@@ -18,7 +18,8 @@ from evals_async.cli.groups import Command, ConnectionOptions, eval_option, exam
     cls=Command,
     epilog=examples(
         "evals-async compare eval_abc/evalrun_old eval_abc/evalrun_new",
-        "evals-async compare evalrun_old evalrun_new --eval eval_abc --cluster item.document",
+        "evals-async compare evalrun_old evalrun_new --eval eval_abc",
+        "evals-async compare evals.db:RUN_A evals.db:RUN_B --cluster item.document",
         "evals-async compare evals.db:evalrun_old eval_abc/evalrun_new --json",
         "evals-async compare $BASE $NEW --fail-on regression --to compared.html",
     ),

@@ -9,7 +9,7 @@ import click
 
 from evals_async.cli.commands.archive_options import EXISTING, allow_option, strict_option
 from evals_async.cli.connection import run
-from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
+from evals_async.cli.groups import Command, ConnectionOptions, examples, local_options, pass_terms
 
 
 Format: TypeAlias = Literal["jsonl", "csv", "parquet", "promptfoo", "promptfooconfig", "inspect"]
@@ -23,7 +23,7 @@ dry_option = click.option("--dry-run", "--dry", "dry", is_flag=True, help="Only 
     cls=Command,
     epilog=examples(
         "evals-async convert evals.db --to parquet --out rows",
-        "evals-async convert evals.db --to promptfoo --out results && promptfoo import results/eval_items_*.jsonl",
+        "evals-async convert evals.db --to promptfoo --out results",
         "evals-async convert evals.db --to promptfooconfig --out configs --strict",
     ),
 )
@@ -39,7 +39,7 @@ dry_option = click.option("--dry-run", "--dry", "dry", is_flag=True, help="Only 
 @dry_option
 @allow_option
 @strict_option
-@global_options
+@local_options
 @pass_terms
 def convert(
     terms: ConnectionOptions,

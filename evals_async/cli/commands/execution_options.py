@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
-
-if TYPE_CHECKING:
-    pass
+from evals_async.cli.commands.archive_options import MODEL_MAP
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,7 +20,7 @@ def execution_options(command: F) -> F:
         click.option(
             "--models",
             "models_file",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            type=MODEL_MAP,
             metavar="FILE.toml",
             help="Execute runs with the models of this model map.",
         ),

@@ -71,9 +71,9 @@ def list_evals(terms: ConnectionOptions, limit: int | None, order: Order | None,
         return await show_listing(client.evals.list(after=after, order=order), limit, EVALS, form)
 
     terms.listing = True
-    last = run_with_client(terms, work)
-    if last is not None and form is None:
-        hints.say(Hint.LIST_RUNS, terms, eval_id=last.id)
+    first = run_with_client(terms, work)
+    if first is not None and form is None:
+        hints.say(Hint.LIST_RUNS, terms, eval_id=first.id)
 
 
 @evals.command("get", epilog=examples("evals-async evals get eval_abc", "evals-async evals get eval_abc --json"))
@@ -133,9 +133,9 @@ def list_runs(
         return await show_listing(pager, limit, RUNS, form)
 
     terms.listing = True
-    last = run_with_client(terms, work)
-    if last is not None and form is None:
-        hints.say(Hint.GET_RUN, terms, run=f"{eval_id}/{last.id}")
+    first = run_with_client(terms, work)
+    if first is not None and form is None:
+        hints.say(Hint.GET_RUN, terms, run=f"{eval_id}/{first.id}")
 
 
 @runs.command(

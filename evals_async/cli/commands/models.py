@@ -8,10 +8,21 @@ from typing import TYPE_CHECKING
 import click
 
 from evals_async.cli import hints, output
+from evals_async.cli.commands.archive_options import MODEL_MAP
 from evals_async.cli.connection import run
-from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
+from evals_async.cli.groups import (
+    Command,
+    ConnectionOptions,
+    NotThere,
+    examples,
+    local_options,
+    pass_terms,
+    timeout_option,
+)
 from evals_async.cli.hints import Hint
+from evals_async.cli.names import ENDPOINT, replaced
 from evals_async.cli.text import Column
+from evals_async.errors import InvalidArgument
 
 
 if TYPE_CHECKING:
@@ -30,13 +41,14 @@ if TYPE_CHECKING:
 @click.option(
     "--models",
     "file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=MODEL_MAP,
     metavar="FILE.toml",
     help="The model map.",
 )
 @click.option("--model-endpoint", "url", metavar="URL", help="One endpoint for all names; key: EVALS_MODEL_API_KEY.")
 @click.option("--json", "as_json", is_flag=True, help="Print exact JSON: one document.")
-@global_options
+@timeout_option
+@local_options
 @pass_terms
 def models(terms: ConnectionOptions, names: tuple[str, ...], file: Path | None, url: str | None, as_json: bool) -> int:
     """Check each model of a model map, and print what it supports.
@@ -55,7 +67,8 @@ def models(terms: ConnectionOptions, names: tuple[str, ...], file: Path | None, 
         output.table(COLUMNS, map(cells, found))
     for ability in found:
         if ability.error is not None:
-            output.error(f"{ability.entry}: {ability.error}")
+            why = ability.error if file is not None else replaced(ability.error, ENDPOINT)
+            output.error(f"{ability.entry}: {why}")
     if not all(ability.answers for ability in found):
         place = ["base_url", "in", str(file)] if file is not None else ["--model-endpoint"]
         hints.say(Hint.MODELS, place=place)
@@ -68,7 +81,10 @@ async def probed(file: Path | None, url: str | None, names: tuple[str, ...], tim
     from evals_async.inference import probe_models
 
     async with model_map(file, url) as found:
-        return await probe_models(found, names, timeout=timeout)
+        try:
+            return await probe_models(found, names, timeout=timeout)
+        except InvalidArgument as error:
+            raise NotThere(str(error)) from None
 
 
 YES_NO = {True: "yes", False: "no"}

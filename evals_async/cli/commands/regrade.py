@@ -8,13 +8,12 @@ from typing import Literal, TypeAlias, get_args
 import click
 
 from evals_async._extras import require_extra
+from evals_async.cli.commands.archive_options import EXISTING, MODEL_MAP
 from evals_async.cli.connection import run
-from evals_async.cli.groups import Command, ConnectionOptions, examples, global_options, pass_terms
+from evals_async.cli.groups import Command, ConnectionOptions, examples, local_options, pass_terms
 
 
 Python: TypeAlias = Literal["sandbox", "trusted"]
-
-EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command(
@@ -32,7 +31,7 @@ EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--models",
     "models_file",
-    type=EXISTING,
+    type=MODEL_MAP,
     metavar="FILE.toml",
     help="Use the models of this map as judges; this costs money.",
 )
@@ -41,7 +40,7 @@ EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Stop the judges after N tokens.")
 @click.option("--estimate", is_flag=True, help="Print the cost, and grade nothing.")
 @click.option("--json", "form", flag_value="json", help="Print the agreement as one JSON document.")
-@global_options
+@local_options
 @pass_terms
 def regrade(
     terms: ConnectionOptions,

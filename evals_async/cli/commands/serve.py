@@ -14,7 +14,7 @@ from evals_async.cli.actions.serve import ServerAddress, serve_until_stopped
 from evals_async.cli.commands.execution_options import execution_options
 from evals_async.cli.connection import run
 from evals_async.cli.constants import SAMPLE_RUNS
-from evals_async.cli.groups import Command, ConnectionOptions, Misused, examples, global_options, pass_terms
+from evals_async.cli.groups import Command, ConnectionOptions, Misused, examples, local_options, pass_terms
 from evals_async.cli.hints import Hint
 
 
@@ -34,7 +34,7 @@ PORT = 8765
         "evals-async serve evals.db --models models.toml --max-calls 1000",
         "evals-async serve evals.db --model-endpoint http://127.0.0.1:11434/v1",
         "evals-async serve archive.db --read-only",
-        "evals-async serve --host 0.0.0.0 --allow-host evals.internal --read-only --sample",
+        "evals-async serve --sample --read-only --host 0.0.0.0 --allow-host NAME",
     ),
 )
 @click.argument("file", metavar="[FILE.db]", required=False, type=click.Path(dir_okay=False, path_type=Path))
@@ -58,7 +58,7 @@ PORT = 8765
 @click.option("--new", is_flag=True, help="Create FILE.db if it does not exist.")
 @click.option("--sample", is_flag=True, help=f"Add a sample of {SAMPLE_RUNS} runs to the store.")
 @execution_options
-@global_options
+@local_options
 @pass_terms
 def serve(
     terms: ConnectionOptions,
@@ -97,7 +97,7 @@ def serve(
     place = ServerAddress(file=file, host=host, port=port, allowed=allowed, api_key=api_key)
     keep = not writable and not sample  # whether an exported archive is read-only
     try:
-        run(terms, serve_until_stopped(terms, place, choice, read_only, keep, sample))
+        run(terms, serve_until_stopped(terms, place, choice, read_only, keep, sample), log_failures=True)
     except KeyboardInterrupt:  # on Windows, the event loop has no signal handlers
         pass
     except OSError as error:

@@ -6,16 +6,14 @@ from pathlib import Path
 
 import click
 
-from evals_async.cli import hints
 from evals_async.cli.commands.archive_options import EXISTING
 from evals_async.cli.connection import run
-from evals_async.cli.groups import Command, ConnectionOptions, Misused, examples, global_options, pass_terms
-from evals_async.cli.hints import Hint
+from evals_async.cli.groups import Command, ConnectionOptions, examples, local_options, pass_terms
 
 
 @click.command(cls=Command, epilog=examples("evals-async info evals.db"))
 @click.argument("file", metavar="FILE.db", type=EXISTING)
-@global_options
+@local_options
 @pass_terms
 def info(terms: ConnectionOptions, file: Path) -> None:
     """Print what an archive contains."""
@@ -33,7 +31,7 @@ def info(terms: ConnectionOptions, file: Path) -> None:
 @click.argument("place", metavar="FILE.db")
 @click.argument("name", metavar="[RUN_ID]", required=False)
 @click.option("--rows", type=click.IntRange(min=0), default=10, show_default=True, help="Failures to print.")
-@global_options
+@local_options
 @pass_terms
 def show(terms: ConnectionOptions, place: str, name: str | None, rows: int) -> None:
     """Print a run of an archive with its results and failures; without RUN_ID, list all runs.
@@ -43,8 +41,7 @@ def show(terms: ConnectionOptions, place: str, name: str | None, rows: int) -> N
     file, colon, run_id = place.rpartition(":")
     if name is None and colon and Path(file).is_file():
         place, name = file, run_id
-    if not Path(place).is_file():
-        raise Misused(f"There is no file {place}.", hints.advice(Hint.EXPORT_INTO, file=place))
+    archive: Path = EXISTING.convert(place, None, None)
     from evals_async.cli.actions.show import show_file
 
-    run(terms, show_file(terms, Path(place), name, rows))
+    run(terms, show_file(terms, archive, name, rows))

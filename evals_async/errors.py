@@ -294,8 +294,8 @@ class TlsError(ConnectFailed):
     `no_tls` is true if the server answered the handshake with something else: it probably speaks plain http.
     """
 
-    def __init__(self, message: str, *, no_tls: bool = False) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, unknown_host: bool = False, no_tls: bool = False) -> None:
+        super().__init__(message, unknown_host=unknown_host)
         self.no_tls = no_tls
 
     @property

@@ -50,6 +50,7 @@ FIELDS: dict[type, dict[str, Any]] = {
         "body": "the body",
     },
     ConnectFailed: {"unknown_host": True},
+    TlsError: {"no_tls": True},
     DeadlineExceeded: {"last": NotFound("before", status=404)},
     DecodeError: {"at": "$.id", "expected": "str", "got": "int", "body": b"\xff{}"},
     ResponseMismatch: {"asked": "a", "got": "b"},

@@ -176,6 +176,9 @@ def encoder(*, ascii_only: bool, sort_keys: bool = False, indent: int | None = N
 ASCII = encoder(ascii_only=True)
 CANONICAL = encoder(ascii_only=True, sort_keys=True)
 encode_fast: Callable[[object], bytes] = msgspec.json.Encoder().encode
+encode_sorted: Callable[[object], bytes] = msgspec.json.Encoder(order="sorted").encode
+FLAT = frozenset({type(None), str, int, bool})  # numbers with a fraction have several notations
+DELETE = b"\x7f"  # the only character of ASCII that msgspec does not escape, but the standard library does
 UNFIT = (TypeError, ValueError, OverflowError, RecursionError)  # what msgspec raises for what it does not write
 
 
@@ -222,4 +225,13 @@ def canonical(value: JSONValue) -> bytes:
 
     Two values are the same JSON exactly if these bytes are equal. Raises `NotJSON`, as `dump` does.
     """
+    fields = as_object(value)
+    if fields is not None and FLAT.issuperset(map(type, fields.values())):
+        # msgspec writes the same text for such an object if all its characters are printable ASCII.
+        try:
+            text = encode_sorted(fields)
+        except UNFIT:
+            return text_of(value, CANONICAL).encode()
+        if text.isascii() and DELETE not in text:
+            return text
     return text_of(value, CANONICAL).encode()

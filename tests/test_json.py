@@ -222,3 +222,12 @@ def test_a_value_that_holds_itself_has_no_text() -> None:
     for write in (dump, canonical):
         with pytest.raises(NotJSON):
             write(value)
+
+
+@given(st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.text()))
+def test_canonical_text_of_flat_objects(value: dict[str, JSONValue]) -> None:
+    """Rows are mostly flat: the text of such an object is that of the standard library, character by character."""
+    expected = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    assert canonical(value) == expected.encode()
+    ascii_only = {key.encode("ascii", "ignore").decode(): "".join(map(chr, range(128))) for key in value}
+    assert canonical(ascii_only) == json.dumps(ascii_only, sort_keys=True, separators=(",", ":")).encode()

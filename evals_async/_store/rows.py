@@ -68,7 +68,7 @@ def integer_column(value: object) -> int:
     return int(max(-LARGEST_COLUMN, min(value, LARGEST_COLUMN)))
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)  # not frozen: each object makes one, and a frozen one takes twice as long
 class Row:
     """One object: its key (ids of the parents, then its own id), its exact JSON text, and its indexed columns."""
 

@@ -26,6 +26,9 @@ PART_TYPES = frozenset(
 )
 
 
+MISSING = object()
+
+
 class TemplateError(EvalsError, ValueError):
     """A placeholder is invalid, or there is no value at its path. The message names the placeholder."""
 
@@ -59,6 +62,8 @@ class Template:
     paths: tuple[str, ...]
     whole: str | None
     """The path of a template that is a single placeholder, else `None`."""
+    bare: str | None
+    """The same, if there are also no spaces around the placeholder."""
 
 
 def parsed(template: str) -> Template:
@@ -70,7 +75,8 @@ def parsed(template: str) -> Template:
 def taken_apart(template: str) -> Template:
     pieces = PLACEHOLDER.split(template)
     texts, paths = tuple(pieces[::2]), tuple(path.strip() for path in pieces[1::2])
-    return Template(texts, paths, paths[0] if len(paths) == 1 and not "".join(texts).strip() else None)
+    around = "".join(texts) if len(paths) == 1 else "several"
+    return Template(texts, paths, None if around.strip() else paths[0], None if around else paths[0])
 
 
 def opened(value: object) -> object:
@@ -89,11 +95,13 @@ def lookup(path: str, namespaces: Mapping[str, object]) -> object:
     for step in steps(path):
         if isinstance(value, str):
             value = opened(value)
-        if isinstance(step, str) and (fields := as_object(value)) is not None and step in fields:
-            value = fields[step]
+        if (fields := as_object(value)) is not None:
+            value = fields.get(step, MISSING) if isinstance(step, str) else MISSING
         elif isinstance(step, int) and (entries := as_array(value)) is not None and step < len(entries):
             value = entries[step]
         else:
+            value = MISSING
+        if value is MISSING:
             raise TemplateError(f"there is no value at {{{{ {path} }}}}")
     return value
 
@@ -115,6 +123,8 @@ def render(template: str, namespaces: Mapping[str, object]) -> str:
     found = parsed(template)
     if not found.paths:
         return template
+    if found.bare is not None:
+        return as_text(lookup(found.bare, namespaces))
     pieces = [found.texts[0]]
     for number, path in enumerate(found.paths, 1):
         pieces += (as_text(lookup(path, namespaces)), found.texts[number])

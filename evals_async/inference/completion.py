@@ -56,7 +56,7 @@ def told_error(body: JSONObject) -> str | None:
 
 
 def count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    return value if type(value) is int else 0
 
 
 def usage_of(body: JSONObject) -> JSONObject:
@@ -86,6 +86,9 @@ def content_text(content: object) -> str:
     return "".join(text for part in parts if isinstance(text := part.get("text"), str))
 
 
+KEPT = ("tool_calls", "refusal", "audio")  # fields of a message beside its role and its content
+
+
 def of_chat(body: JSONObject, asked: str) -> Completion:
     """Decode a response of /chat/completions. Raises `DecodeError`."""
     choices = as_array(body.get("choices"))
@@ -97,7 +100,9 @@ def of_chat(body: JSONObject, asked: str) -> Completion:
         raise missing("$.choices[0].message", "an object", choice and choice.get("message"))
     text = content_text(message.get("content"))
     kept: dict[str, object] = {"role": message.get("role") or "assistant", "content": message.get("content")}
-    kept |= {name: message[name] for name in ("tool_calls", "refusal", "audio") if message.get(name)}
+    for name in KEPT:
+        if message.get(name):
+            kept[name] = message[name]
     reason = choice.get("finish_reason")
     return Completion(
         text=text,

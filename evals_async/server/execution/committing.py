@@ -4,16 +4,15 @@ transactions per second.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 import attrs
 
 from evals_async._json import text_of_parsed
 from evals_async._store import Database, Row, executions
-from evals_async._store.executions import FinishedRow, RunId, Sums
+from evals_async._store.executions import AddedSums, FinishedRow, RunId
 
 
-WOKEN = 4  # rows that continue before other tasks run
+WOKEN = 16  # rows that continue before other tasks run
 
 
 @attrs.define  # not frozen: one is made for each row, and a frozen object takes longer to make
@@ -36,7 +35,7 @@ class WaitingRow:
     run: RunId
     number: int
     item: ItemText
-    sums: Sums
+    sums: AddedSums
     written: "asyncio.Future[None]"
 
 
@@ -55,7 +54,7 @@ class RowCommitter:
         self._waiting: list[WaitingRow] = []
         self._task: asyncio.Task[None] | None = None
 
-    async def commit(self, run: RunId, number: int, item: ItemText, sums: Sums) -> None:
+    async def commit(self, run: RunId, number: int, item: ItemText, sums: AddedSums) -> None:
         """Write a finished row. It is committed when this returns. Raises `ArchiveError`.
 
         If the caller is cancelled, the row is still written.
@@ -87,8 +86,12 @@ class RowCommitter:
         except Exception as reason:  # noqa: BLE001  # raised in all waiting workers
             error = reason
         for number, each in enumerate(batch, 1):
-            with suppress(asyncio.InvalidStateError):  # the waiting worker was cancelled
-                each.written.set_result(None) if error is None else each.written.set_exception(error)
+            if each.written.done():  # the waiting worker was cancelled
+                pass
+            elif error is None:
+                each.written.set_result(None)
+            else:
+                each.written.set_exception(error)
             if number % WOKEN == 0:  # otherwise requests to the server would wait for all rows
                 await asyncio.sleep(0)
 

@@ -1,13 +1,12 @@
 """The grades of a row: one result per criterion, in their order."""
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import attrs
 
 from evals_async._json import JSONObject, as_object
-from evals_async._store.executions import Sums
+from evals_async._store.executions import AddedSums
 from evals_async.grading import Grade, PythonGraders
 from evals_async.grading.grading import grade_seen, namespaces_of
 from evals_async.inference import Models
@@ -15,7 +14,7 @@ from evals_async.inference.structured import DEGRADED
 from evals_async.server.execution.items import criterion_name, error_result, output_item, own_sample, problem
 from evals_async.server.execution.sampling import sampling_plan
 from evals_async.server.execution.source import FOUNDRY_SOURCES, SourceRow
-from evals_async.server.execution.sums import add, add_calls, add_cost, add_model, count
+from evals_async.server.execution.sums import BILLED_RETRIES, add, add_calls, add_cost, add_model, count
 
 
 NO_MODEL = "this server has no models: each row needs a `sample` to grade"
@@ -27,7 +26,7 @@ class GradedRow:
     """The results of a row, and the sums of its judges."""
 
     results: tuple[Mapping[str, object], ...]
-    sums: Sums
+    sums: AddedSums
 
 
 @attrs.frozen
@@ -47,7 +46,7 @@ async def grade_row(
     """Grade one row by each criterion. If one criterion cannot be graded, the others are still graded."""
     namespaces = namespaces_of(item, sample)
     results: list[Mapping[str, object]] = []
-    sums: Sums = Counter()
+    sums: AddedSums = {}
     for criterion in criteria:
         if criterion.get("type") == "azure_ai_evaluator":
             reason = f"{criterion.get('evaluator_name')} works on Microsoft Foundry only"
@@ -75,17 +74,17 @@ def graded_result(criterion: JSONObject, given: Grade) -> dict[str, object]:
     return result if degraded is None or sample is None else {**result, "sample": {**sample, "degraded": degraded}}
 
 
-def add_grade(sums: Sums, given: Grade) -> None:
+def add_grade(sums: AddedSums, given: Grade) -> None:
     """Add the calls, tokens and notes of a grade's judge to the sums."""
     for model, usage in given.usage.items():
         calls = count(usage.get("invocation_count"))
         add_model(sums, model, usage, calls)
         add_calls(sums, calls, usage)
     if given.billed_retries:
-        add(sums, "run", "", "billed_retries", given.billed_retries)
+        add(sums, BILLED_RETRIES, given.billed_retries)
     add_cost(sums, given.cost)
     for note in given.notes:
-        add(sums, "note", note, "rows", 1)
+        add(sums, ("note", note, "rows"), 1)
 
 
 def row_problem(row: SourceRow, data_source: JSONObject) -> dict[str, object] | None:
@@ -100,10 +99,10 @@ def row_problem(row: SourceRow, data_source: JSONObject) -> dict[str, object] | 
 
 async def unsampled_item(
     run: JSONObject, number: int, row: SourceRow, criteria: Sequence[JSONObject], tools: GradingTools = NO_TOOLS
-) -> tuple[dict[str, object], Sums]:
+) -> tuple[dict[str, object], AddedSums]:
     """Return the output item of a row without sampling, without id and time, and the sums of its judges."""
     if cause := row_problem(row, as_object(run["data_source"]) or {}):
         results = [error_result(criterion, cause) for criterion in criteria]
-        return output_item(run, number, row, results, None, cause), Counter()
+        return output_item(run, number, row, results, None, cause), {}
     given = await grade_row(criteria, row.item, row.sample, tools)
     return output_item(run, number, row, given.results, own_sample(row, run)), given.sums

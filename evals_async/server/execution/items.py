@@ -25,10 +25,10 @@ def error_result(criterion: JSONObject, error: Mapping[str, object]) -> dict[str
     return {"name": criterion_name(criterion), "score": None, "passed": None, "sample": {"error": error}}
 
 
-def error_of(result: Mapping[str, object]) -> object:
+def error_of(result: Mapping[str, object]) -> JSONObject | None:
     """Return the reason why a criterion could not be graded, or `None`."""
     sample = as_object(result.get("sample"))
-    return sample["error"] if sample and result.get("passed") is None else None
+    return as_object(sample["error"]) if sample and result.get("passed") is None else None
 
 
 def own_sample(row: SourceRow, run: JSONObject) -> dict[str, object] | None:
@@ -81,12 +81,16 @@ def output_item(
     cause: Mapping[str, object] | None = None,
 ) -> dict[str, object]:
     """Return the output item of a row, without id and time. `cause` is the reason if the row could not be sampled."""
-    error = cause or next((found for result in results if (found := error_of(result))), None)
+    error, passed = cause, True
+    for result in results:
+        if not result["passed"]:
+            passed = False
+            error = error or error_of(result)
     if error is not None or sample is not None:
         sample = errored_sample(run) if sample is None else sample
         reason = sample.get("finish_reason") or ("error" if error else "stop")
-        sample = {**sample, "error": error, "finish_reason": reason}
-    passed = all(result["passed"] for result in results)
+        if error is not None or reason != sample.get("finish_reason"):
+            sample = {**sample, "error": error, "finish_reason": reason}
     return {
         "object": "eval.run.output_item",
         "run_id": run["id"],

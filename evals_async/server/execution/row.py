@@ -1,10 +1,9 @@
 """The work on one row: sampling, grading, and the output item."""
 
 import logging
-from collections import Counter
 
 from evals_async._json import JSONObject, as_object, parse
-from evals_async._store.executions import Sums
+from evals_async._store.executions import AddedSums, SumKey
 from evals_async.errors import ApiError, EvalsError, InvalidArgument
 from evals_async.grading import PythonGraders, TemplateError, render_messages
 from evals_async.inference import Models
@@ -14,7 +13,15 @@ from evals_async.server.execution.items import error_result, output_item, proble
 from evals_async.server.execution.sampling import SampledRow, SamplingPlan, sampled, sampling_plan
 from evals_async.server.execution.source import SourceRow, source_row
 from evals_async.server.execution.state import RunRecord
-from evals_async.server.execution.sums import add, add_calls, add_cost, add_item, add_model
+from evals_async.server.execution.sums import (
+    BILLED_RETRIES,
+    CALLS,
+    add,
+    add_calls,
+    add_cost,
+    add_item,
+    add_model,
+)
 
 
 logger = logging.getLogger("evals_async.server")
@@ -39,7 +46,7 @@ class RowWork:
         source = as_object(record.body["data_source"]) or {}
         self.plan = sampling_plan(source) if models is not None else None
 
-    async def carry_out(self, number: int, text: str) -> tuple[ItemText, Sums]:
+    async def carry_out(self, number: int, text: str) -> tuple[ItemText, AddedSums]:
         """Return the output item of the row with this JSON text, and its sums."""
         row = source_row(parse(text.encode()), f"row {number}")
         try:
@@ -48,20 +55,19 @@ class RowWork:
         except Exception:
             logger.exception("unexpected error of this server in row %d of the run %s", number, self.record.key[1])
             cause = problem("internal_error", "the server had an unexpected error in this row; see its log")
-            item, sums = self.errored_item(number, row, cause), Counter[tuple[str, str, str]]()
+            item, sums = self.errored_item(number, row, cause), dict[SumKey, int]()
             written = ItemText.of(item)
         add_item(sums, item)
         return written, sums
 
-    async def graded_item(self, number: int, row: SourceRow) -> tuple[JSONObject, Sums]:
+    async def graded_item(self, number: int, row: SourceRow) -> tuple[JSONObject, AddedSums]:
         run, criteria = self.record.body, self.record.criteria
         if self.plan is None or self.models is None:
             return await unsampled_item(run, number, row, criteria, self.grading)
         try:
             answered = await sample_row(self.models, self.plan, row.item)
         except SamplingFailed as error:
-            calls: Sums = Counter({("run", "", "calls"): int(error.called)})
-            return self.errored_item(number, row, problem(error.code, str(error))), calls
+            return self.errored_item(number, row, problem(error.code, str(error))), {CALLS: int(error.called)}
         given = await grade_row(criteria, row.item, answered.seen, self.grading)
         add_sampling(given.sums, answered)
         return output_item(run, number, row, given.results, answered.shown), given.sums
@@ -89,13 +95,13 @@ async def sample_row(models: Models, plan: SamplingPlan, item: JSONObject) -> Sa
         raise SamplingFailed("model_unavailable", str(error), called=True) from None
 
 
-def add_sampling(sums: Sums, answered: SampledRow) -> None:
+def add_sampling(sums: AddedSums, answered: SampledRow) -> None:
     """Add the sampling of a row to the sums."""
     answer = answered.answer
     add_model(sums, answer.model, answer.usage)
     add_calls(sums, 1, answer.usage)
     if answer.billed_retries:
-        add(sums, "run", "", "billed_retries", answer.billed_retries)
+        add(sums, BILLED_RETRIES, answer.billed_retries)
     add_cost(sums, answer.cost)
     for note in answer.notes:
-        add(sums, "note", note, "rows", 1)
+        add(sums, ("note", note, "rows"), 1)

@@ -8,12 +8,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from evals_async._json import JSONObject, as_array, as_object
-from evals_async._store.executions import Sums
+from evals_async._store.executions import AddedSums, SumKey, Sums
 from evals_async._store.rows import text_column
 from evals_async.server.execution.items import USAGE, criterion_name
 
 
-OUTCOMES: Mapping[object, str] = {"pass": "passed", "fail": "failed", "error": "errored"}
+OUTCOMES: Mapping[object, SumKey] = {
+    "pass": ("items", "", "passed"),
+    "fail": ("items", "", "failed"),
+    "error": ("items", "", "errored"),
+}
+CALLS: SumKey = ("run", "", "calls")
+TOKENS: SumKey = ("run", "", "tokens")
+BILLED_RETRIES: SumKey = ("run", "", "billed_retries")
 MODEL_FIELDS = ("invocation_count", *USAGE)
 
 
@@ -29,49 +36,55 @@ MOST_COST = 1000.0  # per row
 NANO = 1_000_000_000  # costs are added as integers of a billionth, so the order does not change the sum
 
 
-def add(sums: Sums, kind: str, name: str, field: str, number: int) -> None:
+def add(sums: AddedSums, key: SumKey, number: int) -> None:
     """Add to one of the sums. `Counter`'s own methods are slower."""
-    key = (kind, name, field)
     sums[key] = sums.get(key, 0) + number
 
 
-def add_cost(sums: Sums, cost: float | None) -> None:
+def add_cost(sums: AddedSums, cost: float | None) -> None:
     """Add a cost to the sums, if it is known."""
     if cost is not None:
-        add(sums, "run", "", "nano_cost", round(min(cost, MOST_COST) * NANO))
+        add(sums, ("run", "", "nano_cost"), round(min(cost, MOST_COST) * NANO))
 
 
-def add_item(sums: Sums, item: JSONObject) -> None:
+def add_item(sums: AddedSums, item: JSONObject) -> None:
     """Add one output item: its outcome, and the outcome of each criterion."""
-    add(sums, "items", "", OUTCOMES[item["status"]], 1)
+    add(sums, OUTCOMES[item["status"]], 1)
     for result in map(as_object, as_array(item["results"]) or ()):
         if result is not None:
             passed = result["passed"]
             field = "errored" if passed is None else "passed" if passed else "failed"
-            add(sums, "criterion", text_column(result["name"]), field, 1)
+            add(sums, key_of_criterion(str(result["name"]), field), 1)
 
 
 @lru_cache(maxsize=256)
-def keys_of_model(model: str) -> Mapping[str, tuple[str, str, str]]:
-    """Return the keys of the sums of a model, by field."""
+def key_of_criterion(name: str, field: str) -> SumKey:
+    return "criterion", text_column(name), field
+
+
+@lru_cache(maxsize=256)
+def keys_of_model(model: str) -> tuple[SumKey, Sequence[tuple[str, SumKey]]]:
+    """Return the keys of the sums of a model: of its calls, and of each field of its usage."""
     name = text_column(model)
-    return {field: ("model", name, field) for field in MODEL_FIELDS}
+    return ("model", name, "invocation_count"), [(field, ("model", name, field)) for field in USAGE]
 
 
-def add_model(sums: Sums, model: str, usage: JSONObject, invocations: int = 1) -> None:
+def add_model(sums: AddedSums, model: str, usage: JSONObject, invocations: int = 1) -> None:
     """Add calls of a model, by the name in its responses."""
-    for field, key in keys_of_model(model).items():
-        number = invocations if field == "invocation_count" else count(usage.get(field))
-        sums[key] = sums.get(key, 0) + number
+    calls, fields = keys_of_model(model)
+    sums[calls] = sums.get(calls, 0) + invocations
+    for field, key in fields:
+        if number := usage.get(field):  # a count of zero needs no entry
+            sums[key] = sums.get(key, 0) + count(number)
 
 
-def add_calls(sums: Sums, calls: int, usage: JSONObject) -> None:
+def add_calls(sums: AddedSums, calls: int, usage: JSONObject) -> None:
     """Add calls and their tokens to the limited sums of the run."""
-    add(sums, "run", "", "calls", calls)
-    add(sums, "run", "", "tokens", count(usage.get("total_tokens")))
+    sums[CALLS] = sums.get(CALLS, 0) + calls
+    sums[TOKENS] = sums.get(TOKENS, 0) + count(usage.get("total_tokens"))
 
 
-def add_brought_usage(sums: Sums, item: JSONObject) -> None:
+def add_brought_usage(sums: AddedSums, item: JSONObject) -> None:
     """Add the model and the tokens in the sample of a row."""
     sample = as_object(item["sample"]) or {}
     model, usage = sample.get("model"), as_object(sample.get("usage"))
@@ -91,7 +104,7 @@ def sums_of_items(items: Iterable[JSONObject]) -> Sums:
 
 def done(sums: Sums) -> int:
     """Return the number of finished rows."""
-    return sum(sums["items", "", field] for field in OUTCOMES.values())
+    return sum(sums[key] for key in OUTCOMES.values())
 
 
 def result_counts(sums: Sums, total: int | None = None) -> dict[str, object]:

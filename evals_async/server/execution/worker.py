@@ -20,6 +20,7 @@ from evals_async.server.execution.preparing import put_down_rows
 from evals_async.server.execution.row import RowWork
 from evals_async.server.execution.source import BadRows
 from evals_async.server.execution.state import RunRecord, write_state
+from evals_async.server.execution.sums import CALLS, TOKENS
 
 
 BATCH = 200  # rows that are read from the queue at once
@@ -70,8 +71,7 @@ class RunExecution:
         await self._write("in_progress", total=self._total)
         sums = await self._tools.database.call(executions.sums_of, key)
         calls = calls_of_a_row(self._row_work.plan, self.record.criteria)
-        made = sums["run", "", "calls"], sums["run", "", "tokens"]
-        self._budget = CallBudget(self._tools.limits, calls, *made)
+        self._budget = CallBudget(self._tools.limits, calls, sums[CALLS], sums[TOKENS])
         async with asyncio.TaskGroup() as group:
             for _ in range(min(self._tools.limits.rows_per_run, self._total)):
                 group.create_task(self._work())
@@ -128,7 +128,7 @@ class RunExecution:
             try:
                 async with self._tools.rows:
                     item, sums = await self._row_work.carry_out(*row)
-                calls, tokens = sums["run", "", "calls"], sums["run", "", "tokens"]
+                calls, tokens = sums.get(CALLS, 0), sums.get(TOKENS, 0)
                 await self._tools.committer.commit(self.record.key, row[0], item, sums)
                 self._unseen += 1
             finally:

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
 from evals_async._codec import parse, structure
+from evals_async._numbers import seconds
 from evals_async._settings import Secret
 from evals_async.errors import (
     BadSignature,
@@ -107,9 +108,11 @@ def verify(
 
     Raises `BadSignature` if a header is missing or no signature matches. Raises `TimestampOutOfRange` if the time stamp
     is more than `tolerance` seconds before or after `now`. Raises `InvalidArgument` if `payload` is not bytes or text,
-    and `ConfigurationError` for an invalid secret.
+    or a number is not valid, and `ConfigurationError` for an invalid secret.
     """
     body = checked_payload(payload)
+    # NaN would be neither more nor less than any age.
+    now, tolerance = seconds(now, "now"), seconds(tolerance, "tolerance")
     lower = {name.lower(): value for name, value in headers.items()}
     webhook_id, timestamp, signatures = (header(lower, f"webhook-{name}") for name in ("id", "timestamp", "signature"))
     if not SECONDS.fullmatch(timestamp):
@@ -133,6 +136,8 @@ def verify(
 def header(headers: Mapping[str, str], name: str) -> str:
     if not (value := headers.get(name)):
         raise BadSignature(f"the header {name} is missing; is this a webhook?")
+    if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # some frameworks have lists
+        raise BadSignature(f"the header {name} must be a text, not {type(value).__name__}")
     return value
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -248,3 +249,20 @@ def test_secret_of_the_call_before_the_clients(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("OPENAI_WEBHOOK_SECRET")
     with pytest.raises(ConfigurationError, match="OPENAI_WEBHOOK_SECRET"):
         EvalsClient().webhooks.unwrap(BODY, signed())
+
+
+@pytest.mark.parametrize("name", ["now", "tolerance"])
+@pytest.mark.parametrize("number", [math.nan, -1, "300", None, True])
+def test_ages_are_compared_with_numbers_only(name: str, number: Any) -> None:
+    """NaN as a tolerance would accept a delivery of any age. It is refused, like all that is no number of seconds."""
+    options = {"now": NOW, "tolerance": 300.0, name: number}
+    with pytest.raises(InvalidArgument, match=f"{name} must"):
+        verify(BODY, signed(at=1), secret=SECRET, **options)
+
+
+@pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp", "webhook-signature"])
+@pytest.mark.parametrize("value", [5, ["v1,x"], b"v1,x", {}])
+def test_headers_that_are_no_texts_are_a_wrong_signature(name: str, value: Any) -> None:
+    """A framework that has lists or bytes as values of headers gets our error, not a TypeError."""
+    with pytest.raises(BadSignature, match=name):
+        verify(BODY, {**signed(), name: value}, secret=SECRET, now=NOW)

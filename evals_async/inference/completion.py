@@ -1,12 +1,18 @@
 """`Completion` and `Embeddings`: the responses of models, in one form for both APIs."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import attrs
 
 from evals_async import DecodeError
 from evals_async._json import JSONObject, as_array, as_object
+from evals_async._numbers import float_of
 from evals_async.inference.endpoints import TOKENS
+
+
+LARGEST_COUNT = 2**40  # tokens
+UNFINISHED = ("queued", "in_progress", "failed", "cancelled")  # states of a response without a usable output
 
 
 @attrs.frozen(kw_only=True)
@@ -56,7 +62,8 @@ def told_error(body: JSONObject) -> str | None:
 
 
 def count(value: object) -> int:
-    return value if type(value) is int else 0
+    """Return a count from JSON. An invalid count is 0, and a count that is too large is the largest one."""
+    return min(value, LARGEST_COUNT) if type(value) is int and value > 0 else 0
 
 
 def usage_of(body: JSONObject) -> JSONObject:
@@ -94,9 +101,10 @@ def of_chat(body: JSONObject, asked: str) -> Completion:
     choices = as_array(body.get("choices"))
     choice = as_object(choices[0]) if choices else None
     message = as_object(choice.get("message")) if choice else None
+    # Some proxies send an error with an empty message. Its text would be graded as an answer of the model.
+    if (error := told_error(body) or told_error(choice or {})) is not None:
+        raise DecodeError(f"the endpoint returned status 200 with an error: {error}", at="$.error")
     if choice is None or message is None:
-        if (error := told_error(body)) is not None:
-            raise DecodeError(f"the endpoint returned status 200 with an error: {error}", at="$.error")
         raise missing("$.choices[0].message", "an object", choice and choice.get("message"))
     text = content_text(message.get("content"))
     kept: dict[str, object] = {"role": message.get("role") or "assistant", "content": message.get("content")}
@@ -137,9 +145,11 @@ def tool_call_of(item: JSONObject) -> JSONObject | None:
 def of_response(body: JSONObject, asked: str) -> Completion:
     """Decode a response of /responses. Raises `DecodeError`."""
     output = as_array(body.get("output"))
-    if output is None or told_error(body) is not None:
-        if (error := told_error(body)) is not None:
-            raise DecodeError(f"the endpoint returned status 200 with an error: {error}", at="$.error")
+    if (error := told_error(body)) is not None:
+        raise DecodeError(f"the endpoint returned status 200 with an error: {error}", at="$.error")
+    if body.get("status") in UNFINISHED:
+        raise DecodeError(f"the response is {body['status']}, so it has no output", at="$.status")
+    if output is None:
         raise missing("$.output", "an array", body.get("output"))
     texts: list[str] = []
     calls: list[JSONObject] = []
@@ -180,16 +190,26 @@ def finish_of_response(body: JSONObject, calls: Sequence[object]) -> str:
 
 
 def of_embeddings(body: JSONObject, asked: str, wanted: int) -> Embeddings:
-    """Decode a response of /embeddings. Raises `DecodeError`, also if there are not exactly `wanted` vectors."""
+    """Decode a response of /embeddings. Raises `DecodeError`, also if there are not exactly `wanted` vectors of equal
+    length, one for each index.
+    """
     entries = [as_object(entry) or {} for entry in as_array(body.get("data")) or ()]
-    entries.sort(key=lambda entry: count(entry.get("index")))
-    vectors = tuple(vector_of(entry.get("embedding")) for entry in entries)
-    if len(vectors) != wanted or not all(vectors):
+    known = {index_of(entry, place): entry for place, entry in enumerate(entries)}
+    vectors = tuple(vector_of(known.get(place, {}).get("embedding")) for place in range(wanted))
+    if len(entries) != wanted or not all(vectors) or len(set(map(len, vectors))) > 1:
         raise missing("$.data", f"an array of {wanted} embeddings", body.get("data"))
     return Embeddings(vectors=vectors, model=model_of(body, asked), usage=usage_of(body))
 
 
+def index_of(entry: JSONObject, place: int) -> int:
+    """Return the index of the text of a vector. Without one, the order is that of the texts."""
+    index = entry.get("index")
+    if index is None:
+        return place
+    return index if isinstance(index, int) and not isinstance(index, bool) else -1
+
+
 def vector_of(value: object) -> tuple[float, ...]:
     numbers = as_array(value) or ()
-    found = tuple(float(number) for number in numbers if isinstance(number, int | float))
-    return found if len(found) == len(numbers) else ()
+    found = tuple(float_of(each) for each in numbers if isinstance(each, int | float) and not isinstance(each, bool))
+    return found if len(found) == len(numbers) and all(map(math.isfinite, found)) else ()

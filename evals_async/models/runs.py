@@ -52,7 +52,10 @@ class ResultCounts(Model):
     @property
     def pass_rate(self) -> float | None:
         """The fraction of rows that passed, from 0 to 1. `None` if there are no rows."""
-        return self.passed / self.total if self.passed is not None and self.total else None
+        try:
+            return self.passed / self.total if self.passed is not None and self.total else None
+        except OverflowError:  # JSON has integers of any size
+            return None
 
 
 @attrs.frozen(kw_only=True, repr=False, eq=False)

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, I
 from typing import Any, TypeAlias, cast, get_args, overload
 
 from evals_async import Outcome
+from evals_async._numbers import whole_number
 from evals_async.errors import InvalidArgument
 from evals_async.models import Eval, EvalRun, File, OutputItem
 from evals_async.pagination import Page
@@ -109,16 +110,19 @@ async def arrow_batches(
 ) -> AsyncIterator[Any]:
     """Yield the rows of `to_rows` as `pyarrow.Table`s of about `size` rows, for data that is larger than memory.
 
-    Each table has only the columns and types of its rows. `pyarrow.concat_tables(found, promote_options="permissive")`
-    joins them. Raises the errors of `to_arrow`.
+    Each table has only the columns and types of its rows; a column without values has the type null.
+    `pyarrow.concat_tables(found, promote_options="permissive")` joins them, if no field has texts in one table and
+    numbers or objects in another one. `to_arrow` converts such a field to JSON text. Raises the errors of `to_arrow`,
+    and `InvalidArgument` for a `size` that is not a whole number from 1.
     """
+    size = whole_number(size, "size")
     maker = RowMaker(table)
-    builder = Packer(maker)
+    builder = Packer(maker, nulls=True)
     async for thing in as_async(source):
         builder.add(thing)
         if builder.rows >= size:
             yield builder.finish()
-            builder = Packer(maker)
+            builder = Packer(maker, nulls=True)
     if builder.rows:
         yield builder.finish()
 
@@ -170,15 +174,16 @@ class RowMaker:
 class Packer:
     """Builds an Arrow table from objects."""
 
-    def __init__(self, maker: RowMaker) -> None:
+    def __init__(self, maker: RowMaker, *, nulls: bool = False) -> None:
         self.maker = maker
+        self.nulls = nulls
         self.rows = 0
-        self.builder = None if maker.table is None else Builder(maker.table)
+        self.builder = None if maker.table is None else Builder(maker.table, nulls)
 
     def add(self, thing: object) -> None:
         for row in self.maker.rows(thing):
             if self.builder is None:
-                self.builder = Builder(self.maker.table or "items")
+                self.builder = Builder(self.maker.table or "items", self.nulls)
             self.builder.add(row)
             self.rows += 1
 

@@ -31,22 +31,25 @@ def load_pyarrow(name: str = "pyarrow") -> Any:  # it has no types
         raise MissingExtra(extra_missing("Arrow tables need", "arrow")) from error
 
 
-def type_of(shape: Shape) -> Any:
-    """Return the Arrow type of a column."""
+def type_of(shape: Shape, *, nulls: bool = False) -> Any:
+    """Return the Arrow type of a column. With `nulls`, a column without values has the type null."""
     pyarrow = load_pyarrow()
     kind = shape.final
+    if nulls and shape.kind == "null":
+        return pyarrow.null()
     if kind == "struct":
-        return pyarrow.struct([(clean(name), type_of(member)) for name, member in shape.members.items()])
+        members = shape.members.items()
+        return pyarrow.struct([(clean(name), type_of(member, nulls=nulls)) for name, member in members])
     if kind == "list":
-        return pyarrow.list_(type_of(shape.element or Shape()))
+        return pyarrow.list_(type_of(shape.element or Shape(), nulls=nulls))
     if kind == "time":
         return pyarrow.timestamp("us", tz="UTC")
     return {"bool": pyarrow.bool_(), "int": pyarrow.int64(), "float": pyarrow.float64()}.get(kind, pyarrow.string())
 
 
-def schema_of(columns: Columns) -> Any:
-    """Return the Arrow schema of a table."""
-    return load_pyarrow().schema([(clean(name), type_of(shape)) for name, shape in columns.all()])
+def schema_of(columns: Columns, *, nulls: bool = False) -> Any:
+    """Return the Arrow schema of a table. With `nulls`, columns without values have the type null."""
+    return load_pyarrow().schema([(clean(name), type_of(shape, nulls=nulls)) for name, shape in columns.all()])
 
 
 def microseconds(value: object) -> int | None:
@@ -112,6 +115,7 @@ class Builder:
     """
 
     table: TableName
+    nulls: bool = False  # whether columns without values have the type null
     columns: Columns = attrs.field(init=False)
     waiting: list[Row] = attrs.Factory(list[Row])
     kept: list[dict[str, tuple[Any, Kind]]] = attrs.Factory(list[dict[str, tuple[Any, Kind]]])
@@ -156,7 +160,7 @@ class Builder:
         """Return all rows as a `pyarrow.Table`."""
         pyarrow = load_pyarrow()
         self.pack()
-        schema = schema_of(self.columns)
+        schema = schema_of(self.columns, nulls=self.nulls)
         arrays: list[Any] = []
         for (name, shape), field in zip(self.columns.all(), schema, strict=True):
             chunks = [self.chunk(batch.pop(name, None), shape, field.type, size) for batch, size in self.batches()]

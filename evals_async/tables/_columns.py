@@ -142,6 +142,9 @@ class Columns:
                 continue
             prefix = name.partition(".")[0]
             columns = self.found[prefix]
+            if name == f"{prefix}.*":  # a field with the name of the shared column
+                self.crowded.add(prefix)
+                continue
             if name not in columns:
                 if len(columns) >= MOST_FIELDS:
                     self.crowded.add(prefix)

@@ -225,3 +225,25 @@ def test_a_place_that_cannot_be_written_is_said(odd: Path, tmp_path: Path, capsy
     told = capsys.readouterr().err
     assert f"error: cannot write to {tmp_path / 'plain' / 'out'}: " in told
     assert "bug in evals-async" not in told
+
+
+@pytest.mark.parametrize("form", list(FORMATS))
+async def test_numbers_without_a_float_stop_no_conversion(file: Path, tmp_path: Path, form: str) -> None:
+    """A score of 400 digits is a valid number in JSON. The other objects of the archive are converted too."""
+    needed(form)
+    results = [{"name": "g", "score": 10**400, "passed": True}]
+    fields = {"run_id": "run", "eval_id": "e", "status": "pass", "created_at": 1, "datasource_item": {"n": 10**400}}
+    async with LocalServer(file) as server:
+        await server.seed(
+            evals=[{"id": "e", "created_at": 1, "testing_criteria": [criterion("g")]}],
+            runs=[{"id": "run", "eval_id": "e", "status": "completed", "created_at": 1}],
+            output_items=[
+                {"id": "large", "datasource_item_id": 0, **fields, "results": results},
+                {"id": "plain", "datasource_item_id": 1, **fields, "results": [{**results[0], "score": 1}]},
+            ],
+        )
+    report = convert(file, form, tmp_path / "out")
+    assert report.written
+    if form == "jsonl":
+        found = [json.loads(line) for line in (tmp_path / "out" / "items.jsonl").read_text().splitlines()]
+        assert ["inf", 1.0] == [row["score.g"] for row in found]

@@ -1,6 +1,8 @@
 """From runs and items to tables: flat rows and Arrow, from every kind of source, with one schema."""
 
 import gc
+import json
+import math
 import re
 import sys
 import weakref
@@ -406,3 +408,49 @@ def test_without_pyarrow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     assert 1 == len(to_rows([run()]))
     with pytest.raises(MissingExtra, match=r"pip install '\.\[arrow\]'"):
         to_arrow([run()])
+
+
+# --- values that no column can hold ----------------------------------------------------------------------------------
+
+BIG = 10**400  # a valid JSON number that no float can hold
+
+
+def test_numbers_without_a_float_are_rows_too() -> None:
+    """A score, counts and times of any size make no table impossible; a score that is too large is infinite."""
+    results = [{"name": "A", "passed": True, "score": -BIG}]
+    strange = item(id="2", created_at=BIG, datasource_item={"n": BIG}, results=results, sample={"usage": {}})
+    rows = to_rows([item(datasource_item={"n": 0.5}), strange])
+    assert [None, -math.inf] == [row["score.A"] for row in rows]
+    assert [0.5, BIG] == [row["item.n"] for row in rows]
+    (row,) = to_rows([run(result_counts={"total": 1, "passed": BIG}, created_at=BIG)])
+    assert (None, None, BIG) == (row["pass_rate"], row["created_at"], row["passed"])
+    pytest.importorskip("pyarrow")
+    assert ["0.5", str(BIG)] == to_arrow([item(datasource_item={"n": 0.5}), strange])["item.n"].to_pylist()
+
+
+def test_a_field_with_the_name_of_the_shared_column_is_not_lost() -> None:
+    """The field `*` of an item is in the JSON text of the column `item.*`, with or without other fields there."""
+    crowded = {f"field {number}": number for number in range(600)} | {"*": "a star"}
+    for row in (to_rows([item(datasource_item={"*": "a star"})])[0], to_rows([item(datasource_item=crowded)])[0]):
+        shared = row["item.*"]
+        assert isinstance(shared, str)
+        assert "a star" == json.loads(shared)["*"]
+    pytest.importorskip("pyarrow")
+    assert 1 == to_arrow([item(datasource_item=crowded)]).column_names.count("item.*")
+
+
+async def test_batches_are_joined_where_a_column_was_empty_at_first() -> None:
+    """A field that is null in the first table and a number, a text or an object in a later one can be joined."""
+    pyarrow = pytest.importorskip("pyarrow")
+    for value in (5, "text", {"a": {"b": [1]}}, [1], True):
+        items = [item(datasource_item={"x": each}) for each in (None, value)]
+        tables = [table async for table in arrow_batches(items, size=1)]
+        assert [None, value] == pyarrow.concat_tables(tables, promote_options="permissive")["item.x"].to_pylist()
+
+
+@pytest.mark.parametrize("size", [0, -1, math.nan, "x", True])
+async def test_a_size_of_batches_is_a_whole_number(size: Any) -> None:
+    """Another size is refused: NaN would collect all rows in memory."""
+    pytest.importorskip("pyarrow")
+    with pytest.raises(InvalidArgument, match="size must be"):
+        _ = [table async for table in arrow_batches([item()], size=size)]

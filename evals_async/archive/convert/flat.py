@@ -9,6 +9,7 @@ in `archive.tables`.
 
 import csv
 import io
+import math
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
@@ -67,6 +68,8 @@ def write_jsonl(source: ArchiveReader, out: Output, table: TableName) -> None:
 
 
 def cell(value: object) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):  # a score that no float can hold; JSON has no infinity
+        return str(value)
     return value.isoformat() if isinstance(value, datetime) else value
 
 

@@ -38,7 +38,11 @@ def source_row(value: object, where: str) -> SourceRow:
     item = as_object(row.get("item"))
     if item is None:
         raise BadRows(f"{where} has no object `item`")
-    return SourceRow(item, as_object(row.get("sample")))
+    given = row.get("sample")
+    sample = as_object(given)
+    if given is not None and sample is None:
+        raise BadRows(f"{where} has a `sample` that is not an object")
+    return SourceRow(item, sample)
 
 
 def rows_of_content(content: Iterable[object]) -> Iterator[SourceRow]:
@@ -63,7 +67,8 @@ def rows_of_lines(lines: Iterable[bytes], first: int = 1) -> Iterator[SourceRow]
 def rows_of_csv(data: bytes) -> Iterator[SourceRow]:
     """Return the rows of a CSV file in UTF-8. Each row is an item with the names of the header, and string values.
 
-    Raises `BadRows` for a file without a header, and for a line with more values than the header has names.
+    Raises `BadRows` for a file without a header or with equal names in it, and for a line with more values than the
+    header has names.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -74,6 +79,9 @@ def rows_of_csv(data: bytes) -> Iterator[SourceRow]:
         header = next(reader, None)
         if not header:
             raise BadRows("the CSV file has no header")
+        if len(set(header)) < len(header):  # the values of one of the columns would be lost
+            name = next(name for name in header if header.count(name) > 1)
+            raise BadRows(f"the header of the CSV file has the name {name!r:.80} more than once")
         for values in reader:
             if len(values) > len(header):
                 raise BadRows(

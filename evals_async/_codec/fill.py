@@ -16,7 +16,7 @@ from msgspec import UNSET, to_builtins
 
 from evals_async._codec.conversion import converter
 from evals_async._codec.shapes import Memo, shared_names, shared_strings, unfrozen
-from evals_async.models.base import NO_NULLS, NOTHING_EXTRA, Model
+from evals_async.models.base import MAKERS, NO_NULLS, NOTHING_EXTRA, Model
 
 
 K = TypeVar("K", bound=Hashable)
@@ -37,6 +37,7 @@ class StructField:
     filling: Filling | None  # None: the value is moved unchanged
     optional: bool  # whether it may be missing or null
     repeats: bool = False  # whether many objects have the same text
+    deferred: bool = False  # whether the struct is stored, and the value is made at the first read
 
 
 @attrs.frozen(eq=False)
@@ -221,14 +222,23 @@ def names_of(bits: int, columns: list[StructField]) -> frozenset[str]:
 def move(source: Source, column: StructField, bit: int, path: str) -> list[str]:
     """Add the lines that move one field, and set its bit if it is null."""
     field = f"model{path}.{column.name}"
-    lines = making(source, column, path)
+    lines = defer(column) if column.deferred else making(source, column, path)
     if not (lines or column.optional):
         return [f"{field} = struct{path}.{column.name}"]
     load = f"v = struct{path}.{column.name}"
     if not column.optional:
         return [load, *lines, f"{field} = v"]
-    absent = [f"if v is missing: {field} = None", f"elif v is None: {field} = None; nulls{path} |= {bit}"]
+    absent = [f"if v is missing: {field} = None", f"elif v is None: {field} = None; nulls{path} += {bit}"]
     return [load, *absent, "else:", *indented([*lines, f"{field} = v"])]
+
+
+def defer(column: StructField) -> list[str]:
+    """Store the struct: `MAKERS` tells the model how to make the value of it at the first read. No lines are needed."""
+    if isinstance(column.filling, OneOf):
+        MAKERS.update(column.filling.functions())
+    elif column.filling is not None:
+        MAKERS[column.kind] = column.filling.function()
+    return []
 
 
 def indented(lines: list[str]) -> list[str]:

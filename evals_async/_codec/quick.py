@@ -204,8 +204,10 @@ def columns_of(model: type[Model]) -> list[StructField]:
     columns: list[StructField] = []
     for field in wire_fields(model):
         kind, filling = place(without_none(field.type))
-        repeats = bool(field.metadata.get("repeats"))
-        columns.append(StructField(field.name, wire_name(field), kind, filling, is_optional(field.type), repeats))
+        repeats, deferred = bool(field.metadata.get("repeats")), bool(field.metadata.get("deferred"))
+        columns.append(
+            StructField(field.name, wire_name(field), kind, filling, is_optional(field.type), repeats, deferred)
+        )
     return columns
 
 

@@ -117,7 +117,10 @@ def unfrozen(model: type[Model]) -> type:
     That takes a third of the time of the frozen `__init__`. CPython allows it (`__class__` assignment between classes
     of the same layout, which it sees at once where one adds nothing to the other); a test holds every model to it.
     """
+    deferred = [field.name for field in wire_fields(model) if field.metadata.get("deferred")]
     plain = {
+        # The slots of deferred fields, without their properties.
+        **{name: getattr(model, name).fset.__self__ for name in deferred},
         # Both, or CPython goes through Python for every assignment: the two share one slot of the type.
         "__setattr__": object.__setattr__,
         "__delattr__": object.__delattr__,

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from operator import attrgetter
+from types import MemberDescriptorType
 from typing import Any, ClassVar, cast
 
 import attrs
@@ -80,6 +81,34 @@ def repeated() -> Any:
     return attrs.field(default=None, metadata={"repeats": True})
 
 
+def deferred(doc: str) -> Any:
+    """Declare an optional field whose value is made at the first read, see `Model`. `doc` is its docstring."""
+    return attrs.field(default=None, metadata={"deferred": doc})
+
+
+MAKERS: dict[type, Callable[[Any], Any]] = {}
+"""How the codec makes the value of a deferred field, by the class of the struct that it has put there."""
+
+
+def reading(slot: MemberDescriptorType, doc: str) -> property:
+    """Return the property of a deferred field: it makes the value at the first read, and stores it.
+
+    If two threads read at the same time, both make an equal value, and the last one is kept.
+    """
+    get, store, maker_of = slot.__get__, slot.__set__, MAKERS.get
+
+    def read(model: object) -> Any:
+        value = get(model)
+        make = maker_of(cast("type[object]", type(value)))
+        if make is None:
+            return value
+        made = make(value)
+        store(model, made)
+        return made
+
+    return property(read, store, doc=doc)
+
+
 @attrs.frozen(kw_only=True, repr=False, eq=False)
 class Model:
     """The base class of all models.
@@ -87,6 +116,10 @@ class Model:
     `extra` holds the fields that the class does not define. They are encoded again unchanged. `nulls` has the JSON
     names of the fields that were an explicit `null`. Comparison ignores `nulls`, because `null` and a missing field
     have the same meaning in this API.
+
+    Large parts that many programs never read are `deferred()`: the codec stores what it decoded, and the model of the
+    part is made at the first read. Nothing else shows the difference: comparison, hashes, copies, pickles and the repr
+    read the field too.
     """
 
     extra: JSONObject = attrs.field(default=NOTHING_EXTRA, hash=False)
@@ -106,6 +139,13 @@ class Model:
     def __hash__(self) -> int:
         kind: Any = type(self)
         return hash(hashed(kind)(self))
+
+    @classmethod
+    def __attrs_init_subclass__(cls) -> None:
+        for field in attrs.fields(cls):
+            doc, slot = field.metadata.get("deferred"), cls.__dict__.get(field.name)
+            if doc is not None and isinstance(slot, MemberDescriptorType):
+                setattr(cls, field.name, reading(slot, doc))
 
     def __repr__(self) -> str:
         fields = [a.alias or a.name for a in attrs.fields(type(self)) if a.name not in ("extra", "nulls", "object")]

@@ -10,7 +10,7 @@ import attrs
 
 from evals_async import _html
 from evals_async._json import JSONObject, JSONValue, NotJSON, as_array, as_object, parse
-from evals_async.models.base import Model, Unknown, moment, repeated
+from evals_async.models.base import Model, Unknown, deferred, moment, repeated
 from evals_async.models.graders import without_uuid
 from evals_async.models.messages import Content, ContentPart, InputText, OutputText
 from evals_async.models.runs import ErrorInfo, real_error
@@ -123,8 +123,7 @@ class GraderResult(Model):
     score: float | bool | None = None
     # : `None` on Foundry if the row was skipped or the grader failed.
     passed: bool | None = None
-    #: The conversation with the grader's model, if it has one.
-    sample: Sample | None = None
+    sample: Sample | None = deferred("The conversation with the grader's model, if it has one.")
     # : Foundry only, like all fields below. An evaluator has one result per metric.
     metric: str | None = repeated()
     _label: str | bool | None = attrs.field(default=None, alias="label", metadata={"wire": "label"})
@@ -193,7 +192,7 @@ class OutputItem(Model):
     datasource_item_id: int | str | None = None
     datasource_item: JSONObject | None = attrs.field(default=None, hash=False)
     results: tuple[GraderResult, ...] | None = None
-    sample: Sample | None = None
+    sample: Sample | None = deferred("The response of the model to the row, if the run has a model.")
     #: SHA-256 of the row.
     datasource_item_content_hash: str | None = attrs.field(
         default=None, metadata={"wire": "_datasource_item_content_hash"}

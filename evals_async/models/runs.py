@@ -8,7 +8,7 @@ import attrs
 
 from evals_async import _html
 from evals_async._json import JSONObject
-from evals_async.models.base import Model, moment, repeated
+from evals_async.models.base import Model, deferred, moment, repeated
 from evals_async.models.graders import without_uuid
 from evals_async.models.sources import RunDataSource
 
@@ -177,7 +177,7 @@ class EvalRun(Model):
     per_model_usage: tuple[ModelUsage, ...] | None = None
     #: `None` while queued, and on some completed runs too.
     per_testing_criteria_results: tuple[CriterionResult, ...] | None = None
-    data_source: RunDataSource | None = None
+    data_source: RunDataSource | None = deferred("Where the rows come from, and what the model is asked.")
     # : The received value. Use `failure`, which is `None` for an empty error.
     error: ErrorInfo | str | None = None
     metadata: JSONObject | None = attrs.field(default=None, hash=False)

@@ -33,8 +33,9 @@ from evals_async._transport import (
     Statistics,
     Timeouts,
     TokenProvider,
+    retry,
 )
-from evals_async._transport.transport import load
+from evals_async._transport.transport import load_network
 from evals_async.models import Eval, EvalRun, File, OutputItem
 from evals_async.resources import Caller, Evals, Files, Graders
 from evals_async.resources._requests import checked_path, json_body, parameters, request as build_request
@@ -341,18 +342,15 @@ class EvalsClient:
         return self._caller.pipeline.transport.pool.closed
 
     async def prepare(self) -> None:
-        """Load the modules and decoders that the first request of a process needs. `async with` does this too.
+        """Load all modules and make all decoders that calls may need, in a thread. No request is sent.
 
-        The network library is imported in a thread, and the decoders are made in steps, so that other tasks can run. No
-        request is sent. Without this call, the first request loads them and takes longer.
+        A web backend awaits this at its start. Otherwise the first call of each kind loads what it needs, and holds the
+        event loop for some milliseconds.
         """
-        await asyncio.to_thread(load)
-        for shape in DECODED:
-            prepare(shape)
-            await asyncio.sleep(0)
+        await asyncio.to_thread(load_all)
 
     async def __aenter__(self) -> Self:
-        await self.prepare()
+        await asyncio.to_thread(load_network)  # the first request would hold the event loop for a tenth of a second
         return self
 
     async def __aexit__(
@@ -383,6 +381,13 @@ class ClientWithRawResponse:
         self.evals = client.evals.with_raw_response
         self.files = client.files.with_raw_response
         self.graders = client.graders.with_raw_response
+
+
+def load_all() -> None:
+    """Load what the calls of a process may need."""
+    load_network()
+    retry.load()
+    prepare(*DECODED)
 
 
 async def whole_response(response: Response) -> Response:

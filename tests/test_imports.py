@@ -43,10 +43,10 @@ def test_names_are_loaded_when_they_are_used() -> None:
     ],
 )
 def test_clients_are_made_without_the_network_libraries(program: str) -> None:
-    """A client is imported and made without aiohttp and tenacity; servers and command lines are not loaded at all."""
+    """A client is imported and made without aiohttp, cattrs and tenacity; servers and command lines are not loaded."""
     loaded = loaded_by(program)
-    assert {"attrs", "cattrs", "msgspec"} <= loaded
-    assert set() == loaded & {"aiohttp", "tenacity", "sqlite3", "click", "rich", "openai"}
+    assert {"attrs", "msgspec"} <= loaded
+    assert set() == loaded & {"aiohttp", "cattrs", "tenacity", "sqlite3", "click", "rich", "openai"}
 
 
 REQUEST = """
@@ -79,24 +79,34 @@ from evals_async.server import Fault, LocalServer
 async def main():
     async with LocalServer() as server:
         client = EvalsClient(api_key="sk-none", base_url=server.base_url)
-        {prepare}
+        await client.{prepare}()
         server.faults.add(Fault(status=503))
         before = set(sys.modules)
         await client.evals.list()
-        print(sorted(name for name in set(sys.modules) - before if not name.startswith("encodings")))
+        print(*[name for name in set(sys.modules) - before if not name.startswith("encodings")])
         await client.close()
 
 asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("prepare", ["await client.__aenter__()", "await client.prepare()"])
-def test_the_first_request_after_entering_imports_nothing(prepare: str) -> None:
-    """What it needs, and what its first retry needs, was loaded by entering the client, or by `prepare`."""
+def loaded_by_a_retried_request(prepare: str) -> set[str]:
     child = subprocess.run(
         [sys.executable, "-c", PREPARED.format(prepare=prepare)], capture_output=True, text=True, check=True
     )
-    assert "[]" == child.stdout.strip()
+    return set(child.stdout.split())
+
+
+def test_the_first_request_after_prepare_imports_nothing() -> None:
+    """What it needs, and what its first retry needs, was loaded by `prepare`."""
+    assert set() == loaded_by_a_retried_request("prepare")
+
+
+def test_the_first_request_after_entering_imports_little() -> None:
+    """`async with` loads the network library; the first retry loads tenacity."""
+    loaded = {name.split(".")[0] for name in loaded_by_a_retried_request("__aenter__")}
+    assert "tenacity" in loaded
+    assert set() == loaded & {"aiohttp", "multidict", "yarl", "ssl", "asyncio"}
 
 
 def test_models_are_asked_without_a_server() -> None:

@@ -24,6 +24,7 @@ EVALS = web.AppKey("EVALS", EvalsClient)
 
 async def lifespan(app: web.Application) -> AsyncIterator[None]:
     async with EvalsClient(cache=LRUCache()) as client:  # one for the process: its connections and limits are shared
+        await client.prepare()  # no user waits for imports
         app[EVALS] = client
         yield
 

@@ -25,8 +25,9 @@ LONGEST_WAIT = 10.0  # seconds that a browser is kept waiting for one run
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncGenerator[dict[str, EvalsClient], None]:
-    # One for the process: its connections and limits are shared. Entering it loads what the first request needs.
+    # One for the process: its connections and limits are shared.
     async with EvalsClient(cache=LRUCache()) as client:
+        await client.prepare()  # no user waits for imports
         yield {"evals": client}
 
 

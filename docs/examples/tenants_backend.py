@@ -19,8 +19,9 @@ from evals_async import NO_KEY, EvalsClient, EvalsError, LRUCache, RateLimited, 
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncGenerator[dict[str, EvalsClient], None]:
-    # One client for the process, without a key of its own. Entering it loads what the first request needs.
+    # One client for the process, without a key of its own.
     async with EvalsClient(api_key=NO_KEY, cache=LRUCache(), timeout=10) as client:
+        await client.prepare()  # no user waits for imports
         yield {"evals": client}
 
 

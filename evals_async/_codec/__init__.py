@@ -22,7 +22,6 @@ from evals_async.models.base import Model
 
 
 __all__ = [
-    "converter",
     "copied",
     "decode",
     "decode_large_page",
@@ -57,7 +56,7 @@ def structure(value: object, shape: type[T], body: bytes = b"") -> T:
     Raises `DecodeError`, as `decode` does. The object keeps parts of the value, so do not change the value afterwards.
     """
     try:
-        made: T = converter.get_structure_hook(shape)(value, shape)
+        made: T = converter().get_structure_hook(shape)(value, shape)
     except Mismatch as mismatch:
         error = [refused(mismatch, body)]
     else:
@@ -86,7 +85,7 @@ def decode_page(data: bytes, shape: type[T]) -> PageBody[T]:
     if found is not None:
         return found
     envelope = structure(parse(data), Envelope, data)
-    hook = converter.get_structure_hook(shape)
+    hook = converter().get_structure_hook(shape)
     items: list[T] = []
     try:
         for entry in envelope.data:
@@ -145,6 +144,7 @@ async def structure_large_page(split: PageBody[memoryview], data: bytes, shape: 
 
 def prepare(*shapes: Any) -> None:
     """Prepare the decoding of these classes and of their pages, so that the first response is not slower."""
+    converter()
     quick.prepare(*shapes)
 
 

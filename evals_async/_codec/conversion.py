@@ -5,9 +5,8 @@ came.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast, overload
-
-import cattrs
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from evals_async._codec.hooks import (
     free_hook,
@@ -26,6 +25,9 @@ from evals_async._omit import OMIT, is_omitted
 from evals_async.errors import InvalidArgument
 from evals_async.models.base import Model, Unknown
 
+
+if TYPE_CHECKING:
+    from cattrs import Converter
 
 NOTHING = cast("JSONValue", OMIT)
 """What `encoded` gives for a member that was not given."""
@@ -58,7 +60,7 @@ def encoded(value: object) -> JSONValue:
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, Model | Unknown):
-        unstructured: JSONValue = converter.unstructure(value)
+        unstructured: JSONValue = converter().unstructure(value)
         return unstructured
     if isinstance(value, Mapping):
         members: dict[str, JSONValue] = {}
@@ -82,19 +84,25 @@ def encoder_of(model: type[Model]) -> Callable[[Any], dict[str, Any]]:
     return model_unhook(model, encoded)
 
 
-converter = cattrs.Converter(detailed_validation=False)
-"""Structures and unstructures every model."""
+@cache
+def converter() -> "Converter":
+    """Return the object that structures and unstructures every model. It is made at its first use, because most
+    responses are decoded without it, and cattrs takes long to import.
+    """
+    from cattrs import Converter
 
-for primitive in PRIMITIVES:
-    converter.register_structure_hook(primitive, primitive_hook(primitive))
-for applies, factory in (
-    (is_map, map_hook),
-    (is_array, tuple_hook),
-    (is_literal, literal_hook),
-    (is_free, free_hook),  # after is_map: JSONObject is a mapping too, and the last factory that applies is asked
-    (is_union, union_hook),
-    (is_model, model_hook),
-):
-    converter.register_structure_hook_factory(applies, factory)
-converter.register_unstructure_hook_factory(is_model, encoder_of)
-converter.register_unstructure_hook(Unknown, lambda unknown: encoded(unknown.raw))
+    made = Converter(detailed_validation=False)
+    for primitive in PRIMITIVES:
+        made.register_structure_hook(primitive, primitive_hook(primitive))
+    for applies, factory in (
+        (is_map, map_hook),
+        (is_array, tuple_hook),
+        (is_literal, literal_hook),
+        (is_free, free_hook),  # after is_map: JSONObject is a mapping too, and the last factory that applies is asked
+        (is_union, union_hook),
+        (is_model, model_hook),
+    ):
+        made.register_structure_hook_factory(applies, factory)
+    made.register_unstructure_hook_factory(is_model, encoder_of)
+    made.register_unstructure_hook(Unknown, lambda unknown: encoded(unknown.raw))
+    return made

@@ -187,7 +187,7 @@ def fill_of_variant(model: type[Model], columns: list[StructField], merged: set[
     foreign = [f"struct.{name} is not missing" for name in sorted(merged - own)]
 
     def by_hooks(struct: object) -> Any:
-        return converter.get_structure_hook(union)(to_builtins(struct), union)
+        return converter().get_structure_hook(union)(to_builtins(struct), union)
 
     source.names["by_hooks"] = by_hooks
     source.add("missing = MISSING", f"if {' or '.join([*lacking, *foreign])}: return by_hooks(struct)")

@@ -5,10 +5,9 @@ no types, drop unknown fields, and cannot tell missing from null.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, cast, get_args
 
 import attrs
-import cattrs
 
 from evals_async._codec.mismatch import Mismatch, choice, json_type, met, required
 from evals_async._codec.shapes import (
@@ -29,6 +28,10 @@ from evals_async._codec.shapes import (
 from evals_async._json import JSONObject, JSONValue
 from evals_async._omit import OMIT
 from evals_async.models.base import NOTHING_EXTRA, Model
+
+
+if TYPE_CHECKING:
+    from cattrs import BaseConverter
 
 
 Hook: TypeAlias = Callable[[Any, Any], Any]
@@ -82,7 +85,7 @@ def repeated_hook(value: Any, _: Any) -> Any:
     return shared_strings[value]
 
 
-def tuple_hook(shape: Any, converter: cattrs.BaseConverter) -> Hook:
+def tuple_hook(shape: Any, converter: "BaseConverter") -> Hook:
     element = get_args(shape)[0]
     hook = converter.get_structure_hook(element)
 
@@ -106,7 +109,7 @@ def mapping(value: object) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
-def map_hook(shape: Any, converter: cattrs.BaseConverter) -> Hook:
+def map_hook(shape: Any, converter: "BaseConverter") -> Hook:
     element = get_args(shape)[1]
     hook = converter.get_structure_hook(element)
 
@@ -135,7 +138,7 @@ class FieldReader:
     expected: str  # what the error says of a required field that is not there
 
 
-def field_reader(field: "attrs.Attribute[Any]", converter: cattrs.BaseConverter) -> FieldReader:
+def field_reader(field: "attrs.Attribute[Any]", converter: "BaseConverter") -> FieldReader:
     shape = without_none(field.type)
     hook = repeated_hook if field.metadata.get("repeats") else converter.get_structure_hook(shape)
     return FieldReader(field.name, wire_name(field), hook, is_optional(field.type), expected_of(shape))
@@ -159,7 +162,7 @@ def kinds_of(union: Any) -> str:
     return " or ".join(dict.fromkeys(names))
 
 
-def model_hook(model: type[Model], converter: cattrs.BaseConverter) -> Hook:
+def model_hook(model: type[Model], converter: "BaseConverter") -> Hook:
     """The hook that makes a `model` of a JSON object: its fields one by one, then what is left."""
     readers = [field_reader(field, converter) for field in wire_fields(model)]
     known = {reader.wire for reader in readers}

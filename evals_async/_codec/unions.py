@@ -5,14 +5,16 @@ kept whole as `Unknown`.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, cast, get_args, get_origin
-
-import cattrs
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
 
 from evals_async._codec.hooks import Hook, open_literal_hook
 from evals_async._codec.mismatch import Incomplete, Mismatch, choice, json_type, wrong
 from evals_async._codec.shapes import PRIMITIVES, is_model, is_open_literal, tags_of
 from evals_async.models.base import Unknown
+
+
+if TYPE_CHECKING:
+    from cattrs import BaseConverter
 
 
 class Alternatives:
@@ -66,7 +68,7 @@ class Alternatives:
         return member
 
 
-def union_hook(shape: Any, converter: cattrs.BaseConverter) -> Hook:
+def union_hook(shape: Any, converter: "BaseConverter") -> Hook:
     """A dispatcher for `shape`.
 
     The hooks of its members are fetched when a value first needs them, so that unions may be recursive, and what never
@@ -93,7 +95,7 @@ def union_hook(shape: Any, converter: cattrs.BaseConverter) -> Hook:
     return structure_union if by_type else structure_object
 
 
-def object_hook(alternatives: Alternatives, converter: cattrs.BaseConverter) -> Hook:
+def object_hook(alternatives: Alternatives, converter: "BaseConverter") -> Hook:
     """The part of a dispatcher that takes objects, by their tags."""
     ready: dict[object, Hook] = {}
 

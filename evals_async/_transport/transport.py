@@ -197,15 +197,11 @@ class Transport:
         return f"Transport({self.base_url!r})"
 
 
-def load() -> None:
-    """Import the modules that requests and retries need.
-
-    The first call in a process is slow. It may run in a thread.
-    """
-    from evals_async._transport import direct, retry  # `direct` imports `connection`
+def load_network() -> None:
+    """Import the modules that requests need. The first call in a process is slow, and may run in a thread."""
+    from evals_async._transport import direct  # it imports `connection`
 
     direct.unfit()
-    retry.load()
 
 
 def payload_of(request: Request) -> tuple[Any, BinaryIO | None]:

@@ -5,22 +5,24 @@ second push creates nothing twice. The other server executes the runs again, at 
 """
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import attrs
 
 from evals_async import _json, decode, encode
 from evals_async._json import JSONObject, as_object
-from evals_async._store import Database, rows
+from evals_async._store import Database, Kind, rows
 from evals_async.archive import reading
 from evals_async.archive.convert.report import ConversionReport
 from evals_async.client import EvalsClient
-from evals_async.errors import ApiError, InvalidArgument
+from evals_async.errors import ApiError, DecodeError, InvalidArgument
 from evals_async.models import Eval, EvalRun, File, Unknown
 from evals_async.models.sources import FileContent, FileId, RunDataSource
 
 
 RunsToPush: TypeAlias = Literal["none", "newest", "all"]
+
+T = TypeVar("T")
 
 TAG = "archived_as"  # the key of the old id in the metadata
 MOST_PAIRS = 16  # pairs of metadata that the API accepts
@@ -47,7 +49,7 @@ class Pusher:
     async def everything(self, which: RunsToPush) -> Push:
         """Create all evals with the selected runs. Raises the errors of the client."""
         existing = {old: each.id async for each in self.client.evals.list() if (old := old_id(each.metadata))}
-        async for evaluation in reading.models(self.database, "evals", Eval):
+        async for evaluation in self.models("evals", Eval):
             new = existing.get(evaluation.id) or await self.create_eval(evaluation)
             if new is None:
                 continue
@@ -55,6 +57,14 @@ class Pusher:
             if which != "none":
                 await self.create_runs(evaluation.id, new, which)
         return self.made
+
+    async def models(self, kind: Kind, shape: type[T], *parents: str) -> AsyncIterator[T]:
+        """Yield the objects of `parents`, oldest first. Those that cannot be decoded are reported."""
+        async for text in reading.texts(self.database, kind, parents):
+            try:
+                yield decode(text.encode(), shape)
+            except DecodeError as error:
+                self.made.report.add("dropped", f"{kind} that cannot be decoded", f"{error}"[:200])
 
     async def create_eval(self, evaluation: Eval) -> str | None:
         try:
@@ -83,7 +93,7 @@ class Pusher:
 
     async def selected(self, eval_id: str, which: RunsToPush) -> AsyncIterator[EvalRun]:
         newest: EvalRun | None = None
-        async for run in reading.all_runs(self.database, eval_id, None):
+        async for run in self.models("runs", EvalRun, eval_id):
             if which == "all":
                 yield run
             newest = run
@@ -98,8 +108,8 @@ class Pusher:
             made = await self.client.evals.runs.create(
                 new_eval, data_source=source, name=run.name, metadata=self.tagged(run.metadata, run.id)
             )
-        except ApiError as error:
-            if error.status not in (400, 422):
+        except (InvalidArgument, ApiError) as error:
+            if isinstance(error, ApiError) and error.status not in (400, 422):
                 raise
             self.made.report.add("dropped", f"run {run.id}", f"the server rejects it: {error}")
             return None

@@ -10,8 +10,8 @@ import attrs
 
 from evals_async import decode
 from evals_async._store import TABLES, Connection, Database, Kind, rows
+from evals_async._store.lock import is_locked
 from evals_async.archive.export import ledger
-from evals_async.archive.export.lock import is_locked
 from evals_async.errors import InvalidArgument, shown
 from evals_async.models import EvalRun, File, OutputItem
 

@@ -16,6 +16,8 @@ from typing import Literal
 
 import attrs
 
+from evals_async._numbers import seconds, whole_number
+from evals_async.errors import InvalidArgument
 from evals_async.server.answers import Answer, error_answer
 
 
@@ -44,7 +46,7 @@ class Fault:
     the request is carried out, or `"after"` that. With `status` the request is not carried out, and the response has
     this status. Its body is `body`: bytes and text are sent unchanged, other values as JSON, and `None` as an error in
     the form of the API. `headers` are added to the response. With `truncate` only the first bytes of the body are sent,
-    and then the connection is closed.
+    and then the connection is closed. Raises `InvalidArgument` for a value that is not valid.
     """
 
     route: str | None = None
@@ -57,6 +59,18 @@ class Fault:
     body: object | bytes = None
     headers: Mapping[str, str] = NO_HEADERS
     truncate: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        whole_number(self.skip, "skip", least=0)
+        whole_number(self.every, "every")
+        seconds(self.delay, "delay")
+        for name, value in (("times", self.times), ("truncate", self.truncate)):
+            if value is not None:
+                whole_number(value, name, least=0)
+        if self.status is not None and not 200 <= whole_number(self.status, "status") <= 599:
+            raise InvalidArgument(f"status must be from 200 to 599, got {self.status}")
+        if self.drop not in (None, "before", "after"):
+            raise InvalidArgument(f'drop must be "before" or "after", got {self.drop!r:.40}')
 
     def is_for(self, method: str, template: str) -> bool:
         """Whether the fault applies to requests of this route."""

@@ -10,6 +10,7 @@ import attrs
 
 from evals_async._store import Database, rows
 from evals_async._store.database import StrPath
+from evals_async._store.lock import ExecutionLock
 from evals_async.errors import ConfigurationError
 from evals_async.server.execution.limits import ExecutionLimits
 from evals_async.server.runs import RunLifecycle
@@ -65,7 +66,10 @@ class OpenedParts:
 
 
 async def open_parts(options: ServerOptions) -> OpenedParts:
-    """Open the store, and start with its unfinished runs. Raises `ArchiveError` and `ConfigurationError`."""
+    """Open the store, and start with its unfinished runs.
+
+    Raises `ArchiveError`, also if another server executes the runs of this file, and `ConfigurationError`.
+    """
     async with AsyncExitStack() as stack:
         read_only = options.read_only and options.store is not None
         # Reads are short, and fastest in the thread of the event loop. Commits wait for the disk, so they use a thread.
@@ -85,6 +89,7 @@ async def open_parts(options: ServerOptions) -> OpenedParts:
         if options.executes:
             from evals_async.server.execution.executor import RunExecutor
 
+            stack.enter_context(ExecutionLock(database.path))
             if options.models is not None:
                 models = await open_models(options.models, stack)
             if options.python_graders != "off":

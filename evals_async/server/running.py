@@ -199,8 +199,8 @@ class LocalServer:
         return self._service
 
     async def start(self) -> Self:
-        """Open the store and the socket. Raises `ArchiveError` for a file that is not a store, and `OSError` for a
-        port in use.
+        """Open the store and the socket. Raises `ArchiveError` for a file that is not a store or whose runs another
+        server executes, and `OSError` for a port in use.
         """
         parts = await open_parts(self._options)
         try:

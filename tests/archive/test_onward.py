@@ -421,6 +421,33 @@ async def test_what_cannot_be_pushed_is_reported(sample: tuple[Path, EvalsClient
     assert {"mapped": 4, "approximated": 0, "dropped": 4} == push.report.counts()
 
 
+async def test_what_cannot_be_decoded_stops_no_push(file: Path) -> None:
+    """An eval and a run of another shape, and a run that the client refuses, are reported; the others are created."""
+    clock = ScaledClock(50)
+    plain = eval_request()
+    source = run_request(row("a", "b"))["data_source"]
+    async with LocalServer(clock=clock) as old, LocalServer(clock=clock) as new:
+        here = EvalsClient(base_url=old.base_url, api_key="k", clock=clock)
+        there = EvalsClient(base_url=new.base_url, api_key="k", clock=clock)
+        async with here, there, Archive.open(file, clock=clock) as archive:
+            made = await here.evals.create(**plain)  # type: ignore[arg-type]  # plain JSON
+            strange = {"status": "completed", "eval_id": made.id, "created_at": 2, "data_source": source}
+            await old.seed(
+                evals=[{"id": "eval_strange", "name": 5, "created_at": 1}],
+                runs=[
+                    {"id": "run_strange", **strange, "name": 5},
+                    {"id": "run_metadata", **strange, "metadata": {"k" * 100: "v"}},
+                    {"id": "run_plain", **strange, "name": "plain"},
+                ],
+            )
+            await archive.export(here)
+            push = await archive.push(there, runs="all")
+    assert ([made.id], ["run_plain"]) == (list(push.evals), list(push.runs))
+    dropped = {remark.what: remark.why for remark in push.report.remarks if remark.result == "dropped"}
+    assert {"evals that cannot be decoded", "runs that cannot be decoded", "run run_metadata"} == set(dropped)
+    assert "$.name" in dropped["evals that cannot be decoded"]
+
+
 # --- what users hold --------------------------------------------------------------------------------------------------
 
 

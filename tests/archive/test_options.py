@@ -9,8 +9,8 @@ from doubles import ScaledClock
 from reference_server import Export, ReferenceServer, tree
 
 from evals_async import EvalsClient
+from evals_async._store.lock import WriterLock
 from evals_async.archive import Archive, Selection
-from evals_async.archive.export.lock import WriterLock
 from evals_async.errors import ArchiveError, InvalidArgument
 
 

@@ -18,7 +18,7 @@ from commandline import KEY, ended, start
 from following import Person
 
 from evals_async import EvalsClient
-from evals_async.archive.export.lock import WriterLock
+from evals_async._store.lock import WriterLock
 from evals_async.cli.hints import Hint
 from evals_async.inference import Rule, ScriptedModels
 from evals_async.server import Fault, LocalServer, SampleTree

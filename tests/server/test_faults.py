@@ -1,10 +1,14 @@
 """The fault plan: what it takes when, and what then happens on the wire."""
 
+import math
+from typing import Any
+
 import aiohttp
 import pytest
 from doubles import FakeClock
 from plainhttp import PlainHttp, eval_request
 
+from evals_async.errors import InvalidArgument
 from evals_async.server import Fault, FaultPlan, LocalServer
 
 
@@ -116,3 +120,25 @@ async def test_an_added_header_does_not_change_the_answer(http: PlainHttp, serve
     server.faults.add(Fault(headers={"x-ratelimit-remaining-requests": "0"}))
     answer = await http.get("/evals")
     assert (answer.status, answer.headers["x-ratelimit-remaining-requests"]) == (200, "0")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"skip": -1},
+        {"every": 0},
+        {"times": -1},
+        {"times": 1.5},
+        {"delay": -1},
+        {"delay": math.nan},
+        {"status": 99},
+        {"status": 600},
+        {"status": "500"},
+        {"truncate": -1},
+        {"drop": "during"},
+    ],
+)
+def test_a_fault_that_makes_no_sense_is_refused(options: Any) -> None:
+    """The error names the value when the fault is made, not in a response of the server."""
+    with pytest.raises(InvalidArgument, match=next(iter(options))):
+        Fault(**options)

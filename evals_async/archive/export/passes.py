@@ -11,12 +11,12 @@ import attrs
 from evals_async._clock import Clock
 from evals_async._numbers import seconds, whole_number
 from evals_async._store import TABLES, Connection, Database, rows
+from evals_async._store.lock import WriterLock
 from evals_async.archive.export import ledger
 from evals_async.archive.export.export import Exporter
 from evals_async.archive.export.fetching import Fetcher
 from evals_async.archive.export.identity import Origin, project_of_runs
 from evals_async.archive.export.ledger import Pass
-from evals_async.archive.export.lock import WriterLock
 from evals_async.archive.export.outages import FIRST_ANSWER, TryAgain
 from evals_async.archive.export.planning import roots
 from evals_async.archive.values import ExportProgress, ExportReport, Selection, Unfinished

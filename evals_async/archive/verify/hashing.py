@@ -44,9 +44,9 @@ def hashed_batch(connection: Connection, kind: Kind, after: Sequence[str]) -> li
     """Return the hashes of the next objects after the key `after`, ordered by key."""
     names = ", ".join(TABLES[kind].key)
     where = f"WHERE ({names}) > ({', '.join('?' * len(after))})" if after else ""
-    rows = connection.execute(f"SELECT {names}, body FROM {kind} {where} ORDER BY {names} LIMIT {BATCH}", tuple(after))
+    sql = f"SELECT {names}, body FROM {kind} {where} ORDER BY {names} LIMIT {BATCH}"
     found: list[Hashed] = []
-    for row in rows.fetchall():
+    for row in connection.execute(sql, tuple(after)):  # one body is in memory
         try:
             digest = object_hash(row[-1])
         except NotJSON:

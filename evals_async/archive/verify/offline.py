@@ -12,6 +12,7 @@ import attrs
 from evals_async import _json
 from evals_async._json import JSONObject, NotJSON, as_object
 from evals_async._store import TABLES, Connection, Database
+from evals_async._store.rows import LARGEST_PAGE
 from evals_async.archive.export import ledger
 from evals_async.archive.export.contents import file_size
 from evals_async.archive.export.listing_page import counted, file_ids
@@ -148,7 +149,14 @@ def runs_after(connection: Connection, after: Sequence[str]) -> list[tuple[str, 
         "AND w.eval_id = r.eval_id AND w.run_id = r.id AND w.id = '' WHERE (r.eval_id, r.id) > (?, ?) "
         f"ORDER BY r.eval_id, r.id LIMIT {BATCH}"
     )
-    return connection.execute(sql, tuple(after)).fetchall()
+    found: list[tuple[str, str, str, str | None]] = []
+    size = 0
+    for row in connection.execute(sql, tuple(after)):  # a run may contain all its rows
+        found.append(row)
+        size += len(row[2])
+        if size > LARGEST_PAGE:
+            break
+    return found
 
 
 def file_states(connection: Connection, file_id: str) -> tuple[str | None, str | None, str | None]:

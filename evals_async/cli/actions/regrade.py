@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from evals_async._store.lock import WriterLock
 from evals_async.archive import Agreement, Archive, RegradeEstimate, RegradeOptions, RegradeReport
-from evals_async.archive.export.lock import WriterLock
 from evals_async.cli import hints, output
 from evals_async.cli.actions.gaps import print_gaps
 from evals_async.cli.constants import LIMIT_REACHED

@@ -51,8 +51,8 @@ async def serve_until_stopped(
     import asyncio
     from contextlib import AsyncExitStack
 
+    from evals_async._store.lock import WriterLock
     from evals_async.archive import Archive, is_archive
-    from evals_async.archive.export.lock import WriterLock
     from evals_async.cli.actions.gaps import print_gaps
     from evals_async.server import LocalServer, sample_tree
 

@@ -1,4 +1,6 @@
-"""`WriterLock`: allows one writer per store. The lock ends with its process, also if the process is killed.
+"""`WriterLock`: one writer per archive; `ExecutionLock`: one server per store that executes runs.
+
+A lock ends with its process, also if the process is killed.
 
 It is an exclusive SQLite lock on an empty file next to the store, so it works on every system with SQLite. Readers do
 not need it. Nothing here opens the store itself.
@@ -7,7 +9,7 @@ not need it. Nothing here opens the store itself.
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from evals_async.errors import ArchiveError
 
@@ -15,10 +17,10 @@ from evals_async.errors import ArchiveError
 LOCK_TIMEOUT = 0.2  # seconds: `is_locked` in another process holds the lock for a moment
 
 
-def lock_file(path: Path) -> Path:
+def lock_file(path: Path, suffix: str = ".lock") -> Path:
     """Return the path of the lock file for the store at `path`. Links to one file have one lock."""
     whole = path.resolve()
-    return whole.with_name(whole.name + ".lock")
+    return whole.with_name(whole.name + suffix)
 
 
 def is_locked(path: Path) -> bool:
@@ -43,13 +45,16 @@ class WriterLock:
     (`None`) needs no lock.
     """
 
+    suffix: ClassVar[str] = ".lock"
+    refusal: ClassVar[str] = "is being written by another export; one writer at a time"
+
     def __init__(self, path: Path | None) -> None:
         self.connection: sqlite3.Connection | None = None
         self.file: Path | None = None
         self.created = False
         if path is None:
             return
-        self.file = file = lock_file(path)
+        self.file = file = lock_file(path, self.suffix)
         self.created = not file.exists()
         try:
             connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=LOCK_TIMEOUT)
@@ -60,7 +65,7 @@ class WriterLock:
         except sqlite3.Error as error:
             connection.close()
             if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-                raise ArchiveError(f"{path} is being written by another export; one writer at a time") from error
+                raise ArchiveError(f"{path} {self.refusal}") from error
             raise ArchiveError(f"{file}: {error}") from error
         self.connection = connection
 
@@ -81,3 +86,10 @@ class WriterLock:
 
     def __exit__(self, *exc_info: object) -> None:
         self.release()
+
+
+class ExecutionLock(WriterLock):
+    """The same for servers that execute runs: two of them would make, and pay for, all calls to models twice."""
+
+    suffix = ".runs.lock"
+    refusal = "is used by another server that executes runs; one server at a time"

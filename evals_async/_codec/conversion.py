@@ -1,7 +1,6 @@
-"""The converter: cattrs with a hook for every type that a field of a model may have; and the way back, `encode`.
+"""The converter, which is cattrs with a hook for each type of a model's field, and `encode`, the opposite direction.
 
-The law: `encode(structure(body)) == body`, with unknown fields, unknown variants, nulls and missing fields as they
-came.
+The law is `encode(structure(body)) == body`. It includes unknown fields, unknown variants, nulls and missing fields.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from cattrs import Converter
 
 NOTHING = cast("JSONValue", OMIT)
-"""What `encoded` gives for a member that was not given."""
+"""The result of `encoded` for a member that was not given."""
 
 
 @overload
@@ -38,12 +37,12 @@ def encode(value: Model) -> dict[str, JSONValue]: ...
 @overload
 def encode(value: object) -> JSONValue: ...
 def encode(value: object) -> JSONValue:
-    """The JSON value of a model, or of mappings and sequences with models anywhere in them.
+    """Return the JSON value of a model, or of mappings and sequences that contain models.
 
-    Dates become ISO 8601; dataclasses, attrs classes and pydantic's models become objects; whatever can be gone through
-    becomes an array. A member of a mapping that is `OMIT` (or the official client's `NOT_GIVEN`) is left out.
-    Raises `InvalidArgument` for an object that JSON has no form for, for a mapping with keys that are no strings, and
-    for what is nested too deeply, or for ever.
+    Dates become ISO 8601. Dataclasses, attrs classes and pydantic models become objects. Other iterables become arrays.
+    A member of a mapping is left out if it is `OMIT`, or `NOT_GIVEN` of the official client. Raises `InvalidArgument`
+    for an object without a JSON form, for a mapping with keys that are not strings, and for a value that is nested too
+    deeply or contains itself.
     """
     try:
         made = encoded(value)
@@ -55,8 +54,8 @@ def encode(value: object) -> JSONValue:
 
 
 def encoded(value: object) -> JSONValue:
-    # One frame of Python a level and none of C, so no comprehensions (3.11) and no `map` (3.12 allows C few): whatever
-    # depth the parser takes can be written out again.
+    # Each level of nesting uses one Python frame and no C frame. So this function encodes every depth that the parser
+    # accepts. A comprehension (in 3.11) or a `map` (in 3.12) would reduce the depth.
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, Model | Unknown):
@@ -98,7 +97,7 @@ def converter() -> "Converter":
         (is_map, map_hook),
         (is_array, tuple_hook),
         (is_literal, literal_hook),
-        (is_free, free_hook),  # after is_map: JSONObject is a mapping too, and the last factory that applies is asked
+        (is_free, free_hook),  # after is_map: a JSONObject is a mapping too, and the last matching factory is used
         (is_union, union_hook),
         (is_model, model_hook),
     ):

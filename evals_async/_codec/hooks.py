@@ -1,7 +1,7 @@
-"""The structure hooks that cattrs is given: a factory for each sort of type that a field may have (unions: `unions`).
+"""The structure hooks for cattrs, with one factory for each kind of field type. Those of unions are in `unions`.
 
-A hook takes a value of a parsed document, and gives what the model has, or raises `Mismatch`. cattrs' own hooks check
-no types, drop unknown fields, and cannot tell missing from null.
+A hook takes a value of a parsed document. It returns the value for the model, or raises `Mismatch`. The hooks of cattrs
+itself are not used: they check no types, drop unknown fields, and do not distinguish a missing field from null.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 Hook: TypeAlias = Callable[[Any, Any], Any]
-"""A cattrs structure hook: (value, type) to object. The type is only there because cattrs gives it."""
+"""A cattrs structure hook: it converts a value. cattrs passes the type as the second argument; it is not used."""
 
 
 def free_hook(shape: Any) -> Hook:
@@ -79,7 +79,7 @@ def open_literal_hook(shape: Any) -> Hook:
 
 
 def repeated_hook(value: Any, _: Any) -> Any:
-    """The hook of a string that many objects have in common."""
+    """Return a string that is equal in many objects: equal strings are one object."""
     if type(value) is not str:
         raise Mismatch("str", json_type(value))
     return shared_strings[value]
@@ -95,7 +95,7 @@ def tuple_hook(shape: Any, converter: "BaseConverter") -> Hook:
         made: list[Any] = []
         try:
             for entry in cast("list[object]", value):
-                made.append(hook(entry, element))  # noqa: PERF401  # its length is the index in the error's path
+                made.append(hook(entry, element))  # noqa: PERF401  # the length is the index in the path of an error
         except Mismatch as mismatch:
             raise mismatch.within(f"[{len(made)}]") from None
         return tuple(made)
@@ -129,13 +129,13 @@ def map_hook(shape: Any, converter: "BaseConverter") -> Hook:
 
 @attrs.frozen
 class FieldReader:
-    """How one field of a model is read."""
+    """How one field of a model is decoded."""
 
     name: str
     wire: str
     hook: Hook
     optional: bool
-    expected: str  # what the error says of a required field that is not there
+    expected: str  # for the error if a required field is missing
 
 
 def field_reader(field: "attrs.Attribute[Any]", converter: "BaseConverter") -> FieldReader:
@@ -145,7 +145,7 @@ def field_reader(field: "attrs.Attribute[Any]", converter: "BaseConverter") -> F
 
 
 def expected_of(shape: Any) -> str:
-    """What an error says that a field which is not there should have been."""
+    """Return the expected type of a missing field, for an error message."""
     if is_literal(shape):
         return choice(literals(shape))
     if is_open_literal(shape):
@@ -163,7 +163,7 @@ def kinds_of(union: Any) -> str:
 
 
 def model_hook(model: type[Model], converter: "BaseConverter") -> Hook:
-    """The hook that makes a `model` of a JSON object: its fields one by one, then what is left."""
+    """Return the hook that converts a JSON object to a `model`: its fields one by one, then the unknown fields."""
     readers = [field_reader(field, converter) for field in wire_fields(model)]
     known = {reader.wire for reader in readers}
     twin = unfrozen(model)
@@ -193,14 +193,14 @@ def model_hook(model: type[Model], converter: "BaseConverter") -> Hook:
 
 
 def extra_of(entries: dict[str, Any], known: set[str]) -> JSONObject:
-    """The fields that the class does not know."""
+    """Return the fields that the class does not define."""
     if entries.keys() <= known:
         return NOTHING_EXTRA
     return {name: value for name, value in entries.items() if name not in known}
 
 
 def model_unhook(model: type[Model], encode: Callable[[Any], Any]) -> Callable[[Any], dict[str, Any]]:
-    """The function that makes a JSON object of a `model`: known fields, then the nulls that came, then the others."""
+    """Return the function that converts a `model` to a JSON object: fields, received nulls, unknown fields."""
     fields = [(field.name, wire_name(field)) for field in wire_fields(model)]
 
     def unstructure_model(value: Any) -> dict[str, Any]:

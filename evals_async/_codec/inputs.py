@@ -1,7 +1,7 @@
-"""What users put into a body beside mappings, lists and models, and its form in JSON.
+"""The JSON form of values that users put into a request body, other than mappings, lists and models.
 
-Known are dates, enums, UUIDs, numbers of other packages, dataclasses, attrs classes, msgspec's structs, pydantic's
-models (the official client's too), and whatever can be gone through: a generator, a `map`, `dict.values()`.
+Supported are dates, enums, UUIDs, numbers of other packages, dataclasses, attrs classes, msgspec structs, pydantic
+models (also those of the official client), and iterables such as a generator, a `map` or `dict.values()`.
 """
 
 import dataclasses
@@ -21,13 +21,13 @@ from evals_async.errors import InvalidArgument
 
 
 OFFICIAL = "openai."
-"""How the modules of the official client begin. Of its models only the fields that were set are sent, as it does."""
+"""The start of the module names of the official client. Of its models, only fields that were set are sent."""
 
 NOT_ROWS = (bytes, bytearray, memoryview)
 
 
 def simpler(value: object) -> object:
-    """`value` in the terms of JSON and of models; its members may need the same. Raises `InvalidArgument`."""
+    """Return the JSON form of `value`. Its members may need another call. Raises `InvalidArgument`."""
     kind: type[object] = type(value)
     if isinstance(value, Enum):
         return value.value
@@ -55,7 +55,7 @@ def simpler(value: object) -> object:
 
 
 def dumped(model: Any) -> object:
-    """A pydantic model as its own JSON form, under the names that it has there."""
+    """Return the JSON form of a pydantic model, with its JSON names."""
     official = type(model).__module__.startswith(OFFICIAL)
     try:
         return model.model_dump(mode="json", by_alias=True, exclude_unset=official, warnings=False)

@@ -1,6 +1,6 @@
-"""`Mismatch`: a JSON value that is not what a field wants, and the path to it.
+"""`Mismatch`: the error for a JSON value that does not fit its field, with the path of the value.
 
-Only this package sees it; callers get a `DecodeError`.
+It is internal to this package: callers receive a `DecodeError`.
 """
 
 from collections.abc import Iterable
@@ -19,24 +19,26 @@ JSON_TYPES: dict[type, str] = {
 
 
 def json_type(value: object) -> str:
-    """The name that a value's JSON type has in error messages."""
+    """Return the name of a value's JSON type for an error message."""
     return JSON_TYPES.get(type(value), type(value).__name__)
 
 
 def choice(values: Iterable[str]) -> str:
-    """How error messages name what a closed Literal allows."""
+    """Return the allowed values of a closed Literal for an error message."""
     return " or ".join(map(repr, values))
 
 
 def met(expected: str, value: object) -> str:
-    """What came: the value itself where certain strings were expected, else its type."""
+    """Return the received value for an error message: the value itself if certain strings were expected, or else its
+    type.
+    """
     return repr(value)[:80] if expected.startswith("'") and type(value) is str else json_type(value)
 
 
 class Mismatch(Exception):
-    """A value does not fit.
+    """A value does not fit its field.
 
-    `steps` is the way to it, innermost first, as it is collected while the exception passes upwards.
+    `steps` is the path of the value, the innermost step first. Each caller adds its step while the exception passes.
     """
 
     def __init__(self, expected: str, got: str) -> None:
@@ -55,17 +57,14 @@ class Mismatch(Exception):
 
 
 class Incomplete(Mismatch):
-    """A required field is missing or null.
-
-    A union answers it with `Unknown`: the object is kept, and no class is claimed for it.
-    """
+    """A required field is missing or null. An open union then returns the object as `Unknown`."""
 
 
 def wrong(step: str, expected: str, value: Any) -> Mismatch:
-    """The mismatch of a field's value; `step` is `.name`."""
+    """Return the mismatch for the value of a field. `step` is `.name`."""
     return Mismatch(expected, met(expected, value)).within(step)
 
 
 def required(step: str, expected: str, is_null: bool) -> Incomplete:
-    """The mismatch of a required field that is null or not there."""
+    """Return the mismatch for a required field that is null or missing."""
     return Incomplete(expected, "null" if is_null else "nothing").within(step)

@@ -1,6 +1,6 @@
-"""Questions about the types that fields of models have, and the unfrozen twin of a model's class.
+"""Functions about the types of models' fields, the unfrozen twin of a model's class, and tables of shared strings.
 
-`hooks` and `quick` both read models by these answers; nothing here reads JSON.
+Both `hooks` and `quick` use them. This module does not read JSON.
 """
 
 import types
@@ -17,9 +17,9 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 PRIMITIVES: dict[Any, tuple[type, ...]] = {str: (str,), bool: (bool,), int: (int,), float: (float, int)}
-"""Which Python types of a parsed document a field type takes.
+"""The Python types of a parsed document that a field type accepts.
 
-`bool` is no `int` here, and an `int` is a fine `float`, kept as it is.
+A `bool` is not accepted as an `int`. An `int` is accepted as a `float`, and stays an `int`.
 """
 
 UNIONS = (Union, types.UnionType)
@@ -49,12 +49,12 @@ def is_map(shape: Any) -> bool:
 
 
 def is_free(shape: Any) -> bool:
-    """Is it JSON that passes through untouched?"""
+    """Return whether it is the type of free-form JSON, which is not converted."""
     return shape in (JSONValue, JSONObject)
 
 
 def is_optional(shape: Any) -> bool:
-    """May a field of that type be missing, or null?"""
+    """Return whether a field of this type may be missing or null."""
     return shape == JSONValue or (is_union(shape) and type(None) in get_args(shape))
 
 
@@ -66,28 +66,28 @@ def union_of(members: list[Any]) -> Any:
 
 
 def without_none(shape: Any) -> Any:
-    """The type without `None`: what a value must be that is there."""
+    """Return the type without `None`."""
     if not is_union(shape):
         return shape
     return union_of([member for member in get_args(shape) if member is not type(None)])
 
 
 def literals(shape: Any) -> dict[str, str]:
-    """The values of a Literal, or of all Literals in a union, each leading to the one object that all models share."""
+    """Return the values of a Literal, or of all Literals in a union. Each maps to the object that models share."""
     members = get_args(shape) if is_union(shape) else (shape,)
     return {value: value for member in members if is_literal(member) for value in get_args(member)}
 
 
 def is_open_literal(shape: Any) -> bool:
-    """Is it a union of Literals and `str`: certain words, and any other?"""
+    """Return whether it is a union of Literals and `str`: some known strings, and any other string."""
     members = get_args(shape) if is_union(shape) else ()
     return str in members and bool(literals(shape)) and all(m is str or is_literal(m) for m in members)
 
 
 def tags_of(model: type[Model]) -> tuple[str, ...] | None:
-    """The values of a model's closed `type` tag; `None` for a model without one.
+    """Return the values of a model's closed `type` tag, or `None` if it has no closed tag.
 
-    An optional tag contributes "" for "no tag".
+    If the tag is optional, the values include `""` for a missing tag.
     """
     for field in attrs.fields(model):
         if field.name == "type":
@@ -100,28 +100,28 @@ def tags_of(model: type[Model]) -> tuple[str, ...] | None:
 
 
 def wire_name(field: "attrs.Attribute[Any]") -> str:
-    """The field's name in JSON."""
+    """Return the name of the field in JSON."""
     name: str = field.metadata.get("wire", field.name)
     return name
 
 
 def wire_fields(model: type[Model]) -> "list[attrs.Attribute[Any]]":
-    """The fields of a model that stand in its JSON: all but the two book-keeping ones of `Model`."""
+    """Return the fields of a model that are in its JSON: all except `extra` and `nulls`."""
     return [field for field in attrs.fields(model) if field.name not in ("extra", "nulls")]
 
 
 def unfrozen(model: type[Model]) -> type:
-    """The unfrozen twin of a model's class: a subclass of the same layout, whose instances can be filled by plain
-    assignment, and then be declared to be of `model`.
+    """Return the unfrozen twin of a model's class: a subclass with the same layout, whose fields can be assigned.
 
-    That takes a third of the time of the frozen `__init__`. CPython allows it (`__class__` assignment between classes
-    of the same layout, which it sees at once where one adds nothing to the other); a test holds every model to it.
+    An object is made as the twin, filled by assignment, and then its `__class__` becomes `model`. This takes a third of
+    the time of the frozen `__init__`. CPython allows this assignment between classes of the same layout. A test checks
+    it for every model.
     """
     deferred = [field.name for field in wire_fields(model) if field.metadata.get("deferred")]
     plain = {
         # The slots of deferred fields, without their properties.
         **{name: getattr(model, name).fset.__self__ for name in deferred},
-        # Both, or CPython goes through Python for every assignment: the two share one slot of the type.
+        # Both are needed: they share one slot of the type. With only one, each assignment calls a Python function.
         "__setattr__": object.__setattr__,
         "__delattr__": object.__delattr__,
         "__init__": object.__init__,
@@ -130,7 +130,7 @@ def unfrozen(model: type[Model]) -> type:
 
 
 class Memo(dict[K, V]):
-    """Values that are made when they are first asked for. When it is full, it is emptied: it never grows for ever."""
+    """A table of values that are made at the first access. It is cleared when it is full, so its size is bounded."""
 
     def __init__(self, make: Callable[[K], V]) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class Memo(dict[K, V]):
 
 
 class Strings(dict[str, str]):
-    """One object for equal strings: the names of models and graders repeat in every run that is kept."""
+    """A table with one object for equal strings, because names of models and graders are repeated in every run."""
 
     def __missing__(self, text: str) -> str:
         if len(text) > LONGEST_SHARED:
@@ -155,4 +155,4 @@ class Strings(dict[str, str]):
 
 shared_strings = Strings()
 shared_names: Memo[frozenset[str], frozenset[str]] = Memo(lambda names: names or NO_NULLS)
-"""The names of fields that are null: a hundred thousand runs have the same handful of sets."""
+"""Sets of the names of null fields. Many runs have equal sets, which are one object."""

@@ -1,7 +1,7 @@
-"""Hooks for unions: one look at the value's JSON type, and for objects one at the tag.
+"""Hooks for unions: the JSON type of the value, and the tag of an object, select the member.
 
-A union is open where `Unknown` is a member: an object with another tag, or one that lacks what its class requires, is
-kept whole as `Unknown`.
+A union with the member `Unknown` is open: an object with another tag, or without a required field, becomes an
+`Unknown`.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Alternatives:
-    """The members of a union, sorted by the kind of JSON value that each of them takes."""
+    """The members of a union, by the kind of JSON value that each member accepts."""
 
     def __init__(self, shape: Any) -> None:
         self.tagged: dict[str, Any] = {}
@@ -59,7 +59,7 @@ class Alternatives:
         return bool(self.tagged) or self.untagged is not None or self.open
 
     def member_for(self, tag: object) -> Any:
-        """The member that an object with that tag is; `None` for one that only `Unknown` takes."""
+        """Return the member for an object with this tag, or `None` if only `Unknown` accepts it."""
         member = self.tagged.get(tag) if isinstance(tag, str) else None
         if member is None and not (self.open and isinstance(tag, str)):
             member = self.untagged
@@ -69,10 +69,10 @@ class Alternatives:
 
 
 def union_hook(shape: Any, converter: "BaseConverter") -> Hook:
-    """A dispatcher for `shape`.
+    """Return the hook of a union.
 
-    The hooks of its members are fetched when a value first needs them, so that unions may be recursive, and what never
-    comes costs nothing.
+    The hook of a member is made when a value first needs it. So unions may be recursive, and unused members cost
+    nothing.
     """
     if is_open_literal(shape):
         return open_literal_hook(shape)
@@ -91,12 +91,12 @@ def union_hook(shape: Any, converter: "BaseConverter") -> Hook:
             raise Mismatch(alternatives.expected, json_type(value))
         return converter.get_structure_hook(by_type[kind])(value, None)
 
-    # The commonest union has nothing but objects: it needs no look at the JSON type before the tag.
+    # Most unions have only objects as members, so only the tag is checked.
     return structure_union if by_type else structure_object
 
 
 def object_hook(alternatives: Alternatives, converter: "BaseConverter") -> Hook:
-    """The part of a dispatcher that takes objects, by their tags."""
+    """Return the hook for the objects of a union, by their tags."""
     ready: dict[object, Hook] = {}
 
     def prepare(tag: object) -> Hook:
@@ -104,7 +104,7 @@ def object_hook(alternatives: Alternatives, converter: "BaseConverter") -> Hook:
         if member is None:
             return unknown
         hook = converter.get_structure_hook(member)
-        if isinstance(tag, str) and tag in alternatives.tagged:  # and not for any tag that may ever come
+        if isinstance(tag, str) and tag in alternatives.tagged:  # unknown tags are not stored: the table stays small
             ready[tag] = hook
         return hook
 

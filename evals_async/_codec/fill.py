@@ -80,7 +80,7 @@ class OneOf:
     table: dict[type, Filling]
 
     def functions(self) -> dict[type, Fill]:
-        return made_later({kind: filling.function for kind, filling in self.table.items()})
+        return made_later({kind: filling.function for kind, filling in self.table.items()}, {})
 
     def function(self) -> Fill:
         functions = self.functions()
@@ -147,9 +147,8 @@ def source_of(model: type[Model]) -> str:
     return "".join(linecache.getlines(f"<codec: fill_{model.__name__}>"))
 
 
-def made_later(makers: Mapping[K, Callable[[], Fill]]) -> dict[K, Fill]:
-    """Return a table of functions. Each is made at its first use: a document has few of the members of a union."""
-    table: dict[K, Fill] = {}
+def made_later(makers: Mapping[K, Callable[[], Fill]], table: dict[K, Fill]) -> dict[K, Fill]:
+    """Add functions to a table. Each is made at its first use: a document has few of the members of a union."""
 
     def later(key: K, make: Callable[[], Fill]) -> Fill:
         def make_and_fill(value: Any) -> Any:
@@ -158,7 +157,8 @@ def made_later(makers: Mapping[K, Callable[[], Fill]]) -> dict[K, Fill]:
 
         return make_and_fill
 
-    table.update({key: later(key, make) for key, make in makers.items()})
+    for key, make in makers.items():
+        table.setdefault(key, later(key, make))
     return table
 
 
@@ -234,10 +234,10 @@ def move(source: Source, column: StructField, bit: int, path: str) -> list[str]:
 
 def defer(column: StructField) -> list[str]:
     """Store the struct: `MAKERS` tells the model how to make the value of it at the first read. No lines are needed."""
-    if isinstance(column.filling, OneOf):
-        MAKERS.update(column.filling.functions())
-    elif column.filling is not None:
-        MAKERS[column.kind] = column.filling.function()
+    filling = column.filling
+    if filling is not None:
+        fillings = filling.table if isinstance(filling, OneOf) else {column.kind: filling}
+        made_later({kind: each.function for kind, each in fillings.items()}, MAKERS)
     return []
 
 

@@ -296,7 +296,7 @@ def of_merged(models: list[type[Model]], union: Any) -> Read:
         for model in models
         for tag in tags_of(model) or ()
     }
-    return Read(struct_of("Merged", columns), OneOfTags(made_later(makers)))
+    return Read(struct_of("Merged", columns), OneOfTags(made_later(makers, {})))
 
 
 def array_of(kind: Any) -> Any:

@@ -5,7 +5,7 @@ import json
 import pickle
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -13,6 +13,7 @@ from bodies import CLASSES
 
 from evals_async._codec import decode, encode, structure
 from evals_async.models import EvalRun, OutputItem
+from evals_async.models.base import MAKERS
 from evals_async.models.output_items import Sample
 
 
@@ -53,6 +54,15 @@ def test_values_are_made_at_the_first_read() -> None:
     assert isinstance(item.sample, Sample)
     assert stored(item, "sample") is item.sample
     assert item.sample is item.sample
+
+
+def test_functions_are_made_once() -> None:
+    """The function that makes a value is generated at the first read, and then stands in the table itself."""
+    for model, body, name in ((OutputItem, ITEM, "sample"), (EvalRun, RUN, "data_source")):
+        value = unread(model, body)
+        kind = cast("type[object]", type(stored(value, name)))
+        assert getattr(value, name) is not None
+        assert MAKERS[kind].__name__.startswith("fill_")
 
 
 USES: dict[str, Callable[[Any], object]] = {

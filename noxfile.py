@@ -55,9 +55,9 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Do both type checkers, in their strict modes, agree with package and tests?"""
+    """Do both type checkers, in their strict modes, agree with package, tests and examples?"""
     install(session, "dev")
-    session.run("mypy", "evals_async", "tests", "noxfile.py")
+    session.run("mypy", "evals_async", "tests", "docs/examples", "noxfile.py")
     session.run("basedpyright")
 
 

@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import Depends, FastAPI, Header, Request
 from fastapi.responses import JSONResponse
 
-from evals_async import NO_KEY, EvalsClient, EvalsError, LRUCache, RateLimited, Unauthenticated
+from evals_async import NO_KEY, ConfigurationError, EvalsClient, EvalsError, LRUCache, RateLimited, Unauthenticated
 
 
 @asynccontextmanager
@@ -39,7 +39,8 @@ Evals: TypeAlias = Annotated[EvalsClient, Depends(evals_of)]
 
 @app.exception_handler(EvalsError)
 async def failed(_: Request, error: Exception) -> JSONResponse:
-    statuses = {Unauthenticated: 401, RateLimited: 429}
+    # A ConfigurationError is a key that cannot be sent in a header.
+    statuses: dict[type[Exception], int] = {ConfigurationError: 400, Unauthenticated: 401, RateLimited: 429}
     return JSONResponse({"error": str(error)}, statuses.get(type(error), 502))
 
 
@@ -55,14 +56,14 @@ async def main() -> None:
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/evals"
 
-    async def tenant(key: str) -> int:
+    async def tenant(key: str) -> str:
         async with (
             aiohttp.ClientSession(headers={"X-Tenant-Key": key}) as browser,
             browser.get(url) as answer,
         ):
-            return len(await answer.json())
+            return f"{key}: {answer.status} {await answer.text()}"
 
-    print(await asyncio.gather(tenant("sk-tenant-a"), tenant("sk-tenant-b")))
+    print(*await asyncio.gather(tenant("sk-tenant-a"), tenant("sk-tenant-b")), sep="\n")
     server.should_exit = True
     await serving
 

@@ -8,8 +8,9 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
 
-from evals_async import EvalsClient
+from evals_async import EvalsClient, EvalsError, NotFound
 from evals_async.redis import RedisCache, RedisLimiter
 
 
@@ -27,6 +28,11 @@ async def lifespan(_: FastAPI) -> AsyncGenerator[dict[str, EvalsClient], None]:
 
 
 app = FastAPI(lifespan=lifespan)
+
+
+@app.exception_handler(EvalsError)
+async def failed(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": str(error)}, 404 if isinstance(error, NotFound) else 502)
 
 
 @app.get("/evals/{eval_id}/runs/{run_id}")

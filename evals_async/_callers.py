@@ -128,7 +128,8 @@ class Callers:
 
 def sender_of(settings: Settings, auth: Auth, defaults: CallDefaults) -> str:
     """Return a text that is equal for the same base URL, credentials, organization and project."""
-    who = identity_of(auth, defaults.all_headers.plain) or f"object {id(auth)}"
+    # A function is the same sender in each copy that it is passed to. Its pipeline keeps it alive, so its id is unique.
+    who = identity_of(auth, defaults.all_headers.plain) or f"object {id(getattr(auth, 'provider', auth))}"
     headers = {name.lower(): value for name, value in defaults.all_headers.plain.items()}
     named = (headers.get("openai-organization"), headers.get("openai-project"))
     return digest_of(repr((settings.base_url, who, named)))
@@ -141,6 +142,18 @@ def scope_of(settings: Settings, who: str, defaults: CallDefaults) -> str:
     """
     headers = sorted((name.lower(), value or "") for name, value in defaults.headers.items())
     return f"{settings.base_url}#{digest_of(repr((who, headers, defaults.query)))}"
+
+
+def replaced_headers(settings: Settings, key: object, organization: str | None, project: str | None) -> frozenset[str]:
+    """Return the names of the default headers that a copy with these settings does not inherit. Otherwise a header with
+    the process's key would be sent instead of the key that was given for the copy.
+    """
+    replaced = AUTHORIZATION if key is not None else frozenset[str]()
+    if key is not None and settings.azure:
+        replaced = CREDENTIALS
+    if organization is not None:
+        replaced |= {"openai-organization"}
+    return replaced if project is None else replaced | {"openai-project"}
 
 
 def auth_of(settings: Settings, given: str | NoKey | TokenProvider | CachedTokens | None, clock: Clock) -> Auth:

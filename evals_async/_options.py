@@ -109,6 +109,7 @@ def first_options(settings: Settings, options: ClientOptions) -> ClientOptions:
 def changed_options(
     options: ClientOptions,
     *,
+    replaced: frozenset[str],
     timeout: object,
     max_retries: int | None,
     retry: RetryPolicy | None,
@@ -119,7 +120,9 @@ def changed_options(
     default_query: Mapping[str, object] | None,
     set_default_query: Mapping[str, object] | None,
 ) -> ClientOptions:
-    """Return the options of a copy of the client; see `EvalsClient.with_options`. Raises `ConfigurationError`."""
+    """Return the options of a copy of the client; see `EvalsClient.with_options`. The copy does not inherit the headers
+    `replaced`. Raises `ConfigurationError`.
+    """
     changed = cast("ClientOptions", {**options})
     if not is_omitted(timeout):
         changed["timeout"] = cast("float | Timeouts | None", timeout)
@@ -137,7 +140,8 @@ def changed_options(
         )
     if set_default_query is not None and more_query:
         raise ConfigurationError("pass either set_default_query, which replaces the query, or query, which adds to it")
-    kept = {} if set_default_headers is not None else options.get("default_headers") or {}
+    before_headers = {} if set_default_headers is not None else options.get("default_headers") or {}
+    kept = {name: value for name, value in before_headers.items() if name.lower() not in replaced}
     changed["default_headers"] = merged_defaults(kept, taken_away(set_default_headers or more_headers))
     before = {} if set_default_query is not None else options.get("default_query") or {}
     changed["default_query"] = {**before, **(set_default_query or more_query)}

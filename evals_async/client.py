@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeAlias, TypeVar, Unpack, overload
 
-from evals_async._callers import Callers, auth_of
+from evals_async._callers import Callers, auth_of, replaced_headers
 from evals_async._clock import SYSTEM_CLOCK, Clock
 from evals_async._codec import prepare
 from evals_async._omit import OMIT, Omit, given
@@ -288,7 +288,8 @@ class EvalsClient:
         limiter. The client keeps the limiters of the last thousand keys, and of all keys with running calls. `None`
         means: unchanged. `headers` and `query` are added to those that this client sends. `default_headers` and
         `default_query` are the official client's names for the same. `set_default_headers` and `set_default_query`
-        replace them. `OMIT` as a value removes a header or a parameter. Raises `ConfigurationError` for invalid
+        replace them. `OMIT` as a value removes a header or a parameter. A new key, organization or
+        project has priority over a header of this client with an older one. Raises `ConfigurationError` for invalid
         settings.
         """
         key: Any = given(api_key)
@@ -302,6 +303,7 @@ class EvalsClient:
         )
         options = changed_options(
             self._options,
+            replaced=replaced_headers(settings, key, given(organization), given(project)),
             timeout=timeout,
             max_retries=given(max_retries),
             retry=given(retry),

@@ -181,7 +181,23 @@ def test_few_blocks_are_not_run() -> None:
 # --- command lines ---------------------------------------------------------------------------------------------------
 
 
-PROGRAMS = frozenset({"evals-async", "export", "git", "nox", "pip", "pytest", "python", "python3", "eval"})
+PROGRAMS = frozenset(
+    [
+        "celery",
+        "curl",
+        "eval",
+        "evals-async",
+        "export",
+        "git",
+        "gunicorn",
+        "nox",
+        "pip",
+        "pytest",
+        "python",
+        "python3",
+        "uvicorn",
+    ]
+)
 
 
 def shell_lines(page: Path) -> Iterator[list[str]]:

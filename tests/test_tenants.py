@@ -19,6 +19,7 @@ from evals_async import (
     OMIT,
     AdaptiveLimiter,
     CachedTokens,
+    ClientClosed,
     ConfigurationError,
     EvalsClient,
     LRUCache,
@@ -208,6 +209,33 @@ async def test_cached_tokens_are_asked_for_once(server: LocalServer) -> None:
         CachedTokens(A)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # what is tested
 
 
+async def test_copies_with_one_provider_keep_its_tokens(server: LocalServer) -> None:
+    """Each request of a backend makes a copy: with the same object, tokens, limiter and cached runs are the same."""
+    eval_id, run_id = await completed_run(server)
+    asked = 0
+
+    async def token() -> str:
+        nonlocal asked
+        asked += 1
+        return A
+
+    def limiters(client: EvalsClient, key: Any) -> int:
+        copies = [client.with_options(api_key=key) for _ in range(3)]
+        return len({id(caller_of(each).pipeline.limiter) for each in copies})
+
+    begin = server.request_count
+    tokens = CachedTokens(token)
+    async with client_of(server, cache=LRUCache()) as client:
+        for _ in range(3):
+            await client.with_options(api_key=tokens).evals.runs.retrieve(run_id, eval_id=eval_id)
+        assert (1, 1) == (asked, server.request_count - begin)
+        await client.with_options(api_key=CachedTokens(token)).evals.runs.retrieve(run_id, eval_id=eval_id)
+        assert (2, 2) == (asked, server.request_count - begin)
+        assert [1, 1] == [limiters(client, tokens), limiters(client, token)]
+        other = CachedTokens(token)
+        assert 2 == len({id(caller_of(client.with_options(api_key=key)).pipeline) for key in (tokens, other)})
+
+
 # --- copies with another key ------------------------------------------------------------------------------------------
 
 
@@ -226,6 +254,132 @@ async def test_a_copy_with_another_key(server: LocalServer) -> None:
         assert ([f"Bearer {KEY}"], ["org-1"]) == (sent(server), sent(server, "openai-organization"))
         pools = {id(caller_of(each).pipeline.transport.pool) for each in (client, copied)}
         assert 1 == len(pools)
+
+
+@pytest.mark.parametrize("name", ["Authorization", "authorization"])
+async def test_the_key_of_a_copy_replaces_a_header_of_the_client(
+    server: LocalServer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tenant's key is never ignored for a credential of the process, in its headers or in its environment."""
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer sk-of-the-environment")
+    for headers in ({}, {name: f"Bearer {KEY}"}):
+        async with client_of(server, default_headers={**headers, "X-A": "1"}) as client:
+            copies = (
+                client.with_options(api_key=A),
+                client.with_options(headers={name: f"Bearer {B}"}).with_options(api_key=A),
+                client.with_options(headers={name: OMIT}).with_options(api_key=A, timeout=3),
+                client.with_options(api_key=A).with_options(timeout=3),
+            )
+            for copied in copies:
+                await copied.evals.list()
+                assert ([f"Bearer {A}"], ["1"]) == (sent(server), sent(server, "x-a"))
+            await client.with_options(api_key=A, headers={name: f"Bearer {B}"}).evals.list()
+            assert [f"Bearer {B}"] == sent(server)  # both are given here: the header is the more specific one
+            await client.with_options(api_key=NO_KEY).evals.list()
+            assert [] == sent(server)
+
+
+async def test_the_key_of_an_azure_copy_replaces_a_header_of_the_client(server: LocalServer) -> None:
+    """Both headers with credentials; at another server, `api-key` is a gateway's and stays."""
+    endpoint = server.base_url.removesuffix("/v1") + "/openai/v1"
+    headers = {"api-key": KEY, "Authorization": f"Bearer {KEY}"}
+    async with EvalsClient.azure(endpoint=endpoint, api_key=KEY, default_headers=headers) as client:
+        await client.with_options(api_key=A).evals.list()
+        assert ([A], []) == (sent(server, "api-key"), sent(server))
+    async with client_of(server, default_headers={"api-key": KEY}) as client:
+        await client.with_options(api_key=A).evals.list()
+        assert ([KEY], [f"Bearer {A}"]) == (sent(server, "api-key"), sent(server))
+
+
+async def test_the_organization_of_a_copy_replaces_a_header_of_the_client(server: LocalServer) -> None:
+    """And the project; each only if it is given."""
+    headers = {"openai-organization": "org-1", "OpenAI-Project": "proj-1"}
+    async with client_of(server, default_headers=headers) as client:
+        for options, expected in (
+            ({"organization": "org-2"}, ("org-2", "proj-1")),
+            ({"project": "proj-2"}, ("org-1", "proj-2")),
+            ({"api_key": A}, ("org-1", "proj-1")),
+        ):
+            given: dict[str, Any] = options
+            await client.with_options(**given).evals.list()
+            names = ("openai-organization", "openai-project")
+            assert [[value] for value in expected] == [sent(server, name) for name in names]
+
+
+async def test_a_key_and_a_header_with_that_key_are_one_sender(server: LocalServer) -> None:
+    """They have one limit at the server, and so one limiter here."""
+    async with client_of(server) as client:
+        by_key, by_header = (
+            client.with_options(api_key=A),
+            client.with_options(headers={"Authorization": f"Bearer {A}"}),
+        )
+        assert caller_of(by_key).pipeline is caller_of(by_header).pipeline
+        for copied in (by_key, by_header):
+            await copied.evals.list()
+            assert [f"Bearer {A}"] == sent(server)
+
+
+@pytest.mark.virtual_time
+async def test_statistics_are_of_one_tenant() -> None:
+    """Nobody sees how many requests of others run, or wait for a connection."""
+    clock = ScaledClock(1.0)
+    async with LocalServer(clock=clock) as server:
+        server.faults.add(Fault(delay=60, times=None))
+        async with EvalsClient(base_url=server.base_url, api_key=KEY, max_connections=4, clock=clock) as client:
+            copies = [client.with_options(api_key=key) for key in (A, B)]
+            calls = [asyncio.create_task(copies[0].evals.list().first()) for _ in range(3)]
+            await until(lambda: server.request_count == 3)
+            calls += [asyncio.create_task(copies[1].evals.list().first()) for _ in range(3)]
+            await until(lambda: server.request_count == 4)
+            seen = [(each.in_flight, each.waiting) for each in (one.statistics() for one in (*copies, client))]
+            assert [(3, 0), (1, 2), (0, 0)] == seen
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+            assert {(0, 0)} == {(each.in_flight, each.waiting) for each in (one.statistics() for one in copies)}
+
+
+async def test_thousands_of_tenants_at_once(server: LocalServer) -> None:
+    """Each request has its own key, also where others are cancelled, and nothing is left of the tenants."""
+    keys = [f"sk-tenant-number-{number:04}" for number in range(2000)]
+    seen: WeakKeyDictionary[Pipeline, None] = WeakKeyDictionary()
+    async with client_of(server, clock=ScaledClock(1.0), timeout=300) as client:
+
+        async def one(key: str) -> None:
+            copied = client.with_options(api_key=key, headers={"X-Tenant": key})
+            seen[caller_of(copied).pipeline] = None
+            await copied.evals.list()
+
+        tasks = [asyncio.create_task(one(key)) for key in keys]
+        await until(lambda: server.request_count >= 100)
+        for task in tasks[::5]:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert {None} == {task.exception() for task in tasks if not task.cancelled()}
+        headers = [{name.lower(): value for name, value in request.headers.items()} for request in server.requests]
+        assert [f"Bearer {each['x-tenant']}" for each in headers] == [each["authorization"] for each in headers]
+        assert len(keys) * 4 // 5 <= server.request_count
+        assert (0, 0) == (client.statistics().in_flight, client.statistics().waiting)
+        tasks.clear()
+        await until(lambda: gc.collect() >= 0 and len(seen) <= 1000)  # the connections of cancelled calls close first
+
+
+async def test_a_copy_of_a_closed_client_is_closed(server: LocalServer) -> None:
+    """It is made, says so, and sends nothing, whichever settings it has."""
+    client = client_of(server)
+    await client.evals.list()
+    await client.close()
+    for copied in (
+        client.with_options(timeout=1),
+        client.with_options(api_key=A),
+        client.with_options(base_url="http://127.0.0.1:1"),
+    ):
+        assert copied.is_closed()
+        with pytest.raises(ClientClosed):
+            await copied.evals.list()
+        await copied.close()
+        assert (0, 0) == (copied.statistics().in_flight, copied.statistics().waiting)
+    assert 1 == server.request_count
 
 
 async def test_a_copy_for_another_base_url() -> None:

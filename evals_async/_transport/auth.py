@@ -143,7 +143,7 @@ class StaticKey(Auth):
             del key  # a traceback may show local variables
             raise ConfigurationError(fault)
         self.given = self.headers_with(key)
-        self.identity = digest_of(key)
+        self.identity = identity_in(self.given)
 
     def headers_with(self, key: str) -> SecretHeaders:
         return SecretHeaders({"Authorization": f"Bearer {key}"})
@@ -174,7 +174,7 @@ class CachedTokens:
     token at the same time wait for one call of the provider.
 
     `scope` names the identity of the tokens. Clients and processes with the same `scope` share their entries in a
-    shared cache. Without it, only this client uses its entries. Raises `ConfigurationError` if `provider` is not
+    shared cache. Without it, only clients with this object use them. Raises `ConfigurationError` if `provider` is not
     callable.
     """
 
@@ -182,7 +182,7 @@ class CachedTokens:
         if not callable(provider):
             raise ConfigurationError("the token provider must be callable without arguments")
         self._provider = provider
-        self._scope = scope
+        self._identity = secrets.token_hex(16) if scope is None else f"scope {scope}"
 
 
 class UncachedTokens(Auth):
@@ -227,19 +227,19 @@ class BearerTokens(UncachedTokens):
         provider: TokenProvider,
         *,
         clock: Clock = SYSTEM_CLOCK,
-        scope: str | None = None,
+        identity: str | None = None,
         replaced_by: frozenset[str] = CREDENTIALS,
     ) -> None:
         super().__init__(provider, replaced_by=replaced_by)
         self.clock = clock
-        self.identity = secrets.token_hex(16) if scope is None else f"scope {scope}"
+        self.identity = secrets.token_hex(16) if identity is None else identity
         self.good_until = -1.0
         self.refreshing: asyncio.Task[None] | None = None
 
     @classmethod
     def of(cls, tokens: CachedTokens, *, clock: Clock, replaced_by: frozenset[str]) -> "BearerTokens":
-        provider, scope = tokens._provider, tokens._scope  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # above
-        return cls(provider, clock=clock, scope=scope, replaced_by=replaced_by)
+        provider, identity = tokens._provider, tokens._identity  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # above
+        return cls(provider, clock=clock, identity=identity, replaced_by=replaced_by)
 
     async def headers(self) -> Mapping[str, str]:
         while self.clock.monotonic() >= self.good_until:
@@ -292,8 +292,14 @@ def identity_of(auth: Auth, headers: SecretHeaders) -> str | None:
     """
     if headers.decided.isdisjoint(auth.replaced_by):
         return auth.identity
-    given = sorted((name.lower(), value) for name, value in headers.items() if name.lower() in CREDENTIALS)
-    return digest_of(repr(given))
+    return identity_in(headers)
+
+
+def identity_in(headers: SecretHeaders) -> str:
+    """Return the identity of the credentials in these headers. A key has the same one as a header with that key."""
+    return digest_of(
+        repr(sorted((name.lower(), value) for name, value in headers.items() if name.lower() in CREDENTIALS))
+    )
 
 
 def fault_of(value: object, name: str) -> str | None:

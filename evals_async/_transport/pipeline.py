@@ -85,6 +85,8 @@ class Pipeline:
         self.on_response = on_response
         self.on_retry = on_retry
         self.requests = 0
+        self.ended = 0  # of these requests
+        self.queued = 0  # calls that wait for a connection
         self.throttles = 0
         self.retries = 0
         self.bytes_received = 0
@@ -166,6 +168,7 @@ class Pipeline:
             self.budget = Budget()
             if self.new_limiter is not None:
                 self.limiter = self.new_limiter()
+            self.ended, self.queued = self.requests, 0
         self.session = session
 
     async def attempt(self, call: CallState[T]) -> T:
@@ -198,6 +201,7 @@ class Pipeline:
         finally:
             slots.release()
             limiter.release()
+            self.ended += 1
             self.bytes_received += call.received
         if response is None:
             raise call.out_of_time()
@@ -215,11 +219,14 @@ class Pipeline:
             among = await self.limiter.acquire(end)
             if self.transport.pool.slots.try_acquire():
                 return among
+        self.queued += 1
         try:
             await self.transport.pool.slots.acquire(end)
         except BaseException:
             self.limiter.release()
             raise
+        finally:
+            self.queued -= 1
         return among
 
     async def retry(self, call: CallState[T], failure: RequestError) -> T:
@@ -353,7 +360,6 @@ class Pipeline:
 
     def statistics(self) -> Statistics:
         """Return the counts of this pipeline and the state of its limiter."""
-        slots = self.transport.pool.slots
         standing = self.limiter.statistics(
             requests=self.requests,
             retries=self.retries,
@@ -362,8 +368,8 @@ class Pipeline:
         )
         return attrs.evolve(
             standing,
-            in_flight=slots.taken,
-            waiting=standing.waiting + slots.waiting,
+            in_flight=self.requests - self.ended,
+            waiting=standing.waiting + self.queued,
             over_session=self.transport.over_session,
         )
 

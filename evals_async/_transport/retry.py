@@ -35,19 +35,28 @@ MOST_DOUBLINGS = 60  # avoids an overflow; the pause reaches `cap` long before
 MOST_ADDED = 0.25  # the most seconds of jitter on top of a server's delay
 
 
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def positive(instance: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise ConfigurationError(f"{attribute.name} must be more than 0, not {value!r}")
+    if value is not None and not (is_number(value) and value > 0):
+        raise ConfigurationError(f"{attribute.name} must be a number above 0, not {value!r:.80}")
 
 
 def not_negative(instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
-    if not (value >= 0 and math.isfinite(value)):
-        raise ConfigurationError(f"{attribute.name} must be a number from 0, not {value!r}")
+    if not (is_number(value) and 0 <= value < math.inf):
+        raise ConfigurationError(f"{attribute.name} must be a number from 0, not {value!r:.80}")
 
 
-def one_or_more(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> None:
-    if not value >= 1:
-        raise ConfigurationError(f"attempts must be 1 or more (max_retries 0 or more), not {value!r}")
+def one_or_more(instance: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"attempts must be 1 or more (max_retries 0 or more), not {value!r:.80}")
+
+
+def whole_number(instance: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigurationError(f"{attribute.name} must be a whole number from 0, not {value!r:.80}")
 
 
 @attrs.frozen(kw_only=True)
@@ -106,7 +115,7 @@ class RetryPolicy:
     throttled_base: float = attrs.field(default=1.0, validator=not_negative)
     throttled_cap: float = attrs.field(default=30.0, validator=not_negative)
     max_server_delay: float = attrs.field(default=60.0, validator=not_negative)
-    throttle_rounds: int = 20
+    throttle_rounds: int = attrs.field(default=20, validator=whole_number)
     budget: float = attrs.field(default=500.0, validator=not_negative)
     retry_cost: float = attrs.field(default=14.0, validator=not_negative)
 

@@ -211,7 +211,16 @@ def test_the_budget_is_never_overdrawn_and_never_overfull() -> None:
         lambda: RetryPolicy(base=-1.0),
         lambda: RetryPolicy(cap=float("inf")),
         lambda: RetryPolicy(max_server_delay=float("nan")),
+        lambda: RetryPolicy(attempts=2.5),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # what is tested
+        lambda: RetryPolicy(attempts="3"),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # what is tested
+        lambda: RetryPolicy(base="1"),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # what is tested
+        lambda: RetryPolicy(cap=None),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # what is tested
+        lambda: RetryPolicy(budget=True),
+        lambda: RetryPolicy(throttle_rounds=-1),
+        lambda: RetryPolicy(throttle_rounds=1.5),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # what is tested
         lambda: Timeouts(total=0.0),
+        lambda: Timeouts(total="60"),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # what is tested
+        lambda: Timeouts(attempt=True),
         lambda: Timeouts(attempt=-1.0),
         lambda: Timeouts(connect=float("nan")),
     ],

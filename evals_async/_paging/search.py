@@ -9,7 +9,8 @@ The rules:
   creation, so this is about the order of the listing. If it is not, a third more requests are needed.
 - A scan continues while its pages contain `ENOUGH` new wanted ids on average. It ends at a page without new wanted ids,
   at the start of another scan, at the end of the listing, and at a page that fails.
-- The number of scans is such that each has about `PAGES_PER_SCAN` pages of the missing ids.
+- The number of scans is such that each has about `PAGES_PER_SCAN` pages of the missing ids, or more if there are fewer
+  workers.
 - A page that is too large is requested again with half the size. Later pages have this size too.
 - After `MOST_BARREN` pages in a row with fewer than `ENOUGH` ids, or with errors, no scan starts any more.
 - Pages without wanted ids may cost a fifth of the number of ids (`WASTE`), including all attempts. A running request
@@ -20,6 +21,7 @@ The caller reads the missing ids one by one. So their errors are those of single
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 import attrs
@@ -32,6 +34,7 @@ PAGE_SIZE = 100
 ENOUGH = 5  # wanted ids that a page must bring: one page for five single reads
 MOST_CREDIT = 4 * ENOUGH  # the highest credit of a scan for later pages with few wanted ids
 PAGES_PER_SCAN = 2
+USUAL = 0.95  # of a page: some objects between the wanted ones are not wanted
 MOST_BARREN = 5
 WASTE = 0.2
 
@@ -71,7 +74,7 @@ class PageSearch:
         self.running = 0  # scans
         self.starts: set[str] = set()  # of all scans
         # Where the next scans start, the last one first; `None` is the beginning of the listing.
-        self.planned: list[str | None] = [*self.plan()[:-1], None]
+        self.planned = [*self.spread(list(self.missing), self.ids_per_scan() - 1), None]
 
     @property
     def finished(self) -> bool:
@@ -87,7 +90,11 @@ class PageSearch:
 
     def begin(self) -> Scan | None:
         """Start a scan, or return `None` if none may start now. Its cursor is the first page to request."""
-        if not self.worth_it() or self.running >= self.most_scans() or not self.affordable(self.running):
+        if (
+            not self.worth_it()
+            or self.running * self.ids_per_scan() >= len(self.missing)
+            or not self.affordable(self.running)
+        ):
             return None
         while self.planned and self.planned[-1] is not None and self.planned[-1] not in self.missing:
             self.planned.pop()
@@ -100,19 +107,23 @@ class PageSearch:
         self.running += 1
         return Scan(Cursor.at(start, self.limit))
 
-    def most_scans(self) -> int:
-        """Return how many scans may run at once, so that each has a few pages of the missing ids."""
-        pages = len(self.missing) / max(self.density, ENOUGH)
-        return max(1, min(self.workers, int(pages / PAGES_PER_SCAN)))
+    def ids_per_scan(self) -> int:
+        """Return how many of the missing ids a scan shall find on its pages, so that the workers have one scan each."""
+        per_page = USUAL * max(self.density, ENOUGH)
+        pages = max(PAGES_PER_SCAN, math.ceil(len(self.missing) / per_page / self.workers))
+        return int(pages * per_page)
 
     def plan(self) -> list[str | None]:
-        """Return missing ids at equal distances, the first one last."""
+        """Return where the next scans may start."""
         open_ids = [each for each in self.missing if each not in self.starts]
         if not open_ids:
             self.barren = MOST_BARREN  # a scan has started at every missing id, so no other page is left
-            return []
-        count = self.most_scans()
-        return [open_ids[max(0, number * len(open_ids) // count - 1)] for number in reversed(range(count))]
+        size = min(self.ids_per_scan(), len(open_ids))
+        return self.spread(open_ids, size * self.barren // MOST_BARREN)  # if pages failed, not near them again
+
+    def spread(self, ids: list[str], first: int) -> list[str | None]:
+        """Return ids at equal distances from the one with the number `first`. The first one comes last."""
+        return list(reversed(ids[first :: self.ids_per_scan()]))
 
     def received(self, scan: Scan, ids: Sequence[str | None], last_id: str | None, has_more: bool | None) -> list[str]:
         """Return the new wanted ids of a page, each once. Move `scan` to the next page, or end it."""

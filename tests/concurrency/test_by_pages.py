@@ -184,7 +184,7 @@ def shuffled(keys: list[Key], seed: int = 0) -> list[Key]:
 
 
 @pytest.mark.parametrize("order", ["given", "reversed", "shuffled"])
-@pytest.mark.parametrize(("count", "most"), [(3000, 31), (5000, 51), (100, 10), (40, 8)])
+@pytest.mark.parametrize(("count", "most"), [(3000, 33), (5000, 54), (4990, 54), (1000, 12), (100, 3), (40, 2)])
 async def test_all_of_a_listing(order: str, count: int, most: int) -> None:
     """All runs of an eval, in whatever order they are named: ids that begin with a time or a number are in the order of
     the listing when they are sorted, so it is one request for a hundred.
@@ -192,6 +192,12 @@ async def test_all_of_a_listing(order: str, count: int, most: int) -> None:
     keys = [("e", each) for each in names(count)]
     wanted = {"given": keys, "reversed": keys[::-1], "shuffled": shuffled(keys[:])}[order]
     assert await same_as_single(Service({"e": names(count)}), wanted) <= most
+
+
+async def test_almost_all_of_a_listing() -> None:
+    """A few runs that are not wanted, one in fifty, do not cost another page of each scan."""
+    keys = [("e", each) for number, each in enumerate(names(5000)) if number % 50]
+    assert await same_as_single(Service({"e": names(5000)}), keys) <= 55
 
 
 @pytest.mark.parametrize("order", ["given", "reversed", "shuffled"])
@@ -336,9 +342,9 @@ async def test_pages_that_never_fit() -> None:
 
 async def test_a_page_that_cannot_be_read() -> None:
     """A run that makes its page unreadable spoils that page only; and is told by its own read, if that fails too."""
-    spoiled = frozenset({"run_01500"})
+    spoiled = frozenset({"run_01555"})
     service = Service({"e": names(3000)}, spoiled=spoiled, refused=spoiled)
-    assert await same_as_single(service, shuffled([("e", each) for each in names(3000)])) <= 60
+    assert await same_as_single(service, shuffled([("e", each) for each in names(3000)])) <= 150
 
 
 async def test_pages_that_fail_for_good() -> None:

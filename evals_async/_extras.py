@@ -29,10 +29,15 @@ def extra_missing(what: str, extra: str) -> str:
     return f'{what} the extra "{extra}"; install it with: {how_to_install(extra)}'
 
 
+def has_extra(extra: str) -> bool:
+    """Return whether an extra of `MODULES` is installed. Imports nothing."""
+    return find_spec(MODULES[extra]) is not None
+
+
 def require_extra(what: str, extra: str) -> None:
     """Raise `MissingExtra` if an extra of `MODULES` is not installed. Imports nothing.
 
     Call it before the first file is opened and the first request is sent. `what` is as for `extra_missing`.
     """
-    if find_spec(MODULES[extra]) is None:
+    if not has_extra(extra):
         raise MissingExtra(extra_missing(what, extra))

@@ -144,3 +144,13 @@ async def test_a_missing_extra_is_said_before_the_archive_is_read(
             await archive.regrade(RegradeOptions(criteria=("none",)))
         with pytest.raises(MissingExtra):
             await archive.convert("parquet", tmp_path / "rows")
+
+
+def test_the_demo_says_what_its_page_needs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without the extra for pages, `demo --run` on a terminal ends with its numbers, and does not wait for a reader."""
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.setattr("evals_async.cli.output.on_terminal", lambda: True)
+    assert 0 == main(["demo", "--run"])
+    told = capsys.readouterr()
+    assert 'the page about the run needs the extra "report"; install it with' in told.err.replace("\n", " ")
+    assert "Criteria" in told.out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from evals_async._extras import extra_missing, has_extra
 from evals_async.cli import output
 from evals_async.cli.connection import connect
 from evals_async.cli.text import Column, bar, percent, plural
@@ -122,8 +123,10 @@ async def run_eval(terms: ConnectionOptions) -> int:
         run = await watched(client, run)
         items = [item async for item in client.evals.runs.output_items.list(run.id, eval_id=made.id)]
         show(run, sorted(items, key=lambda item: item.datasource_item_id or 0))
-        if output.on_terminal():
+        if output.on_terminal() and has_extra("report"):
             await wait_for_reader(run)
+        elif output.on_terminal():
+            output.note(extra_missing("the page about the run needs", "report"))
     return 0 if run.status == "completed" else 1
 
 

@@ -65,9 +65,9 @@ def test_a_page_installs_before_it_uses(page: Path) -> None:
     """Who types the commands of a page from the top meets no missing extra: the line that installs it comes first."""
     installed: set[str] = set()
     for line in shell_lines(page):
-        for extras in re.findall(r"pip install .*\[([a-z,]+)\]", line):
-            installed |= set(extras.split(","))
         command = line.partition("  #")[0]
+        for extras in re.findall(r"pip install .*\[([a-z,]+)\]", command):
+            installed |= set(extras.split(","))
         missing = [extra for pattern, extra in NEEDS if pattern.search(command) and extra not in installed | {"all"}]
         if "pip install" not in line:
             assert [] == missing, line

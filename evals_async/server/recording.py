@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from evals_async._json import JSONObject, as_array
 from evals_async._store import json_text
 from evals_async._store.answers import AnswerKind, StoredAnswer, put_answer
+from evals_async.errors import ArchiveError
 from evals_async.server import checks
 from evals_async.server.answers import Answer, Problem, listed
 from evals_async.server.execution.items import USAGE
@@ -21,6 +23,8 @@ from evals_async.server.service import RequestContext, Service
 
 if TYPE_CHECKING:
     from evals_async.inference import Completion, Models
+
+logger = logging.getLogger("evals_async.server")
 
 OWN_FIELDS = ("model", "messages", "input", "store", "stream", "metadata")  # not parameters of the model
 
@@ -43,12 +47,17 @@ async def pass_on(service: Service, call: RequestContext, kind: AnswerKind, aske
     if not models.resolves(name):
         message = f"No endpoint is configured for the model '{name:.100}'. Configured models: {listed(models.names())}."
         raise Problem(404, message, param="model", code="model_not_found")
+    # All that can be refused is checked before the call, which must be paid for.
+    stored = stored_request(body)
     completion = await ask(models, kind, name, given, {key: body[key] for key in body if key not in OWN_FIELDS})
     if kind == "responses" and as_array(completion.raw.get("output")) is None:
         message = "The endpoint of this model has no /responses: use /chat/completions."
         raise Problem(400, message, code="responses_not_supported")
     if body.get("store", kind == "responses"):
-        await keep(service, kind, body, metadata or {}, completion)
+        try:
+            await keep(service, kind, body, stored, metadata or {}, completion)
+        except ArchiveError as error:  # an error response would make the client pay for the call again
+            logger.warning("a response of %s was returned, but not stored: %s", name, error)
     return Answer.of(200, completion.raw)
 
 
@@ -71,8 +80,21 @@ async def ask(models: Models, kind: AnswerKind, name: str, given: object, params
         raise Problem(502, str(error), type="server_error") from None
 
 
+def stored_request(body: JSONObject) -> dict[str, object]:
+    """Return the parameters of a request that are stored with its response. Raises `Problem`."""
+    tools = [checks.mapping(tool, "tools").get("type") for tool in as_array(body.get("tools")) or ()]
+    request = {name: body.get(name) for name in ("temperature", "top_p", "instructions", "user")}
+    effort = checks.optional(body, "reasoning", checks.mapping) or {}
+    return request | {"tools": tools, "reasoning_effort": body.get("reasoning_effort", effort.get("effort"))}
+
+
 async def keep(
-    service: Service, kind: AnswerKind, body: JSONObject, metadata: Mapping[str, object], completion: Completion
+    service: Service,
+    kind: AnswerKind,
+    body: JSONObject,
+    request: JSONObject,
+    metadata: Mapping[str, object],
+    completion: Completion,
 ) -> None:
     """Store a response as a row for later runs: `item.input` has the messages, `sample.output_text` the text."""
     given = body.get("messages") if kind == "completions" else body.get("input")
@@ -90,10 +112,6 @@ async def keep(
         "temperature": body.get("temperature", 1.0),
         "top_p": body.get("top_p", 1.0),
     }
-    tools = [checks.mapping(tool, "tools").get("type") for tool in as_array(body.get("tools")) or ()]
-    request = {name: body.get(name) for name in ("temperature", "top_p", "instructions", "user")}
-    effort = checks.optional(body, "reasoning", checks.mapping) or {}
-    request |= {"tools": tools, "reasoning_effort": body.get("reasoning_effort", effort.get("effort"))}
     item = {"input": messages, "metadata": metadata}
     answer = StoredAnswer(
         id=service.ids.new("answer"),

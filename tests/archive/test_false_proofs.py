@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from doubles import ScaledClock
-from reference_server import SAME, Export, ReferenceServer, body, difference, error, tree
+from reference_server import SAME, Export, ReferenceServer, add_run, body, difference, error, tree
 
 from evals_async import EvalsClient
 from evals_async.archive import Archive, Gaps, Selection, VerifyReport
@@ -186,6 +186,20 @@ async def test_the_evals_of_a_selection_are_compared(export: Export, file: Path)
         report = await online(file, server)
     assert ["evals eval_0"] == [each.what for each in report.findings]
     assert "evals eval_1" in [each.what for each in report.notes]
+
+
+async def test_a_run_in_progress_is_noted(export: Export, file: Path) -> None:
+    """The items of a run that had not ended may not be all: verify notes it, until an export after the end."""
+    reference = tree(evals=1, runs=1, items=3)
+    add_run(reference, "eval_0", "late", 3, None, status="in_progress")
+    async with ReferenceServer(reference) as server:
+        await export(server)
+        noted = [(each.what, each.problem) for each in (await offline(file)).notes]
+        assert [("items of eval_0/late", "the run was in_progress when its items were read: export again")] == noted
+        del reference.listings["runs", "eval_0"]["late"]
+        add_run(reference, "eval_0", "late", 3, None)
+        await export(server)
+        assert [] == (await offline(file)).notes
 
 
 @pytest.mark.parametrize("status", [500, 409])

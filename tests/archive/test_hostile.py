@@ -84,6 +84,16 @@ async def test_a_hostile_id_reaches_no_other_path(export: Export) -> None:
     assert 3 == report.exit_code
 
 
+async def test_an_id_that_no_request_can_name_is_reported(export: Export, file: Path) -> None:
+    """A run whose id has a lone surrogate is kept as damaged: its items cannot be requested, and are not deleted."""
+    reference = tree(evals=1, runs=1, items=3)
+    reference.listings["runs", "eval_0"]["odd"] = b'{"id": "run_\\ud800", "eval_id": "eval_0", "status": "completed"}'
+    async with ReferenceServer(reference) as server:
+        report = await export(server)
+    assert (3, 1, 3) == (report.exit_code, report.counts["runs"], report.counts["output_items"])
+    assert ["its id contains a lone surrogate"] == [each.why for each in report.unfinished]
+
+
 @pytest.mark.parametrize("number", [b"1" + b"0" * 400, b"-1" + b"0" * 400, b"true", b'"soon"'])
 async def test_a_time_of_any_kind_does_not_stop_the_export(export: Export, file: Path, number: bytes) -> None:
     """A number that no column can hold is kept in the text of the object, and the others are copied."""

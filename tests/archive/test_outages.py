@@ -185,6 +185,16 @@ async def test_a_server_that_asks_for_hours_is_not_waited_for() -> None:
     assert [] == clock.slept
 
 
+async def test_a_server_that_only_asks_to_wait_is_given_up() -> None:
+    """Short delays, one after the other, end with `TryAgain` an hour after the longest outage."""
+    clock = FakeClock(draws=(1.0,))
+    outages = OutagePolicy(clock, 300.0)
+    outages.successes = 1
+    with pytest.raises(TryAgain, match="only asks to wait"):
+        await outages.call(failing, RateLimited("slow down", status=429, retry_after=60))
+    assert 3900 < sum(clock.slept) <= 4000
+
+
 async def test_one_thing_that_fails_while_others_succeed_is_given_up() -> None:
     """Only where others succeed between its failures is a thing given up; five of them are enough."""
     clock = FakeClock()

@@ -1,6 +1,9 @@
 """The pass-through to models, and runs over what it kept and over what an archive holds."""
 
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -8,7 +11,7 @@ import pytest
 from executing import ECHO, Executing, executing, sampling
 from plainhttp import EXACT, PlainHttp
 
-from evals_async.inference import Rule
+from evals_async.inference import Rule, ScriptedModels
 from evals_async.server import LocalServer
 
 
@@ -151,3 +154,29 @@ async def test_the_items_of_an_archive_are_stored_answers(running: Executing) ->
     assert items[0]["datasource_item"]["input"][-1] == {"role": "user", "content": "Say: a"}
     assert run["result_counts"]["passed"] == 1
     assert (await running.carry_out(LOGGED, SAYS_A))[0]["status"] == "failed"
+
+
+@pytest.mark.parametrize("fields", [{"reasoning": "high"}, {"metadata": {"k": 5}}, {"tools": ["x"]}])
+async def test_a_request_that_cannot_be_stored_is_refused_before_the_call(
+    running: Executing, fields: dict[str, Any]
+) -> None:
+    """A call that would end with an error of this server is not made, because it must be paid for."""
+    body = {"model": "gpt-4.1", "messages": [{"role": "user", "content": "Say: a"}], "store": True, **fields}
+    assert 400 == (await running.http.post("/chat/completions", body)).status
+    assert 0 == running.models.request_count
+
+
+async def test_a_response_that_cannot_be_stored_is_returned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """While the file cannot be written, the response that was paid for is returned, and a log line says it."""
+    store = tmp_path / "store.db"
+    async with (
+        ScriptedModels(ECHO) as models,
+        LocalServer(store, models=models.base_url, record=True) as server,
+        PlainHttp(server) as http,
+    ):
+        with closing(sqlite3.connect(store)) as other:
+            other.execute("DROP TABLE stored_answers")
+        body = {"model": "gpt-4.1", "messages": [{"role": "user", "content": "Say: a"}], "store": True}
+        answer = await http.post("/chat/completions", body)
+    assert (200, "a") == (answer.status, answer.json["choices"][0]["message"]["content"])
+    assert "was returned, but not stored" in caplog.text

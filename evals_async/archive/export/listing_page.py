@@ -72,7 +72,10 @@ def parse_object(text: bytes, kind: Kind, parents: Sequence[str]) -> tuple[Row, 
         if value is None:
             return Damaged(substitute_id(text), "not a JSON object", text)
         check_parents(value, kind, parents)
-        return Row.of(kind, value, parents=parents, text=text.decode()), value
+        row = Row.of(kind, value, parents=parents, text=text.decode())
+        if row.key[-1] != value["id"]:  # no request can name it: its children would look deleted
+            return Damaged(row.key[-1], "its id contains a lone surrogate", text)
+        return row, value
     except ValueError as reason:  # NotJSON, a missing id, or invalid UTF-8
         return Damaged(readable_id(text) or substitute_id(text), str(reason)[:200], text)
 

@@ -30,6 +30,7 @@ T = TypeVar("T")
 ROUNDS = 5  # failures of one request while others succeed, until its error is raised
 LONGEST_PAUSE = 30.0  # seconds
 MAX_SERVER_DELAY = 900.0  # seconds; a longer delay of the server ends the export
+LONGEST_DELAYS = 3600.0  # seconds of delays of the server, one after the other, without a success
 FIRST_TRIES = 3
 FIRST_CONTACT = 8.0  # seconds of failures before the first response, so that a mistyped address fails quickly
 FIRST_ANSWER = 30.0  # seconds without any response before the first one; some servers are slow
@@ -59,10 +60,10 @@ class OutagePolicy:
     """`await outages.call(attempt, ...)`: repeats an attempt while it may succeed.
 
     If one request keeps failing while others succeed, its error is raised after 5 failures. If no request succeeds for
-    `max_outage` seconds, all calls raise `TryAgain`. If `probe` then succeeds (a request that a server that is up
-    answers), the server is not down, and the call raises its own error. Before the first response they raise it
-    earlier: after 8 seconds of failures, or after `first_answer` seconds without a response. `on_wait` is called with
-    each wait, and with `None` when the server responds again.
+    `max_outage` seconds, or for an hour more if the server sends delays, all calls raise `TryAgain`. If `probe` then
+    succeeds (a request that a server that is up answers), the server is not down, and the call raises its own error.
+    Before the first response they raise it earlier: after 8 seconds of failures, or after `first_answer` seconds
+    without a response. `on_wait` is called with each wait, and with `None` when the server responds again.
     """
 
     def __init__(
@@ -118,6 +119,8 @@ class OutagePolicy:
             raise TryAgain(f"the server asks to wait {delay:.0f} s: {error}") from error
         now = self.clock.monotonic()
         silence = now - max(self.last_success, self.delayed_until)
+        if now - self.last_success > self.max_outage + LONGEST_DELAYS:
+            raise TryAgain(f"the server only asks to wait, for {now - self.last_success:.0f} s: {error}") from error
         # An error response shows that the server is there.
         no_contact = not self.successes and isinstance(error, TransportError | DecodeError)
         if no_contact and isinstance(error, DeadlineExceeded) and silence >= self.first_answer:

@@ -15,7 +15,7 @@ from evals_async._store import TABLES, Connection, Database
 from evals_async._store.rows import LARGEST_PAGE
 from evals_async.archive.export import ledger
 from evals_async.archive.export.contents import file_size
-from evals_async.archive.export.listing_page import counted, file_ids
+from evals_async.archive.export.listing_page import counted, file_ids, has_ended
 from evals_async.archive.export.passes import unfinished
 from evals_async.archive.values import COMPLETE, INCOMPLETE, TRY_AGAIN, Selection
 from evals_async.archive.verify.hashing import Digest, contents, hashes
@@ -182,6 +182,9 @@ async def check_runs(database: Database, report: VerifyReport, sizes: Mapping[st
             except NotJSON:
                 continue  # `check_objects` has reported it
             if state is not None:
+                if not has_ended(run):
+                    words = f"the run was {run.get('status')} when its items were read: export again"
+                    report.note(f"items of {eval_id}/{run_id}", words)
                 await check_counts(database, report, (eval_id, run_id), run)
             elif selection.items and not selection.narrow:
                 report.find(f"items of {eval_id}/{run_id}", "no export has read them")

@@ -7,7 +7,7 @@ A limiter observes responses and delays requests. It does not send requests, and
 import asyncio
 import contextlib
 import math
-from collections import deque
+from collections import OrderedDict
 from typing import Protocol
 
 import attrs
@@ -161,6 +161,16 @@ class QueuedCall:
         with contextlib.suppress(TimeoutError), clock.timeout(seconds):
             await self.woken
 
+    async def sleep_by(self, clock: Clock, seconds: float) -> None:
+        """Wait like `sleep`, but with the clock's `sleep`: so a test's clock moves. This costs a task."""
+        if self.woken.done():
+            self.woken = asyncio.get_running_loop().create_future()
+        timer = asyncio.ensure_future(clock.sleep(seconds))
+        try:
+            await asyncio.wait((timer, self.woken), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
+
 
 class AdaptiveLimiter:
     """A limiter that finds the limit of a server and uses it fully. `rate_control` has the algorithm.
@@ -191,7 +201,7 @@ class AdaptiveLimiter:
         # A remaining number with more digits is above the number of running requests.
         self._long = len(str(max_in_flight))
         self._control = RateControl(max_in_flight, clock.monotonic(), start_rate=start_rate, max_rate=max_rate)
-        self._queue: deque[QueuedCall] = deque()
+        self._queue: OrderedDict[QueuedCall, None] = OrderedDict()  # any call can leave it in constant time
         self._paused: set[QueuedCall] = set()
         self._limits: Headers | None = None  # of the last response with limits
 
@@ -207,20 +217,20 @@ class AdaptiveLimiter:
         Raises `DeadlineExceeded` at `end`, or at once if a delay from the server lasts until `end` or longer.
         """
         waiting = QueuedCall(end)
-        self._queue.append(waiting)
+        self._queue[waiting] = None
         try:
             while True:
                 now = self._clock.monotonic()
-                at = self._control.next_turn(now) if self._queue[0] is waiting else math.inf
+                at = self._control.next_turn(now) if next(iter(self._queue)) is waiting else math.inf
                 if at <= now:
                     return self._control.take(now, waited=True)
                 self._check(now, end)
-                await waiting.sleep(self._clock, min(at, end) - now)
+                if at < end:
+                    await waiting.sleep_by(self._clock, at - now)
+                else:
+                    await waiting.sleep(self._clock, end - now)
         finally:
-            if self._queue[0] is waiting:
-                self._queue.popleft()
-            else:
-                self._queue.remove(waiting)
+            del self._queue[waiting]
             self._wake()
 
     def _check(self, now: float, end: float) -> None:
@@ -242,7 +252,7 @@ class AdaptiveLimiter:
 
     def _wake(self) -> None:
         if self._queue:
-            self._queue[0].wake()
+            next(iter(self._queue)).wake()
 
     def release(self) -> None:
         """Release the permit of a request, and wake the first call in the queue."""
@@ -291,7 +301,7 @@ class AdaptiveLimiter:
         self._paused.add(waiting)
         try:
             while (now := self._clock.monotonic()) < end and not self._control.understood(now):
-                await waiting.sleep(self._clock, end - now)
+                await waiting.sleep_by(self._clock, end - now)
         finally:
             self._paused.discard(waiting)
 

@@ -1,7 +1,7 @@
 """The limit of concurrent requests to the number of connections: `Slots`. Rates are in `limiter`."""
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 
 from evals_async._clock import Clock
 from evals_async.errors import DeadlineExceeded
@@ -16,7 +16,7 @@ class Slots:
         self.count = count
         self._clock = clock
         self._free = count
-        self._queue: deque[asyncio.Future[None]] = deque()
+        self._queue: OrderedDict[asyncio.Future[None], None] = OrderedDict()  # any call can leave it in constant time
 
     @property
     def taken(self) -> int:
@@ -36,7 +36,7 @@ class Slots:
     async def acquire(self, end: float) -> None:
         """Wait for a slot. Raises `DeadlineExceeded` if none comes before `end`."""
         turn = asyncio.get_running_loop().create_future()
-        self._queue.append(turn)
+        self._queue[turn] = None
         try:
             with self._clock.timeout(end - self._clock.monotonic()):
                 await turn
@@ -50,13 +50,13 @@ class Slots:
     def _give_up(self, turn: "asyncio.Future[None]") -> None:
         if turn.done() and not turn.cancelled():
             self.release()  # it got the slot at the same moment
-        elif turn in self._queue:
-            self._queue.remove(turn)
+        else:
+            self._queue.pop(turn, None)
 
     def release(self) -> None:
         """Give the slot to the call that has waited longest."""
         while self._queue:
-            turn = self._queue.popleft()
+            turn, _ = self._queue.popitem(last=False)
             if not turn.done():
                 turn.set_result(None)
                 return

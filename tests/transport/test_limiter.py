@@ -1,6 +1,8 @@
 """Many calls at once against a server that is dead, limited or hurt: the budget, the limiter, the queue. In process."""
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -9,7 +11,7 @@ from doubles import FakeClock, ScaledClock, reply_of
 from simulation import seconds_of
 from transport.harness import KEY, POLICY, assert_plain, body_of, request
 
-from evals_async._clock import Clock, alarm_of
+from evals_async._clock import SYSTEM_CLOCK, Clock, alarm_of
 from evals_async._transport import (
     AdaptiveLimiter,
     Allowance,
@@ -342,6 +344,38 @@ async def test_a_slot_goes_to_who_has_waited_longest() -> None:
     slots.release()
     await asyncio.gather(*waiters, return_exceptions=True)
     assert ([1, 2], 1, 0) == (order, slots.taken, slots.waiting)
+
+
+async def cancelled(acquire: Callable[[float], Awaitable[object]], count: int) -> float:
+    """The processor's seconds to cancel that many waiting calls, the last one first."""
+    calls = [asyncio.ensure_future(acquire(math.inf)) for _ in range(count)]
+    await asyncio.sleep(0)
+    began = time.process_time()
+    for call in reversed(calls):
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    return time.process_time() - began
+
+
+@pytest.mark.measures_time
+@pytest.mark.parametrize("kind", ["limiter", "slots"])
+async def test_many_calls_that_wait_are_cancelled_in_linear_time(kind: str) -> None:
+    """Eight times as many calls cost about eight times as much, not 64 times as much."""
+    limiter, slots = AdaptiveLimiter(max_in_flight=1), Slots(1, SYSTEM_CLOCK)
+    assert (1, True) == (limiter.try_acquire(SYSTEM_CLOCK.monotonic()), slots.try_acquire())
+    acquire = limiter.acquire if kind == "limiter" else slots.acquire
+    few, many = await cancelled(acquire, 2_500), await cancelled(acquire, 20_000)
+    assert many < 24 * few
+
+
+async def test_a_limiter_waits_by_its_clock() -> None:
+    """With a test's clock, neither a hold nor the delay of a refused call takes real time."""
+    clock = FakeClock()
+    limiter = AdaptiveLimiter(clock=clock)
+    refuse(limiter, clock, retry_after="40")
+    assert 1 == await limiter.acquire(clock.now + 100)  # the first probe
+    await limiter.pause(40.0)
+    assert [pytest.approx(0.05), 40.0] == clock.slept
 
 
 def test_a_turn_without_waiting() -> None:

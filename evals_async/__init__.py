@@ -11,7 +11,7 @@ Importing this package imports none of them: a name is looked up when it is firs
 at one or two milliseconds, where aiohttp alone takes over a hundred.
 """
 
-from importlib import import_module
+from evals_async._names import lazy_names
 
 
 # Type checkers know the name. To import it from typing takes three times as long as all of this file.
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         merge as merge,
     )
     from evals_async._concurrency.polling import Pace as Pace, poll_many as poll_many, poll_until as poll_until
+    from evals_async._omit import OMIT as OMIT, Omit as Omit
     from evals_async._options import ClientOptions as ClientOptions
     from evals_async._transport import (
         NO_KEY as NO_KEY,
@@ -98,9 +99,7 @@ if TYPE_CHECKING:
     )
     from evals_async.pagination import Page as Page, Pager as Pager
     from evals_async.resources import (
-        OMIT as OMIT,
         CallOptions as CallOptions,
-        Omit as Omit,
         RawResponse as RawResponse,
         RunKey as RunKey,
     )
@@ -112,6 +111,7 @@ HOMES = {
     "_concurrency.cache": "Cache LRUCache",
     "_concurrency.fanout": "FanOut OnProgress Outcome Progress fan_out gather_many merge",
     "_concurrency.polling": "Pace poll_many poll_until",
+    "_omit": "OMIT Omit",
     "_options": "ClientOptions",
     "_transport": """
         NO_KEY AdaptiveLimiter CachedTokens Limiter NoKey Request Response RetryPolicy Statistics Timeouts TokenProvider
@@ -129,24 +129,14 @@ HOMES = {
     """,
     "models": "Eval EvalRun File OutputItem Unknown",
     "pagination": "Page Pager",
-    "resources": "OMIT CallOptions Omit RawResponse RunKey",
+    "resources": "CallOptions RawResponse RunKey",
     "tables": "arrow_batches to_arrow to_rows",
 }
 """Which module each public name is made in."""
 
-PLACES = {name: module for module, names in HOMES.items() for name in names.split()}
 
+PLACES = {name: module for module, names in HOMES.items() for name in names.split()}
 
 if not TYPE_CHECKING:  # to type checkers public is what the imports above rename to itself, and nothing else
     __all__ = sorted(PLACES)  # noqa: PLE0605  # computed
-
-    def __getattr__(name: str) -> object:
-        if name not in PLACES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value: object = getattr(import_module(f"{__name__}.{PLACES[name]}"), name)
-        globals()[name] = value  # so that the next look-up finds it without this function
-        return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *PLACES})
+    __getattr__, __dir__ = lazy_names(__name__, PLACES)

@@ -33,7 +33,7 @@ from evals_async._transport import (
 )
 from evals_async._transport.auth import CREDENTIALS, digest_of, identity_of
 from evals_async._transport.transport import MAX_BODY
-from evals_async.resources import CallDefaults, Caller
+from evals_async.resources._caller import CallDefaults, Caller
 
 
 AUTHORIZATION = frozenset({"authorization"})

@@ -14,7 +14,7 @@ from evals_async._settings import Settings, checked_headers
 from evals_async._transport import Limiter, Request, Response, RetryPolicy, Timeouts
 from evals_async._transport.auth import SecretHeaders
 from evals_async.errors import ConfigurationError, RequestError
-from evals_async.resources import CallDefaults
+from evals_async.resources._caller import CallDefaults
 from evals_async.resources._requests import parameters, taken_away
 
 

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cached_property
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeAlias, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, TypeVar, Unpack, overload
 
 from evals_async._callers import Callers, auth_of, replaced_headers
 from evals_async._clock import SYSTEM_CLOCK, Clock
@@ -36,11 +37,15 @@ from evals_async._transport import (
     retry,
 )
 from evals_async._transport.transport import load_network
-from evals_async.models import Eval, EvalRun, File, OutputItem
-from evals_async.resources import Caller, Evals, Files, Graders
+from evals_async.resources._caller import Caller
 from evals_async.resources._requests import checked_path, json_body, parameters, request as build_request
-from evals_async.webhooks import Webhooks
+from evals_async.resources.evals import Evals
 
+
+if TYPE_CHECKING:
+    from evals_async.resources.files import Files
+    from evals_async.resources.graders import Graders
+    from evals_async.webhooks import Webhooks
 
 T = TypeVar("T")
 
@@ -50,9 +55,6 @@ SETTINGS = frozenset(
     {"api_key", "base_url", "organization", "project", "webhook_secret", *ClientOptions.__annotations__}
 ) - {"clock"}
 """The settings of a client. They cannot be assigned after the client was made."""
-
-DECODED: Sequence[type] = (EvalRun, Eval, OutputItem, File)
-"""The classes of responses whose decoders `prepare` makes."""
 
 KINDS: Mapping[Method, Kind] = {"GET": "read", "POST": "create", "DELETE": "delete"}
 """The default kind of a request, by its method."""
@@ -155,9 +157,31 @@ class EvalsClient:
         self._options = options
         self._caller = caller
         self.evals: Evals = Evals(caller)
-        self.files: Files = Files(caller)
-        self.graders: Graders = Graders(caller)
-        self.webhooks: Webhooks = Webhooks(settings.webhook_secret, caller.clock)
+        if settings.webhook_secret is not None:
+            _ = self.webhooks  # an invalid secret is refused here
+
+    # These three are imported at their first use: most programs use one of them, or none.
+
+    @cached_property
+    def files(self) -> "Files":
+        """The files with the rows of evals."""
+        from evals_async.resources.files import Files
+
+        return Files(self._caller)
+
+    @cached_property
+    def graders(self) -> "Graders":
+        """Graders without an eval."""
+        from evals_async.resources.graders import Graders
+
+        return Graders(self._caller)
+
+    @cached_property
+    def webhooks(self) -> "Webhooks":
+        """The check of webhooks with the secret of this client."""
+        from evals_async.webhooks import Webhooks
+
+        return Webhooks(self._settings.webhook_secret, self._caller.clock)
 
     @property
     def base_url(self) -> str:
@@ -387,9 +411,11 @@ class ClientWithRawResponse:
 
 def load_all() -> None:
     """Load what the calls of a process may need."""
+    from evals_async.models import Eval, EvalRun, File, OutputItem
+
     load_network()
     retry.load()
-    prepare(*DECODED)
+    prepare(EvalRun, Eval, OutputItem, File)
 
 
 async def whole_response(response: Response) -> Response:

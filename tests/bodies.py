@@ -26,7 +26,7 @@ PAYLOADS = Path(__file__).parent / "payloads"
 
 CLASSES: list[type[Model]] = [
     value
-    for name in models.__all__
+    for name in models.PLACES
     if isinstance(value := getattr(models, name), type) and issubclass(value, Model) and value is not Model
 ]
 """Every model class that the package shows."""

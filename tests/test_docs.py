@@ -268,7 +268,7 @@ def documented() -> list[str]:
 
 def public_names() -> set[str]:
     """The full names of what the package and its public packages list in `__all__`, each where it is made known."""
-    models = set(evals_async.models.__all__)
+    models = set(evals_async.models.PLACES)
     names = {f"evals_async.{name}" for name in evals_async.PLACES if name not in models}
     for found in pkgutil.iter_modules(evals_async.__path__, "evals_async."):
         own = found.name.removeprefix("evals_async.")

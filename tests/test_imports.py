@@ -9,15 +9,15 @@ import pytest
 HEAVY = ("aiohttp", "attrs", "cattrs", "tenacity", "msgspec", "asyncio", "sqlite3", "click", "rich")
 
 
+def modules_after(program: str) -> set[str]:
+    """The modules that a program has loaded at its end."""
+    command = [sys.executable, "-c", f"{program}\nimport sys\nprint(*sys.modules)"]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
 def loaded_by(program: str) -> set[str]:
     """The top-level modules that a program has loaded at its end."""
-    child = subprocess.run(
-        [sys.executable, "-c", f"{program}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return set(child.stdout.split())
+    return {name.split(".")[0] for name in modules_after(program)}
 
 
 def test_the_package_loads_nothing() -> None:
@@ -63,6 +63,16 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+def test_resources_and_models_are_loaded_when_they_are_used() -> None:
+    """A program that only reads runs makes no classes of graders, output items and files."""
+    made = "from evals_async import EvalsClient; client = EvalsClient(api_key='sk-none'); client.evals.runs.retrieve"
+    unused = {"files", "graders", "evals", "output_items", "params", "events", "grader_runs"}
+    not_loaded = {f"evals_async.models.{name}" for name in unused} | {"evals_async.resources.files"}
+    assert set() == modules_after(made) & (not_loaded | {"evals_async.resources.graders", "evals_async.webhooks"})
+    assert "evals_async.models.files" in modules_after(f"{made}; client.files.retrieve('f').close()")
+    assert "evals_async.models.graders" in modules_after("from evals_async.models import Eval")
 
 
 def test_the_first_request_loads_aiohttp() -> None:

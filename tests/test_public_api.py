@@ -6,6 +6,7 @@ import inspect
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,6 +23,9 @@ SHOWN = [
     "evals_async.server",
 ]
 MODULES = [*SHOWN, "evals_async.resources", "evals_async._transport"]
+LAZY = ["evals_async", "evals_async.models", "evals_async.resources"]
+"""The packages whose names are looked up when they are used."""
+
 EACH_MODULE = pytest.mark.parametrize("name", MODULES)
 
 
@@ -34,7 +38,7 @@ def sort_key(name: str) -> tuple[int, str]:
 def test_lists_are_sorted(name: str) -> None:
     """Each list of public names is in order, without repetitions."""
     names = list(importlib.import_module(name).__all__)
-    expected = sorted(set(names), key=None if name == "evals_async" else sort_key)
+    expected = sorted(set(names), key=None if name in LAZY else sort_key)
     assert expected == names
 
 
@@ -48,9 +52,9 @@ def test_what_is_listed_can_be_imported(name: str) -> None:
     assert set(module.__all__) <= set(dir(module))
 
 
-def declared() -> Iterator[tuple[str, str]]:
-    """The names that type checkers see, with the modules they come from."""
-    tree = ast.parse(Path(str(evals_async.__file__)).read_text(encoding="utf-8"))
+def declared(package: ModuleType) -> Iterator[tuple[str, str]]:
+    """The names of a package that type checkers see, with the modules they come from."""
+    tree = ast.parse(Path(str(package.__file__)).read_text(encoding="utf-8"))
     [block] = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
     for node in block.body:
         assert isinstance(node, ast.ImportFrom)
@@ -60,10 +64,12 @@ def declared() -> Iterator[tuple[str, str]]:
             yield alias.name, node.module
 
 
-def test_type_checkers_see_what_is_there() -> None:
+@pytest.mark.parametrize("name", LAZY)
+def test_type_checkers_see_what_is_there(name: str) -> None:
     """The imports for type checkers name what is looked up at run time: the same names, from the same modules."""
-    assert {name: f"evals_async.{home}" for name, home in evals_async.PLACES.items()} == dict(declared())
-    assert sorted(evals_async.PLACES) == [name for _, name in sorted((name, name) for name, _ in declared())]
+    package = importlib.import_module(name)
+    assert {shown: f"{name}.{home}" for shown, home in package.PLACES.items()} == dict(declared(package))
+    assert sorted(package.PLACES) == sorted(shown for shown, _ in declared(package))
 
 
 def test_unknown_names() -> None:

@@ -14,6 +14,7 @@ All classes in this package follow these rules:
 - Seconds since the epoch are `int`. A property returns the `datetime`.
 """
 
+import re
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -48,6 +49,7 @@ class Nothing(Mapping[str, object]):
 
 NOTHING_EXTRA: JSONObject = Nothing()
 NO_NULLS: frozenset[str] = frozenset()
+UUID_SUFFIX = re.compile(r"(?<=.)-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z", re.DOTALL)
 LONGEST_SHOWN = 80  # characters of a field's value in a repr
 MOST_SHOWN = 6  # elements of an array in a repr
 
@@ -74,6 +76,11 @@ def moment(seconds: int | None) -> datetime | None:
         return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError, OSError):
         return None
+
+
+def without_uuid(name: str) -> str:
+    """Return the name that the user gave, from the server's `<name>-<uuid4>`. Other names are returned unchanged."""
+    return UUID_SUFFIX.sub("", name)
 
 
 def repeated() -> Any:

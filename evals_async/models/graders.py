@@ -3,24 +3,15 @@
 These classes are definitions; `evals_async.grading` runs them. A grader of an unknown type is an `Unknown`.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 import attrs
 
 from evals_async._json import JSONObject
-from evals_async.models.base import Model, Unknown
+from evals_async.models.base import Model, Unknown, without_uuid
 from evals_async.models.messages import TemplateMessage
 from evals_async.models.sources import SamplingParams
-
-
-UUID_SUFFIX = re.compile(r"(?<=.)-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z", re.DOTALL)
-
-
-def without_uuid(name: str) -> str:
-    """Return the name that the user gave, from the server's `<name>-<uuid4>`. Other names are returned unchanged."""
-    return UUID_SUFFIX.sub("", name)
 
 
 StringOperation: TypeAlias = Literal["eq", "ne", "like", "ilike"]

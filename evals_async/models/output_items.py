@@ -10,8 +10,7 @@ import attrs
 
 from evals_async import _html
 from evals_async._json import JSONObject, JSONValue, NotJSON, as_array, as_object, parse
-from evals_async.models.base import Model, Unknown, deferred, moment, repeated
-from evals_async.models.graders import without_uuid
+from evals_async.models.base import Model, Unknown, deferred, moment, repeated, without_uuid
 from evals_async.models.messages import Content, ContentPart, InputText, OutputText
 from evals_async.models.runs import ErrorInfo, real_error
 

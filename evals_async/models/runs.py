@@ -8,8 +8,7 @@ import attrs
 
 from evals_async import _html
 from evals_async._json import JSONObject
-from evals_async.models.base import Model, deferred, moment, repeated
-from evals_async.models.graders import without_uuid
+from evals_async.models.base import Model, deferred, moment, repeated, without_uuid
 from evals_async.models.sources import RunDataSource
 
 

@@ -1,20 +1,24 @@
 """Waiting for runs: how they are polled, and when they have ended."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Callable, Hashable, Mapping
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from evals_async._concurrency.polling import Pace
 from evals_async._paging.pages import Pager
 from evals_async._transport.delays import poll_delay
 from evals_async.errors import BodyTooLarge, RunFailed
-from evals_async.models.params import RunStatus
 from evals_async.models.runs import EvalRun
 from evals_async.resources._caller import Caller
 from evals_async.resources._many import ManyOptions
 from evals_async.resources._requests import NO_OPTIONS, parameters, request
 from evals_async.resources._run_keys import EVAL_OF_RUN, RUN, RUN_IDS, RUNS, RunKey, ids_of
 
+
+if TYPE_CHECKING:
+    from evals_async.models.params import RunStatus
 
 logger = logging.getLogger("evals_async")
 

@@ -3,13 +3,14 @@
 Source: https://platform.openai.com/docs/api-reference/evals
 """
 
-from collections.abc import Iterable
-from typing import Unpack
+from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Unpack
+
+from evals_async import models
 from evals_async._omit import OMIT, Omit
 from evals_async._paging.pages import Pager
-from evals_async.models.evals import Eval, EvalDeleted
-from evals_async.models.params import DataSourceConfigInput, GraderInput, Metadata, Order, OrderBy
 from evals_async.resources._caller import Caller, Fetched, Identity
 from evals_async.resources._many import ById
 from evals_async.resources._raw import raw
@@ -17,11 +18,15 @@ from evals_async.resources._requests import CallOptions, json_body, parameters, 
 from evals_async.resources.runs import Runs, RunsWithRawResponse
 
 
+if TYPE_CHECKING:
+    from evals_async.models.evals import Eval, EvalDeleted
+    from evals_async.models.params import DataSourceConfigInput, GraderInput, Metadata, Order, OrderBy
+
 EVAL_ID = Identity("id")
 DELETED_ID = Identity("eval_id")
 
 
-class Evals(ById[Eval]):
+class Evals(ById["Eval"]):
     """The evals of a project."""
 
     def __init__(self, caller: Caller) -> None:
@@ -29,7 +34,7 @@ class Evals(ById[Eval]):
         self.runs: Runs = Runs(caller)
 
     @property
-    def with_raw_response(self) -> "EvalsWithRawResponse":
+    def with_raw_response(self) -> EvalsWithRawResponse:
         """The same methods; they return status, headers and exact bytes."""
         return EvalsWithRawResponse(self)
 
@@ -49,12 +54,16 @@ class Evals(ById[Eval]):
             name=OMIT if name is None else name,
             metadata=OMIT if metadata is None else metadata,
         )
-        return (await self._caller.fetch(request("POST", "/evals", "create", options, body=body), Eval, options)).value
+        return (
+            await self._caller.fetch(request("POST", "/evals", "create", options, body=body), models.Eval, options)
+        ).value
 
     async def retrieve(self, eval_id: str, **options: Unpack[CallOptions]) -> Eval:
         """Return an eval: GET /evals/{eval_id}. Raises `NotFound` if it does not exist."""
         wanted = request("GET", "/evals/{eval_id}", "read", options, (eval_id,))
-        return (await self._caller.fetch(wanted, Eval, options, expected=(EVAL_ID, (eval_id,)), share=True)).value
+        return (
+            await self._caller.fetch(wanted, models.Eval, options, expected=(EVAL_ID, (eval_id,)), share=True)
+        ).value
 
     async def update(
         self,
@@ -69,7 +78,7 @@ class Evals(ById[Eval]):
         """
         body = json_body(name=name, metadata=metadata)
         wanted = request("POST", "/evals/{eval_id}", "update", options, (eval_id,), body=body)
-        return (await self._caller.fetch(wanted, Eval, options, expected=(EVAL_ID, (eval_id,)))).value
+        return (await self._caller.fetch(wanted, models.Eval, options, expected=(EVAL_ID, (eval_id,)))).value
 
     def list(
         self,
@@ -86,7 +95,7 @@ class Evals(ById[Eval]):
         is the page size, from 1 to 100. Await the result for one page, or iterate over it for all evals.
         """
         wanted = request("GET", "/evals", "read", options, query=parameters(order=order, order_by=order_by))
-        return self._caller.listing(wanted, Eval, options, after=after, limit=limit)
+        return self._caller.listing(wanted, models.Eval, options, after=after, limit=limit)
 
     async def delete(self, eval_id: str, **options: Unpack[CallOptions]) -> EvalDeleted:
         """Delete an eval with its runs: DELETE /evals/{eval_id}. If the eval was already gone after a lost
@@ -95,10 +104,12 @@ class Evals(ById[Eval]):
         wanted = request("DELETE", "/evals/{eval_id}", "delete", options, (eval_id,))
 
         async def gone() -> Fetched[EvalDeleted]:
-            return Fetched(EvalDeleted(object="eval.deleted", deleted=True, eval_id=eval_id, assumed=True))
+            return Fetched(models.EvalDeleted(object="eval.deleted", deleted=True, eval_id=eval_id, assumed=True))
 
         return (
-            await self._caller.fetch(wanted, EvalDeleted, options, expected=(DELETED_ID, (eval_id,)), resolve=gone)
+            await self._caller.fetch(
+                wanted, models.EvalDeleted, options, expected=(DELETED_ID, (eval_id,)), resolve=gone
+            )
         ).value
 
 

@@ -3,22 +3,27 @@
 Source: https://platform.openai.com/docs/api-reference/evals/getRunOutputItems
 """
 
-from typing import Any, Literal, Unpack, overload
+from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+
+from evals_async import models
 from evals_async._codec import copied
 from evals_async._concurrency.channel import Items
 from evals_async._concurrency.fanout import FanOut, fan_out, gather_many, merge
 from evals_async._paging.by_pages import Lookup, fan_out_by_pages, gather_by_pages
 from evals_async._paging.cursor import too_heavy
 from evals_async._paging.pages import Pager
-from evals_async.models.output_items import OutputItem
-from evals_async.models.params import ItemStatus, Order
 from evals_async.resources._caller import Identity, Resource
 from evals_async.resources._many import ManyOptions, ManyOrPages, Raise, Return
 from evals_async.resources._raw import raw
 from evals_async.resources._requests import NO_OPTIONS, CallOptions, parameters, path_of, request
 from evals_async.resources._run_keys import L, LocatedRun, R, RunKey, ids_of
 
+
+if TYPE_CHECKING:
+    from evals_async.models.output_items import OutputItem
+    from evals_async.models.params import ItemStatus, Order
 
 ITEMS = "/evals/{eval_id}/runs/{run_id}/output_items"
 ITEM = ITEMS + "/{output_item_id}"
@@ -40,7 +45,7 @@ class OutputItems(Resource):
     """The output items of runs."""
 
     @property
-    def with_raw_response(self) -> "OutputItemsWithRawResponse":
+    def with_raw_response(self) -> OutputItemsWithRawResponse:
         """The same methods; they return status, headers and exact bytes."""
         return OutputItemsWithRawResponse(self)
 
@@ -62,7 +67,9 @@ class OutputItems(Resource):
         """
         ids = (*ids_of(run_id, eval_id), output_item_id)
         wanted = request("GET", ITEM, "read", options, ids)
-        return (await self._caller.fetch(wanted, OutputItem, options, expected=(ITEM_IDS, ids), share=True)).value
+        return (
+            await self._caller.fetch(wanted, models.OutputItem, options, expected=(ITEM_IDS, ids), share=True)
+        ).value
 
     @overload
     def list(self, run_id: RunKey, *, eval_id: str, **options: Unpack[ItemListOptions]) -> Pager[OutputItem]: ...
@@ -92,7 +99,7 @@ class OutputItems(Resource):
         ids = ids_of(run_id, eval_id)
         wanted = request("GET", ITEMS, "read", options, ids, query=parameters(order=order, status=status))
         return self._caller.listing(
-            wanted, OutputItem, options, after=after, limit=limit, expected=(RUN_OF_ITEM, ids), shrink=too_heavy
+            wanted, models.OutputItem, options, after=after, limit=limit, expected=(RUN_OF_ITEM, ids), shrink=too_heavy
         )
 
     @overload
@@ -215,7 +222,7 @@ class OutputItems(Resource):
             locate=locate,
             fetch=lambda output_item_id: self.retrieve(output_item_id, run_id=run),
             pages=lambda _: caller.pages(
-                request("GET", ITEMS, "read", NO_OPTIONS, run), OutputItem, expected=(RUN_OF_ITEM, run)
+                request("GET", ITEMS, "read", NO_OPTIONS, run), models.OutputItem, expected=(RUN_OF_ITEM, run)
             ),
             attempts=caller.defaults.retry.attempts,
             shrink=too_heavy,

@@ -3,9 +3,11 @@
 Source: https://platform.openai.com/docs/api-reference/evals/run-object
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Literal, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
 
 from evals_async import _json
 from evals_async._codec import copied, encode
@@ -18,7 +20,6 @@ from evals_async._omit import OMIT
 from evals_async._paging.by_pages import Lookup, fan_out_by_pages, gather_by_pages
 from evals_async._paging.pages import Pager
 from evals_async.errors import ApiError
-from evals_async.models.params import Metadata, Order, RunDataSourceInput, RunStatus
 from evals_async.models.runs import EvalRun, RunDeleted
 from evals_async.resources._caller import Caller, Fetched, Identity, Resource
 from evals_async.resources._many import ManyOptions, ManyOrPages, Raise, Return
@@ -47,6 +48,9 @@ from evals_async.resources._watching import (
 from evals_async.resources.output_items import OutputItems, OutputItemsWithRawResponse
 
 
+if TYPE_CHECKING:
+    from evals_async.models.params import Metadata, Order, RunDataSourceInput, RunStatus
+
 AN_HOUR = 3600.0
 CANCELED = ("canceled", "cancelled")
 
@@ -62,7 +66,7 @@ class Runs(Resource):
         self.output_items: OutputItems = OutputItems(caller)
 
     @property
-    def with_raw_response(self) -> "RunsWithRawResponse":
+    def with_raw_response(self) -> RunsWithRawResponse:
         """The same methods; they return status, headers and exact bytes."""
         return RunsWithRawResponse(self)
 

@@ -17,7 +17,7 @@ from evals_async import _json, encode
 from evals_async._json import JSONObject, JSONValue, as_object
 from evals_async._numbers import float_of
 from evals_async.models import Eval, EvalRun, File, OutputItem
-from evals_async.models.graders import without_uuid
+from evals_async.models.base import without_uuid
 from evals_async.models.output_items import GraderResult
 from evals_async.models.runs import ModelUsage
 

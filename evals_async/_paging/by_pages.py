@@ -47,12 +47,11 @@ Location: TypeAlias = tuple[Hashable, str]
 Places: TypeAlias = list[tuple[int, K]]
 """The places of one object in the results: the number and the key of each."""
 
+Result: TypeAlias = tuple[Places[K], V | None, Exception | None]
+"""The object or the error for these places."""
+
 Step: TypeAlias = Callable[[Channel[Outcome[K, V]]], Coroutine[Any, Any, bool]]
 """A part of the work. It returns false after the end."""
-
-
-Keep: TypeAlias = Callable[[K, V], Awaitable[object]]
-"""Stores the object of a key in the cache."""
 
 
 @attrs.frozen(kw_only=True)
@@ -72,7 +71,7 @@ class Lookup(Generic[K_contra, V]):
     shrink: Callable[[Exception], bool]
     copy: Callable[[V], V]
     cached: Callable[[K_contra], Awaitable[V | None]] | None = None
-    keep: Keep[K_contra, V] | None = None
+    keep: Callable[[K_contra, V], Awaitable[object]] | None = None
 
 
 class WorkQueue(Generic[K, V]):
@@ -150,12 +149,12 @@ class WorkQueue(Generic[K, V]):
                     listing, each = locate(taken[1])
                     value = None if cached is None else await cached(taken[1])
                 except Exception as error:  # noqa: BLE001  # an error of a call is its outcome
-                    if not await self.deliver(channel, self.outcomes([taken], error=error)):
+                    if not await self.deliver(channel, [([taken], None, error)]):
                         return False
                     continue
                 if value is None:
                     self.places.setdefault(listing, {}).setdefault(each, []).append(taken)
-                elif not await self.deliver(channel, self.outcomes([taken], value)):
+                elif not await self.deliver(channel, [([taken], value, None)]):
                     return False
             return True
         finally:
@@ -184,41 +183,38 @@ class WorkQueue(Generic[K, V]):
             found = search.received(scan, ids, body.last_id, body.has_more)
             self.changed.set()
             entries = dict(zip(ids, body.entries, strict=True))
-            outcomes: list[Outcome[K, V]] = []
+            results: list[Result[K, V]] = []
             for each in found:
                 value: V = entries[each] if body.make is None else body.make(entries[each])
-                wanted = places.pop(each)
-                outcomes += self.outcomes(wanted, value) if keep is None else await self.kept(wanted, value, keep)
-            if not await self.deliver(channel, outcomes):
+                wanted, unkept = places.pop(each), None
+                if keep is not None:  # as for single reads, an error of the cache is the outcome
+                    unkept = (await attempt(partial(keep, wanted[0][1]), value)).error
+                results.append((wanted, value if unkept is None else None, unkept))
+            if not await self.deliver(channel, results):
                 return False
         return True
 
-    async def kept(self, places: Places[K], value: V, keep: Keep[K, V]) -> Iterable[Outcome[K, V]]:
-        """Store an object in the cache. As for single reads, an error of the cache is the outcome."""
-        error = (await attempt(partial(keep, places[0][1]), value)).error
-        return self.outcomes(places, value if error is None else None, error)
-
     async def single(self, channel: Channel[Outcome[K, V]], places: Places[K]) -> bool:
         outcome = await attempt(self.lookup.fetch, places[0][1])
-        return await self.deliver(channel, self.outcomes(places, outcome.value, outcome.error))
+        return await self.deliver(channel, [(places, outcome.value, outcome.error)])
 
-    def outcomes(
-        self, places: Places[K], value: V | None = None, error: Exception | None = None
-    ) -> Iterator[Outcome[K, V]]:
-        """Yield the outcome for each place. Each place has its own object, or its own error."""
-        for place, (number, key) in enumerate(places):
-            if place:
-                value = value if value is None else self.lookup.copy(value)
-                error = error if error is None else twin_of(error)
-            self.progress.end(error is not None)
-            if self.numbers is not None:
-                self.numbers.append(number)
-            yield Outcome(key, value, error)
-
-    async def deliver(self, channel: Channel[Outcome[K, V]], outcomes: Iterable[Outcome[K, V]]) -> bool:
-        """Deliver outcomes. Returns false after the end. One place of the queue stays reserved."""
-        channel.put_all(outcomes)
+    async def deliver(self, channel: Channel[Outcome[K, V]], results: Iterable[Result[K, V]]) -> bool:
+        """Deliver results. Returns false after the end. One place of the queue stays reserved."""
+        channel.put_all(self.outcomes(results))
         return await channel.reserve()
+
+    def outcomes(self, results: Iterable[Result[K, V]]) -> Iterator[Outcome[K, V]]:
+        """Yield the outcome for each place. Each place has its own object, or its own error."""
+        for places, first, failure in results:
+            value, error = first, failure
+            for place, (number, key) in enumerate(places):
+                if place:
+                    value = first if first is None else self.lookup.copy(first)
+                    error = failure if failure is None else twin_of(failure)
+                self.progress.end(error is not None)
+                if self.numbers is not None:
+                    self.numbers.append(number)
+                yield Outcome(key, value, error)
 
 
 def fan_out_by_pages(

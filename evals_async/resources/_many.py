@@ -1,15 +1,18 @@
 """Requests for many objects by their ids: `ById`, the base class of resources whose objects have one id."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Hashable
 from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from evals_async._concurrency.channel import Items
 from evals_async._concurrency.fanout import FanOut, OnProgress, fan_out, gather_many
+from evals_async._paging.by_pages import Lookup, fan_out_by_pages, gather_by_pages
 from evals_async.resources._caller import Resource
 from evals_async.resources._requests import CallOptions
 
 
+H = TypeVar("H", bound=Hashable)
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -31,6 +34,20 @@ class ManyOrPages(ManyOptions, total=False):
 
     by_pages: bool
     """Whether to read pages of the listing instead of single objects."""
+
+
+async def gather(
+    lookup: Lookup[H, T], items: Items[H], by_pages: bool, on_error: Literal["raise", "return"], many: ManyOptions
+) -> tuple[T | Exception, ...]:
+    """Return the objects of many keys, in their order."""
+    if by_pages:
+        return await gather_by_pages(lookup, items, on_error=on_error, **many)
+    return await gather_many(lookup.fetch, items, on_error=on_error, **many)
+
+
+def stream(lookup: Lookup[K, T], items: Items[K], by_pages: bool, many: ManyOptions) -> FanOut[K, T]:
+    """Yield the objects of many keys as they arrive."""
+    return fan_out_by_pages(lookup, items, **many) if by_pages else fan_out(lookup.fetch, items, **many)
 
 
 class ById(Resource, ABC, Generic[T]):

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from evals_async import models
 from evals_async._codec import copied
 from evals_async._concurrency.channel import Items
-from evals_async._concurrency.fanout import FanOut, fan_out, gather_many, merge
-from evals_async._paging.by_pages import Lookup, fan_out_by_pages, gather_by_pages
+from evals_async._concurrency.fanout import FanOut, merge
+from evals_async._paging.by_pages import Lookup
 from evals_async._paging.cursor import too_heavy
 from evals_async._paging.pages import Pager
 from evals_async.resources._caller import Identity, Resource
-from evals_async.resources._many import ManyOptions, ManyOrPages, Raise, Return
+from evals_async.resources._many import ManyOptions, ManyOrPages, Raise, Return, gather, stream
 from evals_async.resources._raw import raw
 from evals_async.resources._requests import NO_OPTIONS, CallOptions, parameters, path_of, request
 from evals_async.resources._run_keys import L, LocatedRun, R, RunKey, ids_of
@@ -162,15 +162,7 @@ class OutputItems(Resource):
         With `by_pages`, most items are read from pages of the run's listing. This takes far fewer requests, and never
         more than 1.2 times the requests of single reads. Results and errors are the same.
         """
-        run = ids_of(run_id, eval_id)
-        if by_pages:
-            return await gather_by_pages(self._lookup(run), output_item_ids, on_error=on_error, **many)
-        return await gather_many(
-            lambda output_item_id: self.retrieve(output_item_id, run_id=run),
-            output_item_ids,
-            on_error=on_error,
-            **many,
-        )
+        return await gather(self._lookup(ids_of(run_id, eval_id)), output_item_ids, by_pages, on_error, many)
 
     @overload
     def stream_many(
@@ -201,14 +193,7 @@ class OutputItems(Resource):
         `by_pages` works as in `retrieve_many`. The ids are then read in groups of 10,000, before the first item of the
         group arrives.
         """
-        run = ids_of(run_id, eval_id)
-        if by_pages:
-            return fan_out_by_pages(self._lookup(run), output_item_ids, **many)
-        return fan_out(
-            lambda output_item_id: self.retrieve(output_item_id, run_id=run),
-            output_item_ids,
-            **many,
-        )
+        return stream(self._lookup(ids_of(run_id, eval_id)), output_item_ids, by_pages, many)
 
     def _lookup(self, run: tuple[str, str]) -> Lookup[str, OutputItem]:
         """Return the functions that read output items of one run by pages and one by one."""

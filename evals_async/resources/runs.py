@@ -13,18 +13,18 @@ from evals_async import _json
 from evals_async._codec import copied, encode
 from evals_async._concurrency.cache import CacheGuard
 from evals_async._concurrency.channel import Items
-from evals_async._concurrency.fanout import FanOut, OnProgress, fan_out, gather_many, merge
+from evals_async._concurrency.fanout import FanOut, OnProgress, merge
 from evals_async._concurrency.polling import POLL_CONCURRENCY, STEADY, Pace, PollDeadline, Rules, poll_until
 from evals_async._concurrency.surveys import Grouping, poll_groups
 from evals_async._omit import OMIT
-from evals_async._paging.by_pages import Lookup, fan_out_by_pages, gather_by_pages
+from evals_async._paging.by_pages import Lookup
 from evals_async._paging.pages import Pager
 from evals_async.errors import ApiError
 from evals_async.models.runs import EvalRun, RunDeleted
 from evals_async.resources._caller import Caller, Fetched, Identity, Resource
-from evals_async.resources._many import ManyOptions, ManyOrPages, Raise, Return
+from evals_async.resources._many import ManyOptions, ManyOrPages, Raise, Return, gather, stream
 from evals_async.resources._raw import RawResponse, raw
-from evals_async.resources._requests import NO_OPTIONS, CallOptions, json_body, parameters, path_of, request
+from evals_async.resources._requests import NO_OPTIONS, CallOptions, json_body, parameters, path_of, request, segment
 from evals_async.resources._run_keys import (
     EVAL_OF_RUN,
     RUN,
@@ -338,14 +338,7 @@ class Runs(Resource):
         and never more than 1.2 times the requests of single reads. Results and errors are the same. It is not the
         default, because a listing may be some seconds older than a single read.
         """
-        if by_pages:
-            return await gather_by_pages(self._lookup(eval_id), run_ids, on_error=on_error, **many)
-        return await gather_many(
-            lambda run: self.retrieve(ids_of(run, eval_id)),
-            run_ids,
-            on_error=on_error,
-            **many,
-        )
+        return await gather(self._lookup(eval_id), run_ids, by_pages, on_error, many)
 
     @overload
     def stream_many(
@@ -368,13 +361,7 @@ class Runs(Resource):
         The key of an outcome is the reference to the run that was passed. `by_pages` works as in `retrieve_many`. The
         ids are then read in groups of 10,000, before the first run of the group arrives.
         """
-        if by_pages:
-            return fan_out_by_pages(self._lookup(eval_id), run_ids, **many)
-        return fan_out(
-            lambda run: self.retrieve(ids_of(run, eval_id)),
-            run_ids,
-            **many,
-        )
+        return stream(self._lookup(eval_id), run_ids, by_pages, many)
 
     def _lookup(self, eval_id: str | None) -> Lookup[RunKey, EvalRun]:
         """Return the functions that read runs by pages and one by one."""
@@ -382,7 +369,8 @@ class Runs(Resource):
 
         def locate(run: RunKey) -> tuple[str, str]:
             ids = ids_of(run, eval_id)
-            path_of(RUN, ids)  # checks the ids
+            segment(ids[0], "eval_id")
+            segment(ids[1], "run_id")
             return ids
 
         async def kept(run: RunKey, cache: CacheGuard) -> EvalRun | None:

@@ -8,7 +8,7 @@ import io
 import select
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -87,11 +87,12 @@ class GuardedConnector(aiohttp.TCPConnector):
             connection = await super().connect(request, traces, timeout)
             protocol: Any = connection.protocol
             # Only this attribute of aiohttp's object says whether the connection was used before.
-            call.reused = reused = getattr(protocol, HANDED_OUT, False)
+            has_input: Callable[[], bool] | None = getattr(protocol, HANDED_OUT, None)
+            call.reused = reused = has_input is not None
             if not reused:
-                setattr(protocol, HANDED_OUT, True)
+                setattr(protocol, HANDED_OUT, input_test(protocol.transport))
             once = call.request.kind != "read"  # it is not sent again, so the connection must not be closed
-            if not protocol.should_close and not (once and reused and has_input(protocol.transport)):
+            if not protocol.should_close and not (once and has_input is not None and has_input()):
                 break
             connection.close()
             if not reused:
@@ -109,19 +110,20 @@ class GuardedConnector(aiohttp.TCPConnector):
         self._close()
 
 
-def has_input(transport: asyncio.Transport | None) -> bool:
-    """Whether an idle connection has input that the event loop has not read yet: usually the server closed it.
+def input_test(transport: asyncio.Transport | None) -> Callable[[], bool]:
+    """Return a function that says whether an open, idle connection has input that the event loop has not read yet:
+    usually the server closed it.
 
     After a busy time, the event loop may reuse a connection before it reads that the connection is closed.
     """
     descriptor = None if transport is None else transport.get_extra_info("socket")
     if descriptor is None:
-        return False
+        return lambda: False
     if not hasattr(select, "poll"):
-        return bool(select.select([descriptor], [], [], 0)[0])
+        return lambda: bool(select.select([descriptor], [], [], 0)[0])
     poll = select.poll()
     poll.register(descriptor.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+    return lambda: bool(poll.poll(0))
 
 
 async def no_hidden_resend(

@@ -12,6 +12,7 @@ from evals_async._store import Database, Row, executions
 from evals_async._store.executions import AddedSums, FinishedRow, RunId
 
 
+ENOUGH = 32  # rows for which a transaction does not wait for more: a transaction costs as much as some ten rows
 WOKEN = 16  # rows that continue before other tasks run
 
 
@@ -73,10 +74,18 @@ class RowCommitter:
     async def _write_all(self) -> None:
         try:
             while self._waiting:
+                await self._gather()
                 batch, self._waiting = self._waiting, []
                 await self._write(batch)
         finally:
             self._task = None
+
+    async def _gather(self) -> None:
+        """Wait as long as each pass of the event loop brings more rows, and until they are `ENOUGH`."""
+        seen = 0
+        while seen < len(self._waiting) < ENOUGH:
+            seen = len(self._waiting)
+            await asyncio.sleep(0)
 
     async def _write(self, batch: list[WaitingRow]) -> None:
         error: BaseException | None = None

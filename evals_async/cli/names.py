@@ -13,6 +13,8 @@ OPTIONS: Mapping[str, str] = {
     "organization (OPENAI_ORG_ID)": "OPENAI_ORG_ID",
     "project (OPENAI_PROJECT_ID)": "OPENAI_PROJECT_ID",
     "webhook_secret (OPENAI_WEBHOOK_SECRET)": "OPENAI_WEBHOOK_SECRET",
+    " (RegradeOptions.models)": "",
+    " (RegradeOptions.python)": "",
     ", or first_answer=...": "",
     ", or EvalsClient(max_body=...)": "",
 }

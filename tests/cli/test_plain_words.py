@@ -125,6 +125,17 @@ def test_a_model_that_is_not_in_the_map(tmp_path: Path, capsys: pytest.CaptureFi
     assert "error: no endpoint is configured for the model 'other'; configured: gpt\n" in capsys.readouterr().err
 
 
+def test_what_regrade_leaves_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A judge is left out with the option that runs it."""
+    file = str(tmp_path / "d.db")
+    assert 0 == main(["export", "--to", file, "--demo"])
+    capsys.readouterr()
+    assert 0 == main(["regrade", file])
+    said = capsys.readouterr().err
+    assert ": its judge runs only with --models\n" in said
+    assert "RegradeOptions" not in said
+
+
 async def test_a_failure_is_reported_once() -> None:
     """The error stands on stderr once: not also as a line of the log, unless the log was asked for."""
     with socket.socket() as closed:

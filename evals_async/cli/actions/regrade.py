@@ -13,6 +13,7 @@ from evals_async.cli.actions.gaps import print_gaps
 from evals_async.cli.constants import LIMIT_REACHED
 from evals_async.cli.groups import ConnectionOptions, NotThere
 from evals_async.cli.hints import Hint
+from evals_async.cli.names import with_options
 from evals_async.cli.text import Column, percent, plural
 from evals_async.errors import InvalidArgument
 from evals_async.grading.python import PythonGraders
@@ -108,7 +109,7 @@ def show(report: RegradeReport) -> None:
                 f"distance {variant.mean_absolute:.4f}"
             )
     for name, reason in report.left_out.items():
-        output.note(f"left out: {name}: {reason}")
+        output.note(f"left out: {name}: {with_options(reason)}")
     output.note(f"{plural(report.graded, 'new grade')}")
 
 

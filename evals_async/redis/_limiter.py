@@ -291,7 +291,7 @@ class RedisLimiter(AdaptiveLimiter, Closing):
             return True
         number, at, _ = self._shared.members.get(self._me, (0, -math.inf, 0))
         now_running, now, _ = state.members[self._me]
-        return number != now_running or now - at >= HEARTBEAT
+        return number != now_running or now - at >= HEARTBEAT / 2  # it may have been written between two heartbeats
 
     async def _send(self, state: State | None, write: Write, *, lease: int) -> int:
         """Write the state, or only read. Returns the first number of the script's response. If another process has

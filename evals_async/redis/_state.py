@@ -16,7 +16,7 @@ local member, lease = ARGV[5], tonumber(ARGV[6])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 local kept = redis.call('HMGET', KEYS[1], 'version', 'state', 'writer', 'until')
-local taken = kept[3] and kept[3] ~= member and tonumber(kept[4]) > now
+local taken = kept[3] and kept[3] ~= member and (tonumber(kept[4] or '') or 0) > now
 if state ~= '' and taken then
   return {2, time[1], time[2], '', ''}
 end

@@ -26,6 +26,7 @@ from evals_async.redis._state import EXCHANGE, GONE, Offset, State, Turn, Write
 
 HEARTBEAT = 1.0  # seconds between two heartbeats of a process with running requests
 KEPT = 300  # seconds until Redis deletes an unused state
+AHEAD = 0.02  # seconds; permits are taken so long before they are due, so that none is lost while a process is busy
 LOOK = 0.02  # seconds between two checks for permits that other processes release
 SPREAD = 0.001  # seconds for each other process; they check at random times in it
 LEASE = 20  # milliseconds in which only this process may write, after others were faster
@@ -98,15 +99,20 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         self._turns.append(turn)
         self._start()
         try:
-            while not turn.among:
+            while True:
                 now, at = self._clock.monotonic(), math.inf
-                if self._away and self._turns[0] is turn:
+                if turn.among:
+                    at = turn.at
+                    if at <= now:
+                        break
+                elif self._away and self._turns[0] is turn:
                     at = self._control.next_turn(now)
                     if at <= now:
                         turn.among = self._control.take(now, waited=True)
                         break
-                self._check(now, end)
-                await turn.sleep(self._clock, min(at, end) - now)
+                if not turn.among:
+                    self._check(now, end)
+                await turn.sleep(self._clock, (at if turn.among else min(at, end)) - now)
         except BaseException:
             if turn.among:
                 self.release()
@@ -274,13 +280,14 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         state.count(self._me, under_way, now, self._serial)
         for observation, at in self._seen:
             observation.apply(control, at)
-        turns: list[tuple[Turn, int]] = []
+        turns: list[tuple[Turn, int, float]] = []
         for turn in () if self._away else self._turns:
             if turn.among or turn.woken.cancelled():
                 continue
-            if control.next_turn(now) > now:
+            at = control.next_turn(now)
+            if at > now + AHEAD:
                 break
-            turns.append((turn, control.take(now, waited=True)))
+            turns.append((turn, control.take(at, waited=True), at))
         if turns:
             state.members[self._me] = (under_way + len(turns), now, self._serial)
         return Write(self._serial, len(self._seen), turns, now)
@@ -340,10 +347,10 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         """Remove the observations of a write that was executed, and give its permits to the calls."""
         del self._seen[: write.seen]
         now = self._clock.monotonic()
-        for turn, among in write.turns:
+        for turn, among, at in write.turns:
             if turn.among or turn not in self._turns:
                 continue  # the call has ended in the meantime; the next heartbeat corrects the count
-            turn.among = among
+            turn.among, turn.at = among, at - self._offset.seconds
             self._control.take(now, waited=True)
             turn.wake()
 
@@ -361,7 +368,7 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         if self._shared is None or all(turn.among for turn in self._turns):
             return HEARTBEAT
         now = self._clock.monotonic() + self._offset.seconds
-        wait = self._shared.control.next_turn(now) - now
+        wait = self._shared.control.next_turn(now) - AHEAD / 2 - now
         return min(LOOK, max(0.001, wait) + self._apart())
 
     def _apart(self) -> float:

@@ -104,17 +104,21 @@ class State:
 class Turn(QueuedCall):
     """A call that waits for a permit of the shared limit."""
 
-    __slots__ = ("among",)
+    __slots__ = ("among", "at")
 
     def __init__(self, end: float) -> None:
         super().__init__(end)
         self.among = 0  # the number of running requests including this one, once it has a permit
+        self.at = 0.0  # when it may be sent, by the clock of this process
 
 
 class Write:
-    """A write of the state: its number, the observations in it, and the calls for which it takes permits."""
+    """A write of the state: its number, the observations in it, and the calls for which it takes permits.
 
-    def __init__(self, serial: int, seen: int, turns: list[tuple[Turn, int]], at: float) -> None:
+    `turns` has, for each call, the number of running requests, and the time when it may be sent.
+    """
+
+    def __init__(self, serial: int, seen: int, turns: list[tuple[Turn, int, float]], at: float) -> None:
         self.serial = serial
         self.seen = seen
         self.turns = turns

@@ -106,8 +106,13 @@ def of_chat(body: JSONObject, asked: str) -> Completion:
         raise DecodeError(f"the endpoint returned status 200 with an error: {error}", at="$.error")
     if choice is None or message is None:
         raise missing("$.choices[0].message", "an object", choice and choice.get("message"))
-    text = content_text(message.get("content"))
-    kept: dict[str, object] = {"role": message.get("role") or "assistant", "content": message.get("content")}
+    role, content = message.get("role"), message.get("content")
+    if content is not None and type(content) is not str and as_array(content) is None:
+        raise missing("$.choices[0].message.content", "a text or an array", content)
+    if (calls := message.get("tool_calls")) is not None and as_array(calls) is None:
+        raise missing("$.choices[0].message.tool_calls", "an array", calls)
+    text = content_text(content)
+    kept: dict[str, object] = {"role": role if isinstance(role, str) and role else "assistant", "content": content}
     for name in KEPT:
         if message.get(name):
             kept[name] = message[name]

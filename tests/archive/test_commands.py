@@ -65,7 +65,7 @@ def test_an_archive_can_be_looked_into(demo: Path, capsys: pytest.CaptureFixture
     shown = capsys.readouterr().out
     assert f"failed\t{failing['failed']}\n" in shown
     assert "row\tstatus\tcriterion\tscore\twhy\toutput\n" in shown
-    assert 2 == main(["show", str(demo), "evalrun_x"])
+    assert 1 == main(["show", str(demo), "evalrun_x"])
     assert "there is no run evalrun_x in the archive" in capsys.readouterr().err
 
 

@@ -26,6 +26,21 @@ def test_an_error_beside_an_empty_message_is_an_error(body: dict[str, Any]) -> N
         of_chat(body, "m")
 
 
+@pytest.mark.parametrize(
+    "fields", [{"content": 5}, {"content": {"text": "a"}}, {"tool_calls": "x"}, {"tool_calls": {}}]
+)
+def test_a_message_of_another_shape_is_an_error(fields: dict[str, Any]) -> None:
+    """A content that is no text would be graded as an empty answer."""
+    with pytest.raises(DecodeError, match=next(iter(fields))):
+        of_chat({"choices": [{"message": {"content": "a", **fields}}]}, "m")
+
+
+@pytest.mark.parametrize("role", [7, None, "", ["assistant"]])
+def test_a_message_without_a_role_is_the_assistants(role: object) -> None:
+    """The stored item has a role that every client can read."""
+    assert "assistant" == of_chat({"choices": [{"message": {"role": role, "content": "a"}}]}, "m").message["role"]
+
+
 @pytest.mark.parametrize("status", ["queued", "in_progress", "failed", "cancelled"])
 def test_a_response_without_its_output_is_an_error(status: str) -> None:
     """A response of /responses that has not ended, or has failed, has no answer, also without an `error`."""

@@ -112,18 +112,17 @@ async def decode_large_page(data: bytes, shape: type[T]) -> PageBody[T]:
     split = quick.split(data)
     if split is None:
         return decode_page(data, shape)
+    kind: Any = shape
+    decode_item, fill = quick.reader_of(kind)
     structs: list[Any] = []
     done = 0
-    for text in split.entries:
-        struct = quick.read_struct(text, shape)
-        if struct is None:
-            return await structure_large_page(split, data, shape)
-        structs.append(struct)
-        done += len(text)
-        if done >= SLICE:
-            done = 0
-            await asyncio.sleep(0)
-    return PageBody(tuple(structs), split.first_id, split.last_id, split.has_more, split.extra, quick.fill_of(shape))
+    try:
+        for text in split.entries:
+            structs.append(decode_item(text))
+            done = await pause(done + len(text))
+    except quick.REFUSED:
+        return await structure_large_page(split, data, shape)
+    return PageBody(tuple(structs), split.first_id, split.last_id, split.has_more, split.extra, fill)
 
 
 async def structure_large_page(split: PageBody[memoryview], data: bytes, shape: type[T]) -> PageBody[T]:
@@ -133,13 +132,18 @@ async def structure_large_page(split: PageBody[memoryview], data: bytes, shape: 
     try:
         for text in split.entries:
             items.append(decode(bytes(text), shape))
-            done += len(text)
-            if done >= SLICE:
-                done = 0
-                await asyncio.sleep(0)
+            done = await pause(done + len(text))
     except DecodeError:
         return decode_page(data, shape)  # its error has the path in the page
     return PageBody(tuple(items), split.first_id, split.last_id, split.has_more, split.extra)
+
+
+async def pause(done: int) -> int:
+    """Let other tasks run after each `SLICE` of bytes. Return how many bytes were decoded since the last pause."""
+    if done < SLICE:
+        return done
+    await asyncio.sleep(0)
+    return 0
 
 
 def prepare(*shapes: Any) -> None:

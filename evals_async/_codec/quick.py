@@ -80,10 +80,7 @@ Reader: TypeAlias = tuple[Callable[[bytes | memoryview], Any], Fill]
 
 def read(data: bytes | memoryview, shape: Any) -> Any:
     """Return the object of class `shape` for the text `data`, or `None` if msgspec refuses it."""
-    reader = reader_of(shape)
-    if reader is None:
-        return None
-    decode, fill = reader
+    decode, fill = reader_of(shape)
     try:
         found = decode(data)
     except REFUSED:
@@ -93,34 +90,12 @@ def read(data: bytes | memoryview, shape: Any) -> Any:
 
 def read_page(data: bytes, shape: Any) -> PageBody[Any] | None:
     """Return a page whose objects are made at the first access, or `None` if msgspec refuses it."""
-    reader = page_reader_of(shape)
-    if reader is None:
-        return None
-    decode, fill = reader
+    decode, fill = page_reader_of(shape)
     try:
         page = decode(data)
     except REFUSED:
         return None
     return page_around(page.data, page, fill)
-
-
-def read_struct(data: bytes | memoryview, shape: Any) -> Any:
-    """Return the struct of an object, for `fill_of(shape)`, or `None` if msgspec refuses it."""
-    reader = reader_of(shape)
-    if reader is None:
-        return None
-    try:
-        return reader[0](data)
-    except REFUSED:
-        return None
-
-
-def fill_of(shape: Any) -> Fill:
-    """Return the function that makes a model from its struct."""
-    reader = reader_of(shape)
-    if reader is None:
-        raise NoStructError(shape)
-    return reader[1]
 
 
 def split(data: bytes) -> PageBody[memoryview] | None:
@@ -148,21 +123,24 @@ def splitter() -> msgspec.json.Decoder[Any]:
 
 
 @cache
-def reader_of(shape: Any) -> Reader | None:
-    """Return how documents of a type are decoded, or `None` if only the hooks can decode them."""
+def reader_of(shape: Any) -> Reader:
+    """Return how documents of a type are decoded. Without a struct, each text is refused."""
     try:
         kind, filling = place(shape)
     except NoStructError:
-        return None
+        return refuse, unchanged
     return msgspec.json.Decoder(kind).decode, filling.function() if filling else unchanged
 
 
 @cache
-def page_reader_of(shape: Any) -> Reader | None:
-    reader = reader_of(shape)
-    if reader is None:
-        return None
-    return msgspec.json.Decoder(page_struct(place(shape).kind)).decode, reader[1]
+def page_reader_of(shape: Any) -> Reader:
+    """Return how pages of objects of a type are decoded: text to struct, and the struct of an item to its model."""
+    decode, fill = reader_of(shape)
+    return decode if decode is refuse else msgspec.json.Decoder(page_struct(place(shape).kind)).decode, fill
+
+
+def refuse(data: object) -> Any:
+    raise ValueError("only the hooks can decode this type")
 
 
 def page_struct(entry: Any) -> Any:

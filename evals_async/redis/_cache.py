@@ -79,7 +79,7 @@ class RedisCache(Closing):
                     if refused := next((answer for answer in answers if isinstance(answer, Exception)), None):
                         raise refused
                 else:
-                    self._lose("no response in time")
+                    self._lose("Redis does not respond (no response in time)")
                     answer_all(batch, answers)
                     await pending.response()  # a connection that takes long can be used later
             except Exception as error:  # noqa: BLE001  # Redis and its client may raise anything; the call continues without the cache

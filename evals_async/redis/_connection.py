@@ -57,18 +57,18 @@ def connected(url: str) -> Connection:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the classes of a failure and of its cause, and the name of the cause's error number.
+    """Return what failed: the classes of an error and of its cause, or the name of the cause's error number.
 
     Messages of Redis and of its client may repeat a command, a host or a password, so they are left out.
     """
     name, cause = type(error).__name__, error.__cause__ or error.__context__
-    if not isinstance(cause, OSError):
-        return name
-    return f"{name}, {errno.errorcode.get(cause.errno or 0, type(cause).__name__)}"
+    if isinstance(cause, OSError):
+        name += f", {errno.errorcode.get(cause.errno or 0, type(cause).__name__)}"
+    return f"Redis does not respond ({name})"
 
 
 class Warnings:
-    """Logs that Redis does not respond, at most once a minute."""
+    """Logs that Redis is not used, at most once a minute."""
 
     def __init__(self, consequence: str, clock: Clock) -> None:
         self.consequence = consequence
@@ -79,7 +79,7 @@ class Warnings:
         now = self.clock.monotonic()
         if now >= self.silent_until:
             self.silent_until = now + TELL_AGAIN
-            logger.warning("Redis does not respond (%s); %s", reason, self.consequence)
+            logger.warning("%s; %s", reason, self.consequence)
 
 
 class PendingResponse:

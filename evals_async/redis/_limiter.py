@@ -217,7 +217,7 @@ class RedisLimiter(AdaptiveLimiter, Closing):
                 wait = await self._exchange()
                 self._failures = 0
             except OtherProcessesWrite:
-                self._lose("too many other processes")
+                self._lose("too many other processes write to Redis")
                 await self._clock.sleep(TRY_AGAIN / 10)
                 continue
             except Exception as error:  # noqa: BLE001  # Redis and its client may raise anything; calls continue without them
@@ -313,7 +313,7 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         try:
             in_time = await pending.in_time()
             if not in_time:
-                self._lose("no response in time")
+                self._lose("Redis does not respond (no response in time)")
             answer, seconds, micros, held, stored = await pending.response()
         finally:
             await pending.end()

@@ -12,17 +12,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from doubles import ScaledClock, loop_time
+from doubles import FakeClock, ScaledClock, loop_time
 from multidict import CIMultiDict
 from shared.conftest import OwnRedis
 from waiting import LONGEST, until
 
 from evals_async._clock import SYSTEM_CLOCK
 from evals_async._transport.messages import Response
+from evals_async._transport.rate_control import RateControl
 from evals_async.errors import ConfigurationError
 from evals_async.redis import RedisCache, RedisLimiter, _connection, _limiter
 from evals_async.redis._connection import PendingResponse
-from evals_async.redis._state import GONE, State
+from evals_async.redis._state import GONE, State, Turn, Write
 
 
 SECRET = "hunter2-recognisable"
@@ -151,11 +152,39 @@ async def test_a_process_that_never_gets_to_write_goes_on_alone(
     async with raw(redis_url) as client, RedisLimiter(redis_url, name=name) as limiter:
         await client.hset(key % name, mapping={"writer": "other", "until": str((time.time() + 1000) * 1000)})
         assert 1 == await limiter.acquire(end())
-        assert ["Redis does not respond (too many other processes); this process limits its requests by itself"] == [
+        assert ["too many other processes write to Redis; this process limits its requests by itself"] == [
             record.getMessage() for record in caplog.records
         ]
         await client.hdel(key % name, "writer", "until")
         await until(lambda: available(limiter))
+        limiter.release()
+
+
+async def test_permits_are_taken_before_they_are_due() -> None:
+    """At 100 a second, those of the next 20 ms. No other process takes them, and a busy process loses none."""
+    async with RedisLimiter("redis://127.0.0.1:1", name="x", clock=FakeClock()) as limiter:
+        turns = [Turn(LONGEST) for _ in range(5)]
+        limiter._turns.extend(turns)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no Redis is needed
+        state = State(RateControl(32, 1000.0, start_rate=100), {})
+        write = limiter._apply(state, 1000.0)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the same
+        assert turns[:3] == [turn for turn, _, _ in write.turns]
+        assert [1, 2, 3] == [among for _, among, _ in write.turns]
+        assert [1000.0, 1000.01, 1000.02] == pytest.approx([at for _, _, at in write.turns])
+        assert state.control.next_turn(1000.005) == pytest.approx(1000.03)
+        limiter._turns.clear()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the same
+
+
+@pytest.mark.virtual_time
+async def test_a_permit_is_used_when_it_is_due() -> None:
+    """Not before: the call waits for the rest of the time."""
+    async with RedisLimiter("redis://127.0.0.1:1", name="x", clock=ScaledClock(1.0)) as limiter:
+        began = loop_time()
+        call = asyncio.create_task(limiter.acquire(LONGEST))
+        await asyncio.sleep(0)
+        turn = limiter._turns[0]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no Redis is needed
+        limiter._written(Write(1, 0, [(turn, 7, 0.02)], 0.0))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the same
+        assert 7 == await call
+        assert 0.019 <= loop_time() - began < 0.03
         limiter.release()
 
 

@@ -91,7 +91,7 @@ def test_conversions_report_and_strict_fails_on_a_loss(
 
 
 async def test_ctrl_c_leaves_a_consistent_store_and_says_how_to_go_on(tmp_path: Path) -> None:
-    """Interrupted in the middle: exit code 130, the command that goes on, and then everything is there."""
+    """Ctrl-C ends an export with exit code 130 and prints the command to continue; that command completes the archive."""
     file, reference = tmp_path / "evals.db", tree(evals=3, runs=10, items=60)
     async with ReferenceServer(reference, page=2) as server:
         interrupted = asyncio.Event()
@@ -130,7 +130,9 @@ async def test_what_is_incomplete_is_named(tmp_path: Path) -> None:
 
 
 async def test_what_is_too_large_is_named_with_the_option_that_gets_it(tmp_path: Path) -> None:
-    """An item above the limit: exit code 3 and words that name --max-body; with more of it, a verified archive."""
+    """An item above the size limit: exit code 3, and the message names --max-body. With a higher limit, the archive is
+    complete.
+    """
     file, reference = tmp_path / "evals.db", tree(evals=1, runs=2, items=5)
     items = reference.listings["output_items", "eval_0", "run_0_0"]
     items["item_0003"] = b'{"id":"item_0003","text":"%s"}' % (b"x" * 2**21)
@@ -189,7 +191,7 @@ def by_id(objects: Sequence[Mapping[str, object]]) -> dict[object, Mapping[str, 
 
 
 async def test_an_archive_can_be_made_writable(demo: Path) -> None:
-    """With --writable the archive goes on living as a server of its own."""
+    """With --writable, the served archive accepts writes."""
     process = await start("serve", str(demo), "--port", "0", "--writable")
     assert process.stdout is not None
     base_url = (await process.stdout.readline()).decode().strip()

@@ -27,7 +27,7 @@ from evals_async.server import LocalServer
 
 @pytest.mark.parametrize("pages", [40, 45, 60, 80])
 async def test_a_full_disk_keeps_what_was_committed(export: Export, file: Path, pages: int) -> None:
-    """X04: when the disk is full the export ends, nothing is half written, and the next one goes on."""
+    """X04: a full disk ends the export. No page is half written, and the next export continues."""
     reference = tree(evals=2, runs=4, items=90)
     async with ReferenceServer(reference) as server:
         clock = ScaledClock(100)
@@ -58,7 +58,7 @@ LIMITED = """
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
 async def test_the_command_says_that_the_disk_is_full(export: Export, file: Path) -> None:
-    """X04: exit code 74, with the command that goes on; and that command then completes the archive."""
+    """X04: exit code 74, with the command to continue. With free space, that command completes the archive."""
     reference = tree(evals=2, runs=4, items=60)
     async with ReferenceServer(reference) as server:
         process = await asyncio.create_subprocess_exec(
@@ -144,7 +144,7 @@ async def test_a_failing_sqlite_call_is_never_taken_for_success(
 
 
 async def test_a_second_exporter_is_refused(export: Export, file: Path) -> None:
-    """X12: while one export writes, another one into the same file is refused at once, and does no harm."""
+    """X12: while one export writes, a second one into the same file is refused at once and changes nothing."""
     reference = tree()
     async with ReferenceServer(reference) as server:
         clock = ScaledClock(100)
@@ -171,7 +171,7 @@ async def test_a_second_exporter_is_refused(export: Export, file: Path) -> None:
 
 
 async def test_readers_see_whole_pages_only(file: Path) -> None:
-    """X12: a local server reads the archive while it grows: every listing is whole pages, and never an error."""
+    """X12: a local server reads the archive during an export: listings have complete pages only, and no errors."""
     reference = tree(evals=1, runs=2, items=49)
     seen: list[int] = []
 
@@ -201,7 +201,7 @@ async def test_readers_see_whole_pages_only(file: Path) -> None:
 
 
 async def test_an_archive_of_the_first_schema_is_taken_over(export: Export, file: Path) -> None:
-    """X15: a store of an older version is brought up to date, and what was in it stays."""
+    """X15: a store of an older version is migrated, and keeps its objects."""
     connection = sqlite3.connect(file, isolation_level=None)
     schema.migrate(connection, schema.MIGRATIONS[:1])
     connection.execute("INSERT INTO evals VALUES ('eval_old', '', 1, 1, '{\"id\": \"eval_old\"}')")
@@ -215,7 +215,7 @@ async def test_an_archive_of_the_first_schema_is_taken_over(export: Export, file
 
 @pytest.mark.parametrize("kind", ["foreign", "corrupt", "newer", "text"])
 async def test_a_file_of_another_kind_is_refused_and_left_alone(export: Export, file: Path, kind: str) -> None:
-    """X15: another program's database, a broken file, a newer schema: refused, and not a byte is changed."""
+    """X15: a database of another program, a broken file and a newer schema are refused, and not changed."""
     before = make_foreign(file, kind)
     async with ReferenceServer(tree(evals=1, runs=1, items=1)) as server:
         with pytest.raises(ArchiveError):
@@ -248,7 +248,7 @@ def names_in(directory: Path) -> set[str]:
 
 @pytest.mark.parametrize("name", ["a?b.db", "a%20b.db", "a#b.db", "ä b'.db"])
 async def test_any_file_name_will_do(export: Export, tmp_path: Path, name: str) -> None:
-    """X15: `?`, `%`, `#` and quotes in a path are letters like others."""
+    """X15: a path may contain `?`, `%`, `#` and quotes."""
     reference = tree(evals=1, runs=1, items=1)
     async with ReferenceServer(reference) as server:
         await export(server, path=tmp_path / name)
@@ -258,7 +258,7 @@ async def test_any_file_name_will_do(export: Export, tmp_path: Path, name: str) 
 
 @pytest.mark.parametrize("place", ["missing/evals.db", ""])
 async def test_a_place_that_cannot_be_written_is_refused(export: Export, tmp_path: Path, place: str) -> None:
-    """X15: a directory that is not there, or a path that is one, is an `ArchiveError` before anything is asked."""
+    """X15: a missing directory, and a path that is a directory, raise `ArchiveError` before any request."""
     async with ReferenceServer(tree(evals=1, runs=1, items=1)) as server:
         with pytest.raises(ArchiveError):
             await export(server, path=tmp_path / place)
@@ -266,7 +266,7 @@ async def test_a_place_that_cannot_be_written_is_refused(export: Export, tmp_pat
 
 
 async def test_another_servers_archive_is_not_mixed(export: Export, file: Path) -> None:
-    """An archive is filled from one server; another one's objects go into another file, unless the caller insists."""
+    """An archive accepts the objects of one server. Another server is refused, unless `another_server` is set."""
     async with ReferenceServer(tree(evals=1, runs=1, items=1)) as server:
         await export(server)
         connection = sqlite3.connect(file)

@@ -24,7 +24,7 @@ LAYOUTS: list[dict[str, Any]] = [{}, {"separators": (",", ":")}, {"indent": 1}, 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(VALUES, max_size=5), st.sampled_from(LAYOUTS))
 def test_elements_are_the_texts_between_the_commas(values: list[Any], layout: dict[str, Any]) -> None:
-    """Each element is a piece of the document, is its value, and is the same in both ways."""
+    """Each element is a part of the document's text, and has the value that a JSON parser finds."""
     data = json.dumps(values, **layout).encode("utf-8", "surrogatepass")
     found = elements_by_hand(data)
     assert values == [json.loads(each) for each in found]
@@ -35,7 +35,7 @@ def test_elements_are_the_texts_between_the_commas(values: list[Any], layout: di
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(st.text(), VALUES, max_size=5), st.sampled_from(LAYOUTS))
 def test_members_are_the_texts_behind_the_names(values: dict[str, Any], layout: dict[str, Any]) -> None:
-    """Each member is found by its name, whatever is written in it."""
+    """Each member is found by its name, with any value."""
     data = json.dumps(values, **layout).encode("utf-8", "surrogatepass")
     found = members_by_hand(data)
     assert values == {name: json.loads(each) for name, each in found.items()}
@@ -44,20 +44,20 @@ def test_members_are_the_texts_behind_the_names(values: dict[str, Any], layout: 
 
 @pytest.mark.parametrize("data", [b"", b"[", b"[1", b'["a]', b"[1]]", b"[1}", b"{", b"<html>", b"[1] 2"])
 def test_what_is_no_array_is_refused(data: bytes) -> None:
-    """What is cut short, or is no array, has no elements."""
+    """A truncated text, and a text that is not an array, raise `NotJSON`."""
     with pytest.raises(NotJSON):
         elements(data)
 
 
 @pytest.mark.parametrize("data", [b"{", b'{"a":1', b'{"a"}', b"{1:2}", b'{"a":1,}', b"[]"])
 def test_what_is_no_object_is_refused(data: bytes) -> None:
-    """What is cut short, has no names, or is no object has no members."""
+    """A truncated text, and a text that is not an object, raise `NotJSON`."""
     with pytest.raises(NotJSON):
         members(data)
 
 
 def test_a_broken_part_stays_in_its_place() -> None:
-    """What is wrong inside one part does no harm to the others."""
+    """An invalid element does not affect the other elements."""
     data = b'[{"a":1},{"b":NaN,"c":"\xff"},' + b"[" * 5000 + b"]" * 5000 + b'," ]"]'
     found = elements(data)
     assert [b'{"a":1}', b'{"b":NaN,"c":"\xff"}', b'" ]"'] == [found[0], found[1], found[3]]
@@ -85,6 +85,6 @@ async def test_a_file_that_came_by_itself_is_new_to_the_listing() -> None:
 
 @pytest.mark.parametrize("levels", [100, 480, 700, 900])
 def test_deep_json_has_a_hash(levels: int) -> None:
-    """What can be read can be hashed, however deep it is."""
+    """Every JSON text that can be parsed has a hash, also if it is nested deeply."""
     text = b'{"id":"x","deep":' + b"[" * levels + b"]" * levels + b"}"
     assert 64 == len(object_hash(text))

@@ -25,7 +25,7 @@ def archive(file: Path) -> Path:
 
 
 def hints(told: str) -> list[list[str]]:
-    """The commands that were hinted at, without their name."""
+    """The commands in the hints, without the name of the program."""
     lines = [line.removeprefix("next: ") for line in told.splitlines() if line.startswith("next: ")]
     assert lines
     assert all(line.startswith("evals-async ") for line in lines)
@@ -33,7 +33,7 @@ def hints(told: str) -> list[list[str]]:
 
 
 def follow(words: list[str], capsys: pytest.CaptureFixture[str], code: int = 0) -> list[str]:
-    """Run a command; returns the command that it hints at."""
+    """Run a command, and return the command in its hint."""
     capsys.readouterr()
     assert code == main(words)
     [found] = hints(capsys.readouterr().err)
@@ -41,7 +41,7 @@ def follow(words: list[str], capsys: pytest.CaptureFixture[str], code: int = 0) 
 
 
 def test_from_a_dry_run_to_a_served_archive(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each hint leads to the next command, and keeps what was chosen: --demo, --to and the selection."""
+    """Each hint is the next command, with the same options: --demo, --to and the selection."""
     export = follow(["export", "--to", str(file), "--demo", "--dry-run", "--no-files"], capsys)
     assert ["export", "--to", str(file), "--no-files", "--demo"] == export
     assert not file.exists()
@@ -56,7 +56,7 @@ def test_from_a_dry_run_to_a_served_archive(file: Path, capsys: pytest.CaptureFi
 
 
 def test_verify_leads_back_into_the_same_file(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What `verify` finds missing is fetched by its hint, into this file and from this server."""
+    """The command in the hint of `verify` fetches the missing objects from the same server into the same file."""
     connection = sqlite3.connect(archive)
     connection.execute("UPDATE work SET state = 'failed', note = 'lost', settled = 0 WHERE kind = 'runs'")
     connection.execute("DELETE FROM runs")
@@ -71,7 +71,7 @@ def test_verify_leads_back_into_the_same_file(archive: Path, capsys: pytest.Capt
 def test_the_servers_address_is_kept(
     file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With --base-url, each hint names the same server: no other one's runs get into the file."""
+    """With --base-url, each hint names the same server, so that the file gets runs of this server only."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with LocalServer.in_thread() as server:
         asyncio.run(seed(server.base_url))
@@ -87,7 +87,7 @@ def test_the_servers_address_is_kept(
 
 
 async def seed(base_url: str) -> None:
-    """Something to export."""
+    """An eval to export."""
     async with EvalsClient(base_url=base_url, api_key=KEY) as client:
         config: Any = {"type": "custom", "item_schema": {"type": "object", "properties": {}}}
         check: Any = {"type": "string_check", "name": "g", "input": "a", "reference": "a", "operation": "eq"}
@@ -95,7 +95,9 @@ async def seed(base_url: str) -> None:
 
 
 async def test_a_push_to_a_server_that_takes_no_writes(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The hint says that the server is read-only, and how one is served that is not; another refusal names the key."""
+    """The hint says that the server is read-only, and how to serve a writable one. For another refusal it names the
+    key.
+    """
     target = file.with_name("target.db")
     for path in (file, target):
         async with LocalServer(path) as server:
@@ -117,12 +119,12 @@ async def test_a_push_to_a_server_that_takes_no_writes(file: Path, capsys: pytes
 
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reader has set a key."""
+    """A key is set in the environment."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
 
 
 async def test_another_projects_archive_says_the_way_out(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The refusal names another file and --another-server; with the option the export goes through."""
+    """The error names another file and --another-server. With this option, the export succeeds."""
     async with LocalServer() as server:
         await server.seed(evals=[{"id": "eval_a", "created_at": 1}])
         async with EvalsClient(base_url=server.base_url, api_key=KEY) as client, Archive.open(file) as archive:
@@ -145,7 +147,7 @@ async def test_another_projects_archive_says_the_way_out(file: Path, capsys: pyt
 def test_ids_and_reasons_are_whole_at_80_columns(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On a narrow terminal no id and no reason is cut: ids stand on lines of their own, reasons go on in the next."""
+    """On a narrow terminal, ids and reasons are complete: ids are on their own lines, and reasons are wrapped."""
     monkeypatch.setattr(output, "on_terminal", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
     old, new = f"evalrun_{'a' * 32}", f"evalrun_{'b' * 32}"

@@ -37,7 +37,7 @@ ITEMS = ("output_items", "eval_0", "run_0_0")
 
 @pytest.mark.parametrize("text", FINE.values(), ids=FINE)
 async def test_strange_json_is_kept_byte_for_byte(export: Export, file: Path, text: bytes) -> None:
-    """X11: what is JSON is stored exactly as it came: numbers, key order, spaces, escapes, duplicates."""
+    """X11: JSON is stored exactly as received: numbers, key order, spaces, escapes, duplicate keys."""
     reference = tree(evals=1, runs=1, items=9)
     reference.listings[ITEMS]["odd"] = text
     async with ReferenceServer(reference, page=4) as server:
@@ -51,7 +51,7 @@ async def test_strange_json_is_kept_byte_for_byte(export: Export, file: Path, te
 async def test_what_is_no_object_is_reported_and_the_rest_is_kept(
     export: Export, file: Path, text: bytes, why: str
 ) -> None:
-    """X11: what is no JSON object is kept as bytes and named; the other items of its page are stored as always."""
+    """X11: bytes that are not a JSON object are kept and reported. The other items of the page are stored."""
     reference = tree(evals=1, runs=1, items=9)
     objects = reference.listings[ITEMS]
     items = list(objects.items())
@@ -74,7 +74,7 @@ async def test_what_is_no_object_is_reported_and_the_rest_is_kept(
 
 
 async def test_a_hostile_id_reaches_no_other_path(export: Export) -> None:
-    """Ids that are paths, or cannot stand in one, are encoded or reported; the others are copied."""
+    """Ids that look like paths are encoded. Ids that a URL cannot contain are reported, and the others are copied."""
     reference = tree(evals=1, runs=1, items=3)
     for number, odd in enumerate(["../../files", "a/b", "a b", "?after=x", "'; DROP TABLE evals; --"]):
         reference.listings["evals",][odd] = json.dumps({"id": odd, "created_at": number}).encode()

@@ -17,7 +17,7 @@ from evals_async.server import LocalServer
 
 
 async def interrupted(export: Export) -> None:
-    """An export that ends after some pages, because its server went away."""
+    """Run an export that stops after some pages, because the server is down."""
     async with ReferenceServer(tree(evals=3, runs=4, items=30), page=5) as server:
 
         def fall(listing: tuple[str, ...], ids: list[str]) -> None:
@@ -40,7 +40,7 @@ WORDS = "incomplete: the last export was interrupted\nincomplete: not read to th
 
 @pytest.mark.parametrize("words", [["show"], ["info"]], ids=" ".join)
 def test_what_is_missing_is_said_first(half: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """`show` and `info` begin with what is missing, and the command that gets it."""
+    """`show` and `info` first print what is missing, and the command that fetches it."""
     assert 0 == main([words[0], str(half), *words[1:]])
     told = capsys.readouterr().err
     assert told.startswith(WORDS)
@@ -49,7 +49,7 @@ def test_what_is_missing_is_said_first(half: Path, words: list[str], capsys: pyt
 
 @pytest.mark.parametrize("command", ["compare", "regrade"])
 def test_what_is_made_of_a_part_says_so(half: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """`compare` and `regrade` say what is missing before they tell numbers that are of a part only."""
+    """`compare` and `regrade` print what is missing before their numbers."""
     runs = [f"{half}:eval_0/run_0_{number}" for number in range(2)]
     main([command, *(runs if command == "compare" else [str(half)])])
     told = capsys.readouterr().err
@@ -61,7 +61,7 @@ def test_what_is_made_of_a_part_says_so(half: Path, command: str, capsys: pytest
 def test_going_on_without_the_rest_must_be_allowed(
     half: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`convert` and `push` refuse an incomplete archive with exit code 3; the command in the hint goes on."""
+    """`convert` and `push` refuse an incomplete archive with exit code 3. The command in the hint continues anyway."""
     words = ["--to", "jsonl", "--out", str(tmp_path / "out")] if command == "convert" else []
     with LocalServer.in_thread() as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
@@ -79,7 +79,7 @@ def test_going_on_without_the_rest_must_be_allowed(
 
 
 async def test_python_is_told_too(export: Export, file: Path, tmp_path: Path) -> None:
-    """`gaps()` says what is missing; `convert` and `push` raise, unless it is allowed."""
+    """`gaps()` returns what is missing. `convert` and `push` raise an error, unless `allow_incomplete` is set."""
     await interrupted(export)
     async with Archive.open(file, read_only=True) as archive:
         found = await archive.gaps()
@@ -97,7 +97,7 @@ async def test_python_is_told_too(export: Export, file: Path, tmp_path: Path) ->
 
 
 async def test_a_whole_archive_has_no_gaps(export: Export, file: Path) -> None:
-    """After the export has been gone on with, nothing is said any more; a store of the local server lacks nothing."""
+    """A completed archive has no gaps, and a store of the local server has none."""
     await interrupted(export)
     reference = tree(evals=3, runs=4, items=30)
     async with ReferenceServer(reference) as server:
@@ -111,7 +111,7 @@ async def test_a_whole_archive_has_no_gaps(export: Export, file: Path) -> None:
 
 
 async def test_the_served_api_tells_it(export: Export, file: Path) -> None:
-    """Every answer has a header that says what is missing; a listing that was never finished is an error, not empty."""
+    """Each response has a header with what is missing. An unfinished listing is an error, and not an empty list."""
     await interrupted(export)
     server = LocalServer(file, read_only=True)
     async with server, EvalsClient(base_url=server.base_url, api_key=KEY) as client:
@@ -130,7 +130,7 @@ async def test_the_served_api_tells_it(export: Export, file: Path) -> None:
 
 
 async def test_the_official_client_does_not_ask_again(export: Export, file: Path) -> None:
-    """The answer to a listing that was never finished says that asking again does not help."""
+    """The response to a request for an unfinished listing tells clients not to retry."""
     await interrupted(export)
     server = LocalServer(file, read_only=True)
     async with server, openai.AsyncOpenAI(base_url=server.base_url, api_key=KEY, max_retries=5) as official:
@@ -141,7 +141,7 @@ async def test_the_official_client_does_not_ask_again(export: Export, file: Path
 
 
 async def test_what_was_left_out_is_an_error_when_it_is_asked_for(export: Export, file: Path, tmp_path: Path) -> None:
-    """Without items on purpose: the archive is complete, says what it has not, and its items are no empty lists."""
+    """An export without items is complete and names what was left out. Its lists of items are errors, and not empty."""
     async with ReferenceServer(tree(evals=1, runs=2, items=3)) as first:
         assert 0 == (await export(first, Selection(items=False))).exit_code
     async with Archive.open(file, read_only=True) as archive:
@@ -156,7 +156,7 @@ async def test_what_was_left_out_is_an_error_when_it_is_asked_for(export: Export
 
 
 async def test_serve_says_it_first(export: Export, file: Path) -> None:
-    """`serve` says what is missing before it says where it is."""
+    """`serve` prints what is missing before its address."""
     await interrupted(export)
     process = await start("serve", str(file), "--port", "0")
     assert process.stdout is not None
@@ -168,7 +168,7 @@ async def test_serve_says_it_first(export: Export, file: Path) -> None:
 
 
 async def test_an_older_gap_is_not_forgotten(export: Export, file: Path) -> None:
-    """An export of one eval that succeeds does not hide what an interrupted export of everything left open."""
+    """A complete export of one eval does not hide the gaps of an interrupted export of everything."""
     await interrupted(export)
     async with ReferenceServer(tree(evals=3, runs=4, items=30)) as server:
         report = await export(server, Selection(evals=("eval_0",)))

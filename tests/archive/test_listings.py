@@ -12,7 +12,9 @@ from evals_async.archive import Selection
 
 @pytest.mark.parametrize("mode", ["plain", "overlap", "empty", "empty_null", "null_last_id", "no_has_more"])
 async def test_every_kind_of_paging_is_copied_whole(export: Export, file: Path, mode: Mode) -> None:
-    """X06, X10: pages that overlap, that are empty, without last_id or has_more: each object once, as it is."""
+    """X06, X10: with pages that overlap, are empty, or lack last_id or has_more, each object is copied once and
+    exactly.
+    """
     reference = tree()
     async with ReferenceServer(reference, mode=mode) as server:
         report = await export(server)
@@ -25,7 +27,9 @@ async def test_every_kind_of_paging_is_copied_whole(export: Export, file: Path, 
 async def test_a_listing_that_goes_round_is_named_and_the_rest_is_copied(
     export: Export, file: Path, mode: Mode
 ) -> None:
-    """X10: a server that ignores cursors ends in exit code 3 after few requests, with the listings named."""
+    """X10: with a server that ignores cursors, the export ends with exit code 3 after few requests, and names the
+    listings.
+    """
     reference = tree(evals=2, runs=2, items=30)
     async with ReferenceServer(reference, mode=mode) as server:
         report = await export(server)
@@ -87,7 +91,7 @@ async def test_deletions_never_stop_it(export: Export, file: Path, gone: Gone, s
 
 
 async def test_what_is_added_is_found_by_the_next_export(export: Export, file: Path) -> None:
-    """X08: runs that appear while the export is at work are there after it, or after the next one."""
+    """X08: runs that are created during an export are copied by it or by the next one."""
     reference = tree(evals=2, runs=3, items=10)
     added: list[str] = []
 
@@ -105,7 +109,7 @@ async def test_what_is_added_is_found_by_the_next_export(export: Export, file: P
 
 
 async def test_a_run_in_progress_is_read_again(export: Export, file: Path) -> None:
-    """X09: the items of a run that had not ended are read again by the next export, and then never more."""
+    """X09: the items of a run that had not ended are read again by the next export, but not after that."""
     reference = tree(evals=1, runs=2, items=5)
     add_run(reference, "eval_0", "late", 3, None, status="in_progress")
     async with ReferenceServer(reference) as server:
@@ -124,7 +128,7 @@ async def test_a_run_in_progress_is_read_again(export: Export, file: Path) -> No
 
 
 async def test_a_run_that_ends_while_its_items_are_read_is_read_again(export: Export, file: Path) -> None:
-    """X09: a run is final only if it was over before its listing began."""
+    """X09: a run is final only if it had ended before its items were listed."""
     reference = tree(evals=1, runs=0, items=0, files=0)
     add_run(reference, "eval_0", "run", 10, None, status="in_progress")
 
@@ -141,7 +145,7 @@ async def test_a_run_that_ends_while_its_items_are_read_is_read_again(export: Ex
 
 
 async def test_what_vanished_is_marked_and_kept(export: Export, file: Path) -> None:
-    """An object that the server has no more stays, marked; one that comes back loses the mark."""
+    """An object that the server deleted is kept and marked as missing. If it is listed again, the mark is removed."""
     reference = tree(evals=2, runs=2, items=3)
     async with ReferenceServer(reference) as server:
         await export(server)
@@ -157,7 +161,7 @@ async def test_what_vanished_is_marked_and_kept(export: Export, file: Path) -> N
 
 
 async def test_heavy_pages_become_smaller(export: Export, file: Path) -> None:
-    """Pages of items that time out are asked for again at half the size, and nothing is lost."""
+    """Pages of items that time out are requested again with half the size. No item is lost."""
     reference = tree(evals=1, runs=2, items=30)
     async with ReferenceServer(reference, page=100) as server:
         server.heavy = {"output_items": 13}
@@ -168,7 +172,7 @@ async def test_heavy_pages_become_smaller(export: Export, file: Path) -> None:
 
 
 async def test_large_pages_become_smaller(export: Export, file: Path) -> None:
-    """After a page of more than 8 MiB the next ones are half as long, so that memory stays bounded."""
+    """After a page of more than 8 MiB, the next pages have half as many objects, so that memory stays bounded."""
     reference = tree(evals=1, runs=1, items=0, files=0)
     add_run(reference, "eval_0", "large", 180, None)
     items = reference.listings["output_items", "eval_0", "large"]
@@ -191,14 +195,14 @@ async def test_large_pages_become_smaller(export: Export, file: Path) -> None:
     ],
 )
 async def test_a_selection_is_kept_to(export: Export, selection: dict[str, Any], counts: dict[str, int]) -> None:
-    """By eval, since a date, without items, without files: only that is copied, and it is complete."""
+    """A selection by eval, by date, without items or without files is copied completely, and nothing else."""
     async with ReferenceServer(tree(evals=3, runs=2, items=3)) as server:
         report = await export(server, Selection(**selection))
     assert (0, counts) == (report.exit_code, report.counts)
 
 
 async def test_an_eval_that_is_not_there_is_named(export: Export) -> None:
-    """A selected eval that the server does not know makes the export incomplete, by name."""
+    """A selected eval that does not exist is reported by name, and the export is incomplete."""
     async with ReferenceServer(tree(evals=1, runs=1, items=1)) as server:
         report = await export(server, Selection(evals=("eval_0", "eval_9")))
     assert (3, ["eval eval_9"]) == (report.exit_code, [each.what for each in report.unfinished])
@@ -206,7 +210,7 @@ async def test_an_eval_that_is_not_there_is_named(export: Export) -> None:
 
 
 async def test_a_parent_that_is_deleted_while_it_is_read(export: Export, file: Path) -> None:
-    """A run that is deleted between two pages of its items is gone with them, and not a listing that is broken."""
+    """A run that is deleted between two pages of its items is marked as deleted. Its listing is not a broken one."""
     reference = tree(evals=1, runs=2, items=20)
 
     def delete(listing: tuple[str, ...], ids: list[str]) -> None:

@@ -43,7 +43,9 @@ IDS = [
 
 @given(st.text(), st.text())
 def test_names_of_files_are_of_one_text_each(one: str, other: str) -> None:
-    """Short, without separators, the same every time, and never the name of another text, whatever the case."""
+    """A file name is short, has no separators, and is always the same. Two texts never share one, even if case is
+    ignored.
+    """
     name = file_name(one)
     assert 0 < len(name) <= 80
     assert name == file_name(one)
@@ -118,7 +120,7 @@ def test_ids_that_look_alike_have_files_of_their_own(odd: Path, tmp_path: Path, 
 
 
 def test_one_file_is_not_written_twice(tmp_path: Path) -> None:
-    """A conversion that would put two things into one file is stopped instead."""
+    """A conversion that would write one file twice raises an error."""
     out = Output(tmp_path, ConversionReport())
     out.text("a", "x", "y.txt")
     with pytest.raises(FileExistsError, match="twice"):
@@ -146,7 +148,7 @@ def test_a_dry_run_lists_what_would_be_written(
 
 
 def test_graders_of_one_name_have_a_metric_each() -> None:
-    """Two graders that share a name become two assertions with two metrics, and two files."""
+    """Two graders with the same name become two assertions with two metrics and two files."""
     converter = Converter(ConversionReport())
     graders: list[Grader] = [
         StringCheckGrader(name="g", id="g-1", input="{{ item.a }}", reference="x", operation="eq"),
@@ -203,7 +205,7 @@ sys.exit(main(sys.argv[2:]))
 
 
 async def test_a_full_disk_in_convert_is_said(file: Path, tmp_path: Path) -> None:
-    """A disk that is full while converting is called that, with the command that goes on once there is space."""
+    """A full disk during a conversion has its own error message, with the command to repeat."""
     pytest.importorskip("resource")
     async with LocalServer(file) as server:
         await server.seed(**sample_tree(runs=40, items=40))
@@ -219,7 +221,7 @@ async def test_a_full_disk_in_convert_is_said(file: Path, tmp_path: Path) -> Non
 
 
 def test_a_place_that_cannot_be_written_is_said(odd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A directory below a file is an error of the place, not of the program."""
+    """A target directory inside of a file is an error message, and not a traceback."""
     (tmp_path / "plain").write_text("")
     assert 1 == main(["convert", str(odd), "--to", "csv", "--out", str(tmp_path / "plain" / "out")])
     told = capsys.readouterr().err

@@ -73,7 +73,7 @@ async def test_an_archive_reads_as_the_client_does(sample: tuple[Path, EvalsClie
 
 
 async def test_the_summary_counts_what_is_there(sample: tuple[Path, EvalsClient]) -> None:
-    """What is inside, by eval and in all."""
+    """The summary has the counts of each eval, and of the whole archive."""
     async with Archive.open(sample[0], read_only=True) as archive:
         summary = await archive.summary()
     assert (4, 20, 4, 0, None) == (
@@ -100,7 +100,7 @@ async def test_an_estimate_writes_nothing(sample: tuple[Path, EvalsClient], tmp_
 
 
 async def test_tables_are_those_of_the_client(sample: tuple[Path, EvalsClient]) -> None:
-    """A table has the rows and the columns that `to_rows` and `to_arrow` make of the same things read by the client."""
+    """A table of an archive has the same rows and columns as `to_rows` and `to_arrow` of the client's objects."""
     pyarrow = pytest.importorskip("pyarrow")
     file, client = sample
     evals = [each async for each in client.evals.list()]
@@ -166,7 +166,7 @@ def test_rows_are_the_same_in_every_form(sample: tuple[Path, EvalsClient], tmp_p
 
 
 def test_a_formula_is_no_formula_in_csv(tmp_path: Path) -> None:
-    """A text that a spreadsheet would run begins with a quote."""
+    """A text that a spreadsheet would execute as a formula gets a leading quote."""
     from evals_async.archive.convert.flat import harmless
 
     assert ["'=1+1", "'@x", "'-2", "x=1", 5, "true"] == [
@@ -209,7 +209,7 @@ def test_results_are_rows_that_promptfoo_takes(sample: tuple[Path, EvalsClient],
 
 
 def test_odd_items_become_rows_too() -> None:
-    """Null scores, ids that are texts, equal grader names, tool calls and errors fit, and are reported."""
+    """Null scores, text ids, equal grader names, tool calls and errors are converted, and the losses are reported."""
     report = ConversionReport()
     body: dict[str, Any] = {
         "id": "1",
@@ -244,7 +244,7 @@ def test_odd_items_become_rows_too() -> None:
 
 
 def read_yaml(text: str) -> Any:
-    """What another program reads."""
+    """The text that another program reads."""
     return pytest.importorskip("yaml").safe_load(text)
 
 
@@ -289,7 +289,9 @@ def test_python_graders_keep_their_source(tmp_path: Path) -> None:
 
 
 def test_every_grader_is_converted_or_reported() -> None:
-    """Similarity, score and label graders are approximated with a reason; what has no equivalent is dropped aloud."""
+    """Similarity, score and label graders are approximated with a reason. Graders without an equivalent are reported
+    as dropped.
+    """
     converter = Converter(ConversionReport())
     messages = ({"role": "system", "content": "Judge {{ sample.output_text }} by {{ item.x }}."},)
     metrics = ("rouge_1", "rouge_l", "bleu", "gleu", "meteor", "cosine", "fuzzy_match")
@@ -365,7 +367,7 @@ def test_yaml_says_what_json_says() -> None:
 
 
 def test_another_form_is_refused(sample: tuple[Path, EvalsClient], tmp_path: Path) -> None:
-    """A conversion that does not exist is named with those that do."""
+    """The error for an unknown format lists the formats."""
     with pytest.raises(
         InvalidArgument, match="the formats are: jsonl, csv, parquet, promptfoo, promptfooconfig, inspect"
     ):

@@ -160,7 +160,7 @@ async def failing(error: Exception) -> None:
 
 
 async def test_nothing_is_waited_for_longer_than_the_longest_outage() -> None:
-    """When nothing succeeds the pauses grow to half a minute, and end with `TryAgain` when it lasted too long."""
+    """Without a success, the pauses grow to 30 s. After the longest outage, `TryAgain` is raised."""
     clock = FakeClock(draws=(1.0,))
     outages = OutagePolicy(clock, 100.0)
     outages.successes = 1
@@ -170,7 +170,7 @@ async def test_nothing_is_waited_for_longer_than_the_longest_outage() -> None:
 
 
 async def test_before_the_first_success_the_wait_is_short() -> None:
-    """An address that never answered is not waited for as long as a server that did."""
+    """Before the first response, the wait is shorter than later."""
     clock = FakeClock(draws=(1.0,))
     with pytest.raises(TryAgain):
         await OutagePolicy(clock, 300.0).call(failing, ConnectionDropped("away"))
@@ -196,7 +196,7 @@ async def test_a_server_that_only_asks_to_wait_is_given_up() -> None:
 
 
 async def test_one_thing_that_fails_while_others_succeed_is_given_up() -> None:
-    """Only where others succeed between its failures is a thing given up; five of them are enough."""
+    """A request is given up after five failures, but only if other requests succeed in between."""
     clock = FakeClock()
     outages = OutagePolicy(clock, 1000.0)
     tries = 0

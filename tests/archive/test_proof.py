@@ -42,7 +42,7 @@ async def online(file: Path, server: ReferenceServer, **options: int) -> VerifyR
 
 
 async def test_a_whole_archive_is_complete(file: Path, server: ReferenceServer) -> None:
-    """Nothing is found, offline or online, and everything is counted."""
+    """A complete archive has no findings, offline or online, and all objects are counted."""
     report = await online(file, server)
     assert (0, [], []) == (report.exit_code, report.findings, report.notes)
     counted = {"evals": 2, "runs": 6, "output_items": 72, "files": 3, "contents": 2, "referenced_files": 3}
@@ -88,7 +88,7 @@ async def test_a_sample_compares_the_items_of_some_runs(file: Path, server: Refe
 async def test_what_is_missing_is_named(
     file: Path, server: ReferenceServer, statement: str, what: str, problem: str
 ) -> None:
-    """A lost item, content or listing, and a broken object, make the archive incomplete, by name."""
+    """A lost item, content or listing, and a broken object, are findings with their names."""
     change(file, statement)
     report = await offline(file)
     assert 3 == report.exit_code
@@ -96,7 +96,7 @@ async def test_what_is_missing_is_named(
 
 
 async def test_a_changed_content_is_found(file: Path, server: ReferenceServer) -> None:
-    """Bytes that do not have the hash they are filed under are found."""
+    """A content whose bytes do not have its hash is a finding."""
     change(file, "UPDATE file_contents SET bytes = zeroblob(10) WHERE sha256 = (SELECT min(sha256) FROM file_contents)")
     report = await offline(file)
     assert [True] == [each.problem.startswith("its bytes have another sha256") for each in report.findings]
@@ -122,7 +122,7 @@ async def test_what_the_server_has_otherwise_is_found(file: Path, server: Refere
 
 
 async def test_a_server_that_stays_away_ends_in_try_again(file: Path, server: ReferenceServer) -> None:
-    """A comparison that cannot go on ends with exit code 75, after what could be said without the server."""
+    """If the server is down, the comparison ends with exit code 75. The offline checks are done."""
     server.down = True
     report = await online(file, server)
     assert (75, 72) == (report.exit_code, report.checked["output_items"])
@@ -131,7 +131,7 @@ async def test_a_server_that_stays_away_ends_in_try_again(file: Path, server: Re
 async def test_the_manifest_is_the_same_for_the_same_objects(
     export: Export, file: Path, server: ReferenceServer, tmp_path: Path
 ) -> None:
-    """Two archives of one server have the same hashes, however they came about; one changed byte changes them."""
+    """Two archives of one server have the same hashes. One changed byte changes them."""
     other = tmp_path / "other.db"
     await export(server, path=other)
     first, second = (await offline(file)).manifest, (await offline(other)).manifest
@@ -143,7 +143,7 @@ async def test_the_manifest_is_the_same_for_the_same_objects(
 
 
 async def test_what_was_lost_here_is_read_again_when_asked(export: Export, file: Path, server: ReferenceServer) -> None:
-    """An item that is gone from the archive of a run that is over comes back with `reread`, and not without."""
+    """An item that was lost from the archive of an ended run is copied again with `reread` only."""
     change(file, "DELETE FROM output_items WHERE run_id = 'run_0_1' AND id = 'item_0003'")
     await export(server)
     assert 3 == (await offline(file)).exit_code

@@ -91,7 +91,7 @@ def test_conversions_report_and_strict_fails_on_a_loss(
 
 
 async def test_ctrl_c_leaves_a_consistent_store_and_says_how_to_go_on(tmp_path: Path) -> None:
-    """Ctrl-C ends an export with exit code 130 and prints the command to continue; that command completes the archive."""
+    """Ctrl-C ends an export with exit code 130 and prints the command to continue. That command completes the copy."""
     file, reference = tmp_path / "evals.db", tree(evals=3, runs=10, items=60)
     async with ReferenceServer(reference, page=2) as server:
         interrupted = asyncio.Event()

@@ -73,6 +73,17 @@ async def test_what_is_no_object_is_reported_and_the_rest_is_kept(
         assert [(text,)] == await database.call(lambda connection: connection.execute(select).fetchall())
 
 
+async def test_an_archive_of_damaged_objects_is_kept(export: Export, file: Path) -> None:
+    """A first export that gets only bytes that are not JSON keeps them: its file is not removed."""
+    reference = tree(evals=1, runs=0, files=0)
+    reference.listings["evals",]["eval_0"] = b"{not JSON}"
+    async with ReferenceServer(reference) as server:
+        report = await export(server)
+    assert (3, ["damaged"]) == (report.exit_code, [each.state for each in report.unfinished])
+    async with Archive.open(file, read_only=True) as archive:
+        assert 1 == (await archive.summary()).damaged
+
+
 async def test_a_hostile_id_reaches_no_other_path(export: Export) -> None:
     """Ids that look like paths are encoded. Ids that a URL cannot contain are reported, and the others are copied."""
     reference = tree(evals=1, runs=1, items=3)

@@ -167,9 +167,11 @@ async def export(
 
 
 def is_useless(connection: Connection) -> bool:
-    """Return whether exports were tried, and none of them stored an object or was complete."""
+    """Return whether exports were tried, and none of them stored an object (also a damaged one) or was complete."""
     last = ledger.last_pass(connection)
-    return last is not None and last.outcome != "complete" and not any(rows.count(connection, kind) for kind in TABLES)
+    if last is None or last.outcome == "complete":
+        return False
+    return not ledger.damaged(connection) and not any(rows.count(connection, kind) for kind in TABLES)
 
 
 async def close_and_remove(database: Database) -> None:
@@ -187,6 +189,7 @@ async def close_and_remove(database: Database) -> None:
         useless = path is not None and database.is_current() and await database.call(is_useless)
         await database.close()
         if useless and path is not None:
+            path = path.resolve()  # of a link, the file is removed
             for end in ("", "-wal", "-shm"):
                 path.with_name(path.name + end).unlink(missing_ok=True)
             lock.remove_file()

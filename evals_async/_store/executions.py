@@ -85,7 +85,8 @@ def next_rows(connection: Connection, run: RunId, after: int, limit: int) -> lis
 def finish_rows(connection: Connection, finished: Sequence[FinishedRow]) -> None:
     """Write output items, delete their rows, and add to the sums. Rows that are no longer stored are skipped."""
     delete = "DELETE FROM execution_rows WHERE eval_id = ? AND run_id = ? AND number = ?"
-    done = [each for each in finished if connection.execute(delete, (*each.run, each.number)).rowcount == 1]
+    cursor = connection.cursor()  # one for all rows: `connection.execute` makes one for each
+    done = [each for each in finished if cursor.execute(delete, (*each.run, each.number)).rowcount == 1]
     put(connection, "output_items", (each.item for each in done))
     added: dict[RunId, AddedSums] = {}
     for each in done:

@@ -120,9 +120,10 @@ def json_text(value: object, *, ascii_only: bool = False) -> str:
 
 def render(template: str, namespaces: Mapping[str, object]) -> str:
     """Return the rendered template. A placeholder that is not closed is not replaced. Raises `TemplateError`."""
-    found = parsed(template)
-    if not found.paths:
-        return template
+    return rendered(parsed(template), namespaces)
+
+
+def rendered(found: Template, namespaces: Mapping[str, object]) -> str:
     if found.bare is not None:
         return as_text(lookup(found.bare, namespaces))
     pieces = [found.texts[0]]
@@ -133,8 +134,8 @@ def render(template: str, namespaces: Mapping[str, object]) -> str:
 
 def render_value(template: str, namespaces: Mapping[str, object]) -> object:
     """Return the value if the template is a single placeholder, else the result of `render`."""
-    whole = parsed(template).whole
-    return render(template, namespaces) if whole is None else lookup(whole, namespaces)
+    found = parsed(template)
+    return rendered(found, namespaces) if found.whole is None else lookup(found.whole, namespaces)
 
 
 def render_messages(template: object, namespaces: Mapping[str, object]) -> list[JSONObject]:

@@ -93,7 +93,7 @@ def sampled(plan: SamplingPlan, messages: Sequence[JSONObject], answer: Completi
     seen: dict[str, object] = {
         "model": answer.model,
         "input": shown_input,
-        "input_text": "\n".join(str(entry["content"]) for entry in shown_input if entry["role"] == "user"),
+        "input_text": "\n".join([str(entry["content"]) for entry in shown_input if entry["role"] == "user"]),
         "choices": [{"index": 0, "message": message, "finish_reason": answer.finish_reason or "stop"}],
         "output_text": answer.text,
         "output_tools": message.get("tool_calls") or [],

@@ -2,6 +2,7 @@
 wrong.
 """
 
+import math
 from typing import Any
 
 import pytest
@@ -47,6 +48,15 @@ def test_wrong_options_are_named(option: str, value: object) -> None:
     """A value that cannot be right is refused when the client is made, by the name that the caller wrote."""
     with pytest.raises(ConfigurationError, match=f"^{option} must be"):
         EvalsClient(api_key=KEY, clock=FakeClock(), **{option: value})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("number", [0, 11, 1000, math.inf])
+async def test_any_number_of_retries(number: float) -> None:
+    """`max_retries` may be as large as with the official client, for a client and for a copy; `inf` is without end."""
+    retries: Any = number
+    async with EvalsClient(api_key=KEY, max_retries=retries, clock=FakeClock()) as client:
+        assert client.max_retries >= min(number, 1000)
+        assert client.with_options(max_retries=retries).max_retries == client.max_retries
 
 
 async def test_the_official_names_of_with_options() -> None:

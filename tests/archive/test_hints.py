@@ -47,7 +47,7 @@ def test_from_a_dry_run_to_a_served_archive(file: Path, capsys: pytest.CaptureFi
     assert not file.exists()
     verify = follow(export, capsys)
     assert ["verify", str(file), "--demo"] == verify
-    serve = follow(verify, capsys)
+    serve = follow([*verify, "--all"], capsys)
     assert ["serve", str(file)] == serve
     assert 0 == main([*serve, "--help"])
     show = follow(["info", str(file)], capsys)

@@ -21,10 +21,9 @@ from evals_async._transport.messages import Response
 from evals_async._transport.rate_control import RateControl
 from evals_async.errors import ConfigurationError, DeadlineExceeded
 from evals_async.redis._connection import TRY_AGAIN, PendingResponse, Warnings, connected, reason_of
-from evals_async.redis._state import EXCHANGE, GONE, Offset, State, Turn, Write
+from evals_async.redis._state import EXCHANGE, GONE, HEARTBEAT, Offset, OtherProcessesWrite, State, Turn, Write
 
 
-HEARTBEAT = 1.0  # seconds between two heartbeats of a process with running requests
 KEPT = 300  # seconds until Redis deletes an unused state
 AHEAD = 0.02  # seconds; permits are taken so long before they are due, so that none is lost while a process is busy
 LOOK = 0.02  # seconds between two checks for permits that other processes release
@@ -33,10 +32,6 @@ LEASE = 20  # milliseconds in which only this process may write, after others we
 MOST_TRIES = 20  # commands for one write; then there are too many other processes
 SAME, OLD, TAKEN = 1, 0, 2  # responses of the script
 UNREAD = "?"  # a version that no state has: the script only reads
-
-
-class OtherProcessesWrite(Exception):
-    """Other processes prevented too many writes in a row."""
 
 
 class RedisLimiter(AdaptiveLimiter, Closing):
@@ -247,7 +242,9 @@ class RedisLimiter(AdaptiveLimiter, Closing):
             self._serial += 1
             write = self._apply(state, now)
             leased = tries > 2 and answer == OLD  # the write ends the lease
-            news = self._version != UNREAD and (leased or self._is_news(state, write))
+            news = self._version != UNREAD and (
+                leased or bool(write.seen or write.turns) or state.differs(self._shared, self._me)
+            )
             if tries and answer == OLD and not news:
                 break  # the state was read a moment ago
             answer = await self._send(state if news else None, write, lease=LEASE if tries > 1 else 0)
@@ -277,28 +274,21 @@ class RedisLimiter(AdaptiveLimiter, Closing):
     def _apply(self, state: State, now: float) -> Write:
         """Apply the observations to the state, and take permits for the waiting calls."""
         control, under_way = state.control, self._control.under_way
-        state.count(self._me, under_way, now, self._serial)
+        state.count(self._me, under_way, now, self._serial, waiting=False)
         for observation, at in self._seen:
             observation.apply(control, at)
         turns: list[tuple[Turn, int, float]] = []
+        waiting, most = False, state.most_of(self._me)
         for turn in () if self._away else self._turns:
             if turn.among or turn.woken.cancelled():
                 continue
             at = control.next_turn(now)
-            if at > now + AHEAD:
+            if at > now + AHEAD or under_way + len(turns) >= most:
+                waiting = True
                 break
             turns.append((turn, control.take(at, waited=True), at))
-        if turns:
-            state.members[self._me] = (under_way + len(turns), now, self._serial)
+        state.members[self._me] = (under_way + len(turns), now, self._serial, waiting)
         return Write(self._serial, len(self._seen), turns, now)
-
-    def _is_news(self, state: State, write: Write) -> bool:
-        """Whether a write would tell other processes more than they know."""
-        if self._shared is None or write.seen or write.turns:
-            return True
-        number, at, _ = self._shared.members.get(self._me, (0, -math.inf, 0))
-        now_running, now, _ = state.members[self._me]
-        return number != now_running or now - at >= HEARTBEAT / 2  # it may have been written between two heartbeats
 
     async def _send(self, state: State | None, write: Write, *, lease: int) -> int:
         """Write the state, or only read. Returns the first number of the script's response. If another process has
@@ -335,7 +325,7 @@ class RedisLimiter(AdaptiveLimiter, Closing):
     def _find_unclear(self) -> None:
         """Find out which write was executed although its response was lost. Its observations are not written again."""
         members = {} if self._shared is None else self._shared.members
-        _, _, executed = members.get(self._me, (0, 0.0, -1))
+        _, _, executed, _ = members.get(self._me, (0, 0.0, -1, False))
         now = self._clock.monotonic() + self._offset.seconds
         for write in self._unclear:
             if write.serial == executed or now - write.at >= GONE:  # after this time, the state says nothing about it

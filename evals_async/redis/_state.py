@@ -8,6 +8,7 @@ from evals_async._transport.limiter import QueuedCall
 from evals_async._transport.rate_control import RateControl
 
 
+HEARTBEAT = 1.0  # seconds between two heartbeats of a process with running requests
 GONE = 3.0  # seconds without a heartbeat after which the running requests of a process no longer count
 
 EXCHANGE = """
@@ -44,14 +45,19 @@ or the lease ends, the others must wait (2).
 """
 
 
+class OtherProcessesWrite(Exception):
+    """Other processes prevented too many writes in a row."""
+
+
 class State:
     """The state of one quota, in times of the Redis server.
 
-    `members` has, for each process, the number of its running requests, the time of its last heartbeat, and the number
-    of its last write. With this number, a process whose response was lost finds out if Redis has executed its write.
+    `members` has, for each process, the number of its running requests, the time of its last heartbeat, the number of
+    its last write, and whether calls wait in it. With the number of its last write, a process whose response was lost
+    finds out if Redis has executed its write.
     """
 
-    def __init__(self, control: RateControl, members: dict[str, tuple[int, float, int]]) -> None:
+    def __init__(self, control: RateControl, members: dict[str, tuple[int, float, int, bool]]) -> None:
         self.control = control
         self.members = members
 
@@ -67,18 +73,38 @@ class State:
             control = RateControl(fields["most"], 0.0)  # another version may have written fewer fields, or more
             refusals = ((sent, answered) for sent, answered in fields.pop("refusals"))
             vars(control).update(fields, refusals=deque(refusals, maxlen=4 * control.most))
-            return cls(control, {name: (number, seen, serial) for name, (number, seen, serial) in members.items()})
+            return cls(control, {name: member_of(*kept) for name, kept in members.items()})
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError("the shared state has another format") from error
 
     def copy(self) -> "State":
         return State.of(bytes(self))
 
-    def count(self, member: str, under_way: int, now: float, serial: int) -> None:
+    def count(self, member: str, under_way: int, now: float, serial: int, *, waiting: bool) -> None:
         """Store the number of this process's running requests, and remove processes without a heartbeat."""
         self.members = {name: kept for name, kept in self.members.items() if now - kept[1] < GONE}
-        self.members[member] = (under_way, now, serial)
-        self.control.under_way = sum(number for number, _, _ in self.members.values())
+        self.members[member] = (under_way, now, serial, waiting)
+        self.control.under_way = sum(number for number, _, _, _ in self.members.values())
+
+    def differs(self, before: "State | None", member: str) -> bool:
+        """Whether other processes do not know what this state says about the process."""
+        if before is None:
+            return True
+        number, at, _, waited = before.members.get(member, (0, -math.inf, 0, False))
+        now_running, now, _, waiting = self.members[member]
+        # A heartbeat is due, or will be before the next look.
+        return (number, waited) != (now_running, waiting) or now - at >= HEARTBEAT / 2
+
+    def most_of(self, member: str) -> float:
+        """Return how many requests of this process may run: its part of all, if calls wait in other processes too.
+
+        Otherwise a process would take each permit that it releases again, before another one sees it.
+        """
+        others = [kept for name, kept in self.members.items() if name != member]
+        if not any(waiting for _, _, _, waiting in others):
+            return math.inf
+        active = sum(1 for number, _, _, waiting in others if number or waiting)
+        return math.ceil(self.control.width / (active + 1))
 
     def part(self, most: int, ahead: float) -> RateControl:
         """Return the share of one process, for a time without Redis. The clock of the state is so many seconds
@@ -99,6 +125,10 @@ class State:
         part.left_at, part.reset_at = whole.left_at - ahead, whole.reset_at - ahead
         part.tokens = min(0.0, whole.tokens)
         return part
+
+
+def member_of(number: int, seen: float, serial: int, waiting: bool) -> tuple[int, float, int, bool]:
+    return number, seen, serial, waiting
 
 
 class Turn(QueuedCall):

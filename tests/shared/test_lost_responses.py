@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import math
 import socket
 import time
 import uuid
@@ -139,7 +140,7 @@ async def test_a_permit_whose_response_is_lost_is_taken_once(wire: Wire, redis_u
             assert 2 == await other.acquire(end())
             other.release()
         limiter.release()
-    assert 0 == sum(number for number, _, _ in (await stored(redis_url, name)).members.values())
+    assert 0 == sum(number for number, *_ in (await stored(redis_url, name)).members.values())
 
 
 @pytest.mark.usefixtures("soon")
@@ -172,6 +173,50 @@ async def test_permits_are_taken_before_they_are_due() -> None:
         assert [1000.0, 1000.01, 1000.02] == pytest.approx([at for _, _, at in write.turns])
         assert state.control.next_turn(1000.005) == pytest.approx(1000.03)
         limiter._turns.clear()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the same
+
+
+def test_where_others_wait_a_process_has_its_part() -> None:
+    """It does not take each permit again that it releases; where nobody else waits, all are its own."""
+    state = State(RateControl(32, 0.0), {})
+    state.members = {"one": (32, 0.0, 1, True), "two": (0, 0.0, 1, False), "three": (0, 0.0, 1, False)}
+    assert [math.inf, 16, 16] == [state.most_of(name) for name in ("one", "two", "three")]
+    state.members["two"] = (0, 0.0, 2, True)
+    assert [16, 16] == [state.most_of(name) for name in ("one", "two")]
+    state.members["three"] = (3, 0.0, 2, False)
+    assert [11, 11, 11] == [state.most_of(name) for name in ("one", "two", "three")]
+
+
+@pytest.mark.usefixtures("soon")
+async def test_two_processes_share_the_connections(redis_url: str) -> None:
+    """One that has taken all of them gives half of them to one that comes later, though its own calls still wait."""
+    name = uuid.uuid4().hex
+    async with (
+        RedisLimiter(redis_url, name=name, max_in_flight=4) as one,
+        RedisLimiter(redis_url, name=name, max_in_flight=4) as other,
+    ):
+        running: dict[RedisLimiter, list[int]] = {one: [], other: []}
+
+        async def call(limiter: RedisLimiter) -> None:
+            running[limiter].append(await limiter.acquire(end()))
+
+        calls = [asyncio.create_task(call(one)) for _ in range(12)]
+        await until(lambda: len(running[one]) == 4)
+        calls += [asyncio.create_task(call(other)) for _ in range(2)]
+
+        async def someone_waits() -> None:
+            while not (await stored(redis_url, name)).most_of(one._me) < 4:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # its name
+                await asyncio.sleep(0.005)
+
+        await asyncio.wait_for(someone_waits(), LONGEST)
+        one.release()
+        one.release()
+        await until(lambda: len(running[other]) == 2)
+        assert 4 == len(running[one])
+        for task in calls:
+            task.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        for limiter in (one, one, other, other):
+            limiter.release()
 
 
 @pytest.mark.virtual_time

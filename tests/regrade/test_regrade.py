@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from commandline import Ended
+from waiting import LONGEST, until
 
 from evals_async import InvalidArgument
 from evals_async.archive import Archive, RegradeOptions
@@ -109,6 +110,22 @@ async def test_a_cap_on_tokens(file: Path, monkeypatch: pytest.MonkeyPatch) -> N
             assert 5 == len(scripted.requests)
     assert report.stopped is not None
     assert "the limit is 1" in report.stopped
+
+
+async def test_a_cancelled_regrade_does_not_wait_for_its_judges(file: Path) -> None:
+    """Cancelling ends the calls to the judges at once, and the event loop is not blocked; a later regrade continues."""
+    with ScriptedModels.in_thread(Rule(result=0.8, latency=3600.0)) as slow:
+        async with Archive.open(file) as archive:
+            options = RegradeOptions(criteria=("Judge",), models=at(slow))
+            task = asyncio.create_task(archive.regrade(options))
+            await until(lambda: slow.request_count > 0)
+            task.cancel()
+            async with asyncio.timeout(LONGEST):
+                await asyncio.wait([task])
+            assert task.cancelled()
+            with ScriptedModels.in_thread(SCORE) as scripted:
+                report = await archive.regrade(RegradeOptions(criteria=("Judge",), models=at(scripted)))
+    assert 18 == report.graded
 
 
 async def test_failures_are_tried_again(file: Path) -> None:

@@ -4,7 +4,8 @@ It is a pure function: it keeps nothing between batches except open connections.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from importlib import import_module
 from typing import Any, TypeAlias
@@ -173,6 +174,36 @@ def grade_row(row: RowToGrade, criterion: JSONObject, given: Grade) -> dict[str,
     }
 
 
+class Stopper:
+    """Stops the grading of a batch from another thread: `stop()` cancels the calls to models and processes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
+
+    def stop(self) -> None:
+        """Cancel the batch that is being graded, and all later ones."""
+        with self._lock:
+            self._stopped = True
+            if self._running is not None:
+                loop, task = self._running
+                loop.call_soon_threadsafe(task.cancel)
+
+    async def run(self, work: Coroutine[Any, Any, list[Grade]]) -> list[Grade]:
+        """Return the result of `work`. Raises `CancelledError` after `stop()`."""
+        task = asyncio.ensure_future(work)
+        with self._lock:
+            self._running = asyncio.get_running_loop(), task
+            if self._stopped:
+                task.cancel()
+        try:
+            return await task
+        finally:
+            with self._lock:
+                self._running = None
+
+
 SlowGrader: TypeAlias = Callable[[Sequence[tuple[RowToGrade, JSONObject]]], Sequence[Grade]]
 
 
@@ -193,6 +224,18 @@ def grade_batches(
     contains the reason. If a criterion needs models or python, do not call this on a running event loop: use a thread.
     Raises `InvalidArgument` for batches with other columns, and `MissingExtra` without pyarrow.
     """
+    return graded_batches(batches, criteria, models, python, concurrency, Stopper())
+
+
+def graded_batches(
+    batches: Iterable[Any],
+    criteria: Criteria,
+    models: Callable[[], Models] | None,
+    python: Callable[[], PythonGraders] | None,
+    concurrency: int,
+    stopper: Stopper,
+) -> Generator[Any]:
+    """Grade rows, as `grade_batches` does. `stopper` can end it from another thread."""
     load_arrow()
     wait = any(needs_loop(criterion) for each in criteria.values() for criterion in each)
     if not wait:
@@ -206,7 +249,7 @@ def grade_batches(
             code = None if python is None else runner.run(entered(stack, python()))
 
             def grade_slow(work: Sequence[tuple[RowToGrade, JSONObject]]) -> Sequence[Grade]:
-                return runner.run(grade_many(work, judges, code, concurrency))
+                return runner.run(stopper.run(grade_many(work, judges, code, concurrency)))
 
             for batch in batches:
                 yield graded_batch(rows_of(batch), criteria, grade_slow)

@@ -17,11 +17,13 @@ from evals_async._json import as_object, parse
 from evals_async._store import Connection, Database
 from evals_async.archive.regrade.agreement import Agreement
 from evals_async.archive.regrade.batches import (
+    CONCURRENCY,
     ROW_COLUMNS,
     Criteria,
     RowToGrade,
+    Stopper,
     batch_of,
-    grade_batches,
+    graded_batches,
     load_arrow,
     needs_model,
 )
@@ -112,7 +114,7 @@ class Regrade:
     async def _criterion(self, work: GradingTask) -> None:
         judged = needs_model(work.criterion)
         position: Position = ("", "")
-        with GradingThread({work.eval_id: [work.criterion]}, self.options) as grading:
+        async with GradingThread({work.eval_id: [work.criterion]}, self.options) as grading:
             while size := self._allowed(JUDGED_BATCH) if judged else BATCH:
                 rows = await self.database.call(next_rows, work, size, position)
                 if not rows:
@@ -149,22 +151,29 @@ def tokens_in(grade: Mapping[str, Any]) -> int:
 
 
 class GradingThread:
-    """Runs `grade_batches` in a thread, one batch at a time, so that its models and processes stay open.
+    """Runs `graded_batches` in a thread, one batch at a time, so that its models and processes stay open.
 
-    `with GradingThread(criteria, options) as grading: await grading.grade(rows)`
+    `async with GradingThread(criteria, options) as grading: await grading.grade(rows)`
+
+    If the caller is cancelled, the calls of the batch are cancelled too. The event loop is never blocked.
     """
 
     def __init__(self, criteria: Criteria, options: RegradeOptions) -> None:
         self._waiting: list[Any] = []
-        self._grades = grade_batches(self._feed(), criteria, models=options.models, python=options.python)
+        self._stopper = Stopper()
+        self._grades = graded_batches(
+            self._feed(), criteria, options.models, options.python, CONCURRENCY, self._stopper
+        )
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="evals-regrade")
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self._thread.submit(self._grades.close)
-        self._thread.shutdown()
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._stopper.stop()
+        closing = self._thread.submit(self._grades.close)
+        self._thread.shutdown(wait=False)
+        await asyncio.wrap_future(closing)
 
     def _feed(self) -> Iterator[Any]:
         while self._waiting:

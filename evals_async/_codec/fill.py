@@ -201,18 +201,15 @@ def body(
     """Add the lines that fill `model` from `struct`. For a nested model, both names end with its `path`."""
     nulls_of: Memo[int, frozenset[str]] = Memo(lambda bits: names_of(bits, columns))
     source.names |= {f"Unfrozen{path}": unfrozen(model), f"Frozen{path}": model, f"nulls_of{path}": nulls_of}
-    lines = [f"model{path} = Unfrozen{path}()", f"nulls{path} = 0"]
+    optional = any(column.optional for column in columns)
+    lines = [f"model{path} = Unfrozen{path}()", *([f"nulls{path} = 0"] if optional else [])]
     for position, column in enumerate(columns):
         lines += move(source, column, 1 << position, path)
     if tag is not None:
         lines.append(f"model{path}.type = {tag!r}")
     lines.append(f"model{path}.extra = NOTHING_EXTRA")
-    if any(column.optional for column in columns):
-        lines.append(f"model{path}.nulls = nulls_of{path}[nulls{path}] if nulls{path} else NO_NULLS")
-    else:
-        lines[1:2] = []
-        lines.append(f"model{path}.nulls = NO_NULLS")
-    return [*lines, f"model{path}.__class__ = Frozen{path}"]
+    nulls = f"nulls_of{path}[nulls{path}] if nulls{path} else NO_NULLS" if optional else "NO_NULLS"
+    return [*lines, f"model{path}.nulls = {nulls}", f"model{path}.__class__ = Frozen{path}"]
 
 
 def names_of(bits: int, columns: list[StructField]) -> frozenset[str]:

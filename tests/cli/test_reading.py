@@ -323,7 +323,7 @@ async def test_verbose_logs_to_stderr(environment: None, tree: SampleTree) -> No
 
 
 async def test_reader_that_leaves_is_no_traceback(environment: None, tree: SampleTree) -> None:
-    """When the reader of stdout goes away, the command ends with 1, and says nothing."""
+    """When the reader of stdout goes away, the command ends with 141, as other programs do, and says nothing."""
     reading, writing = os.pipe()
     os.close(reading)
     process = await asyncio.create_subprocess_exec(
@@ -334,7 +334,7 @@ async def test_reader_that_leaves_is_no_traceback(environment: None, tree: Sampl
     os.close(writing)
     async with asyncio.timeout(LONGEST):
         _, err = await process.communicate()
-    assert (1, b"") == (process.returncode, err)
+    assert (141, b"") == (process.returncode, err)
 
 
 async def test_interrupt_ends_with_130_and_no_traceback(

@@ -249,3 +249,18 @@ async def test_numbers_without_a_float_stop_no_conversion(file: Path, tmp_path: 
     if form == "jsonl":
         found = [json.loads(line) for line in (tmp_path / "out" / "items.jsonl").read_text().splitlines()]
         assert ["inf", 1.0] == [row["score.g"] for row in found]
+
+
+async def test_files_of_another_archive_in_the_directory_are_reported(tmp_path: Path) -> None:
+    """Two archives that are converted into one directory of Parquet would be read as one: the report says it."""
+    needed("parquet")
+    for name in ("first", "second"):
+        async with LocalServer(tmp_path / f"{name}.db") as server:
+            await server.seed(
+                evals=[{"id": name, "created_at": 1}],
+                runs=[{"id": "run", "eval_id": name, "status": "completed", "created_at": 1}],
+            )
+    found = [convert(tmp_path / f"{name}.db", "parquet", tmp_path / "out") for name in ("first", "first", "second")]
+    older = [[remark.what for remark in each.remarks if "earlier" in remark.what] for each in found]
+    kinds = [f"{table} of an earlier conversion" for table in ("runs", "items", "results")]
+    assert [[], [], kinds] == older

@@ -43,6 +43,7 @@ def to_tables(source: ArchiveReader, out: Output, form: Format) -> None:
             write_csv(source, out, table)
         else:
             write_parquet(source, out, table)
+            report_older_parts(out, table)
 
 
 def counted(rows: Iterator[Row], table: TableName, report: ConversionReport) -> Iterator[Row]:
@@ -107,6 +108,14 @@ def write_parquet(source: ArchiveReader, out: Output, table: TableName) -> None:
     for eval_id in eval_keys(source):
         rows = ({k: v for k, v in row.items() if k != "eval_id"} for row in reported_rows(source, out, table, eval_id))
         write_part(rows, columns, out, table, f"eval_id={partition(eval_id, out.report)}", "part-0.parquet")
+
+
+def report_older_parts(out: Output, table: TableName) -> None:
+    """Report the files of another archive in the directory of a table: whoever reads the directory reads them too."""
+    written = set(out.report.written)
+    for found in sorted((out.directory / table).rglob("*.parquet")):
+        if found not in written:
+            out.report.add("approximated", f"{table} of an earlier conversion", "they are in the same directory")
 
 
 def partition(eval_id: str, report: ConversionReport) -> str:

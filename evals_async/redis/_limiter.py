@@ -198,10 +198,9 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         """Wake the task that synchronises with Redis."""
         if self._closed:
             return
-        if self._task is None or self._task.done():
+        if self._work is None or self._task is None or self._task.done():
             self._work = asyncio.Event()
             self._task = asyncio.get_running_loop().create_task(self._synchronise(self._work), name="evals_async.redis")
-        assert self._work is not None  # noqa: S101  # set above
         self._work.set()
 
     async def _synchronise(self, work: asyncio.Event) -> None:
@@ -242,9 +241,8 @@ class RedisLimiter(AdaptiveLimiter, Closing):
             self._serial += 1
             write = self._apply(state, now)
             leased = tries > 2 and answer == OLD  # the write ends the lease
-            news = self._version != UNREAD and (
-                leased or bool(write.seen or write.turns) or state.differs(self._shared, self._me)
-            )
+            news = leased or bool(write.seen or write.turns) or state.differs(self._shared, self._me)
+            news = news and self._version != UNREAD
             if tries and answer == OLD and not news:
                 break  # the state was read a moment ago
             answer = await self._send(state if news else None, write, lease=LEASE if tries > 1 else 0)

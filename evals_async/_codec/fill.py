@@ -40,44 +40,47 @@ class StructField:
     deferred: bool = False  # whether the struct is stored, and the value is made at the first read
 
 
-@attrs.frozen(eq=False)
+# The classes that follow are plain: a class of attrs takes half a millisecond of each start.
+
+
 class Words:
     """Fills strings. Each known string is one object."""
 
-    known: dict[str, str]
+    def __init__(self, known: dict[str, str]) -> None:
+        self.known = known
 
     def function(self) -> Fill:
         known = self.known
         return lambda value: known.get(value, value)
 
 
-@attrs.frozen(eq=False)
 class Each:
     """Fills arrays: the same for each element."""
 
-    element: Filling
+    def __init__(self, element: Filling) -> None:
+        self.element = element
 
     def function(self) -> Fill:
         fill = self.element.function()
         return lambda values: tuple(map(fill, values))
 
 
-@attrs.frozen(eq=False)
 class EachValue:
     """Fills maps: the same for each value."""
 
-    value: Filling
+    def __init__(self, value: Filling) -> None:
+        self.value = value
 
     def function(self) -> Fill:
         fill = self.value.function()
         return lambda values: {key: fill(value) for key, value in values.items()}
 
 
-@attrs.frozen(eq=False)
 class OneOf:
     """Fills unions by the type of the value. A value of another type is moved unchanged."""
 
-    table: dict[type, Filling]
+    def __init__(self, table: dict[type, Filling]) -> None:
+        self.table = table
 
     def functions(self) -> dict[type, Fill]:
         return made_later({kind: filling.function for kind, filling in self.table.items()}, {})
@@ -92,27 +95,25 @@ class OneOf:
         return fill_one_of
 
 
-@attrs.frozen(eq=False)
 class OneOfTags:
     """Fills the members of a union that share a struct, by the tag, which may be missing."""
 
-    table: dict[str, Fill]
+    def __init__(self, table: dict[str, Fill]) -> None:
+        self.table = table
 
     def function(self) -> Fill:
         table = self.table
         return lambda value: table[value.type or ""](value)
 
 
-@attrs.frozen(eq=False)
 class OneClass:
     """Fills one model, by its generated function, or by the same lines in another function.
 
     With `tag`, the struct has this tag as its type.
     """
 
-    model: type[Model]
-    columns: list[StructField]
-    tag: str | None = None
+    def __init__(self, model: type[Model], columns: list[StructField], tag: str | None = None) -> None:
+        self.model, self.columns, self.tag = model, columns, tag
 
     def function(self) -> Fill:
         return fill_of_class(self)

@@ -14,7 +14,6 @@ from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 import attrs
 
-from evals_async import _html
 from evals_async._json import JSONObject
 from evals_async._numbers import whole_number
 from evals_async._paging.cursor import Cursor
@@ -99,6 +98,8 @@ class Page(Generic[T]):
 
     def _repr_html_(self) -> str:
         """Return the HTML for a notebook: the items of the page, one per line."""
+        from evals_async import _html
+
         return _html.listed(f"Page of {len(self)}", self.data)
 
     def __repr__(self) -> str:

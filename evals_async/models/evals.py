@@ -6,7 +6,6 @@ from typing import Literal, NotRequired, TypedDict, cast
 
 import attrs
 
-from evals_async import _html
 from evals_async._json import JSONObject, as_object
 from evals_async.errors import InvalidArgument
 from evals_async.models.base import NO_NULLS, Model, Unknown, moment, repeated
@@ -52,6 +51,8 @@ class Eval(Model):
 
     def _repr_html_(self) -> str:
         """Return the HTML for notebooks: the main fields and the criteria."""
+        from evals_async import _html
+
         source = self.data_source_config
         criteria = [(getattr(each, "plain_name", None), each.type) for each in self.testing_criteria or ()]
         return _html.document(

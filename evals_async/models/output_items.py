@@ -8,7 +8,6 @@ from typing import ClassVar, Literal, TypeAlias
 
 import attrs
 
-from evals_async import _html
 from evals_async._json import JSONObject, JSONValue, NotJSON, as_array, as_object, parse
 from evals_async.models.base import Model, Unknown, deferred, moment, repeated, without_uuid
 from evals_async.models.messages import Content, ContentPart, InputText, OutputText
@@ -224,6 +223,8 @@ class OutputItem(Model):
 
     def _repr_html_(self) -> str:
         """Return the HTML for notebooks: the row, the response, and the result of each grader."""
+        from evals_async import _html
+
         failure = None if self.sample is None else self.sample.failure
         facts = {
             "item": self.id,

@@ -6,7 +6,6 @@ from typing import ClassVar, Literal, TypeAlias
 
 import attrs
 
-from evals_async import _html
 from evals_async._json import JSONObject
 from evals_async.models.base import Model, deferred, moment, repeated, without_uuid
 from evals_async.models.sources import RunDataSource
@@ -252,6 +251,8 @@ class EvalRun(Model):
 
     def _repr_html_(self) -> str:
         """Return the HTML for notebooks: the counts as a bar, the criteria, and the tokens of each model."""
+        from evals_async import _html
+
         counts, failure = self.result_counts, self.failure
         facts = {
             "run": self.id,

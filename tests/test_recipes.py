@@ -24,8 +24,8 @@ def resources_of(client: EvalsClient) -> dict[str, Resource]:
     found: dict[str, Resource] = {}
 
     def look(place: str, holder: object) -> None:
-        for name, value in vars(holder).items():
-            if isinstance(value, Resource) and not name.startswith("_"):
+        for name in dir(holder):  # `dir` shows those too that were not used yet
+            if not name.startswith("_") and isinstance(value := getattr(holder, name), Resource):
                 path = f"{place}.{name}".lstrip(".")
                 found[path] = value
                 look(path, value)

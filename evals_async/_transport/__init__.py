@@ -8,7 +8,8 @@ A module imports from those above it:
     delays       how long a server asks to wait
     failures     what an error status means
     retry        timeouts, retry policy, the table of failures, the retries of one call; tenacity
-    rate_control what responses say about a limit, and when the next request may go
+    limit_state  what is known about a limit: measurements, holds, headers
+    rate_control the algorithm of the rate limiter: what responses change, and when the next request may go
     limiter      the rate limiter that all calls share
     state        what is known of one call, and of one attempt
     proxies      which proxy requests go through

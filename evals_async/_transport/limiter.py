@@ -14,8 +14,9 @@ import attrs
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
 from evals_async._transport.delays import RateLimits, rate_limits, server_delay, something_left
+from evals_async._transport.limit_state import RateSource
 from evals_async._transport.messages import Headers, Response
-from evals_async._transport.rate_control import RateControl, RateSource
+from evals_async._transport.rate_control import RateControl
 from evals_async.errors import ConfigurationError, DeadlineExceeded
 
 

@@ -25,6 +25,7 @@ from evals_async._transport import (
     Timeouts,
     Transport,
 )
+from evals_async._transport.rate_control import RateControl
 from evals_async._transport.slots import Slots
 from evals_async._transport.state import CallState
 from evals_async.errors import (
@@ -376,6 +377,26 @@ async def test_a_limiter_waits_by_its_clock() -> None:
     assert 1 == await limiter.acquire(clock.now + 100)  # the first probe
     await limiter.pause(40.0)
     assert [pytest.approx(0.05), 40.0] == clock.slept
+
+
+def test_a_request_is_always_allowed_in_the_end() -> None:
+    """A single request that is refused at a confirmed ceiling of one never makes the ceiling zero."""
+    control, now = RateControl(8, 0.0), 0.0
+    for among in (1, 2, *[1] * 17):
+        now = max(now, control.next_turn(now)) + 0.001
+        control.take(now, waited=True)
+        control.give(now + 0.001)
+        if among == 2:
+            control.refused(now + 0.001, now, among, None)
+        else:
+            control.granted(now + 0.001, now, among)
+    assert control.proven
+    for _ in range(10):
+        now = max(now, control.next_turn(now)) + 0.002
+        assert now < math.inf
+        control.take(now, waited=True)
+        control.give(now + 0.001)
+        control.refused(now + 0.001, now, 1, None)
 
 
 def test_a_turn_without_waiting() -> None:

@@ -25,6 +25,7 @@ from evals_async.redis._state import EXCHANGE, GONE, HEARTBEAT, Offset, OtherPro
 
 
 KEPT = 300  # seconds until Redis deletes an unused state
+FIRST = 32  # running requests of all processes at first; until a request is refused, each response allows one more
 AHEAD = 0.02  # seconds; permits are taken so long before they are due, so that none is lost while a process is busy
 LOOK = 0.02  # seconds between two checks for permits that other processes release
 SPREAD = 0.001  # seconds for each other process; they check at random times in it
@@ -38,8 +39,8 @@ class RedisLimiter(AdaptiveLimiter, Closing):
     """An `AdaptiveLimiter` for all processes and hosts with the same `name`.
 
     They share the rate, the delays and the measurements of one quota, and together have at most `max_in_flight` running
-    requests. Use one name for each quota, so one for each key and endpoint. The name is a part of the key in Redis, so
-    it must not be a secret.
+    requests: 32 at first, and one more for each response until a request is refused. Use one name for each quota, so
+    one for each key and endpoint. The name is a part of the key in Redis, so it must not be a secret.
 
     If Redis does not respond within 50 ms, no call fails or waits for it. Each process then limits its requests by
     itself, to its share of the rate, and tries Redis again every second. At most once a minute this is logged as a
@@ -54,7 +55,7 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         name: str,
         max_rate: float | None = None,
         start_rate: float | None = None,
-        max_in_flight: int = 32,
+        max_in_flight: int = 128,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         if not name:
@@ -265,6 +266,7 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         own = self._control
         known = None if own.rate == math.inf else own.rate * self._processes
         control = RateControl(own.most, now, start_rate=known or start_rate, max_rate=max_rate)
+        control.width = min(control.width, FIRST)
         if own.source == "measured":
             control.source = "measured"
         return control
@@ -275,6 +277,8 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         state.count(self._me, under_way, now, self._serial, waiting=False)
         for observation, at in self._seen:
             observation.apply(control, at)
+        if control.untouched:
+            control.width = min(float(control.most), control.width + len(self._seen))
         turns: list[tuple[Turn, int, float]] = []
         waiting, most = False, state.most_of(self._me)
         for turn in () if self._away else self._turns:

@@ -243,7 +243,7 @@ async def test_a_state_that_cannot_be_read_is_written_anew(redis_url: str) -> No
         async with RedisLimiter(redis_url, name=name) as limiter:
             assert 1 == await limiter.acquire(end())
             limiter.release()
-        assert 32 == (await stored(redis_url, name)).control.most
+        assert 128 == (await stored(redis_url, name)).control.most
 
 
 async def test_without_redis_each_process_has_its_share(own_redis: OwnRedis, monkeypatch: pytest.MonkeyPatch) -> None:

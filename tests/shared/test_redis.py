@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 from doubles import loop_time
+from multidict import CIMultiDict
 from shared.conftest import LIMIT, LimitedServer, OwnRedis
 from waiting import LONGEST, SLOWER, until
 
-from evals_async import DeadlineExceeded, EvalsClient
+from evals_async import DeadlineExceeded, EvalsClient, Response
 from evals_async.errors import ConfigurationError
 from evals_async.redis import RedisCache, RedisLimiter, _connection
 
@@ -216,6 +217,31 @@ async def test_many_wait_for_as_many_as_may_go(redis_url: str) -> None:
         assert 2 == await one.acquire(time.monotonic() + LONGEST)
         one.release()
         one.release()
+
+
+@pytest.mark.usefixtures("unhurried_redis")
+async def test_without_a_refusal_each_response_allows_one_more(redis_url: str) -> None:
+    """32 requests run at first, in all processes together; 32 responses later it may be 64. A quota that is never used
+    up slows nobody.
+    """
+    async with RedisLimiter(redis_url, name=uuid.uuid4().hex) as limiter:
+
+        async def started(most: int) -> int:
+            """How many calls get a permit; the others are given up."""
+            calls = [asyncio.create_task(limiter.acquire(time.monotonic() + LONGEST)) for _ in range(most + 1)]
+            await until(lambda: sum(call.done() for call in calls) >= most)
+            given = sum(call.done() for call in calls)
+            calls[-1].cancel()
+            await asyncio.wait(calls)
+            return given
+
+        assert 32 == await started(32)
+        for _ in range(32):
+            limiter.release()
+            limiter.observe(Response(200, CIMultiDict(), b""), sent_at=time.monotonic())
+        assert 64 == await started(64)
+        for _ in range(64):
+            limiter.release()
 
 
 def test_a_limiter_needs_a_name_and_a_url() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, TypeVar, Unpac
 
 from evals_async._callers import Callers, auth_of, replaced_headers
 from evals_async._clock import SYSTEM_CLOCK, Clock
-from evals_async._codec import prepare
+from evals_async._codec import converter, prepare
 from evals_async._omit import OMIT, Omit, given
 from evals_async._options import ClientOptions, changed_options, first_options, given_timeout
 from evals_async._settings import (
@@ -376,7 +376,7 @@ class EvalsClient:
         await asyncio.to_thread(load_all)
 
     async def __aenter__(self) -> Self:
-        await asyncio.to_thread(load_network)  # the first request would hold the event loop for a tenth of a second
+        await asyncio.to_thread(load_first)  # the first call would hold the event loop for a tenth of a second
         return self
 
     async def __aexit__(
@@ -409,13 +409,23 @@ class ClientWithRawResponse:
         self.graders = client.graders.with_raw_response
 
 
-def load_all() -> None:
-    """Load what the calls of a process may need."""
-    from evals_async.models import Eval, EvalRun, File, OutputItem
+def load_first() -> None:
+    """Load the network library, and make the decoder of runs."""
+    from evals_async.models import EvalRun
 
     load_network()
+    prepare(EvalRun)
+
+
+def load_all() -> None:
+    """Load what the calls of a process may need."""
+    from evals_async.models import Eval, File, OutputItem
+    from evals_async.resources import Files, Graders  # noqa: F401  # `client.files` and `graders` import them
+
+    load_first()
+    converter()
     retry.load()
-    prepare(EvalRun, Eval, OutputItem, File)
+    prepare(Eval, OutputItem, File)
 
 
 async def whole_response(response: Response) -> Response:

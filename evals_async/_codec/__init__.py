@@ -15,6 +15,7 @@ from evals_async._codec import quick
 from evals_async._codec.conversion import converter, encode
 from evals_async._codec.fill import source_of
 from evals_async._codec.mismatch import Mismatch
+from evals_async._codec.quick import prepare
 from evals_async._json import JSONValue
 from evals_async._paging.listing import PageBody
 from evals_async.errors import DecodeError
@@ -22,6 +23,7 @@ from evals_async.models.base import Model
 
 
 __all__ = [
+    "converter",
     "copied",
     "decode",
     "decode_large_page",
@@ -144,12 +146,6 @@ async def pause(done: int) -> int:
         return done
     await asyncio.sleep(0)
     return 0
-
-
-def prepare(*shapes: Any) -> None:
-    """Prepare the decoding of these classes and of their pages, so that the first response is not slower."""
-    converter()
-    quick.prepare(*shapes)
 
 
 def copied(value: M) -> M:

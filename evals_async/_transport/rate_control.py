@@ -11,8 +11,9 @@ response below 500. A hold is a time in which only probes are sent. A probe is a
 3. If a request was refused while more requests were running than were ever granted at once, the limit is one of
    concurrent requests. The ceiling is one less than the number of running requests. If several were refused together,
    the first one counts. Below a ceiling, requests are spaced evenly. So a bucket with a single token grants them, and
-   the ceiling rises. A refusal below the ceiling shows that there is no limit of concurrent requests. If a ceiling was
-   known, its refusals start no hold.
+   the ceiling rises. A refusal of nearly as many requests lowers a ceiling that was confirmed by 16 grants in a row,
+   because responses arrive late. Any other refusal below the ceiling shows that there is no limit of concurrent
+   requests. If a ceiling was known, its refusals start no hold.
 4. Any other refusal means that the server's token bucket is empty. The rate is the number of grants between two such
    refusals, divided by the time in which requests were waiting. This is valid for buckets and windows. A copy of the
    bucket is then kept here. It is empty at a refusal, and each request takes a token. A single refusal then starts no
@@ -139,7 +140,8 @@ class RateControl(LimitState):
         """Whether the number of running requests caused the refusal: fewer were never refused, and the rate is not
         used up.
         """
-        if self.proven and among > self.met:
+        if self.proven and 1 < among > CLEAR * self.met:
+            self.proven = among > self.met  # a second one in a row disproves the ceiling
             return True
         paced = self.rate < math.inf and self.tokens < 1
         met = among <= self.ceiling < self.most and self.in_a_row < ENOUGH  # this number was granted a moment ago

@@ -98,7 +98,23 @@ REGRADES: tuple[str, ...] = (
         cause TEXT, usage TEXT, notes TEXT, PRIMARY KEY (eval_id, criterion, run_id, item_id))""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, ARCHIVE, EXECUTION, ORIGIN, REGRADES)
+# The queue and the sums again, in one tree each: writing and deleting a row takes half the time.
+CLUSTERED: tuple[str, ...] = (
+    "ALTER TABLE execution_rows RENAME TO old_execution_rows",
+    """CREATE TABLE execution_rows (
+        eval_id TEXT NOT NULL, run_id TEXT NOT NULL, number INTEGER NOT NULL, body TEXT NOT NULL,
+        PRIMARY KEY (eval_id, run_id, number)) WITHOUT ROWID""",
+    "INSERT INTO execution_rows SELECT * FROM old_execution_rows",
+    "DROP TABLE old_execution_rows",
+    "ALTER TABLE execution_sums RENAME TO old_execution_sums",
+    """CREATE TABLE execution_sums (
+        eval_id TEXT NOT NULL, run_id TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, field TEXT NOT NULL,
+        value INTEGER NOT NULL, PRIMARY KEY (eval_id, run_id, kind, name, field)) WITHOUT ROWID""",
+    "INSERT INTO execution_sums SELECT * FROM old_execution_sums",
+    "DROP TABLE old_execution_sums",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, ARCHIVE, EXECUTION, ORIGIN, REGRADES, CLUSTERED)
 
 
 def pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -40,6 +40,8 @@ def client():
 @contextlib.asynccontextmanager
 async def lifespan(app):
     async with client() as app.state.client:
+        if name != "openai":
+            await app.state.client.prepare()  # as the guide says of servers
         yield
 
 app = FastAPI(lifespan=lifespan)

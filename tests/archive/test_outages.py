@@ -144,7 +144,7 @@ async def test_a_single_429_costs_its_delay(file: Path, headers: dict[str, str],
     clock = Sleepless()
     async with LocalServer(faults=FaultPlan(Fault(status=429, headers=headers, skip=position))) as server:
         await server.seed(**sample_tree(runs=20, items=2))
-        client = EvalsClient(base_url=server.base_url, api_key="k", clock=clock)
+        client = EvalsClient(base_url=server.base_url, api_key="k", clock=ScaledClock(50.0))
         async with client, Archive.open(file, clock=clock) as archive:
             report = await archive.export(client)
         assert 1 == client.statistics().throttles

@@ -53,8 +53,12 @@ def closed() -> Iterator[Path]:
     place = Path(tempfile.mkdtemp(dir="/tmp"))  # a directory that other users can reach
     file = place / "evals.db"
     asyncio.run(export_sample(file))
-    assert 0 == main(["info", str(file)])  # everything is imported that a reader needs
-    import_module("cattrs")  # for values that need it, and in a place that other users may not read
+    # Everything is imported that a reader needs, because other users may not read the place of the packages.
+    assert 0 == main(["info", str(file)])
+    import_module("cattrs")
+    for kind in ("csv", "jsonl"):
+        with tempfile.TemporaryDirectory() as elsewhere:
+            assert convert(file, kind, Path(elsewhere) / "out").written
     (place / "evals.db.lock").unlink()
     file.chmod(0o444)
     place.chmod(0o555)

@@ -9,7 +9,7 @@ import pytest
 from faults.harness import RUN, with_faults
 from transport.faultserver import Peer, message
 
-from evals_async.resources import runs
+from evals_async.resources import _many
 
 
 IDS = [f"evalrun_{number:04}" for number in range(600)]
@@ -45,5 +45,5 @@ async def test_g8_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     async def gather(fn: Callable[[Any], Awaitable[Any]], items: list[Any], **_: object) -> list[Any]:
         return await asyncio.gather(*(fn(item) for item in items))
 
-    monkeypatch.setattr(runs, "gather_many", gather)
+    monkeypatch.setattr(_many, "gather_many", gather)
     assert await most_tasks() > len(IDS)

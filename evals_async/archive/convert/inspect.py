@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
@@ -66,6 +67,13 @@ class Inspect:
         except ImportError as error:
             raise MissingExtra(extra_missing("logs of Inspect need", "inspect")) from error
 
+    def write(self, log: Any, path: str) -> None:
+        """Write a log. This is done in a thread without an event loop, because in a running loop Inspect would patch
+        asyncio for the whole process.
+        """
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(self.log.write_eval_log, log, path, format="eval").result()
+
 
 def to_inspect(source: ArchiveReader, out: Output) -> None:
     """Write one log per run. The items of one run are in memory.
@@ -79,7 +87,7 @@ def to_inspect(source: ArchiveReader, out: Output) -> None:
             path = out.new_path(file_name(evaluation.id), name_of(evaluation, run))
             log = LogBuilder(inspect, evaluation, run, out.report).log(items)
             if not out.dry:
-                inspect.log.write_eval_log(log, str(path), format="eval")
+                inspect.write(log, str(path))
 
 
 def name_of(evaluation: Eval, run: EvalRun) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, TypeVar, Unpack, overload
 
@@ -420,9 +421,10 @@ def load_first() -> None:
 def load_all() -> None:
     """Load what the calls of a process may need."""
     from evals_async.models import Eval, File, OutputItem
-    from evals_async.resources import Files, Graders  # noqa: F401  # `client.files` and `graders` import them
 
     load_first()
+    for name in ("files", "graders"):
+        import_module(f"evals_async.resources.{name}")
     converter()
     retry.load()
     prepare(Eval, OutputItem, File)

@@ -29,7 +29,7 @@ def test_one_of_ten_variants(family: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(len(SHARED)), ids=lambda number: SHARED[number].name)
+@pytest.mark.parametrize("number", range(len(SHARED)), ids=[scenario.name for scenario in SHARED])
 def test_the_map_of_two_clients_gets_no_worse(number: int) -> None:
     """At no more moments than are known they get less than 85 % together, or one less than a third of its half."""
     found = [shares(SHARED[number], PER_SECOND[number], start) for start in STARTS]

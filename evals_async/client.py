@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
-from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, TypeVar, Unpack, overload
 
 from evals_async._callers import Callers, auth_of, replaced_headers
 from evals_async._clock import SYSTEM_CLOCK, Clock
-from evals_async._codec import converter, prepare
+from evals_async._loading import load_all, load_first
 from evals_async._omit import OMIT, Omit, given
 from evals_async._options import ClientOptions, changed_options, first_options, given_timeout
 from evals_async._settings import (
@@ -35,9 +34,7 @@ from evals_async._transport import (
     Statistics,
     Timeouts,
     TokenProvider,
-    retry,
 )
-from evals_async._transport.transport import load_network
 from evals_async.resources._caller import Caller
 from evals_async.resources._requests import checked_path, json_body, parameters, request as build_request
 from evals_async.resources.evals import Evals
@@ -408,26 +405,6 @@ class ClientWithRawResponse:
         self.evals = client.evals.with_raw_response
         self.files = client.files.with_raw_response
         self.graders = client.graders.with_raw_response
-
-
-def load_first() -> None:
-    """Load the network library, and make the decoder of runs."""
-    from evals_async.models import EvalRun
-
-    load_network()
-    prepare(EvalRun)
-
-
-def load_all() -> None:
-    """Load what the calls of a process may need."""
-    from evals_async.models import Eval, File, OutputItem
-
-    load_first()
-    for name in ("files", "graders"):
-        import_module(f"evals_async.resources.{name}")
-    converter()
-    retry.load()
-    prepare(Eval, OutputItem, File)
 
 
 async def whole_response(response: Response) -> Response:

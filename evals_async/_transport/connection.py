@@ -38,7 +38,7 @@ REASON_SHOWN = 200  # characters of a parser's message, which may quote the resp
 
 NO_SUCH_HOST = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
-HANDED_OUT = "evals_async_handed_out"
+INPUT_TEST = "evals_async_input_test"  # an attribute of connections that were used before
 
 BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError)
 """The errors of aiohttp for broken connections and invalid messages."""
@@ -87,10 +87,10 @@ class GuardedConnector(aiohttp.TCPConnector):
             connection = await super().connect(request, traces, timeout)
             protocol: Any = connection.protocol
             # Only this attribute of aiohttp's object says whether the connection was used before.
-            has_input: Callable[[], bool] | None = getattr(protocol, HANDED_OUT, None)
+            has_input: Callable[[], bool] | None = getattr(protocol, INPUT_TEST, None)
             call.reused = reused = has_input is not None
             if not reused:
-                setattr(protocol, HANDED_OUT, input_test(protocol.transport))
+                setattr(protocol, INPUT_TEST, input_test(protocol.transport))
             once = call.request.kind != "read"  # it is not sent again, so the connection must not be closed
             if not protocol.should_close and not (once and has_input is not None and has_input()):
                 break

@@ -25,7 +25,6 @@ from evals_async.redis._state import EXCHANGE, GONE, HEARTBEAT, Offset, OtherPro
 
 
 KEPT = 300  # seconds until Redis deletes an unused state
-FIRST = 32  # running requests of all processes at first; until a request is refused, each response allows one more
 AHEAD = 0.02  # seconds; permits are taken so long before they are due, so that none is lost while a process is busy
 LOOK = 0.02  # seconds between two checks for permits that other processes release
 SPREAD = 0.001  # seconds for each other process; they check at random times in it
@@ -238,7 +237,7 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         for tries in range(MOST_TRIES):
             now = self._clock.monotonic() + self._offset.seconds
             # A copy: if another process writes first, the next attempt starts from its state.
-            state = State(self._first(now), {}) if self._shared is None else self._shared.copy()
+            state = self._first(now) if self._shared is None else self._shared.copy()
             self._serial += 1
             write = self._apply(state, now)
             leased = tries > 2 and answer == OLD  # the write ends the lease
@@ -260,16 +259,10 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         self._inform()
         return self._next()
 
-    def _first(self, now: float) -> RateControl:
+    def _first(self, now: float) -> State:
         """Return the first state if Redis has none, with the rate that this process knows."""
         start_rate, max_rate = self._fresh
-        own = self._control
-        known = None if own.rate == math.inf else own.rate * self._processes
-        control = RateControl(own.most, now, start_rate=known or start_rate, max_rate=max_rate)
-        control.width = min(control.width, FIRST)
-        if own.source == "measured":
-            control.source = "measured"
-        return control
+        return State.first(self._control, self._processes, now, start_rate=start_rate, max_rate=max_rate)
 
     def _apply(self, state: State, now: float) -> Write:
         """Apply the observations to the state, and take permits for the waiting calls."""

@@ -9,6 +9,7 @@ from evals_async._transport.rate_control import RateControl
 
 
 HEARTBEAT = 1.0  # seconds between two heartbeats of a process with running requests
+FIRST = 32  # running requests of all processes at first; until a request is refused, each response allows one more
 GONE = 3.0  # seconds without a heartbeat after which the running requests of a process no longer count
 
 EXCHANGE = """
@@ -60,6 +61,18 @@ class State:
     def __init__(self, control: RateControl, members: dict[str, tuple[int, float, int, bool]]) -> None:
         self.control = control
         self.members = members
+
+    @classmethod
+    def first(
+        cls, own: RateControl, processes: int, now: float, *, start_rate: float | None, max_rate: float | None
+    ) -> "State":
+        """Return the first state of a quota, with what one of its processes knows."""
+        known = None if own.rate == math.inf else own.rate * processes
+        control = RateControl(own.most, now, start_rate=known or start_rate, max_rate=max_rate)
+        control.width = min(control.width, FIRST)
+        if own.source == "measured":
+            control.source = "measured"
+        return cls(control, {})
 
     def __bytes__(self) -> bytes:
         fields = {**vars(self.control), "refusals": list(self.control.refusals)}

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from doubles import ScaledClock
 from reference_server import SAME, Export, ReferenceServer, add_run, body, difference, error, tree
+from verifying import offline, online
 
-from evals_async import EvalsClient
-from evals_async.archive import Archive, Gaps, Selection, VerifyReport
+from evals_async.archive import Archive, Gaps, Selection
 
 
 class StrangeServer(ReferenceServer):
@@ -34,18 +33,6 @@ class NotTheApi(ReferenceServer):
 
     def answer(self, path: tuple[str, ...], query: dict[str, str]) -> web.StreamResponse:
         return error(404, "no such route")
-
-
-async def offline(file: Path) -> VerifyReport:
-    async with Archive.open(file, clock=ScaledClock(100)) as archive:
-        return await archive.verify()
-
-
-async def online(file: Path, server: ReferenceServer, **options: Any) -> VerifyReport:
-    clock = ScaledClock(100)
-    client = EvalsClient(base_url=server.base_url, api_key="k", clock=clock)
-    async with client, Archive.open(file, clock=clock) as archive:
-        return await archive.verify(client, **options)
 
 
 async def gaps_of(file: Path) -> Gaps:

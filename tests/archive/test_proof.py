@@ -7,11 +7,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from doubles import ScaledClock
 from reference_server import SAME, Export, ReferenceServer, difference, tree
-
-from evals_async import EvalsClient
-from evals_async.archive import Archive, VerifyReport
+from verifying import offline, online
 
 
 @pytest_asyncio.fixture
@@ -27,18 +24,6 @@ def change(file: Path, *statements: str) -> None:
     for statement in statements:
         assert connection.execute(statement).rowcount == 1
     connection.close()
-
-
-async def offline(file: Path) -> VerifyReport:
-    async with Archive.open(file, clock=ScaledClock(100)) as archive:
-        return await archive.verify()
-
-
-async def online(file: Path, server: ReferenceServer, **options: int) -> VerifyReport:
-    clock = ScaledClock(100)
-    client = EvalsClient(base_url=server.base_url, api_key="k", clock=clock)
-    async with client, Archive.open(file, clock=clock) as archive:
-        return await archive.verify(client, **options)
 
 
 async def test_a_whole_archive_is_complete(file: Path, server: ReferenceServer) -> None:

@@ -345,7 +345,7 @@ async def test_a_process_that_was_suspended_does_not_count_twice() -> None:
     """After three seconds the state says nothing about a write any more: its observations are dropped, not repeated."""
     clock = ScaledClock(1.0)
     limiter = RedisLimiter("redis://127.0.0.1:1", name="x", clock=clock)
-    state = State(limiter._first(0.0), {})  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no Redis is needed
+    state = limiter._first(0.0)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no Redis is needed
     limiter.observe(response(200), sent_at=0.0)
     for age, left in ((GONE / 2, 1), (2 * GONE, 0)):
         limiter._serial += 1  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the same

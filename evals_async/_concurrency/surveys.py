@@ -2,8 +2,9 @@
 
 The request for a group is called a survey. It returns the states of the objects that are certainly not done. Each
 object that is missing from it is polled by itself, so a final state is always up to date. Groups of less than ten
-objects are not surveyed. A group is surveyed no longer if its survey returns `None`, fails permanently, or twice misses
-objects that were not done. Each object is then polled by itself, as in `poll_many`.
+objects are not surveyed. A group is surveyed no longer if its survey returns `None`, fails permanently, five times in a
+row misses objects that were not done, or contains an object that is done in three checks. Each object is then polled by
+itself, as in `poll_many`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ T = TypeVar("T")
 
 LEAST = 10  # objects in a group; smaller groups are not surveyed
 FEW = 5  # objects that a survey may miss before the miss counts
-MOST_MISSES = 2  # surveys in a row that missed objects which were not done
+MOST_MISSES = 5  # surveys in a row that missed objects which were not done; a listing may lag for the first seconds
+CHECKED = 10  # one of so many surveys is checked: an object that it contains is polled by itself
+MOST_STALE = 3  # checks in a row that found an object which was done
 
 Survey: TypeAlias = Callable[[Hashable, int], Awaitable[Mapping[str, T] | None]]
 """`await survey(group, count)` returns the states, by id, of the objects of a group that are not done. It returns
@@ -45,17 +48,23 @@ class Grouping(Generic[K, T]):
 
 
 class Member(Wait[K, T]):
-    """One object of a group. If `verdict` is set, this error is the outcome."""
+    """One object of a group. If `verdict` is set, this error is the outcome. `checking` says that it is polled although
+    the last survey contained it.
+    """
 
     def __init__(self, key: K, state: PollState[T], schedule: Schedule[K, T], group: Group[K, T], id: str) -> None:
         super().__init__(key, state, schedule)
         self.group = group
         self.id = id
         self.verdict: Exception | None = None
+        self.checking = False
 
     async def look(self) -> Outcome[K, T] | None:
         outcome: Outcome[K, T] | None
         outcome = await super().look() if self.verdict is None else Outcome(self.key, error=self.verdict)
+        if self.checking:
+            self.checking = False
+            self.group.stale = 0 if outcome is None else self.group.stale + 1
         if outcome is not None:
             self.group.members -= 1
         return outcome
@@ -63,7 +72,7 @@ class Member(Wait[K, T]):
     def look_again(self, pause: float) -> None:
         if self.state.failure is None and self.group.takes(self.state.value):
             self.group.waiting.append(self)
-            self.group.misled += 1
+            self.group.misled += not self.checking
         else:
             super().look_again(pause)
 
@@ -89,6 +98,8 @@ class Group(Generic[K, T]):
         self.missed = 0  # objects that the last survey did not find
         self.misled = 0  # of these, the objects that were not done
         self.misses = 0  # surveys in a row that missed many objects
+        self.surveys = 0
+        self.stale = 0  # checks in a row that contradicted a survey
         self.retired = False
 
     async def survey(self) -> Mapping[str, T] | None:
@@ -104,27 +115,40 @@ class Group(Generic[K, T]):
         """
         self.misses = self.misses + 1 if self.missed > FEW and 2 * self.misled > self.missed else 0
         self.missed = self.misled = 0
-        if self.members < LEAST or self.misses >= MOST_MISSES:
+        if self.members < LEAST or self.misses >= MOST_MISSES or self.stale >= MOST_STALE:
             self.retire()
             return None
+        self.state.seen.clear()  # so that it has the result of this survey only
         try:
-            pause = await self.state.look() if self.waiting else None
-            pause = self.state.pause() if pause is None else pause
+            pause = self.state.pause() if not self.waiting else await self.state.look()
         except WaitTimeout:
-            for member in self.waiting:
-                member.verdict = member.state.late()
-            self.release(self.waiting)
+            self.expire()
             return None
         except Exception:  # noqa: BLE001  # the polls of the objects raise a permanent error
             self.retire()
             return None
-        if self.state.failure is None and self.waiting:
+        if self.state.seen:
             if self.state.value is None:
                 self.retire()
                 return None
             self.sort(self.state.value)
+        assert pause is not None  # noqa: S101  # a survey is never done
         self.schedule.put(self, pause)
         return None
+
+    def expire(self) -> None:
+        """End the surveys because there is no time for another one. Objects that are missing from the last survey are
+        polled by themselves, as before the deadline of a single wait.
+        """
+        self.retired = True
+        if self.state.seen:
+            if self.state.value is None:
+                self.release(self.waiting)
+                return
+            self.sort(self.state.value)
+        for member in self.waiting:
+            member.verdict = member.state.late()
+        self.release(self.waiting)
 
     def sort(self, seen: Mapping[str, T]) -> None:
         """Give the states to the objects, and schedule polls of the missing objects."""
@@ -142,6 +166,11 @@ class Group(Generic[K, T]):
             else:
                 kept.append(member)
         self.missed = len(missing)
+        self.surveys += 1
+        if kept and not self.retired and (self.stale or self.surveys % CHECKED == 0):
+            checked = kept.pop(0)  # it has waited longest
+            checked.checking = True
+            missing.append(checked)
         self.release(missing)
         self.waiting = kept
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("evals_async")
 
 UNDER_WAY: tuple[RunStatus, ...] = ("queued", "in_progress")  # in the order in which a run has them
-MOST_PAGES = 4  # pages of both listings together; more pages would cost more than single reads
+MOST_PAGES = 4  # pages of both listings together, for few runs; more pages would cost more than single reads
+RUNS_PER_PAGE = 8  # for many runs: pages come one after another, so with fewer wanted runs in each they take longer
 
 
 class WaitOptions(TypedDict, total=False):
@@ -63,7 +64,7 @@ class RunWatcher:
         """Return the runs of an eval that are queued or in progress, by id.
 
         A run whose status changes between the two listings is in both, never in none. Returns `None` if the server
-        ignores the parameter `status`, or if reading each of `count` runs takes fewer requests.
+        ignores the parameter `status`, or if reading each of `count` runs is faster.
         """
         found: dict[str, EvalRun] = {}
         pages = 0
@@ -75,7 +76,7 @@ class RunWatcher:
                 pages += 1
                 seen += len(page)
                 others += sum(run.status != status for run in page)
-                if 2 * others > seen or pages > max(MOST_PAGES, count // 2):
+                if 2 * others > seen or pages > max(MOST_PAGES, count // RUNS_PER_PAGE):
                     return None
                 found |= {run.id: run for run in page if run.status == status}
         return found

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import random
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from doubles import FakeClock, caller_over, reply_of
 
 from evals_async import EvalRun, NotFound, Outcome, Pace, Progress, Request, Response, RunFailed, RunKey, WaitTimeout
+from evals_async._concurrency import surveys
 from evals_async.errors import ApiError, InvalidArgument, PermissionDenied, ServerError
 from evals_async.resources.runs import Runs
 
@@ -23,9 +25,10 @@ EVAL = "eval_1"
 class Service:
     """Runs that end, by a clock; told by listings and singly, and counted in requests.
 
-    `ends` are the seconds in which runs end, `begins` those in which they are no longer queued. `status_of` tells what
-    a run is called while it is under way. `lags` are seconds that listings are behind. `ignores_status` gives all runs
-    in every listing, `hides` none. `fail` are errors to answer the next listings with.
+    `ends` are the seconds in which runs end, `begins` those in which they are no longer queued, `created` those from
+    which listings have them. `words` tell what a run is called while it is under way. `lag` are seconds that listings
+    are behind. `ignores_status` gives all runs in every listing, `hides` none. `fail` are errors to answer the next
+    listings with.
     """
 
     clock: FakeClock
@@ -34,6 +37,7 @@ class Service:
     words: dict[str, str] = attrs.Factory(dict[str, str])
     results: dict[str, str] = attrs.Factory(dict[str, str])
     others: int = 0
+    created: dict[str, float] = attrs.Factory(dict[str, float])
     lag: float = 0.0
     ignores_status: bool = False
     hides: bool = False
@@ -65,7 +69,7 @@ class Service:
             raise self.fail.pop(0)
         query = dict(request.query)
         now = self.clock.now - self.lag
-        runs = [self.body(name, now) for name in self.ends]
+        runs = [self.body(name, now) for name in self.ends if now >= self.created.get(name, -math.inf)]
         runs += [
             {"object": "eval.run", "id": f"other{number}", "eval_id": EVAL, "status": "in_progress"}
             for number in range(self.others)
@@ -208,6 +212,42 @@ async def test_the_last_state_is_in_the_timeout() -> None:
     assert 19 <= service.clock.now <= 20
 
 
+@pytest.mark.parametrize("last", [8.7, 9.0])
+async def test_runs_that_end_just_before_the_time_is_up(last: float) -> None:
+    """The last survey counts: the runs that it no longer has are looked at, as a wait for one run would do."""
+    service = service_of(40)
+    service.ends = {name: last if number % 2 else 1e6 for number, name in enumerate(service.ends)}
+    outcomes = await waited(service, timeout=10)
+    assert [outcome.ok for _, outcome in sorted(outcomes.items(), key=str)] == [False, True] * 20
+    assert len(service.singles) == 20
+    assert service.clock.now <= 10
+
+
+async def test_a_look_that_is_under_way_when_the_surveys_end() -> None:
+    """A run whose own look comes back after the last survey is looked at again, or times out: no wait goes on."""
+    service = service_of(20)
+    service.ends = dict.fromkeys(service.ends, 1e6)
+    arrived, answered = asyncio.Event(), asyncio.Event()
+
+    async def respond(request: Request) -> Response:
+        single = len(request.path.split("/")) == 5
+        service.words = {} if single else {"run0003": "paused"}  # so the listing does not have it
+        if single:
+            arrived.set()
+            await answered.wait()
+        elif arrived.is_set():
+            asyncio.get_running_loop().call_soon(answered.set)
+            raise ServerError("down", status=503, retry_after=3600.0)
+        return await service.respond(request)
+
+    caller = caller_over(respond)
+    caller.clock = service.clock
+    stream = Runs(caller).wait_many(service.ends, eval_id=EVAL, timeout=60, pace=EVEN)
+    async with asyncio.timeout(30):
+        outcomes = [outcome async for outcome in stream]
+    assert [type(outcome.error) for outcome in outcomes] == [WaitTimeout] * 20
+
+
 # --- servers that are not what they should be -------------------------------------------------------------------------
 
 
@@ -220,11 +260,42 @@ async def test_a_server_that_ignores_status() -> None:
 
 
 async def test_a_server_that_lists_nothing() -> None:
-    """Listings that do not have what is under way are given up after the second one that misses it."""
+    """Listings that do not have what is under way are given up after the fifth one that misses it."""
     service = service_of(300, hides=True)
     outcomes = await waited(service)
     assert all(outcome.ok for outcome in outcomes.values())
-    assert service.listings <= 2 * 3
+    assert service.listings <= 2 * 5
+
+
+async def test_a_listing_that_lags_at_first() -> None:
+    """Runs that were made a moment ago are not listed yet: a few seconds later the listings are used."""
+    service = service_of(100, seconds=200.0)
+    service.created = dict.fromkeys(service.ends, 3.0)
+    outcomes = await waited(service)
+    assert all(outcome.ok for outcome in outcomes.values())
+    assert len(service.singles) <= 100 + 4 * 100  # the looks of the first seconds
+    assert service.listings >= 2 * 10
+
+
+async def test_a_listing_that_never_changes() -> None:
+    """Listings that go on telling that runs are under way, although they are over, end no wait late for ever."""
+    service = service_of(40)
+    service.lag = 1e6
+    outcomes = await waited(service, timeout=3600)
+    assert {outcome.unwrap().status for outcome in outcomes.values()} == {"completed"}
+    assert service.clock.now <= 300
+    assert len(service.singles) == 40
+
+
+async def test_a_right_listing_is_checked_for_little() -> None:
+    """In a wait of three hours, one run of each tenth listing is looked at singly, and the listings are kept."""
+    service = service_of(100)
+    service.ends = dict.fromkeys(service.ends, 3 * 3600.0)
+    outcomes = await waited(service, timeout=4 * 3600)
+    assert all(outcome.ok for outcome in outcomes.values())
+    looks = service.listings / 2
+    assert 340 <= looks <= 380
+    assert len(service.singles) <= 100 + looks / 10
 
 
 async def test_listings_that_are_too_long() -> None:
@@ -233,6 +304,18 @@ async def test_listings_that_are_too_long() -> None:
     outcomes = await waited(service)
     assert all(outcome.ok for outcome in outcomes.values())
     assert service.listings <= 10
+
+
+async def test_thousands_of_runs_of_other_people() -> None:
+    """A survey does not read on without end: with few wanted runs in each page, looks at each run take less time."""
+    service = service_of(200, seconds=20.0, others=10_000)
+    outcomes = await waited(service)
+    assert all(outcome.ok for outcome in outcomes.values())
+    assert service.listings <= 200 / 8 + 2
+    service = service_of(200, seconds=20.0, others=1_500)
+    outcomes = await waited(service)
+    assert all(outcome.ok for outcome in outcomes.values())
+    assert len(service.singles) <= 2 * 200  # these listings are short enough, as long as most of the runs go on
 
 
 @pytest.mark.parametrize("error", [PermissionDenied("no", status=403), NotFound("no route", status=404)])
@@ -307,3 +390,27 @@ async def test_whatever_the_server_does(seed: int) -> None:
         name: service.results.get(name, "completed") for name in names
     }
     assert service.singles.count(names[0]) <= 20
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_never_many_more_requests_than_looks_at_each(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the listings are like: at most a quarter more than without them, in the worst case."""
+    requests: list[int] = []
+    for least in (10, 1_000_000):
+        monkeypatch.setattr(surveys, "LEAST", least)
+        dice = random.Random(seed)
+        service = service_of(
+            dice.choice([10, 15, 40, 250]),
+            seconds=dice.choice([30.0, 200.0, 2000.0]),
+            others=dice.choice([0, 50, 2000, 12_000]),
+            lag=dice.choice([0.0, 3.0, 20.0]),
+            ignores_status=dice.random() < 0.2,
+            hides=dice.random() < 0.2,
+        )
+        strange, hidden = dice.choice([0.0, 0.3, 1.0]), dice.choice([0.0, 0.5, 1.0])
+        service.words = {name: "paused" for name in service.ends if dice.random() < strange}
+        service.created = {name: dice.uniform(0, 60) for name in service.ends if dice.random() < hidden}
+        outcomes = await waited(service, timeout=100_000.0)
+        assert all(outcome.ok for outcome in outcomes.values())
+        requests.append(service.requests)
+    assert requests[0] <= 1.25 * requests[1]

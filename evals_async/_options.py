@@ -82,6 +82,51 @@ class ClientOptions(TypedDict, total=False):
     """The source of time and random numbers, for tests."""
 
 
+MAPPINGS = frozenset(
+    {"headers", "query", "default_headers", "default_query", "set_default_headers", "set_default_query"}
+)
+PROTOCOLS: Mapping[str, type] = {"limiter": Limiter, "cache": Cache, "clock": Clock}
+HOOKS = frozenset({"on_request", "on_response", "on_retry"})
+SWITCHES = frozenset({"single_flight", "trust_env"})
+
+
+def check_kinds(options: Mapping[str, object]) -> None:
+    """Raise `ConfigurationError` for an option of the wrong type. The message never contains the value, which may be a
+    secret.
+    """
+    for name, value in options.items():
+        if value is not None and (fault := fault_of(name, value)) is not None:
+            raise ConfigurationError(f"{name} must be {fault}")
+
+
+def fault_of(name: str, value: object) -> str | None:
+    """Return what an option must be, if `value` is not that."""
+    found = f"not {f'the class {value.__name__}' if isinstance(value, type) else type(value).__name__}"
+    if name in MAPPINGS:
+        if not isinstance(value, Mapping):
+            return f"a mapping of names to values, {found}"
+        wrong = next((each for each in cast("Mapping[object, object]", value) if not isinstance(each, str)), None)
+        return None if wrong is None else f"a mapping whose names are str, not {type(wrong).__name__}"
+    if name in PROTOCOLS:
+        methods = [each for each in vars(PROTOCOLS[name]) if not each.startswith("_")]
+        missing = [each for each in methods if isinstance(value, type) or not callable(getattr(value, each, None))]
+        return f"an object with the methods {', '.join(methods)}, {found}" if missing else None
+    if name in HOOKS:
+        return None if callable(value) else f"callable, {found}"
+    if name in SWITCHES:
+        return None if isinstance(value, bool) else f"True or False, {found}"
+    if name == "retry":
+        return None if isinstance(value, RetryPolicy) else f"a RetryPolicy, {found}"
+    if name == "session":
+        return None if hasattr(value, "connector") else f"an aiohttp.ClientSession, {found}"
+    if name == "trace_configs":
+        return None if isinstance(value, Sequence) and not isinstance(value, str) else f"a list, {found}"
+    if name == "ssl":
+        known = isinstance(value, bool) or hasattr(value, "wrap_bio") or hasattr(value, "fingerprint")
+        return None if known else f"an SSLContext, True or False, {found}"
+    return None
+
+
 def given_options(options: ClientOptions) -> ClientOptions:
     """Return the options that were given.
 
@@ -102,6 +147,7 @@ def given_options(options: ClientOptions) -> ClientOptions:
 def first_options(settings: Settings, options: ClientOptions) -> ClientOptions:
     """Return the options of a new client. Headers from the environment are added; given headers have priority."""
     options = given_options(options)
+    check_kinds(options)
     options["default_headers"] = merged_defaults(settings.headers, taken_away(options.get("default_headers") or {}))
     return options
 
@@ -123,6 +169,17 @@ def changed_options(
     """Return the options of a copy of the client; see `EvalsClient.with_options`. The copy does not inherit the headers
     `replaced`. Raises `ConfigurationError`.
     """
+    check_kinds(
+        {
+            "retry": retry,
+            "headers": headers,
+            "default_headers": default_headers,
+            "set_default_headers": set_default_headers,
+            "query": query,
+            "default_query": default_query,
+            "set_default_query": set_default_query,
+        }
+    )
     changed = cast("ClientOptions", {**options})
     if not is_omitted(timeout):
         changed["timeout"] = cast("float | Timeouts | None", timeout)

@@ -38,8 +38,11 @@ SECONDS = re.compile(r"[0-9]{1,12}")  # enough digits for any date, and few enou
 def key_of(secret: str) -> bytes:
     """Return the signing key of a secret: the decoded base64 after `whsec_`, or the secret itself as UTF-8.
 
-    Raises `ConfigurationError` for an empty secret, for invalid base64, and for white space around the secret.
+    Raises `ConfigurationError` for an empty secret, for invalid base64, for white space around the secret, and for a
+    secret that is not text.
     """
+    if not isinstance(cast("object", secret), str):
+        raise ConfigurationError(f"the webhook secret must be a str, not {type(secret).__name__}")
     if secret != secret.strip():
         raise ConfigurationError(
             "the webhook secret has white space around it, perhaps the newline of a file: strip it"

@@ -15,7 +15,7 @@ import attrs
 import pytest
 from doubles import FakeClock, ScaledClock, caller_of
 
-from evals_async import NO_KEY, CachedTokens, EvalsClient, InvalidArgument, Response, RetryPolicy, Timeouts
+from evals_async import NO_KEY, CachedTokens, EvalsClient, InvalidArgument, LRUCache, Response, RetryPolicy, Timeouts
 from evals_async.errors import (
     BadRequest,
     ClientClosed,
@@ -297,6 +297,50 @@ def test_options_of_copies_that_cannot_be_right() -> None:
     for options in wrong:
         with pytest.raises(ValueError, match=r"\w"):
             client.with_options(**options)
+
+
+WRONG_TYPES: list[dict[str, Any]] = [
+    {"retry": 5},
+    {"headers": KEY},
+    {"headers": {7: KEY}},
+    {"query": [KEY]},
+    {"query": {7: KEY}},
+    {"default_headers": [("a", KEY)]},
+    {"default_query": KEY},
+    {"set_default_headers": KEY},
+    {"set_default_query": KEY},
+    {"webhook_secret": 7},
+    {"webhook_secret": KEY.encode()},
+    {"cache": KEY},
+    {"cache": LRUCache},
+    {"limiter": KEY},
+    {"clock": 5},
+    {"on_request": KEY},
+    {"on_response": 5},
+    {"on_retry": 5},
+    {"session": KEY},
+    {"trace_configs": KEY},
+    {"trace_configs": 5},
+    {"ssl": KEY},
+    {"single_flight": "no"},
+    {"trust_env": 1},
+]
+
+
+@pytest.mark.parametrize("options", WRONG_TYPES)
+def test_options_of_a_wrong_type(options: dict[str, Any]) -> None:
+    """Are refused by name, without the value, when the client or its copy is made; not by the call that needs them."""
+    (name,) = options
+    word = "webhook secret" if name == "webhook_secret" else name
+    of_copies = {"retry", "headers", "query", "webhook_secret"}
+    if name not in {"headers", "query"} and not name.startswith("set_"):
+        with pytest.raises(ConfigurationError, match=f"{word} must be ") as caught:
+            client_with(**options)
+        assert KEY not in str(caught.value)
+    if name in of_copies or "default" in name:
+        with pytest.raises(ConfigurationError, match=f"{word} must be ") as caught:
+            EvalsClient(api_key=KEY).with_options(**options)
+        assert KEY not in str(caught.value)
 
 
 # --- what can be read of a client -------------------------------------------------------------------------------------

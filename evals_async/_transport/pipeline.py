@@ -13,7 +13,7 @@ import attrs
 from evals_async._clock import SYSTEM_CLOCK, Clock
 from evals_async._transport.auth import NO_CREDENTIALS, Auth, SecretHeaders, merged_headers
 from evals_async._transport.failures import SUCCESS, error_for, scrubbed
-from evals_async._transport.limiter import Limiter, Statistics, Unlimited
+from evals_async._transport.limiter import AdaptiveLimiter, Limiter, Statistics, Unlimited
 from evals_async._transport.messages import Request, Response
 from evals_async._transport.retry import Budget, RetryPolicy, RetryState, Timeouts, retrying
 from evals_async._transport.state import (
@@ -78,6 +78,7 @@ class Pipeline:
             limiter = new_limiter()
         self.limiter: Limiter = Unlimited(clock) if limiter is None else limiter
         self.limited = limiter is not None
+        self.adaptive = isinstance(limiter, AdaptiveLimiter)  # it decides when a refused call is sent again
         self.identity = identity  # names the credentials; `Pipelines` finds the pipeline by it
         self.session: object = None
         self.budget = budget or Budget()
@@ -234,7 +235,15 @@ class Pipeline:
 
         If all retries fail, return the result that `call.resolve` finds, or raise the final error.
         """
-        state = RetryState(call.policy, call.request.kind, self.clock, self.budget, call.ends, limited=self.limited)
+        state = RetryState(
+            call.policy,
+            call.request.kind,
+            self.clock,
+            self.budget,
+            call.ends,
+            limited=self.limited,
+            adaptive=self.adaptive,
+        )
 
         def may_retry(error: RequestError) -> bool:
             return self.may_retry(call, error, state)

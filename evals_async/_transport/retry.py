@@ -96,8 +96,8 @@ class RetryPolicy:
 
     `attempts` includes the first attempt. With 1, there are no retries, also not after a 429. The pause before retry n
     is random: from 0 to min(`cap`, `base` * 2^(n-1)) seconds (full jitter). So calls that failed together do not retry
-    together. After a 429 without a delay, the pause uses `throttled_base` and `throttled_cap`. A call with a limiter
-    does not use these two; it waits for the limiter.
+    together. After a 429 without a delay, the pause uses `throttled_base` and `throttled_cap`. A call with an
+    `AdaptiveLimiter` does not use these two; it waits for the limiter.
 
     If the server asks for a delay of d seconds, the pause is d plus up to min(0.25, d/4) seconds. A limiter may end
     the pause earlier when it learns that the server allows more. If d is above `max_server_delay`, the call fails at
@@ -202,7 +202,15 @@ class RetryState:
     """
 
     def __init__(
-        self, policy: RetryPolicy, kind: Kind, clock: Clock, budget: Budget, end: float, *, limited: bool = False
+        self,
+        policy: RetryPolicy,
+        kind: Kind,
+        clock: Clock,
+        budget: Budget,
+        end: float,
+        *,
+        limited: bool = False,
+        adaptive: bool = False,
     ) -> None:
         self.policy = policy
         self.kind: Kind = kind
@@ -210,6 +218,7 @@ class RetryState:
         self.budget = budget
         self.end = end
         self.limited = limited  # a limiter holds requests back
+        self.adaptive = adaptive  # it slows down by itself after a refusal without a delay
         self.attempts = 0  # failed attempts, without the 429s
         self.rounds = 0  # responses of the limit, such as a 429
         self.seen: dict[Failure, int] = {}
@@ -284,7 +293,7 @@ class RetryState:
         asked = self.asked
         if asked is not None:
             return asked + self.clock.random() * min(MOST_ADDED, asked / 4)  # not earlier, and not all calls together
-        if throttled and self.limited:
+        if throttled and self.adaptive:
             return 0.0  # the limiter decides when to send
         policy = self.policy
         base, cap = (policy.throttled_base, policy.throttled_cap) if throttled else (policy.base, policy.cap)

@@ -114,11 +114,11 @@ class LifecycleError(EvalsError, RuntimeError):
 
 
 class ClientClosed(LifecycleError):
-    """The client was closed, before this call or during it."""
+    """The client was closed, before this call or during it. Or its limiter or cache was closed."""
 
 
 class WrongLoop(LifecycleError):
-    """The client belongs to another event loop, which is not closed. Make one client per loop."""
+    """The client, limiter or cache belongs to another event loop, which is not closed. Make one per loop."""
 
 
 class ForkedClient(LifecycleError):

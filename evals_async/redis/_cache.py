@@ -2,12 +2,12 @@
 
 import asyncio
 import math
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from evals_async._clock import SYSTEM_CLOCK
 from evals_async._closing import Closing
 from evals_async.errors import ConfigurationError
-from evals_async.redis._connection import TRY_AGAIN, PendingResponse, Warnings, connected, reason_of
+from evals_async.redis._connection import TRY_AGAIN, PendingResponse, RedisLink, Warnings, reason_of
 
 
 Read: TypeAlias = tuple[tuple[str | bytes, ...], asyncio.Future[bytes | None]]
@@ -35,7 +35,7 @@ class RedisCache(Closing):
     def __init__(self, url: str, *, keep: float = 7 * 86_400, max_bytes: int = 1024 * 1024) -> None:
         if keep <= 0 or max_bytes < 1:
             raise ConfigurationError(f"keep and max_bytes must be above 0, got {keep!r} and {max_bytes!r}")
-        self._redis = connected(url)
+        self._link = RedisLink(url, "cache")
         self._keep = keep
         self._max_bytes = max_bytes
         self._away_until = -math.inf
@@ -44,7 +44,9 @@ class RedisCache(Closing):
         self._sending: asyncio.Task[None] | None = None
 
     async def get(self, key: str) -> bytes | None:
-        """Return the bytes that are stored under `key`, or `None`."""
+        """Return the bytes that are stored under `key`, or `None`. Raises `ClientClosed` if the cache is closed, and
+        `WrongLoop` in a second event loop while the first one is not closed.
+        """
         return await self._ask("GET", f"evals-async:cache:{{{key}}}")
 
     async def put(self, key: str, value: bytes) -> None:
@@ -56,20 +58,27 @@ class RedisCache(Closing):
         """Send a command and return Redis's response. Commands that arrive at the same time are sent together.
         Otherwise, many of them would take longer than the timeout.
         """
+        if not self._link.here():
+            self._enter()
         if SYSTEM_CLOCK.monotonic() < self._away_until:
             return None
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[bytes | None] = loop.create_future()
         self._waiting.append((command, answer))
-        if self._sending is None or self._sending.done() or self._sending.get_loop() is not loop:
+        if self._sending is None or self._sending.done():
             self._sending = loop.create_task(self._send_waiting())
         return await answer
+
+    def _enter(self) -> None:
+        """Use the running event loop. Reads of an older one are dropped."""
+        self._link.enter()
+        self._waiting, self._sending, self._away_until = [], None, -math.inf
 
     async def _send_waiting(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
             answers: list[Any] = [None] * len(batch)
-            pipeline = self._redis.pipeline(transaction=False)
+            pipeline = self._link.redis.pipeline(transaction=False)
             for each, _ in batch:
                 pipeline.execute_command(*each)
             pending = PendingResponse(pipeline.execute(raise_on_error=False), SYSTEM_CLOCK)
@@ -95,12 +104,21 @@ class RedisCache(Closing):
         waiting, self._waiting = self._waiting, []
         answer_all(waiting, [None] * len(waiting))
 
+    async def __aenter__(self) -> Self:
+        self._link.open()
+        self._enter()
+        return self
+
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connection. Reads that wait find nothing. After this, `async with` opens the cache again, also in
+        another event loop. Raises `WrongLoop` as `get` does.
+        """
+        here = self._link.end()
         sending, self._sending = self._sending, None
-        if sending is not None and not sending.done() and sending.get_loop() is asyncio.get_running_loop():
+        if here and sending is not None and not sending.done():
             sending.cancel()
             await asyncio.wait([sending])
         waiting, self._waiting = self._waiting, []
-        answer_all(waiting, [None] * len(waiting))
-        await self._redis.aclose()
+        if here:
+            answer_all(waiting, [None] * len(waiting))
+        await self._link.close()

@@ -1,22 +1,27 @@
-"""The connection to Redis, the time that Redis has for a response, and what may be said about a failure."""
+"""The connection to Redis and its event loop, the time that Redis has for a response, and what may be said about a
+failure.
+"""
 
 import asyncio
 import contextlib
 import errno
 import logging
 import math
+import os
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from evals_async._clock import Clock
 from evals_async._extras import extra_missing
-from evals_async.errors import ConfigurationError, MissingExtra
+from evals_async.errors import ClientClosed, ConfigurationError, MissingExtra, WrongLoop
 
 
 REDIS_TIMEOUT = 0.05  # seconds to wait for Redis; after that, calls continue without it
 SLICES = 5  # parts of this time
 TRY_AGAIN = 1.0  # seconds until the next attempt to use Redis; a response may be so late and still be used
 TELL_AGAIN = 60.0  # seconds between two warnings
+
+INHERITED: list[object] = []  # connections of a parent process: closing one here could disturb the parent's event loop
 
 logger = logging.getLogger("evals_async")
 
@@ -54,6 +59,97 @@ def connected(url: str) -> Connection:
         ) from None
     connection: Connection = redis
     return connection
+
+
+class RedisLink:
+    """The connection to Redis of one limiter or cache. It belongs to one event loop until that loop is closed.
+
+    `what` names its owner in errors. Raises the errors of `connected`.
+    """
+
+    def __init__(self, url: str, what: str) -> None:
+        self.url = url
+        self.what = what
+        self.redis = connected(url)
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.pid = os.getpid()
+        self.closed = False
+
+    def here(self) -> bool:
+        """Whether the connection can be used in the running event loop."""
+        return not self.closed and self.loop is running_loop()
+
+    def elsewhere(self) -> bool:
+        """Whether the event loop of the connection is another one that is not closed."""
+        if self.loop is None or self.loop is running_loop() or self.forked():
+            return False
+        return not self.loop.is_closed()
+
+    def forked(self) -> bool:
+        """Whether this process was forked since the last use."""
+        return os.getpid() != self.pid
+
+    def enter(self) -> None:
+        """Make a connection of the running event loop.
+
+        Raises `ClientClosed` after `end`, and `WrongLoop` if the loop of the last connection is not closed.
+        """
+        if self.closed:
+            raise ClientClosed(f"this {self.what} is closed; enter it again with `async with`, or make a new one")
+        if self.elsewhere():
+            raise WrongLoop(f"this {self.what} was first used in another event loop; make one per loop, inside it")
+        self.abandon()
+        self.redis, self.loop, self.pid = connected(self.url), asyncio.get_running_loop(), os.getpid()
+
+    def abandon(self) -> None:
+        if self.forked():
+            INHERITED.append(self.redis)
+        else:
+            abandon(self.redis)
+
+    def end(self) -> bool:
+        """Refuse all later uses. Returns whether the connection belongs to the running event loop. Raises `WrongLoop`
+        as `enter` does.
+        """
+        if self.elsewhere():
+            raise WrongLoop(f"this {self.what} is used in another event loop; close it there")
+        here, self.closed = self.here(), True
+        return here
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self.loop is running_loop():
+            await self.redis.aclose()
+        else:
+            self.abandon()
+        self.loop = None
+
+    def open(self) -> None:
+        """Allow uses again after `end`."""
+        self.closed = False
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def abandon(redis: Any) -> None:
+    """Close connections whose event loop is closed, without the warnings of Redis's client and of asyncio."""
+    pool = redis.connection_pool
+    # None of this has public names, and each of them may be missing in another version.
+    idle, used = getattr(pool, "_available_connections", ()), getattr(pool, "_in_use_connections", ())
+    for connection in (*idle, *used):
+        writer = getattr(connection, "_writer", None)
+        if writer is not None:
+            from evals_async._transport.connection import close_socket  # here, because it imports aiohttp
+
+            with contextlib.suppress(RuntimeError):  # the loop is closed, but the transport knows now that it is too
+                writer.transport.abort()
+            close_socket(writer.transport)
+            connection._writer = connection._reader = None  # noqa: SLF001  # as after its own `disconnect`
 
 
 def reason_of(error: BaseException) -> str:

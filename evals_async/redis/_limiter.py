@@ -10,9 +10,8 @@ Without Redis, a process uses its own state. It starts with its share of the las
 import asyncio
 import contextlib
 import math
-import os
-import uuid
 from collections import deque
+from typing import Self
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
 from evals_async._closing import Closing
@@ -20,18 +19,16 @@ from evals_async._transport.limiter import MAX_HOLD, AdaptiveLimiter, Observatio
 from evals_async._transport.messages import Response
 from evals_async._transport.rate_control import RateControl
 from evals_async.errors import ConfigurationError, DeadlineExceeded
-from evals_async.redis._connection import TRY_AGAIN, PendingResponse, Warnings, connected, reason_of
-from evals_async.redis._state import EXCHANGE, GONE, HEARTBEAT, Offset, OtherProcessesWrite, State, Turn, Write
+from evals_async.redis._connection import TRY_AGAIN, RedisLink, Warnings, reason_of
+from evals_async.redis._state import GONE, HEARTBEAT, OtherProcessesWrite, State, Turn, Write
+from evals_async.redis._store import OLD, SAME, TAKEN, UNREAD, Store
 
 
-KEPT = 300  # seconds until Redis deletes an unused state
 AHEAD = 0.02  # seconds; permits are taken so long before they are due, so that none is lost while a process is busy
 LOOK = 0.02  # seconds between two checks for permits that other processes release
 SPREAD = 0.001  # seconds for each other process; they check at random times in it
 LEASE = 20  # milliseconds in which only this process may write, after others were faster
 MOST_TRIES = 20  # commands for one write; then there are too many other processes
-SAME, OLD, TAKEN = 1, 0, 2  # responses of the script
-UNREAD = "?"  # a version that no state has: the script only reads
 
 
 class RedisLimiter(AdaptiveLimiter, Closing):
@@ -44,7 +41,8 @@ class RedisLimiter(AdaptiveLimiter, Closing):
     If Redis does not respond within 50 ms, no call fails or waits for it. Each process then limits its requests by
     itself, to its share of the rate, and tries Redis again every second. At most once a minute this is logged as a
     warning. `max_rate` and `start_rate` are as in `AdaptiveLimiter`, for all processes together. It holds a connection:
-    close it, or use `async with`. Raises `ConfigurationError` for invalid arguments, and `MissingExtra`.
+    close it, or use `async with`. It is used in one event loop until that loop is closed, then in the next one. Raises
+    `ConfigurationError` for invalid arguments, and `MissingExtra`.
     """
 
     def __init__(
@@ -62,21 +60,14 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         # The state of the base class is for times without Redis.
         super().__init__(max_rate=max_rate, start_rate=start_rate, max_in_flight=max_in_flight, clock=clock)
         self._fresh = (start_rate, max_rate)
-        self._redis = connected(url)
-        self._key = f"evals-async:limit:{{{name}}}"
-        self._me = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._link = RedisLink(url, "limiter")
+        self._store = Store(self._link, name, clock, self._late)
         self._turns: deque[Turn] = deque()  # the waiting calls; the queue of the base class is not used
-        self._shared: State | None = None  # the last written or read state
-        self._version = UNREAD
         self._processes = 1  # when Redis was lost
-        self._serial = 0  # the number of the last write
-        self._unclear: list[Write] = []  # writes whose response was lost: Redis has executed at most one of them
-        self._offset = Offset()
         self._seen: list[tuple[Observation, float]] = []  # observations, with their times, that are not in Redis yet
         self._away = False  # Redis does not respond
         self._failures = 0
         self._warnings = Warnings("this process limits its requests by itself", clock)
-        self._closed = False
         self._work: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -84,18 +75,23 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         """Take a permit without waiting if Redis is unavailable. Otherwise permits come from Redis, so this returns
         0.
         """
-        if not self._away or self._turns:
+        if not self._away or self._turns or not self._link.here():
             return 0
         return super().try_acquire(now)
 
     async def acquire(self, end: float, /) -> int:
-        """Wait for a permit. Raises `DeadlineExceeded` as `AdaptiveLimiter` does."""
+        """Wait for a permit. Raises `DeadlineExceeded` as `AdaptiveLimiter` does, `ClientClosed` if the limiter is
+        closed, and `WrongLoop` in a second event loop while the first one is not closed.
+        """
+        self._enter()
         turn = Turn(end)
         self._turns.append(turn)
         self._start()
         try:
             while True:
                 now, at = self._clock.monotonic(), math.inf
+                if self._link.closed and not turn.among:
+                    self._enter()  # raises
                 if turn.among:
                     at = turn.at
                     if at <= now:
@@ -119,19 +115,36 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         return turn.among
 
     def _check(self, now: float, end: float) -> None:
-        if self._away or self._shared is None:
+        if self._away or self._store.state is None:
             super()._check(now, end)
             return
-        control = self._shared.control
-        held = control.told_hold(now + self._offset.seconds)
+        control = self._store.state.control
+        held = control.told_hold(now + self._store.offset.seconds)
         if 0 < held >= end - now:
             raise DeadlineExceeded(f"the rate limit delays requests for {held:.3g} s, too long for this call")
         if now >= end:
             rate = "" if control.rate == math.inf else f": all processes together may send {control.rate:.3g} a second"
             raise DeadlineExceeded(f"the shared rate limit gave no permit before the deadline of this call{rate}")
 
+    def _enter(self) -> None:
+        """Use the running event loop. What belongs to an older one, or to the parent process, is dropped."""
+        if self._link.here():
+            return
+        new = not self._store.me or self._link.forked()
+        self._link.enter()
+        self._task = self._work = None
+        self._turns.clear()
+        self._paused.clear()
+        self._away = False
+        now = self._store.now()
+        if new:
+            self._store.rename()
+            self._control.under_way = 0
+        if new or (self._seen and now - self._seen[0][1] >= GONE):
+            self._forget()
+
     def _wake(self) -> None:
-        if self._turns:
+        if self._turns and self._link.here():
             self._turns[0].wake()
 
     def release(self) -> None:
@@ -142,10 +155,10 @@ class RedisLimiter(AdaptiveLimiter, Closing):
 
     def observe(self, response: Response, /, *, sent_at: float, among: int = 1, max_hold: float = MAX_HOLD) -> None:
         """Observe a response, for this process and then for all processes."""
-        now, offset = self._clock.monotonic(), self._offset.seconds
+        now, offset = self._clock.monotonic(), self._store.offset.seconds
         own = min(among, self._control.under_way + 1)
         super().observe(response, sent_at=sent_at, among=own, max_hold=max_hold)
-        if self._closed:
+        if self._link.closed:
             return
         seen = Observation.of(response, sent_at + offset, among, max_hold, self._clock.time())
         self._seen.append((seen, now + offset))
@@ -164,6 +177,7 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         """Wait before a refused call acquires a new permit: for the given seconds, or until the allowed rate is
         known.
         """
+        self._enter()
         end = self._clock.monotonic() + seconds
         waiting = Turn(end)
         self._paused.add(waiting)
@@ -175,18 +189,18 @@ class RedisLimiter(AdaptiveLimiter, Closing):
             self._paused.discard(waiting)
 
     def _understood(self, now: float) -> bool:
-        if self._away or self._shared is None:
+        if self._away or self._store.state is None:
             return self._control.understood(now)
-        return self._shared.control.understood(now + self._offset.seconds)
+        return self._store.state.control.understood(now + self._store.offset.seconds)
 
     def statistics(self, *, requests: int, retries: int, throttles: int, bytes_received: int) -> Statistics:
         """Return `counts` with the state of the limiter for all processes, or for this process if Redis is
         unavailable.
         """
-        shared = None if self._away or self._shared is None else self._shared.control
+        shared = None if self._away or self._store.state is None else self._store.state.control
         return self.report(
             shared,
-            0.0 if shared is None else self._offset.seconds,
+            0.0 if shared is None else self._store.offset.seconds,
             waiting=len(self._turns),
             requests=requests,
             retries=retries,
@@ -196,7 +210,7 @@ class RedisLimiter(AdaptiveLimiter, Closing):
 
     def _start(self) -> None:
         """Wake the task that synchronises with Redis."""
-        if self._closed:
+        if not self._link.here():
             return
         if self._work is None or self._task is None or self._task.done():
             self._work = asyncio.Event()
@@ -233,25 +247,27 @@ class RedisLimiter(AdaptiveLimiter, Closing):
 
     async def _exchange(self) -> float:
         """Write observations to Redis and take permits. Returns the seconds until the next call."""
-        answer = OLD if self._version == UNREAD else SAME
+        store = self._store
+        answer = OLD if store.version == UNREAD else SAME
         for tries in range(MOST_TRIES):
-            now = self._clock.monotonic() + self._offset.seconds
+            now = store.now()
             # A copy: if another process writes first, the next attempt starts from its state.
-            state = self._first(now) if self._shared is None else self._shared.copy()
-            self._serial += 1
+            state = self._first(now) if self._store.state is None else self._store.state.copy()
+            store.serial += 1
             write = self._apply(state, now)
             leased = tries > 2 and answer == OLD  # the write ends the lease
-            news = leased or bool(write.seen or write.turns) or state.differs(self._shared, self._me)
-            news = news and self._version != UNREAD
+            news = leased or bool(write.seen or write.turns) or state.differs(self._store.state, self._store.me)
+            news = news and self._store.version != UNREAD
             if tries and answer == OLD and not news:
                 break  # the state was read a moment ago
-            answer = await self._send(state if news else None, write, lease=LEASE if tries > 1 else 0)
+            answer, in_time = await store.exchange(state if news else None, write, lease=LEASE if tries > 1 else 0)
+            self._away = self._away and not in_time
             if answer == SAME:
                 if news:
-                    self._shared = state
-                    self._unclear.clear()
                     self._written(write)
                 break
+            if answer == OLD and (executed := store.executed()) is not None:
+                self._written(executed)
             if answer == TAKEN:
                 await self._clock.sleep(self._apart())
         else:
@@ -267,13 +283,13 @@ class RedisLimiter(AdaptiveLimiter, Closing):
     def _apply(self, state: State, now: float) -> Write:
         """Apply the observations to the state, and take permits for the waiting calls."""
         control, under_way = state.control, self._control.under_way
-        state.count(self._me, under_way, now, self._serial, waiting=False)
+        state.count(self._store.me, under_way, now, self._store.serial, waiting=False)
         for observation, at in self._seen:
             observation.apply(control, at)
         if control.untouched:
             control.width = min(float(control.most), control.width + len(self._seen))
         turns: list[tuple[Turn, int, float]] = []
-        waiting, most = False, state.most_of(self._me)
+        waiting, most = False, state.most_of(self._store.me)
         for turn in () if self._away else self._turns:
             if turn.among or turn.woken.cancelled():
                 continue
@@ -282,51 +298,8 @@ class RedisLimiter(AdaptiveLimiter, Closing):
                 waiting = True
                 break
             turns.append((turn, control.take(at, waited=True), at))
-        state.members[self._me] = (under_way + len(turns), now, self._serial, waiting)
-        return Write(self._serial, len(self._seen), turns, now)
-
-    async def _send(self, state: State | None, write: Write, *, lease: int) -> int:
-        """Write the state, or only read. Returns the first number of the script's response. If another process has
-        changed the state, it is stored here.
-        """
-        began = self._clock.monotonic()
-        version, data = f"{self._me}:{write.serial}", b"" if state is None else bytes(state)
-        if data:
-            self._unclear.append(write)
-        words = (self._key, self._version, version, data, 1000 * KEPT, self._me, lease)
-        pending = PendingResponse(self._redis.execute_command("EVAL", EXCHANGE, 1, *words), self._clock)
-        try:
-            in_time = await pending.in_time()
-            if not in_time:
-                self._lose("Redis does not respond (no response in time)")
-            answer, seconds, micros, held, stored = await pending.response()
-        finally:
-            await pending.end()
-        self._offset.measure(began, self._clock.monotonic(), int(seconds) + int(micros) / 1e6)
-        if in_time:
-            self._away = False
-        if answer == SAME and data:
-            self._version = version
-        if answer != OLD:
-            return int(answer)
-        self._version = held.decode() if isinstance(held, bytes) else str(held)
-        self._shared = None
-        if stored:
-            with contextlib.suppress(ValueError):  # the state of another version of this package is written anew
-                self._shared = State.of(stored)
-        self._find_unclear()
-        return OLD
-
-    def _find_unclear(self) -> None:
-        """Find out which write was executed although its response was lost. Its observations are not written again."""
-        members = {} if self._shared is None else self._shared.members
-        _, _, executed, _ = members.get(self._me, (0, 0.0, -1, False))
-        now = self._clock.monotonic() + self._offset.seconds
-        for write in self._unclear:
-            if write.serial == executed or now - write.at >= GONE:  # after this time, the state says nothing about it
-                self._written(write)
-                break
-        self._unclear.clear()
+        state.members[self._store.me] = (under_way + len(turns), now, self._store.serial, waiting)
+        return Write(self._store.serial, len(self._seen), turns, now)
 
     def _written(self, write: Write) -> None:
         """Remove the observations of a write that was executed, and give its permits to the calls."""
@@ -335,31 +308,34 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         for turn, among, at in write.turns:
             if turn.among or turn not in self._turns:
                 continue  # the call has ended in the meantime; the next heartbeat corrects the count
-            turn.among, turn.at = among, at - self._offset.seconds
+            turn.among, turn.at = among, at - self._store.offset.seconds
             self._control.take(now, waited=True)
             turn.wake()
 
     def _inform(self) -> None:
         """Wake the calls that the new state concerns."""
-        if self._shared is None or self._away:
+        if self._store.state is None or self._away:
             return
-        self._wake_late(self._shared.control, self._clock.monotonic() + self._offset.seconds)
+        self._wake_late(self._store.state.control, self._store.now())
         if self._understood(self._clock.monotonic()):
             for waiting in self._paused:
                 waiting.wake()
 
     def _next(self) -> float:
         """Return the seconds until a permit may be free, or the next heartbeat is due."""
-        if self._shared is None or all(turn.among for turn in self._turns):
+        if self._store.state is None or all(turn.among for turn in self._turns):
             return HEARTBEAT
-        now = self._clock.monotonic() + self._offset.seconds
-        wait = self._shared.control.next_turn(now) - AHEAD / 2 - now
+        now = self._store.now()
+        wait = self._store.state.control.next_turn(now) - AHEAD / 2 - now
         return min(LOOK, max(0.001, wait) + self._apart())
 
     def _apart(self) -> float:
         """Return a random delay, so that processes do not all write at the same time."""
-        others = 0 if self._shared is None else len(self._shared.members) - 1
+        others = self._store.running() - 1
         return self._clock.random() * min(LOOK, SPREAD * others)
+
+    def _late(self) -> None:
+        self._lose("Redis does not respond (no response in time)")
 
     def _lose(self, reason: str) -> None:
         """Handle a failure of Redis: this process limits its requests by itself."""
@@ -367,30 +343,39 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         if self._away:
             return
         self._away = True
-        if self._shared is not None:
-            part = self._shared.part(self._control.most, self._offset.seconds)
+        if self._store.state is not None:
+            part = self._store.state.part(self._control.most, self._store.offset.seconds)
             part.under_way = self._control.under_way
-            self._control, self._processes = part, max(1, len(self._shared.members))
+            self._control, self._processes = part, self._store.running()
         self._wake()
 
     def _forget(self) -> None:
         """Forget what was not written. Redis is unavailable for longer, so it is out of date."""
         self._seen.clear()
-        self._unclear.clear()
-        self._shared, self._version = None, UNREAD
+        self._store.forget()
+
+    async def __aenter__(self) -> Self:
+        self._link.open()
+        self._enter()
+        return self
 
     async def close(self) -> None:
-        """Remove this process from the state in Redis, and close the connection."""
-        self._closed = True  # requests that still run are counted here only
-        if self._task is not None:
+        """Remove this process from the state in Redis, and close the connection. Calls that wait get `ClientClosed`.
+
+        After this, `async with` opens it again, also in another event loop. Raises `WrongLoop` as `acquire` does.
+        """
+        here = self._link.end()
+        if here and self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task], timeout=TRY_AGAIN)
+        waiting = list(self._turns)
         self._turns.clear()
-        if self._shared is not None and not self._away:
+        if here and self._store.state is not None and not self._away:
             running, self._control.under_way = self._control.under_way, 0
             with contextlib.suppress(Exception):
                 await self._exchange()
             self._control.under_way = running
         self._away = True
-        self._wake()
-        await self._redis.aclose()
+        for turn in waiting if here else ():
+            turn.wake()
+        await self._link.close()

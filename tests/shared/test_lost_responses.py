@@ -204,7 +204,7 @@ async def test_two_processes_share_the_connections(redis_url: str) -> None:
         calls += [asyncio.create_task(call(other)) for _ in range(2)]
 
         async def someone_waits() -> None:
-            while not (await stored(redis_url, name)).most_of(one._me) < 4:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # its name
+            while not (await stored(redis_url, name)).most_of(one._store.me) < 4:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # its name
                 await asyncio.sleep(0.005)
 
         await asyncio.wait_for(someone_waits(), LONGEST)
@@ -330,7 +330,7 @@ async def test_a_pause_ends_when_another_process_knows_the_rate(redis_url: str) 
     name = uuid.uuid4().hex
     async with RedisLimiter(redis_url, name=name) as limiter, raw(redis_url) as client:
         pausing = asyncio.create_task(limiter.pause(10 * LONGEST))
-        await until(lambda: limiter._shared is not None)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # it has read the state
+        await until(lambda: limiter._store.state is not None)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # it has read the state
         state = await stored(redis_url, name)
         assert not pausing.done()
         state.control.source = "measured"
@@ -348,10 +348,11 @@ async def test_a_process_that_was_suspended_does_not_count_twice() -> None:
     state = limiter._first(0.0)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # no Redis is needed
     limiter.observe(response(200), sent_at=0.0)
     for age, left in ((GONE / 2, 1), (2 * GONE, 0)):
-        limiter._serial += 1  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the same
+        limiter._store.serial += 1  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the same
         write = limiter._apply(state, clock.monotonic() - age)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the same
-        limiter._unclear.append(write)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the same
-        limiter._find_unclear()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the same
+        limiter._store.unclear.append(write)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the same
+        if (executed := limiter._store.executed()) is not None:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the same
+            limiter._written(executed)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the same
         assert left == len(limiter._seen)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the same
     await limiter.close()
 

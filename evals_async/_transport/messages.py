@@ -71,6 +71,9 @@ class Request:
     `path` is percent-encoded, starts with a slash, and is relative to the base URL. `route` is its template
     (`/evals/{eval_id}`). Only the template is logged. A header that is `None` removes a default header. If there
     is a `sink`, it receives the body of a successful response, and `Response.body` is empty.
+
+    A request that a limit refused waits for the delay in its own response, even if the limiter allows other requests
+    before. With `own_delay=False`, its first retries wait for the limiter only.
     """
 
     method: Method
@@ -81,6 +84,7 @@ class Request:
     headers: Mapping[str, str | None] = attrs.field(default=NO_HEADERS, repr=False)
     body: bytes | Upload | None = attrs.field(default=None, repr=False)
     sink: Sink | None = attrs.field(default=None, repr=False)
+    own_delay: bool = attrs.field(default=True, repr=False)
 
 
 @value

@@ -243,6 +243,7 @@ class Pipeline:
             call.ends,
             limited=self.limited,
             adaptive=self.adaptive,
+            own_delay=call.request.own_delay,
         )
 
         def may_retry(error: RequestError) -> bool:

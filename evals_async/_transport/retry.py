@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 SHORTEST_ATTEMPT = 0.2  # seconds; an attempt with less time left is not started
 MOST_DOUBLINGS = 60  # avoids an overflow; the pause reaches `cap` long before
 MOST_ADDED = 0.25  # the most seconds of jitter on top of a server's delay
+AT_LIMIT = 5  # refusals after which a request with `own_delay=False` waits for its delay, too
 
 
 def is_number(value: object) -> bool:
@@ -211,6 +212,7 @@ class RetryState:
         *,
         limited: bool = False,
         adaptive: bool = False,
+        own_delay: bool = True,
     ) -> None:
         self.policy = policy
         self.kind: Kind = kind
@@ -219,6 +221,7 @@ class RetryState:
         self.end = end
         self.limited = limited  # a limiter holds requests back
         self.adaptive = adaptive  # it slows down by itself after a refusal without a delay
+        self.own_delay = own_delay  # see `Request`
         self.attempts = 0  # failed attempts, without the 429s
         self.rounds = 0  # responses of the limit, such as a 429
         self.seen: dict[Failure, int] = {}
@@ -291,10 +294,10 @@ class RetryState:
     def pause(self, *, throttled: bool) -> float:
         """Return the seconds until the next attempt: the server's delay plus jitter, or the back-off."""
         asked = self.asked
+        if throttled and self.adaptive and (asked is None or (not self.own_delay and self.rounds <= AT_LIMIT)):
+            return 0.0  # the limiter decides when to send
         if asked is not None:
             return asked + self.clock.random() * min(MOST_ADDED, asked / 4)  # not earlier, and not all calls together
-        if throttled and self.adaptive:
-            return 0.0  # the limiter decides when to send
         policy = self.policy
         base, cap = (policy.throttled_base, policy.throttled_cap) if throttled else (policy.base, policy.cap)
         count = self.rounds if self.refused else self.attempts

@@ -10,6 +10,8 @@ from functools import cache
 from typing import Any, NotRequired, TypeAlias, TypedDict
 from urllib.parse import quote
 
+import attrs
+
 from evals_async import _json
 from evals_async._codec import encode
 from evals_async._json import JSONValue
@@ -145,6 +147,15 @@ def request(
     if options and (more := given(options.get("extra_query"))):
         query = merged(query, parameters(**more))
     return Request(method, route, path, kind, query, headers, content, sink)
+
+
+def page_request(route: str, ids: tuple[object, ...]) -> Request:
+    """Make the request for the pages of a listing that are read in any order, at the same time.
+
+    After a refusal, which of them is sent first makes no difference to the server. So none of them waits longer than
+    the limiter demands.
+    """
+    return attrs.evolve(request("GET", route, "read", NO_OPTIONS, ids), own_delay=False)
 
 
 def checked_path(path: str, name: str) -> str:

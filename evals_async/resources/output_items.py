@@ -17,7 +17,7 @@ from evals_async._paging.pages import Pager
 from evals_async.resources._caller import Identity, Resource
 from evals_async.resources._many import ManyOptions, ManyOrPages, Raise, Return, gather, stream
 from evals_async.resources._raw import raw
-from evals_async.resources._requests import NO_OPTIONS, CallOptions, parameters, path_of, request
+from evals_async.resources._requests import CallOptions, page_request, parameters, path_of, request
 from evals_async.resources._run_keys import L, LocatedRun, R, RunKey, ids_of
 
 
@@ -206,9 +206,7 @@ class OutputItems(Resource):
         return Lookup(
             locate=locate,
             fetch=lambda output_item_id: self.retrieve(output_item_id, run_id=run),
-            pages=lambda _: caller.pages(
-                request("GET", ITEMS, "read", NO_OPTIONS, run), models.OutputItem, expected=(RUN_OF_ITEM, run)
-            ),
+            pages=lambda _: caller.pages(page_request(ITEMS, run), models.OutputItem, expected=(RUN_OF_ITEM, run)),
             attempts=caller.defaults.retry.attempts,
             shrink=too_heavy,
             copy=copied,

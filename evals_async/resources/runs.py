@@ -24,7 +24,15 @@ from evals_async.models.runs import EvalRun, RunDeleted
 from evals_async.resources._caller import Caller, Fetched, Identity, Resource
 from evals_async.resources._many import ManyOptions, ManyOrPages, Raise, Return, gather, stream
 from evals_async.resources._raw import RawResponse, raw
-from evals_async.resources._requests import NO_OPTIONS, CallOptions, json_body, parameters, path_of, request, segment
+from evals_async.resources._requests import (
+    CallOptions,
+    json_body,
+    page_request,
+    parameters,
+    path_of,
+    request,
+    segment,
+)
 from evals_async.resources._run_keys import (
     EVAL_OF_RUN,
     RUN,
@@ -385,7 +393,7 @@ class Runs(Resource):
             locate=locate,
             fetch=lambda run: self.retrieve(ids_of(run, eval_id)),
             pages=lambda parent: caller.pages(
-                request("GET", RUNS, "read", NO_OPTIONS, (parent,)), EvalRun, expected=(EVAL_OF_RUN, (str(parent),))
+                page_request(RUNS, (parent,)), EvalRun, expected=(EVAL_OF_RUN, (str(parent),))
             ),
             attempts=caller.defaults.retry.attempts,
             shrink=body_too_large,

@@ -62,6 +62,9 @@ class Lookup(Generic[K_contra, V]):
     returns the function that fetches the pages of a listing. A request has at most `attempts` attempts. `shrink`
     returns whether a smaller page may avoid an error. `copy` makes the object for a second place in the results.
     `cached` returns an object from the cache, and `keep` stores the object of a page there.
+
+    By pages, requests are few and most of them run at once. If a limit refuses some, their delays would be most of the
+    time. So their requests have `own_delay=False`: which of them is sent first makes no difference to the server.
     """
 
     locate: Callable[[K_contra], Location]

@@ -10,8 +10,6 @@ from functools import cache
 from typing import Any, NotRequired, TypeAlias, TypedDict
 from urllib.parse import quote
 
-import attrs
-
 from evals_async import _json
 from evals_async._codec import encode
 from evals_async._json import JSONValue
@@ -127,8 +125,9 @@ def request(
     body: dict[str, JSONValue] | None = None,
     upload: Upload | None = None,
     sink: Sink | None = None,
+    own_delay: bool = True,
 ) -> Request:
-    """Make the request for a route. See `path_of` for `ids`.
+    """Make the request for a route. See `path_of` for `ids`, and `Request` for `own_delay`.
 
     Raises `InvalidArgument` for values that cannot be sent, and `TypeError` for an unknown option.
     """
@@ -146,16 +145,7 @@ def request(
             raise InvalidArgument(f"the body of {method} {route} cannot be encoded as JSON: {reason}") from None
     if options and (more := given(options.get("extra_query"))):
         query = merged(query, parameters(**more))
-    return Request(method, route, path, kind, query, headers, content, sink)
-
-
-def page_request(route: str, ids: tuple[object, ...]) -> Request:
-    """Make the request for the pages of a listing that are read in any order, at the same time.
-
-    After a refusal, which of them is sent first makes no difference to the server. So none of them waits longer than
-    the limiter demands.
-    """
-    return attrs.evolve(request("GET", route, "read", NO_OPTIONS, ids), own_delay=False)
+    return Request(method, route, path, kind, query, headers, content, sink, own_delay)
 
 
 def checked_path(path: str, name: str) -> str:

@@ -5,6 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/evals/getRunOutputItems
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from evals_async import models
@@ -14,10 +15,10 @@ from evals_async._concurrency.fanout import FanOut, merge
 from evals_async._paging.by_pages import Lookup
 from evals_async._paging.cursor import too_heavy
 from evals_async._paging.pages import Pager
-from evals_async.resources._caller import Identity, Resource
+from evals_async.resources._caller import Fetched, Identity, Resource
 from evals_async.resources._many import ManyOptions, ManyOrPages, Raise, Return, gather, stream
 from evals_async.resources._raw import raw
-from evals_async.resources._requests import CallOptions, page_request, parameters, path_of, request
+from evals_async.resources._requests import NO_OPTIONS, CallOptions, parameters, path_of, request
 from evals_async.resources._run_keys import L, LocatedRun, R, RunKey, ids_of
 
 
@@ -65,11 +66,13 @@ class OutputItems(Resource):
         """Return one output item: GET /evals/{eval_id}/runs/{run_id}/output_items/{output_item_id}. Raises
         `NotFound` if it does not exist.
         """
-        ids = (*ids_of(run_id, eval_id), output_item_id)
-        wanted = request("GET", ITEM, "read", options, ids)
-        return (
-            await self._caller.fetch(wanted, models.OutputItem, options, expected=(ITEM_IDS, ids), share=True)
-        ).value
+        return (await self._fetch((*ids_of(run_id, eval_id), output_item_id), options)).value
+
+    def _fetch(
+        self, ids: tuple[str, str, str], options: CallOptions = NO_OPTIONS, *, own_delay: bool = True
+    ) -> Coroutine[Any, Any, Fetched[OutputItem]]:
+        wanted = request("GET", ITEM, "read", options, ids, own_delay=own_delay)
+        return self._caller.fetch(wanted, models.OutputItem, options, expected=(ITEM_IDS, ids), share=True)
 
     @overload
     def list(self, run_id: RunKey, *, eval_id: str, **options: Unpack[ItemListOptions]) -> Pager[OutputItem]: ...
@@ -162,7 +165,7 @@ class OutputItems(Resource):
         With `by_pages`, most items are read from pages of the run's listing. This takes far fewer requests, and never
         more than 1.2 times the requests of single reads. Results and errors are the same.
         """
-        return await gather(self._lookup(ids_of(run_id, eval_id)), output_item_ids, by_pages, on_error, many)
+        return await gather(self._lookup(ids_of(run_id, eval_id), by_pages), output_item_ids, by_pages, on_error, many)
 
     @overload
     def stream_many(
@@ -193,20 +196,27 @@ class OutputItems(Resource):
         `by_pages` works as in `retrieve_many`. The ids are then read in groups of 10,000, before the first item of the
         group arrives.
         """
-        return stream(self._lookup(ids_of(run_id, eval_id)), output_item_ids, by_pages, many)
+        return stream(self._lookup(ids_of(run_id, eval_id), by_pages), output_item_ids, by_pages, many)
 
-    def _lookup(self, run: tuple[str, str]) -> Lookup[str, OutputItem]:
-        """Return the functions that read output items of one run by pages and one by one."""
+    def _lookup(self, run: tuple[str, str], by_pages: bool) -> Lookup[str, OutputItem]:
+        """Return the functions that read output items of one run by pages and one by one. See `Lookup` for delays."""
         caller = self._caller
 
         def locate(output_item_id: str) -> tuple[tuple[str, str], str]:
             path_of(ITEM, (*run, output_item_id))  # checks the id
             return run, output_item_id
 
+        async def one(output_item_id: str) -> OutputItem:
+            return (await self._fetch((*run, output_item_id), own_delay=not by_pages)).value
+
         return Lookup(
             locate=locate,
-            fetch=lambda output_item_id: self.retrieve(output_item_id, run_id=run),
-            pages=lambda _: caller.pages(page_request(ITEMS, run), models.OutputItem, expected=(RUN_OF_ITEM, run)),
+            fetch=one,
+            pages=lambda _: caller.pages(
+                request("GET", ITEMS, "read", NO_OPTIONS, run, own_delay=False),
+                models.OutputItem,
+                expected=(RUN_OF_ITEM, run),
+            ),
             attempts=caller.defaults.retry.attempts,
             shrink=too_heavy,
             copy=copied,

@@ -6,18 +6,13 @@ Source: https://platform.openai.com/docs/api-reference/evals/run-object
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
 
-from evals_async import _json
-from evals_async._codec import copied, encode
-from evals_async._concurrency.cache import CacheGuard
 from evals_async._concurrency.channel import Items
 from evals_async._concurrency.fanout import FanOut, OnProgress, merge
 from evals_async._concurrency.polling import POLL_CONCURRENCY, STEADY, Pace, PollDeadline, Rules, poll_until
 from evals_async._concurrency.surveys import Grouping, poll_groups
 from evals_async._omit import OMIT
-from evals_async._paging.by_pages import Lookup
 from evals_async._paging.pages import Pager
 from evals_async.errors import ApiError
 from evals_async.models.runs import EvalRun, RunDeleted
@@ -27,11 +22,8 @@ from evals_async.resources._raw import RawResponse, raw
 from evals_async.resources._requests import (
     CallOptions,
     json_body,
-    page_request,
     parameters,
-    path_of,
     request,
-    segment,
 )
 from evals_async.resources._run_keys import (
     EVAL_OF_RUN,
@@ -45,12 +37,12 @@ from evals_async.resources._run_keys import (
     RunKey,
     ids_of,
 )
+from evals_async.resources._run_lookup import fetch_run, run_lookup
 from evals_async.resources._watching import (
     RunWatcher,
     WaitManyOptions,
     WaitOptions,
     body_too_large,
-    is_terminal,
     is_under_way,
 )
 from evals_async.resources.output_items import OutputItems, OutputItemsWithRawResponse
@@ -108,11 +100,7 @@ class Runs(Resource):
 
     async def retrieve(self, run_id: RunKey, *, eval_id: str | None = None, **options: Unpack[CallOptions]) -> EvalRun:
         """Return a run: GET /evals/{eval_id}/runs/{run_id}. Raises `NotFound` if it does not exist."""
-        ids = ids_of(run_id, eval_id)
-        wanted = request("GET", RUN, "read", options, ids)
-        return (
-            await self._caller.fetch(wanted, EvalRun, options, expected=(RUN_IDS, ids), final=is_terminal, share=True)
-        ).value
+        return (await fetch_run(self._caller, ids_of(run_id, eval_id), options)).value
 
     def list(
         self,
@@ -346,7 +334,7 @@ class Runs(Resource):
         and never more than 1.2 times the requests of single reads. Results and errors are the same. It is not the
         default, because a listing may be some seconds older than a single read.
         """
-        return await gather(self._lookup(eval_id), run_ids, by_pages, on_error, many)
+        return await gather(run_lookup(self._caller, eval_id, by_pages), run_ids, by_pages, on_error, many)
 
     @overload
     def stream_many(
@@ -369,38 +357,7 @@ class Runs(Resource):
         The key of an outcome is the reference to the run that was passed. `by_pages` works as in `retrieve_many`. The
         ids are then read in groups of 10,000, before the first run of the group arrives.
         """
-        return stream(self._lookup(eval_id), run_ids, by_pages, many)
-
-    def _lookup(self, eval_id: str | None) -> Lookup[RunKey, EvalRun]:
-        """Return the functions that read runs by pages and one by one."""
-        caller = self._caller
-
-        def locate(run: RunKey) -> tuple[str, str]:
-            ids = ids_of(run, eval_id)
-            segment(ids[0], "eval_id")
-            segment(ids[1], "run_id")
-            return ids
-
-        async def kept(run: RunKey, cache: CacheGuard) -> EvalRun | None:
-            ids = ids_of(run, eval_id)
-            return await caller.kept(caller.scope + path_of(RUN, ids), EvalRun, (RUN_IDS, ids), cache)
-
-        async def keep(run: RunKey, found: EvalRun, cache: CacheGuard) -> None:
-            if found.is_terminal:
-                await cache.put(caller.scope + path_of(RUN, ids_of(run, eval_id)), _json.dump(encode(found)))
-
-        return Lookup(
-            locate=locate,
-            fetch=lambda run: self.retrieve(ids_of(run, eval_id)),
-            pages=lambda parent: caller.pages(
-                page_request(RUNS, (parent,)), EvalRun, expected=(EVAL_OF_RUN, (str(parent),))
-            ),
-            attempts=caller.defaults.retry.attempts,
-            shrink=body_too_large,
-            copy=copied,
-            cached=None if caller.cache is None else partial(kept, cache=caller.cache),
-            keep=None if caller.cache is None else partial(keep, cache=caller.cache),
-        )
+        return stream(run_lookup(self._caller, eval_id, by_pages), run_ids, by_pages, many)
 
     def list_many(
         self,

@@ -253,7 +253,6 @@ def fetching(count: int, latency: float, rate: float = 0.0) -> Table:
     """All runs of an eval whose ids are known: by pages, in any order, and one by one."""
     ids = run_ids(count)
     shuffled = random.Random(0).sample(ids, count)
-    rounds = 1 if rate else ROUNDS
     with (
         serving(count, latency=latency / 1000, rate=rate) as url,
         serving(count, latency=latency / 1000, rate=rate, mixed=True) as mixed,
@@ -262,7 +261,7 @@ def fetching(count: int, latency: float, rate: float = 0.0) -> Table:
             asyncio.run(client(ids[:1])(url))
 
         def by_pages(url: str, name: str, ids: list[str]) -> Row:
-            return measured(url, f"evals_async, by_pages, {name}", ours(ids, by_pages=True), count, rounds=rounds)
+            return measured(url, f"evals_async, by_pages, {name}", ours(ids, by_pages=True), count, rounds=ROUNDS)
 
         pages = [
             by_pages(url, "ids in order", ids),
@@ -279,6 +278,7 @@ def fetching(count: int, latency: float, rate: float = 0.0) -> Table:
         for kind, of_kind in (("shuffled", pages[:2]), ("in no order", pages[2:]))
         for what, value in (
             ("requests", float(max(each.requests for each in of_kind))),
+            ("wall, s", max(each.wall for each in of_kind)),
             ("wall, x openai", official_client.wall / max(*(each.wall for each in of_kind), 0.01)),
         )
     }
@@ -333,7 +333,7 @@ def waiting(count: int, seconds: float, latency: float, rate: float = 0.0) -> Ta
 
 def tables(*, short: bool) -> dict[str, Callable[[], Table]]:
     """Every case, by a name that `--only` may choose."""
-    count, limited, waits = (500, 150, 100) if short else (5000, 600, 500)
+    count, limited, waits = (500, 150, 100) if short else (5000, 3000, 500)
     seconds = 5.0 if short else 20.0
     return {
         **{f"pages {latency}": partial(fetching, count, latency) for latency in (0, 20, 50)},

@@ -9,7 +9,7 @@ import pytest
 from doubles import FakeClock
 
 from evals_async._transport import Budget, Kind, RetryPolicy, Timeouts
-from evals_async._transport.retry import RETRIES, Failure, RetryState, failure_of, retrying
+from evals_async._transport.retry import AT_LIMIT, RETRIES, Failure, RetryState, failure_of, retrying
 from evals_async.errors import (
     ApiError,
     BodyTooLarge,
@@ -80,6 +80,21 @@ def test_the_pauses_after_a_429_begin_at_a_second() -> None:
 def test_a_delay_of_the_server_is_kept(asked: float, draw: float, wait: float) -> None:
     """Never earlier, and later by a quarter of it or of a second at most."""
     assert wait == wait_after(retries(draw=draw), RateLimited("", status=429, retry_after=asked))
+
+
+@pytest.mark.parametrize("error", [RateLimited("", status=429, retry_after=4.0), RateLimited("", status=429)])
+def test_without_a_delay_of_its_own_a_request_waits_for_the_limiter_only(error: RateLimited) -> None:
+    """At first. Then it waits as long as the server asks, so that it sends few test requests."""
+    state = RetryState(POLICY, "read", FakeClock(draws=(0.0,)), Budget(), 1e9, limited=True, own_delay=False)
+    assert [0.0] * AT_LIMIT + [error.retry_after or 0.0] * 2 == pauses(state, error, AT_LIMIT + 2)
+
+
+def test_without_a_limiter_every_request_has_a_delay_of_its_own() -> None:
+    """Nothing else would hold it back. It also has one after a failure that is no refusal."""
+    clock, error = FakeClock(draws=(0.0,)), RateLimited("", status=429, retry_after=4.0)
+    assert wait_after(RetryState(POLICY, "read", clock, Budget(), 1e9, own_delay=False), error) == 4.0
+    limited = RetryState(POLICY, "read", clock, Budget(), 1e9, limited=True, own_delay=False)
+    assert wait_after(limited, ServerError("", status=500, retry_after=4.0)) == 4.0
 
 
 def test_a_delay_above_the_policys_is_not_waited_for() -> None:

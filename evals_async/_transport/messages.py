@@ -73,7 +73,7 @@ class Request:
     is a `sink`, it receives the body of a successful response, and `Response.body` is empty.
 
     A request that a limit refused waits for the delay in its own response, even if the limiter allows other requests
-    before. With `own_delay=False`, its first retries wait for the limiter only.
+    before. With `own_delay=False`, its first retries wait for an adaptive limiter only.
     """
 
     method: Method

@@ -85,15 +85,19 @@ def test_a_delay_of_the_server_is_kept(asked: float, draw: float, wait: float) -
 @pytest.mark.parametrize("error", [RateLimited("", status=429, retry_after=4.0), RateLimited("", status=429)])
 def test_without_a_delay_of_its_own_a_request_waits_for_the_limiter_only(error: RateLimited) -> None:
     """At first. Then it waits as long as the server asks, so that it sends few test requests."""
-    state = RetryState(POLICY, "read", FakeClock(draws=(0.0,)), Budget(), 1e9, limited=True, own_delay=False)
+    state = RetryState(
+        POLICY, "read", FakeClock(draws=(0.0,)), Budget(), 1e9, limited=True, adaptive=True, own_delay=False
+    )
     assert [0.0] * AT_LIMIT + [error.retry_after or 0.0] * 2 == pauses(state, error, AT_LIMIT + 2)
 
 
-def test_without_a_limiter_every_request_has_a_delay_of_its_own() -> None:
+def test_without_an_adaptive_limiter_every_request_has_a_delay_of_its_own() -> None:
     """Nothing else would hold it back. It also has one after a failure that is no refusal."""
     clock, error = FakeClock(draws=(0.0,)), RateLimited("", status=429, retry_after=4.0)
     assert wait_after(RetryState(POLICY, "read", clock, Budget(), 1e9, own_delay=False), error) == 4.0
-    limited = RetryState(POLICY, "read", clock, Budget(), 1e9, limited=True, own_delay=False)
+    given = RetryState(POLICY, "read", clock, Budget(), 1e9, limited=True, own_delay=False)  # it may not slow down
+    assert wait_after(given, error) == 4.0
+    limited = RetryState(POLICY, "read", clock, Budget(), 1e9, limited=True, adaptive=True, own_delay=False)
     assert wait_after(limited, ServerError("", status=500, retry_after=4.0)) == 4.0
 
 

@@ -4,7 +4,8 @@ All callers share the connections. There is one limiter and one retry budget for
 URL. Callers share reads and cached runs only if they send the same credentials, headers and query.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from inspect import ismethod
 from weakref import WeakValueDictionary
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
@@ -85,11 +86,21 @@ class Callers:
         if pipeline.identity != identity:
             # A limiter from the options is used with the original key only.
             limited = options.get("limiter", self) is not None
-            pipeline = self.pipelines.get(identity, lambda: self.pipeline(settings, auth, identity, limited=limited))
+            pipeline = self.pipelines.get(
+                identity,
+                lambda: self.pipeline(settings, auth, identity, limited=limited, used=self.pipelines.touch),
+            )
         return self.caller(settings, pipeline, defaults)
 
     def pipeline(
-        self, settings: Settings, auth: Auth, identity: str, *, limiter: Limiter | None = None, limited: bool = True
+        self,
+        settings: Settings,
+        auth: Auth,
+        identity: str,
+        *,
+        limiter: Limiter | None = None,
+        limited: bool = True,
+        used: Callable[[Pipeline], object] | None = None,
     ) -> Pipeline:
         transport = self.transports.get(settings.base_url)
         if transport is None:
@@ -101,6 +112,7 @@ class Callers:
             limiter=limiter,
             new_limiter=self.new_limiter if limited else None,
             identity=identity,
+            used=used,
             on_request=self.options.get("on_request"),
             on_response=self.options.get("on_response"),
             on_retry=self.options.get("on_retry"),
@@ -129,7 +141,10 @@ class Callers:
 def sender_of(settings: Settings, auth: Auth, defaults: CallDefaults) -> str:
     """Return a text that is equal for the same base URL, credentials, organization and project."""
     # A function is the same sender in each copy that it is passed to. Its pipeline keeps it alive, so its id is unique.
-    who = identity_of(auth, defaults.all_headers.plain) or f"object {id(getattr(auth, 'provider', auth))}"
+    # A bound method is a new object each time, so its parts are used.
+    provider = getattr(auth, "provider", auth)
+    parts = (provider.__self__, provider.__func__) if ismethod(provider) else (provider,)
+    who = identity_of(auth, defaults.all_headers.plain) or f"object {[*map(id, parts)]}"
     headers = {name.lower(): value for name, value in defaults.all_headers.plain.items()}
     named = (headers.get("openai-organization"), headers.get("openai-project"))
     return digest_of(repr((settings.base_url, who, named)))

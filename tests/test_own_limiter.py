@@ -29,7 +29,7 @@ KEY = "sk-own-limiter-1234"
 
 
 @attrs.define(eq=False)
-class AtMost:
+class FewAtOnce:
     """At most `most` requests at once. It learns nothing from responses, and writes down what it is told."""
 
     most: int
@@ -87,10 +87,10 @@ async def server() -> AsyncGenerator[LocalServer]:
         yield server
 
 
-def limited(server: LocalServer, most: int = 3, **options: Any) -> tuple[EvalsClient, AtMost]:
+def limited(server: LocalServer, most: int = 3, **options: Any) -> tuple[EvalsClient, FewAtOnce]:
     clock = ScaledClock(1.0)
-    limiter: Limiter = AtMost(most, clock)
-    assert isinstance(limiter, AtMost)
+    limiter: Limiter = FewAtOnce(most, clock)
+    assert isinstance(limiter, FewAtOnce)
     given: dict[str, Any] = {"base_url": server.base_url, "api_key": KEY, "clock": clock, "limiter": limiter}
     return EvalsClient(**{**given, **options}), limiter
 
@@ -201,7 +201,7 @@ async def test_copies_with_the_key_have_it(server: LocalServer) -> None:
 @pytest.mark.parametrize("missing", ["try_acquire", "acquire", "release", "observe", "pause", "statistics"])
 def test_a_limiter_without_a_method(missing: str) -> None:
     """Is refused when the client is made, and not at the first 429."""
-    methods = {name: getattr(AtMost, name) for name in vars(AtMost) if not name.startswith("_") and name != missing}
+    methods = {name: getattr(FewAtOnce, name) for name in vars(FewAtOnce) if not name.startswith("_") and name != missing}
     incomplete: Any = type("Incomplete", (), methods)
     with pytest.raises(
         ConfigurationError, match=r"limiter must be an object with the methods try_acquire, .*Incomplet"

@@ -32,6 +32,7 @@ TokenProvider: TypeAlias = Callable[[], Awaitable[Token]] | Callable[[], Token]
 
 TOKEN_KEPT = 120.0  # seconds; providers keep tokens too, but each call of a provider takes time
 SHORTEST_SECRET = 8  # characters
+LONGEST_REFRESH = 30.0  # seconds; then the next request that needs a token calls the provider again
 TOKEN_MARGIN = 30.0  # seconds before its expiry; the clock of the server may differ from ours
 
 
@@ -79,11 +80,12 @@ class Auth(Protocol):
     """Returns the headers with the credentials of a request.
 
     `replaced_by` are header names in lower case. If the caller sets or removes one of them, these credentials are not
-    sent. `identity` is equal for equal credentials, and does not reveal them. It is `None` if each request may have
+    sent. `asks` is true if `headers` may have to wait for a function. `identity` is equal for equal credentials, and does not reveal them. It is `None` if each request may have
     other credentials, so that requests must not share results.
     """
 
     replaced_by: frozenset[str] = CREDENTIALS
+    asks: bool = False
     identity: str | None = None
 
     async def headers(self) -> Mapping[str, str]:
@@ -171,7 +173,8 @@ class CachedTokens:
     """A token provider whose tokens are kept. Pass it as `api_key` if all requests use one identity.
 
     A token is used for at most two minutes, and never after 30 s before its expiry or after a 401. Requests that need a
-    token at the same time wait for one call of the provider.
+    token at the same time wait for one call of the provider. If it takes more than 30 s, it is cancelled, and the provider
+    is called again.
 
     `scope` names the identity of the tokens. Clients and processes with the same `scope` share their entries in a
     shared cache. Without it, only clients with this object use them. Raises `ConfigurationError` if `provider` is not
@@ -191,6 +194,8 @@ class UncachedTokens(Auth):
     A function that is not a coroutine function runs in a thread, because it may read a file or use the network. It has
     the context variables of the call. Its exceptions are raised unchanged.
     """
+
+    asks = True
 
     def __init__(self, provider: TokenProvider, *, replaced_by: frozenset[str] = CREDENTIALS) -> None:
         if not callable(provider):
@@ -235,6 +240,7 @@ class BearerTokens(UncachedTokens):
         self.identity = secrets.token_hex(16) if identity is None else identity
         self.good_until = -1.0
         self.refreshing: asyncio.Task[None] | None = None
+        self.asked_at = 0.0
 
     @classmethod
     def of(cls, tokens: CachedTokens, *, clock: Clock, replaced_by: frozenset[str]) -> "BearerTokens":
@@ -242,14 +248,28 @@ class BearerTokens(UncachedTokens):
         return cls(provider, clock=clock, identity=identity, replaced_by=replaced_by)
 
     async def headers(self) -> Mapping[str, str]:
-        while self.clock.monotonic() >= self.good_until:
+        while (now := self.clock.monotonic()) >= self.good_until:
             refreshing = self.refreshing
-            if refreshing is None or refreshing.done() or refreshing.get_loop() is not asyncio.get_running_loop():
+            if refreshing is not None and not self.in_time(refreshing, now):
+                refreshing = None
+            if refreshing is None:
                 refreshing = self.refreshing = asyncio.create_task(self.refresh())
                 refreshing.add_done_callback(retrieve_exception)
-            # Shielded: several requests wait for the task, so the cancellation of one must not cancel it.
-            await asyncio.shield(refreshing)
+                self.asked_at = now
+            # Several requests wait for the task, so the cancellation of one must not cancel it.
+            await asyncio.wait((refreshing,))
+            if refreshing is self.refreshing:
+                refreshing.result()
         return self.given
+
+    def in_time(self, refreshing: "asyncio.Task[None]", now: float) -> bool:
+        """Whether a request can wait for this call of the provider. If it takes too long, it is cancelled."""
+        if refreshing.done() or refreshing.get_loop() is not asyncio.get_running_loop():
+            return False
+        if now - self.asked_at < LONGEST_REFRESH:
+            return True
+        refreshing.cancel()
+        return False
 
     async def refresh(self) -> None:
         self.given, ends = await request_token(self.provider)

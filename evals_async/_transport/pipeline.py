@@ -6,7 +6,7 @@ This module handles bytes and headers only. The `read` function of the caller de
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
@@ -65,6 +65,7 @@ class Pipeline:
         limiter: Limiter | None = None,
         new_limiter: Callable[[], Limiter] | None = None,
         identity: str = "",
+        used: "Callable[[Pipeline], object] | None" = None,
         budget: Budget | None = None,
         on_request: Callable[[Request], None] | None = None,
         on_response: Callable[[Request, Response, float], None] | None = None,
@@ -80,6 +81,7 @@ class Pipeline:
         self.limited = limiter is not None
         self.adaptive = isinstance(limiter, AdaptiveLimiter)  # it decides when a refused call is sent again
         self.identity = identity  # names the credentials; `Pipelines` finds the pipeline by it
+        self.used = used  # called after each call
         self.session: object = None
         self.budget = budget or Budget()
         self.on_request = on_request
@@ -155,6 +157,8 @@ class Pipeline:
                 raise
         finally:
             pool.calls.discard(call)
+            if self.used is not None:
+                self.used(self)
             # This breaks a reference cycle: the task holds its error, and the error's traceback holds this frame.
             del call.task, task
         raise ClientClosed("this client was closed during the call")
@@ -178,8 +182,9 @@ class Pipeline:
         now = clock.monotonic()
         # The limiter's count of requests in flight. `observe` below needs it together with the response.
         among = limiter.try_acquire(now)
-        if not among or not slots.try_acquire():
-            among = await self.acquire(among, call.ends)
+        asks = self.auth.asks
+        if not among or asks or not slots.try_acquire():
+            among = await self.acquire(call, among)
             now = clock.monotonic()
         self.requests += 1
         # The time of the attempt starts here. The wait for the limiter counts for the call only.
@@ -187,11 +192,8 @@ class Pipeline:
         response = None
         try:
             with call:
-                decided = call.headers.decided
-                if not decided or decided.isdisjoint(self.auth.replaced_by):
-                    call.credentials = await self.auth.headers()
-                else:
-                    call.credentials = NO_CREDENTIALS  # the caller's headers have credentials
+                if not asks:
+                    call.credentials = await self.credentials(call)
                 headers = self.complete_headers(call)
                 if self.on_request is not None:
                     self.on_request(call.request)
@@ -214,21 +216,47 @@ class Pipeline:
             raise error_for(response, clock.time())
         return await call.read(response)
 
-    async def acquire(self, among: int, end: float) -> int:
-        """Wait for the limiter's permission, if `among` is 0, and for a free connection."""
-        if not among:
-            among = await self.limiter.acquire(end)
-            if self.transport.pool.slots.try_acquire():
-                return among
-        self.queued += 1
+    async def credentials(self, call: CallState[Any]) -> Mapping[str, str]:
+        """Return the client's credentials for an attempt, or none if the caller's headers have some."""
+        decided = call.headers.decided
+        if not decided or decided.isdisjoint(self.auth.replaced_by):
+            return await self.auth.headers()
+        return NO_CREDENTIALS
+
+    async def acquire(self, call: CallState[Any], among: int) -> int:
+        """Wait for the limiter's permit, if `among` is 0, for the key, if a function returns it, and for a free
+        connection.
+
+        The connection comes last: while the key of one tenant does not come, the others can use all connections.
+        """
+        slots = self.transport.pool.slots
+        among = among or await self.limiter.acquire(call.ends)
         try:
-            await self.transport.pool.slots.acquire(end)
+            if self.auth.asks:
+                await self.ask(call)
+            if not slots.try_acquire():
+                self.queued += 1
+                try:
+                    await slots.acquire(call.ends)
+                finally:
+                    self.queued -= 1
         except BaseException:
             self.limiter.release()
             raise
-        finally:
-            self.queued -= 1
         return among
+
+    async def ask(self, call: CallState[Any]) -> None:
+        """Get the key from the function that returns it. It may take the time of an attempt."""
+        seconds = min(call.attempt_seconds, call.ends - self.clock.monotonic())
+        call.seconds = self.clock.loop_seconds(seconds)
+        try:
+            with call:
+                call.credentials = await self.credentials(call)
+            return
+        except TimeoutError:
+            if not call.passed:
+                raise  # the function raised it, not our deadline
+        raise DeadlineExceeded(f"the function for the key returned none within {seconds:.3g} s")
 
     async def retry(self, call: CallState[T], failure: RequestError) -> T:
         """Retry after the first attempt failed with `failure`, and return the value.

@@ -27,8 +27,12 @@ class Pipelines:
         found = self.alive.get(identity)
         if found is None:
             found = self.alive[identity] = make()
-        self.recent[identity] = found
-        self.recent.move_to_end(identity)
+        self.touch(found)
+        return found
+
+    def touch(self, pipeline: Pipeline) -> None:
+        """Count `pipeline` as the latest one."""
+        self.recent[pipeline.identity] = pipeline
+        self.recent.move_to_end(pipeline.identity)
         if len(self.recent) > self.most:
             self.recent.popitem(last=False)
-        return found

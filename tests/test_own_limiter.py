@@ -201,7 +201,9 @@ async def test_copies_with_the_key_have_it(server: LocalServer) -> None:
 @pytest.mark.parametrize("missing", ["try_acquire", "acquire", "release", "observe", "pause", "statistics"])
 def test_a_limiter_without_a_method(missing: str) -> None:
     """Is refused when the client is made, and not at the first 429."""
-    methods = {name: getattr(FewAtOnce, name) for name in vars(FewAtOnce) if not name.startswith("_") and name != missing}
+    methods = {
+        name: getattr(FewAtOnce, name) for name in vars(FewAtOnce) if not name.startswith("_") and name != missing
+    }
     incomplete: Any = type("Incomplete", (), methods)
     with pytest.raises(
         ConfigurationError, match=r"limiter must be an object with the methods try_acquire, .*Incomplet"

@@ -80,8 +80,9 @@ class Auth(Protocol):
     """Returns the headers with the credentials of a request.
 
     `replaced_by` are header names in lower case. If the caller sets or removes one of them, these credentials are not
-    sent. `asks` is true if `headers` may have to wait for a function. `identity` is equal for equal credentials, and does not reveal them. It is `None` if each request may have
-    other credentials, so that requests must not share results.
+    sent. `asks` is true if `headers` may have to wait for a function. `identity` is equal for equal credentials, and
+    does not reveal them. It is `None` if each request may have other credentials, so that requests must not share
+    results.
     """
 
     replaced_by: frozenset[str] = CREDENTIALS
@@ -173,8 +174,8 @@ class CachedTokens:
     """A token provider whose tokens are kept. Pass it as `api_key` if all requests use one identity.
 
     A token is used for at most two minutes, and never after 30 s before its expiry or after a 401. Requests that need a
-    token at the same time wait for one call of the provider. If it takes more than 30 s, it is cancelled, and the provider
-    is called again.
+    token at the same time wait for one call of the provider. A call of more than 30 s is cancelled when the next
+    request needs a token, and the provider is called again.
 
     `scope` names the identity of the tokens. Clients and processes with the same `scope` share their entries in a
     shared cache. Without it, only clients with this object use them. Raises `ConfigurationError` if `provider` is not
@@ -304,6 +305,14 @@ def is_coroutine_function(provider: TokenProvider) -> bool:
 def digest_of(secret: str) -> str:
     """Return a digest of a secret: it distinguishes secrets without revealing them."""
     return sha256(secret.encode()).hexdigest()[:32]
+
+
+async def credentials_for(headers: SecretHeaders, auth: Auth) -> Mapping[str, str]:
+    """Return the credentials that an attempt with these headers needs: none if the caller's headers have some."""
+    decided = headers.decided
+    if not decided or decided.isdisjoint(auth.replaced_by):
+        return await auth.headers()
+    return NO_CREDENTIALS
 
 
 def identity_of(auth: Auth, headers: SecretHeaders) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import attrs
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
-from evals_async._transport.auth import NO_CREDENTIALS, Auth, SecretHeaders, merged_headers
+from evals_async._transport.auth import NO_CREDENTIALS, Auth, SecretHeaders, credentials_for, merged_headers
 from evals_async._transport.failures import SUCCESS, error_for, scrubbed
 from evals_async._transport.limiter import AdaptiveLimiter, Limiter, Statistics, Unlimited
 from evals_async._transport.messages import Request, Response
@@ -193,7 +193,7 @@ class Pipeline:
         try:
             with call:
                 if not asks:
-                    call.credentials = await self.credentials(call)
+                    call.credentials = await credentials_for(call.headers, self.auth)
                 headers = self.complete_headers(call)
                 if self.on_request is not None:
                     self.on_request(call.request)
@@ -216,18 +216,10 @@ class Pipeline:
             raise error_for(response, clock.time())
         return await call.read(response)
 
-    async def credentials(self, call: CallState[Any]) -> Mapping[str, str]:
-        """Return the client's credentials for an attempt, or none if the caller's headers have some."""
-        decided = call.headers.decided
-        if not decided or decided.isdisjoint(self.auth.replaced_by):
-            return await self.auth.headers()
-        return NO_CREDENTIALS
-
     async def acquire(self, call: CallState[Any], among: int) -> int:
-        """Wait for the limiter's permit, if `among` is 0, for the key, if a function returns it, and for a free
-        connection.
+        """Wait for the limiter's permit, if `among` is 0, for the key, if a function returns it, and for a connection.
 
-        The connection comes last: while the key of one tenant does not come, the others can use all connections.
+        The connection is last: while the key of one tenant does not come, the others can use all connections.
         """
         slots = self.transport.pool.slots
         among = among or await self.limiter.acquire(call.ends)
@@ -251,7 +243,7 @@ class Pipeline:
         call.seconds = self.clock.loop_seconds(seconds)
         try:
             with call:
-                call.credentials = await self.credentials(call)
+                call.credentials = await credentials_for(call.headers, self.auth)
             return
         except TimeoutError:
             if not call.passed:
@@ -263,16 +255,8 @@ class Pipeline:
 
         If all retries fail, return the result that `call.resolve` finds, or raise the final error.
         """
-        state = RetryState(
-            call.policy,
-            call.request.kind,
-            self.clock,
-            self.budget,
-            call.ends,
-            limited=self.limited,
-            adaptive=self.adaptive,
-            own_delay=call.request.own_delay,
-        )
+        limits = {"limited": self.limited, "adaptive": self.adaptive, "own_delay": call.request.own_delay}
+        state = RetryState(call.policy, call.request.kind, self.clock, self.budget, call.ends, **limits)
 
         def may_retry(error: RequestError) -> bool:
             return self.may_retry(call, error, state)

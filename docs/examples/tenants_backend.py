@@ -4,6 +4,7 @@ In production: `uvicorn tenants_backend:app`.
 """
 
 import asyncio
+import math
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ import uvicorn
 from fastapi import Depends, FastAPI, Header, Request
 from fastapi.responses import JSONResponse
 
-from evals_async import NO_KEY, ConfigurationError, EvalsClient, EvalsError, LRUCache, RateLimited, Unauthenticated
+from evals_async import NO_KEY, ApiError, ConfigurationError, EvalsClient, EvalsError, LRUCache
 
 
 @asynccontextmanager
@@ -28,7 +29,7 @@ async def lifespan(_: FastAPI) -> AsyncGenerator[dict[str, EvalsClient], None]:
 app = FastAPI(lifespan=lifespan)
 
 
-def evals_of(request: Request, x_tenant_key: Annotated[str, Header()]) -> EvalsClient:
+async def evals_of(request: Request, x_tenant_key: Annotated[str, Header()]) -> EvalsClient:
     """The client of the tenant whose key the request brings. It is not closed: the connections are everybody's."""
     client: EvalsClient = request.state.evals
     return client.with_options(api_key=x_tenant_key)
@@ -39,9 +40,16 @@ Evals: TypeAlias = Annotated[EvalsClient, Depends(evals_of)]
 
 @app.exception_handler(EvalsError)
 async def failed(_: Request, error: Exception) -> JSONResponse:
-    # A ConfigurationError is a key that cannot be sent in a header.
-    statuses: dict[type[Exception], int] = {ConfigurationError: 400, Unauthenticated: 401, RateLimited: 429}
-    return JSONResponse({"error": str(error)}, statuses.get(type(error), 502))
+    headers: dict[str, str] = {}
+    if isinstance(error, ConfigurationError):
+        status = 400  # a key that cannot be sent in a header
+    elif isinstance(error, ApiError) and error.status < 500:
+        status = error.status  # the tenant's own affair: its key, its rights, its limit
+        if error.retry_after is not None:
+            headers["Retry-After"] = str(math.ceil(error.retry_after))
+    else:
+        status = 504 if isinstance(error, TimeoutError) else 502
+    return JSONResponse({"error": str(error)}, status, headers)
 
 
 @app.get("/evals")

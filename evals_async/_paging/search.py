@@ -10,7 +10,8 @@ The rules:
 - A scan continues while its pages contain `ENOUGH` new wanted ids on average. It ends at a page without new wanted ids,
   at the start of another scan, at the end of the listing, and at a page that fails.
 - The number of scans is such that each has about `PAGES_PER_SCAN` pages of the missing ids, or more if there are fewer
-  workers.
+  workers. It is computed again when a scan ends before the end of the listing. So while all scans find what they
+  should, no other one starts.
 - A page that is too large is requested again with half the size. Later pages have this size too.
 - After `MOST_BARREN` pages in a row with fewer than `ENOUGH` ids, or with errors, no scan starts any more.
 - Pages without wanted ids may cost a fifth of the number of ids (`WASTE`), including all attempts. A running request
@@ -73,6 +74,7 @@ class PageSearch:
         self.barren = 0  # pages in a row with fewer than `ENOUGH` wanted ids
         self.running = 0  # scans
         self.starts: set[str] = set()  # of all scans
+        self.pages_per_scan = self.pages_for_each()
         # Where the next scans start, the last one first; `None` is the beginning of the listing.
         self.planned = [*self.spread(list(self.missing), self.ids_per_scan() - 1), None]
 
@@ -108,10 +110,15 @@ class PageSearch:
         return Scan(Cursor.at(start, self.limit))
 
     def ids_per_scan(self) -> int:
-        """Return how many of the missing ids a scan shall find on its pages, so that the workers have one scan each."""
-        per_page = USUAL * max(self.density, ENOUGH)
-        pages = max(PAGES_PER_SCAN, math.ceil(len(self.missing) / per_page / self.workers))
-        return int(pages * per_page)
+        """Return how many of the missing ids a scan shall find on its pages."""
+        return int(self.pages_per_scan * self.ids_per_page())
+
+    def pages_for_each(self) -> int:
+        """Return how many pages a scan shall read, so that the workers have one scan each."""
+        return max(PAGES_PER_SCAN, math.ceil(len(self.missing) / self.ids_per_page() / self.workers))
+
+    def ids_per_page(self) -> float:
+        return USUAL * max(self.density, ENOUGH)
 
     def plan(self) -> list[str | None]:
         """Return where the next scans may start."""
@@ -133,9 +140,10 @@ class PageSearch:
             del self.missing[each]
         self.waste -= len(new)
         self.barren = 0 if len(new) >= ENOUGH else self.barren + 1
-        self.density = (self.density + len(self.wanted.intersection(ids))) / 2
         scan.credit = min(MOST_CREDIT, scan.credit + len(new)) - ENOUGH
         onward = next_cursor(scan.cursor, ids, ids, last_id=last_id, has_more=has_more)
+        if onward is not None:  # the last page of a listing may be short
+            self.density = (self.density + len(self.wanted.intersection(ids))) / 2
         if (
             onward is None
             or onward.fault is not None
@@ -147,6 +155,8 @@ class PageSearch:
             self.end(scan)
         else:
             scan.cursor = onward
+        if scan.ended and onward is not None:
+            self.pages_per_scan = self.pages_for_each()
         return new
 
     def failed(self, scan: Scan, error: Exception) -> None:

@@ -184,7 +184,9 @@ def shuffled(keys: list[Key], seed: int = 0) -> list[Key]:
 
 
 @pytest.mark.parametrize("order", ["given", "reversed", "shuffled"])
-@pytest.mark.parametrize(("count", "most"), [(3000, 33), (5000, 54), (4990, 54), (1000, 12), (100, 3), (40, 2)])
+@pytest.mark.parametrize(
+    ("count", "most"), [(10_000, 108), (3000, 33), (5000, 54), (4990, 54), (1000, 12), (100, 3), (40, 2)]
+)
 async def test_all_of_a_listing(order: str, count: int, most: int) -> None:
     """All runs of an eval, in whatever order they are named: ids that begin with a time or a number are in the order of
     the listing when they are sorted, so it is one request for a hundred.

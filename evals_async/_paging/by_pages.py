@@ -184,12 +184,13 @@ class WorkQueue(Generic[K, V]):
                 continue
             ids = ids_of(body.entries)
             found = search.received(scan, ids, body.last_id, body.has_more)
+            wanted_by_id = {each: places.pop(each) for each in found}  # before another worker plans single reads
             self.changed.set()
             entries = dict(zip(ids, body.entries, strict=True))
             results: list[Result[K, V]] = []
-            for each in found:
+            for each, wanted in wanted_by_id.items():
                 value: V = entries[each] if body.make is None else body.make(entries[each])
-                wanted, unkept = places.pop(each), None
+                unkept = None
                 if keep is not None:  # as for single reads, an error of the cache is the outcome
                     unkept = (await attempt(partial(keep, wanted[0][1]), value)).error
                 results.append((wanted, value if unkept is None else None, unkept))

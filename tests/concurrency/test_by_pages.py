@@ -285,6 +285,21 @@ async def test_any_concurrency(concurrency: int) -> None:
     assert await same_as_single(Service({"e": names(1000)}), keys, concurrency) <= 40
 
 
+async def test_a_slow_cache_reads_nothing_twice() -> None:
+    """While a worker puts the objects of the last page into the cache, others do not read them once more."""
+    service, kept = Service({"e": names(90)}), list[str]()
+
+    async def keep(key: Key, thing: Thing) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        kept.append(thing.id)
+
+    lookup = attrs.evolve(service.lookup(), keep=keep)
+    got = await gather_by_pages(lookup, [("e", each) for each in names(90)], concurrency=4)
+    assert [each.id for each in got if isinstance(each, Thing)] == sorted(kept) == names(90)
+    assert service.singles == 0
+
+
 async def test_tens_of_thousands() -> None:
     """More ids than are looked for at once come in batches, from an async generator too."""
 

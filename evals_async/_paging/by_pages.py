@@ -31,7 +31,7 @@ from evals_async._concurrency.fanout import (
 )
 from evals_async._concurrency.single_flight import twin_of
 from evals_async._paging.listing import Fetch, ids_of
-from evals_async._paging.search import PageSearch, Scan
+from evals_async._paging.search import PageBudget, PageSearch, Scan
 
 
 K = TypeVar("K")
@@ -120,9 +120,13 @@ class WorkQueue(Generic[K, V]):
                 return self.collect
 
     def drop_finished(self) -> None:
-        """Plan a single read of each object that a finished search did not find."""
-        for listing in [each for each, search in self.searches.items() if search.finished]:
-            del self.searches[listing]
+        """End the finished searches."""
+        for listing, search in [*self.searches.items()]:
+            self.drop_if_finished(listing, search)
+
+    def drop_if_finished(self, listing: Hashable, search: PageSearch) -> None:
+        """End a search, and plan a single read of each object that it did not find."""
+        if search.finished and self.searches.pop(listing, None) is not None:
             self.singles.extend(self.places.pop(listing).values())
 
     @property
@@ -168,9 +172,13 @@ class WorkQueue(Generic[K, V]):
 
     def start_searches(self) -> None:
         self.taken = 0
-        shrink, attempts = self.lookup.shrink, self.lookup.attempts
-        for listing, places in self.places.items():
-            self.searches[listing] = PageSearch(places, workers=self.workers, attempts=attempts, shrink=shrink)
+        lookup = self.lookup
+        shared = PageBudget(sum(map(len, self.places.values())))
+        for listing, places in [*self.places.items()]:
+            search = self.searches[listing] = PageSearch(
+                places, workers=self.workers, attempts=lookup.attempts, shrink=lookup.shrink, shared=shared
+            )
+            self.drop_if_finished(listing, search)
 
     async def scan(self, channel: Channel[Outcome[K, V]], listing: Hashable, search: PageSearch, scan: Scan) -> bool:
         """Read the pages of a scan, and deliver the wanted objects of each."""
@@ -180,11 +188,13 @@ class WorkQueue(Generic[K, V]):
                 body = await fetch(scan.cursor.after, scan.cursor.limit)
             except Exception as error:  # noqa: BLE001  # the objects of this page are read one by one
                 search.failed(scan, error)
+                self.drop_if_finished(listing, search)
                 self.changed.set()
                 continue
             ids = ids_of(body.entries)
             found = search.received(scan, ids, body.last_id, body.has_more)
-            wanted_by_id = {each: places.pop(each) for each in found}  # before another worker plans single reads
+            wanted_by_id = {each: places.pop(each) for each in found}  # not to be read singly
+            self.drop_if_finished(listing, search)
             self.changed.set()
             entries = dict(zip(ids, body.entries, strict=True))
             results: list[Result[K, V]] = []

@@ -16,6 +16,8 @@ The rules:
 - After `MOST_BARREN` pages in a row with fewer than `ENOUGH` ids, or with errors, no scan starts any more.
 - Pages without wanted ids may cost a fifth of the number of ids (`WASTE`), including all attempts. A running request
   counts as such a page until its response arrives. So there are never more than 1.2 times the requests of single reads.
+- This is true for each listing, and for all listings of a batch together (`PageBudget`). Only a first scan may cost
+  more in its own listing. So ten ids of each of many listings are read by pages, too.
 
 The caller reads the missing ids one by one. So their errors are those of single reads.
 """
@@ -49,10 +51,24 @@ class Scan:
     ended: bool = False
 
 
+@attrs.define(eq=False)
+class PageBudget:
+    """What the searches in several listings have cost together, for `ids` wanted ids: see `PageSearch`."""
+
+    ids: int
+    waste: int = 0
+    running: int = 0
+
+    def has(self, requests: int) -> bool:
+        """Whether so many more requests for pages without wanted ids are possible."""
+        return self.waste + requests <= WASTE * self.ids
+
+
 class PageSearch:
     """The state of one search in one listing.
 
-    A request has at most `attempts` attempts. `shrink` returns whether a smaller page may avoid an error.
+    A request has at most `attempts` attempts. `shrink` returns whether a smaller page may avoid an error. `shared` is
+    the budget of all listings that are searched together.
     """
 
     def __init__(
@@ -62,6 +78,7 @@ class PageSearch:
         workers: int,
         attempts: int = 1,
         shrink: Callable[[Exception], bool] | None = None,
+        shared: PageBudget | None = None,
     ) -> None:
         self.missing = dict.fromkeys(sorted(set(ids)))
         self.wanted = frozenset(self.missing)
@@ -70,9 +87,9 @@ class PageSearch:
         self.shrink = shrink
         self.limit = PAGE_SIZE
         self.density = float(PAGE_SIZE)  # wanted ids per page; the last pages have the largest weight
-        self.waste = 0  # requests for pages minus the wanted ids that they contained
+        self.own = PageBudget(max(len(self.wanted), math.ceil(attempts / WASTE)))  # enough for a first scan
+        self.shared = shared or PageBudget(len(self.wanted))
         self.barren = 0  # pages in a row with fewer than `ENOUGH` wanted ids
-        self.running = 0  # scans
         self.starts: set[str] = set()  # of all scans
         self.pages_per_scan = self.pages_for_each()
         # Where the next scans start, the last one first; `None` is the beginning of the listing.
@@ -81,22 +98,26 @@ class PageSearch:
     @property
     def finished(self) -> bool:
         """Whether no more pages will be requested."""
-        return not self.running and not self.worth_it()
+        return not self.own.running and not self.worth_it()
 
     def worth_it(self) -> bool:
         """Whether another scan may start, now or later."""
-        return len(self.missing) > ENOUGH and self.barren < MOST_BARREN and self.affordable(0)
+        may_pay = self.own.has(self.attempts) and self.shared.has(self.attempts)
+        return may_pay and len(self.missing) > ENOUGH and self.barren < MOST_BARREN
 
-    def affordable(self, running: int) -> bool:
-        return self.waste + (running + 1) * self.attempts <= WASTE * len(self.wanted)
+    def affordable(self, more: int) -> bool:
+        """Whether the running scans and so many more may each request a page."""
+        return all(each.has((each.running + more) * self.attempts) for each in (self.own, self.shared))
+
+    def count(self, *, waste: int = 0, running: int = 0) -> None:
+        """Count requests for pages minus the wanted ids that they contained, and running scans."""
+        for each in (self.own, self.shared):
+            each.waste += waste
+            each.running += running
 
     def begin(self) -> Scan | None:
         """Start a scan, or return `None` if none may start now. Its cursor is the first page to request."""
-        if (
-            not self.worth_it()
-            or self.running * self.ids_per_scan() >= len(self.missing)
-            or not self.affordable(self.running)
-        ):
+        if not self.worth_it() or self.own.running * self.ids_per_scan() >= len(self.missing) or not self.affordable(1):
             return None
         while self.planned and self.planned[-1] is not None and self.planned[-1] not in self.missing:
             self.planned.pop()
@@ -106,7 +127,7 @@ class PageSearch:
         start = self.planned.pop()
         if start is not None:
             self.starts.add(start)
-        self.running += 1
+        self.count(running=1)
         return Scan(Cursor.at(start, self.limit))
 
     def ids_per_scan(self) -> int:
@@ -134,11 +155,10 @@ class PageSearch:
 
     def received(self, scan: Scan, ids: Sequence[str | None], last_id: str | None, has_more: bool | None) -> list[str]:
         """Return the new wanted ids of a page, each once. Move `scan` to the next page, or end it."""
-        self.waste += 1
         new = [each for each in dict.fromkeys(ids) if each is not None and each in self.missing]
         for each in new:
             del self.missing[each]
-        self.waste -= len(new)
+        self.count(waste=1 - len(new))
         self.barren = 0 if len(new) >= ENOUGH else self.barren + 1
         scan.credit = min(MOST_CREDIT, scan.credit + len(new)) - ENOUGH
         onward = next_cursor(scan.cursor, ids, ids, last_id=last_id, has_more=has_more)
@@ -150,7 +170,7 @@ class PageSearch:
             or not new
             or scan.credit < 0
             or not self.starts.isdisjoint(ids)
-            or not self.affordable(self.running - 1)
+            or not self.affordable(0)
         ):
             self.end(scan)
         else:
@@ -161,9 +181,9 @@ class PageSearch:
 
     def failed(self, scan: Scan, error: Exception) -> None:
         """Handle a failed page: `scan` requests a smaller page, or ends."""
-        self.waste += error.attempts if isinstance(error, RequestError) else 1
+        self.count(waste=error.attempts if isinstance(error, RequestError) else 1)
         limit = scan.cursor.limit or PAGE_SIZE
-        if self.shrink is not None and limit > 1 and self.shrink(error) and self.affordable(self.running - 1):
+        if self.shrink is not None and limit > 1 and self.shrink(error) and self.affordable(0):
             self.limit = min(self.limit, smaller_page(scan.cursor).limit or 1)
             scan.cursor = attrs.evolve(scan.cursor, limit=self.limit)
             return
@@ -172,4 +192,4 @@ class PageSearch:
 
     def end(self, scan: Scan) -> None:
         scan.ended = True
-        self.running -= 1
+        self.count(running=-1)

@@ -26,6 +26,7 @@ from evals_async._concurrency.fanout import FanOut, Outcome, gather_many
 from evals_async._paging.by_pages import Lookup, fan_out_by_pages, gather_by_pages
 from evals_async._paging.cursor import too_heavy
 from evals_async._paging.listing import Fetch, PageBody
+from evals_async._paging.search import PageSearch, Scan
 from evals_async.errors import BadRequest, BodyTooLarge, DecodeError, PermissionDenied
 from evals_async.server import Fault, LocalServer, SampleTree, sample_tree
 
@@ -278,6 +279,45 @@ async def test_few_ids_are_read_singly() -> None:
     assert (service.pages, service.singles) == (0, 10)
 
 
+async def test_a_few_ids_of_each_of_many_listings() -> None:
+    """Ten runs of each of many evals are read by pages: they may cost more in one eval, but not in all together."""
+    listings = {f"e{number}": random_names(10) for number in range(100)}
+    keys = shuffled([(listing, each) for listing, ids in listings.items() for each in ids])
+    assert await same_as_single(Service(listings), keys) == 100
+
+
+@pytest.mark.parametrize("gone", ["404", "restart"])
+@pytest.mark.parametrize("each", [6, 10, 14])
+async def test_a_few_ids_in_each_of_many_long_listings(each: int, gone: Gone) -> None:
+    """Where no page has any of them, pages cost a request for each eval at most."""
+    listings = {f"e{number}": names(400, f"run{number}") for number in range(50)}
+    keys = shuffled([(listing, run) for listing, ids in listings.items() for run in ids[-each:]])
+    assert await same_as_single(Service(listings, gone=gone), keys) <= len(keys) + 50
+    hidden = frozenset(run for ids in listings.values() for run in ids)
+    assert await same_as_single(Service(listings, hidden=hidden, gone=gone), keys) <= len(keys) + 50
+    assert await same_as_single(Service(listings, faults=1.0), keys) <= 1.2 * len(keys)
+
+
+async def test_thousands_of_listings() -> None:
+    """The work for each step does not grow with the number of listings that are left."""
+    listings = {f"e{number}": names(6, f"run{number}") for number in range(1600)}
+    keys = [(listing, each) for listing, ids in listings.items() for each in ids]
+    service = Service(listings)
+    begun = 0
+    begin = PageSearch.begin
+
+    def counted(search: PageSearch) -> Scan | None:
+        nonlocal begun
+        begun += 1
+        return begin(search)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PageSearch, "begin", counted)
+        assert len(await by_pages(service, keys)) == len(keys)
+    assert service.requests == 1600
+    assert begun <= 1600 * 40
+
+
 @pytest.mark.parametrize("concurrency", [1, 3, 256])
 async def test_any_concurrency(concurrency: int) -> None:
     """One worker or hundreds: the same results, and no more requests at once than allowed."""
@@ -383,8 +423,9 @@ def services(draw: st.DrawFn) -> tuple[Service, list[Key]]:
     dice = random.Random(draw(st.integers(0, 2**32)))
     listings: dict[str, list[str]] = {}
     keys: list[Key] = []
-    for number in range(draw(st.integers(1, 3))):
-        ids = names(draw(st.sampled_from([0, 1, 7, 30, 150, 400])), f"run{number}")
+    many = draw(st.sampled_from([1, 2, 3, 40]))
+    for number in range(many):
+        ids = names(draw(st.sampled_from([0, 1, 7, 30, 150, 400] if many < 40 else [6, 9, 12])), f"run{number}")
         if draw(st.booleans()):
             dice.shuffle(ids)
         share = draw(st.sampled_from([0.02, 0.1, 0.5, 1.0]))

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import logging
 import traceback
 from collections.abc import AsyncGenerator
@@ -18,18 +19,23 @@ from evals_async import (
     NO_KEY,
     OMIT,
     AdaptiveLimiter,
+    BadSignature,
     CachedTokens,
     ClientClosed,
     ConfigurationError,
     DeadlineExceeded,
     EvalsClient,
     LRUCache,
+    NotFound,
     Omit,
     Unauthenticated,
+    UnexpectedRedirect,
 )
 from evals_async._transport import Pipeline
 from evals_async._transport.pipelines import Pipelines
+from evals_async.models import RunSucceededEvent
 from evals_async.server import Fault, LocalServer
+from evals_async.webhooks import sign
 
 
 KEY = "sk-process-4e8d-recognisable"
@@ -485,6 +491,51 @@ async def test_a_copy_for_another_base_url() -> None:
             client.with_options(base_url="http://evals.example/v1")
         await copied.close()
         assert client.is_closed()
+
+
+async def test_a_copy_whose_server_redirects() -> None:
+    """The key goes to the base URL that the copy names, and nowhere else."""
+    async with LocalServer() as one, LocalServer() as other, client_of(one) as client:
+        for status in (301, 302, 303, 307, 308):
+            other.faults.add(Fault(status=status, headers={"Location": f"{one.base_url}/evals"}))
+            with pytest.raises(UnexpectedRedirect):
+                await client.with_options(base_url=other.base_url, api_key=A).evals.list()
+        assert (0, 5) == (one.request_count, other.request_count)
+
+
+async def test_cookies_are_no_tenants(server: LocalServer) -> None:
+    """A cookie that came with the answer to one tenant goes along with no later request, of whatever kind."""
+    async with client_of(server) as client:
+        server.faults.add(Fault(status=404, headers={"Set-Cookie": "session=of-a; Path=/"}, times=3))
+        copied = client.with_options(api_key=A)
+        file: Any = {"file": ("a.jsonl", b'{"item": {"a": 1}}\n')}
+        for call in (copied.evals.list(), copied.files.create(**file), copied.files.content("file_1")):
+            with pytest.raises(NotFound):
+                await call
+        for key in (A, B):
+            await client.with_options(api_key=key).evals.list()
+            await client.with_options(api_key=key).files.create(**file)
+            assert [] == [name for seen in server.requests for name in seen.headers if name.lower() == "cookie"]
+
+
+def test_each_copy_has_its_webhook_secret() -> None:
+    """An event that one tenant's secret signed is refused by the clients of the others, and taken by its copies."""
+    event = {"object": "event", "id": "evt_1", "type": "eval.run.succeeded", "created_at": 1, "data": {"id": "run_1"}}
+    payload = json.dumps(event).encode()
+    clock = FakeClock()
+    secrets = ("secret-of-the-process", "secret-of-a", "secret-of-b")
+    client = EvalsClient(api_key=KEY, webhook_secret=secrets[0], clock=clock)
+    _ = client.webhooks
+    a, b = (client.with_options(api_key=key, webhook_secret=own) for key, own in zip((A, B), secrets[1:], strict=True))
+    same = (a.with_options(timeout=3), a.with_options(api_key=B), client.with_options(api_key=A))
+    for each, own in zip((client, a, b, *same), (*secrets, secrets[1], secrets[1], secrets[0]), strict=True):
+        for secret in secrets:
+            headers = sign(payload, secret=secret, webhook_id="w1", timestamp=int(clock.time()))
+            if secret == own:
+                assert isinstance(each.webhooks.unwrap(payload, headers), RunSucceededEvent)
+                continue
+            with pytest.raises(BadSignature):
+                each.webhooks.unwrap(payload, headers)
 
 
 @pytest.mark.parametrize("how", ["key", "header", "organization"])

@@ -175,7 +175,12 @@ def smaller_page(cursor: Cursor, came: int | None = None) -> Cursor:
 
 
 def too_heavy(error: Exception) -> bool:
-    """Whether a smaller page may avoid the error: 408, 500, 502, 504, a timeout, or a body above the limit."""
+    """Whether a smaller page may avoid the error: 408, 500, 502, 504, a timeout, or a body above the limit.
+
+    A call that was never sent only waited for the limiter.
+    """
     if isinstance(error, ServerError):
         return error.status in TOO_HEAVY
-    return isinstance(error, DeadlineExceeded | BodyTooLarge)
+    if isinstance(error, DeadlineExceeded):
+        return error.attempts > 0
+    return isinstance(error, BodyTooLarge)

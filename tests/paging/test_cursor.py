@@ -194,6 +194,13 @@ def test_what_a_smaller_page_may_cure(error: EvalsError, heavy: bool) -> None:
     assert too_heavy(error) is heavy
 
 
+def test_no_page_is_too_large_before_it_was_asked_for() -> None:
+    """A call that waits for the limiter until its deadline tells nothing about the size of the page."""
+    error = DeadlineExceeded("the rate limit delayed requests until the deadline of this call")
+    error.attempts = 0
+    assert not too_heavy(error)
+
+
 texts = st.none() | st.text(max_size=5)
 
 

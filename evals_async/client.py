@@ -352,7 +352,11 @@ class EvalsClient:
         return ClientWithRawResponse(self)
 
     def statistics(self) -> Statistics:
-        """Return the counts of this client since it was made, and the state of its rate limiter."""
+        """Return the counts of the calls with these credentials, and the state of their rate limiter.
+
+        The copies of a client that send the same credentials to the same base URL are counted together, also copies
+        that no longer exist.
+        """
         return self._caller.pipeline.statistics()
 
     async def close(self) -> None:

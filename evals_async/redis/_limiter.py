@@ -20,13 +20,11 @@ from evals_async._transport.messages import Response
 from evals_async._transport.rate_control import RateControl
 from evals_async.errors import ConfigurationError, DeadlineExceeded
 from evals_async.redis._connection import TRY_AGAIN, RedisLink, Warnings, reason_of
-from evals_async.redis._state import GONE, HEARTBEAT, OtherProcessesWrite, State, Turn, Write
+from evals_async.redis._state import GONE, HEARTBEAT, OtherProcessesWrite, PermitTimes, State, Turn, Write
 from evals_async.redis._store import OLD, SAME, TAKEN, UNREAD, Store
 
 
-AHEAD = 0.02  # seconds; permits are taken so long before they are due, so that none is lost while a process is busy
-LOOK = 0.02  # seconds between two checks for permits that other processes release
-SPREAD = 0.001  # seconds for each other process; they check at random times in it
+TICK = 1e-6  # seconds between permits that are taken together: the algorithm needs their order
 LEASE = 20  # milliseconds in which only this process may write, after others were faster
 MOST_TRIES = 20  # commands for one write; then there are too many other processes
 
@@ -65,10 +63,12 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         self._turns: deque[Turn] = deque()  # the waiting calls; the queue of the base class is not used
         self._processes = 1  # when Redis was lost
         self._seen: list[tuple[Observation, float]] = []  # observations, with their times, that are not in Redis yet
+        self._permits = PermitTimes(4 * self._control.most)
         self._away = False  # Redis does not respond
         self._failures = 0
         self._warnings = Warnings("this process limits its requests by itself", clock)
-        self._work: asyncio.Event | None = None
+        self._due = 0.0  # when the next exchange with Redis begins
+        self._work: asyncio.Event | None = None  # it is set if this time changes
         self._task: asyncio.Task[None] | None = None
 
     def try_acquire(self, now: float, /) -> int:
@@ -85,8 +85,9 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         """
         self._enter()
         turn = Turn(end)
+        urgent = not self._turns or self._turns[-1].among > 0  # otherwise, calls before this one have no permit yet
         self._turns.append(turn)
-        self._start()
+        self._start(urgent=urgent)
         try:
             while True:
                 now, at = self._clock.monotonic(), math.inf
@@ -112,6 +113,7 @@ class RedisLimiter(AdaptiveLimiter, Closing):
             with contextlib.suppress(ValueError):
                 self._turns.remove(turn)
             self._wake()
+        self._permits.add(now, turn.taken or now)
         return turn.among
 
     def _check(self, now: float, end: float) -> None:
@@ -151,7 +153,7 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         """Release the permit of a request."""
         self._control.give(self._clock.monotonic())
         self._wake()
-        self._start()
+        self._start(urgent=False)
 
     def observe(self, response: Response, /, *, sent_at: float, among: int = 1, max_hold: float = MAX_HOLD) -> None:
         """Observe a response, for this process and then for all processes."""
@@ -160,11 +162,11 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         super().observe(response, sent_at=sent_at, among=own, max_hold=max_hold)
         if self._link.closed:
             return
-        seen = Observation.of(response, sent_at + offset, among, max_hold, self._clock.time())
+        seen = Observation.of(response, self._permits.taken(sent_at) + offset, among, max_hold, self._clock.time())
         self._seen.append((seen, now + offset))
         if self._away and seen.refused:
             self._wake_late(self._control, now)
-        self._start()
+        self._start(urgent=seen.refused)
 
     def _wake_late(self, control: RateControl, now: float) -> None:
         """Wake the calls whose deadline is before the end of a delay that the server asks for."""
@@ -208,19 +210,34 @@ class RedisLimiter(AdaptiveLimiter, Closing):
             bytes_received=bytes_received,
         )
 
-    def _start(self) -> None:
-        """Wake the task that synchronises with Redis."""
+    def _start(self, *, urgent: bool = True) -> None:
+        """Let the task that synchronises with Redis exchange what is new: at once, or after a short time together with
+        other news.
+        """
         if not self._link.here():
             return
+        now, state = self._clock.monotonic(), self._store.state
+        wait = self._apart()
+        if not (urgent or self._away or state is None) and state.paced(self._store.now()):
+            wait = self._store.turn()
         if self._work is None or self._task is None or self._task.done():
-            self._work = asyncio.Event()
+            self._due, self._work = now, asyncio.Event()
             self._task = asyncio.get_running_loop().create_task(self._synchronise(self._work), name="evals_async.redis")
-        self._work.set()
+        elif now + wait < self._due:
+            self._due = now + wait
+            self._work.set()
+
+    async def _rest(self, work: asyncio.Event) -> None:
+        """Wait until the next exchange is due."""
+        while (wait := self._due - self._clock.monotonic()) > 0:
+            work.clear()
+            with contextlib.suppress(TimeoutError), self._clock.timeout(wait):
+                await work.wait()
 
     async def _synchronise(self, work: asyncio.Event) -> None:
         """Synchronise with Redis while calls wait or run."""
         while self._turns or self._seen or self._control.under_way or self._paused:
-            work.clear()
+            self._due = math.inf
             try:
                 wait = await self._exchange()
                 self._failures = 0
@@ -238,9 +255,8 @@ class RedisLimiter(AdaptiveLimiter, Closing):
             if self._away:  # the response came too late
                 await self._clock.sleep(TRY_AGAIN / 10)
                 continue
-            with contextlib.suppress(TimeoutError), self._clock.timeout(wait):
-                await work.wait()
-                await self._clock.sleep(self._apart())
+            self._due = min(self._due, self._clock.monotonic() + wait)
+            await self._rest(work)
         if not self._away:
             with contextlib.suppress(Exception):
                 await self._exchange()  # the last heartbeat: this process has no running requests
@@ -248,19 +264,20 @@ class RedisLimiter(AdaptiveLimiter, Closing):
     async def _exchange(self) -> float:
         """Write observations to Redis and take permits. Returns the seconds until the next call."""
         store = self._store
-        answer = OLD if store.version == UNREAD else SAME
+        answer, lease = OLD if store.version == UNREAD else SAME, 0
         for tries in range(MOST_TRIES):
             now = store.now()
             # A copy: if another process writes first, the next attempt starts from its state.
             state = self._first(now) if self._store.state is None else self._store.state.copy()
             store.serial += 1
             write = self._apply(state, now)
-            leased = tries > 2 and answer == OLD  # the write ends the lease
+            leased = lease > 0 and answer == OLD  # the write ends the lease
             news = leased or bool(write.seen or write.turns) or state.differs(self._store.state, self._store.me)
             news = news and self._store.version != UNREAD
             if tries and answer == OLD and not news:
                 break  # the state was read a moment ago
-            answer, in_time = await store.exchange(state if news else None, write, lease=LEASE if tries > 1 else 0)
+            lease = LEASE if (write.seen or write.turns) and tries > 1 else 0
+            answer, in_time = await store.exchange(state if news else None, write, lease=lease)
             self._away = self._away and not in_time
             if answer == SAME:
                 if news:
@@ -269,7 +286,7 @@ class RedisLimiter(AdaptiveLimiter, Closing):
             if answer == OLD and (executed := store.executed()) is not None:
                 self._written(executed)
             if answer == TAKEN:
-                await self._clock.sleep(self._apart())
+                await self._clock.sleep(self._clock.random() * store.until_free())
         else:
             raise OtherProcessesWrite
         self._inform()
@@ -290,11 +307,12 @@ class RedisLimiter(AdaptiveLimiter, Closing):
             control.width = min(float(control.most), control.width + len(self._seen))
         turns: list[tuple[Turn, int, float]] = []
         waiting, most = False, state.most_of(self._store.me)
+        ahead, part = state.ahead(self._store.me, self._store.spacing())
         for turn in () if self._away else self._turns:
             if turn.among or turn.woken.cancelled():
                 continue
             at = control.next_turn(now)
-            if at > now + AHEAD or under_way + len(turns) >= most:
+            if at > now + ahead or under_way + len(turns) >= most or (at > now and len(turns) >= part):
                 waiting = True
                 break
             turns.append((turn, control.take(at, waited=True), at))
@@ -305,10 +323,11 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         """Remove the observations of a write that was executed, and give its permits to the calls."""
         del self._seen[: write.seen]
         now = self._clock.monotonic()
-        for turn, among, at in write.turns:
+        for number, (turn, among, at) in enumerate(write.turns):
             if turn.among or turn not in self._turns:
                 continue  # the call has ended in the meantime; the next heartbeat corrects the count
             turn.among, turn.at = among, at - self._store.offset.seconds
+            turn.taken = write.at - self._store.offset.seconds + number * TICK
             self._control.take(now, waited=True)
             turn.wake()
 
@@ -323,16 +342,15 @@ class RedisLimiter(AdaptiveLimiter, Closing):
 
     def _next(self) -> float:
         """Return the seconds until a permit may be free, or the next heartbeat is due."""
-        if self._store.state is None or all(turn.among for turn in self._turns):
+        store = self._store
+        if store.state is None or all(turn.among for turn in self._turns):
             return HEARTBEAT
-        now = self._store.now()
-        wait = self._store.state.control.next_turn(now) - AHEAD / 2 - now
-        return min(LOOK, max(0.001, wait) + self._apart())
+        last = max((turn.at for turn in self._turns if turn.among), default=-math.inf) + store.offset.seconds
+        return store.state.next_look(store.now(), last, store.me, store.spacing(), self._apart())
 
     def _apart(self) -> float:
         """Return a random delay, so that processes do not all write at the same time."""
-        others = self._store.running() - 1
-        return self._clock.random() * min(LOOK, SPREAD * others)
+        return self._clock.random() * self._store.spread()
 
     def _late(self) -> None:
         self._lose("Redis does not respond (no response in time)")

@@ -7,11 +7,14 @@ from collections.abc import Callable
 
 from evals_async._clock import Clock
 from evals_async.redis._connection import PendingResponse, RedisLink
-from evals_async.redis._state import EXCHANGE, GONE, Offset, State, Write
+from evals_async.redis._state import EXCHANGE, FAR, GONE, LOOK, Offset, State, Write
 
 
 KEPT = 300  # seconds until Redis deletes an unused state
 SAME, OLD, TAKEN = 1, 0, 2  # responses of the script
+SMOOTH = 8  # responses in a moving average
+SPACING = 0.01  # seconds between the writes of all processes, or longer if Redis or this process is slow
+SPREAD = 0.001  # seconds for each other process; they write at random times in it, so that they do not collide
 UNREAD = "?"  # a version that no state has: the script only reads
 
 
@@ -29,6 +32,7 @@ class Store:
         self.serial = 0  # the number of the last write
         self.unclear: list[Write] = []  # writes whose response was lost: Redis has executed at most one of them
         self.offset = Offset()
+        self.took = 0.0  # seconds from a command to its response, a moving average
 
     def now(self) -> float:
         """Return the time of the Redis server."""
@@ -59,7 +63,9 @@ class Store:
             answer, seconds, micros, held, stored = await pending.response()
         finally:
             await pending.end()
-        self.offset.measure(began, self.clock.monotonic(), int(seconds) + int(micros) / 1e6)
+        ended = self.clock.monotonic()
+        self.took += (ended - began - self.took) / SMOOTH
+        self.offset.measure(began, ended, int(seconds) + int(micros) / 1e6)
         if answer == SAME and data:
             self.version, self.state = version, state
             self.unclear.clear()
@@ -80,6 +86,23 @@ class Store:
             if write.serial == executed or now - write.at >= GONE:  # after this time, the state says nothing about it
                 return write
         return None
+
+    def spacing(self) -> float:
+        """Return the seconds in which one process can read and write the state."""
+        return max(SPACING, 2 * self.took)
+
+    def turn(self) -> float:
+        """Return the seconds in which each process can read and write the state once."""
+        return min(FAR, self.spacing() * self.running())
+
+    def spread(self) -> float:
+        """Return the seconds over which the processes spread what they write at the same time."""
+        return min(LOOK, SPREAD * (self.running() - 1))
+
+    def until_free(self) -> float:
+        """Return the longest time to wait for a process that has a lease."""
+        paced = self.state is not None and self.state.paced(self.now())
+        return self.turn() if paced else self.spread()
 
     def running(self) -> int:
         """Return the number of processes in the state, with this one."""

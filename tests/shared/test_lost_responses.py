@@ -24,7 +24,7 @@ from evals_async._transport.rate_control import RateControl
 from evals_async.errors import ConfigurationError
 from evals_async.redis import RedisCache, RedisLimiter, _connection, _limiter
 from evals_async.redis._connection import PendingResponse
-from evals_async.redis._state import GONE, State, Turn, Write
+from evals_async.redis._state import GONE, PermitTimes, State, Turn, Write
 
 
 SECRET = "hunter2-recognisable"
@@ -173,6 +173,40 @@ async def test_permits_are_taken_before_they_are_due() -> None:
         assert [1000.0, 1000.01, 1000.02] == pytest.approx([at for _, _, at in write.turns])
         assert state.control.next_turn(1000.005) == pytest.approx(1000.03)
         limiter._turns.clear()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # the same
+
+
+@pytest.mark.parametrize(
+    ("others", "spacing", "expected"),
+    [
+        (0, 0.01, (0.02, math.inf)),
+        (3, 0.01, (0.04, 2)),
+        (3, 0.02, (0.08, 4)),
+        (11, 0.01, (0.1, 20 / 12)),
+        (49, 0.01, (0.1, 1)),
+    ],
+)
+def test_where_many_wait_each_takes_permits_for_a_longer_time(
+    others: int, spacing: float, expected: tuple[float, float]
+) -> None:
+    """At 200 a second: its part of those of 10 ms for each process, and of 100 ms at most. So they write less often."""
+    state = State(RateControl(128, 0.0, start_rate=200), {str(number): (1, 0.0, 1, True) for number in range(others)})
+    assert expected == pytest.approx(state.ahead("me", spacing))
+
+
+def test_a_ceiling_is_not_filled_with_permits_that_are_not_due() -> None:
+    """They would keep other requests from running."""
+    state = State(RateControl(128, 0.0), {str(number): (1, 0.0, 1, True) for number in range(11)})
+    state.control.ceiling = 8.0
+    assert (0.02, math.inf) == state.ahead("me", 0.01)
+
+
+def test_a_request_was_decided_when_its_permit_was_taken() -> None:
+    """What was answered between that and the request could not prevent it. Without a permit, it was decided at once."""
+    times = PermitTimes(3)
+    assert 1.0 == times.taken(1.0)
+    for used, taken in ((1.0, 0.9), (2.0, 1.5), (3.0, 1.6), (4.0, 4.0)):
+        times.add(used, taken)
+    assert [1.2, 1.5, 1.5, 1.6, 4.0] == [times.taken(used) for used in (1.2, 2.0, 2.001, 3.5, 9.0)]
 
 
 def test_where_others_wait_a_process_has_its_part() -> None:

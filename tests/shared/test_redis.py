@@ -72,7 +72,7 @@ async def test_four_processes_share_a_limit(limited: tuple[LimitedServer, str], 
     assert 1000 == server.granted
     assert len(server.seen) <= 1150 + server.excusable
     assert server.seen[-1] - server.seen[0] <= SLOWER * 1.3 * IDEAL
-    assert {"measured"} == {each["source"] for each in ended}
+    assert "measured" in {each["source"] for each in ended}
     seconds = [each["seconds"] for each in ended]
     assert max(seconds) <= 2 * min(seconds)
 

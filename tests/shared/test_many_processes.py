@@ -1,0 +1,72 @@
+"""How well many processes share one limit, in virtual time: time, requests, and commands for Redis."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from shared.simulated import share
+from simulation import Concurrency, FixedWindow, Limit, TokenBucket, whole_seconds
+
+from evals_async.redis._state import FIRST
+
+
+def bucket(rate: float, burst: float) -> Callable[[], Limit]:
+    return lambda: TokenBucket(rate, burst, whole_seconds)
+
+
+def at_once(most: int) -> Callable[[], Limit]:
+    return lambda: Concurrency(most)
+
+
+def window() -> Limit:
+    return FixedWindow(150, 1.5, whole_seconds)
+
+
+CASES: dict[str, tuple[dict[str, Any], float, float, float]] = {
+    "one process": ({"limit": bucket(200, 20), "processes": 1, "calls": 400}, 380 / 200, 1.2, 1.2),
+    "four": ({"limit": bucket(200, 20), "processes": 4}, 980 / 200, 1.2, 2.5),
+    "four, 32 workers each": ({"limit": bucket(200, 20), "processes": 4, "workers": 32}, 980 / 200, 1.2, 2.5),
+    "four, far Redis": ({"limit": bucket(200, 20), "processes": 4, "redis_seconds": 0.02}, 980 / 200, 1.3, 2.5),
+    "twelve": ({"limit": bucket(200, 20), "processes": 12, "calls": 100}, 1180 / 200, 1.2, 3.5),
+    "twelve, one worker each": (
+        {"limit": bucket(200, 20), "processes": 12, "calls": 100, "workers": 1},
+        1180 / 200,
+        1.3,
+        4.0,
+    ),
+    "twelve, 1,000 a second": ({"limit": bucket(1000, 100), "processes": 12, "calls": 100}, 1100 / 1000, 1.3, 2.5),
+    "four, at most 8 at once": ({"limit": at_once(8), "processes": 4, "calls": 100}, 400 * 0.02 / 8, 1.3, 2.5),
+    "twelve, at most 8 at once": ({"limit": at_once(8), "processes": 12, "calls": 100}, 1200 * 0.02 / 8, 1.4, 4.5),
+    "four, windows": ({"limit": window, "processes": 4, "calls": 100}, 400 / 100, 1.2, 3.0),
+}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", CASES)
+def test_processes_share_a_limit(name: str, seed: int) -> None:
+    """None is lost, hardly one is refused, the limit is used, and Redis gets a few commands for each call."""
+    options, ideal, slower, commands = CASES[name]
+    calls = options["processes"] * options.get("calls", 250)
+    shared = share(seed=seed, **options)
+    assert 0 == shared.lost
+    assert calls == len(shared.outcome.granted)
+    assert shared.elapsed <= slower * ideal + 0.05
+    assert shared.outcome.requests <= 1.15 * calls + FIRST  # what was in flight at the first refusal
+    assert sum(shared.counts.values()) <= commands * calls
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_processes_that_begin_one_after_the_other_cause_no_storm(seed: int) -> None:
+    """A new one every 100 ms, up to 16. The first ones have used the limit fully before the last one comes."""
+    shared = share(bucket(200, 20), processes=16, calls=100, apart=0.1, seed=seed)
+    assert 0 == shared.lost
+    assert shared.outcome.requests <= 1.15 * 1600
+    assert shared.elapsed <= 1.3 * 1580 / 200
+
+
+def test_a_limit_that_is_never_reached_delays_nobody() -> None:
+    """Four processes, 128 requests at once: the time of a fan-out without a limit, and a command for several calls."""
+    shared = share(at_once(10_000), processes=4, calls=250, workers=32)
+    assert 1000 == shared.outcome.requests
+    assert shared.elapsed <= 2 * 1000 * 0.02 / 128
+    assert sum(shared.counts.values()) <= 0.5 * 1000

@@ -59,7 +59,7 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         super().__init__(max_rate=max_rate, start_rate=start_rate, max_in_flight=max_in_flight, clock=clock)
         self._fresh = (start_rate, max_rate)
         self._link = RedisLink(url, "limiter")
-        self._store = Store(self._link, name, clock, self._late)
+        self._store = Store(self._link, name, clock, lambda: self._lose("Redis does not respond (no response in time)"))
         self._turns: deque[Turn] = deque()  # the waiting calls; the queue of the base class is not used
         self._processes = 1  # when Redis was lost
         self._seen: list[tuple[Observation, float]] = []  # observations, with their times, that are not in Redis yet
@@ -162,7 +162,9 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         super().observe(response, sent_at=sent_at, among=own, max_hold=max_hold)
         if self._link.closed:
             return
-        seen = Observation.of(response, self._permits.taken(sent_at) + offset, among, max_hold, self._clock.time())
+        # The clock of this process may be wrong, and its observations delay all processes.
+        time = self._store.now() if self._store.offset.known else self._clock.time()
+        seen = Observation.of(response, self._permits.taken(sent_at) + offset, among, max_hold, time)
         self._seen.append((seen, now + offset))
         if self._away and seen.refused:
             self._wake_late(self._control, now)
@@ -351,9 +353,6 @@ class RedisLimiter(AdaptiveLimiter, Closing):
     def _apart(self) -> float:
         """Return a random delay, so that processes do not all write at the same time."""
         return self._clock.random() * self._store.spread()
-
-    def _late(self) -> None:
-        self._lose("Redis does not respond (no response in time)")
 
     def _lose(self, reason: str) -> None:
         """Handle a failure of Redis: this process limits its requests by itself."""

@@ -235,6 +235,10 @@ class Offset:
         self.seconds = 0.0
         self.shortest = math.inf
 
+    @property
+    def known(self) -> bool:
+        return self.shortest < math.inf
+
     def measure(self, began: float, ended: float, server: float) -> None:
         if ended - began <= self.shortest:
             self.seconds, self.shortest = server - (began + ended) / 2, ended - began

@@ -13,6 +13,20 @@ from simulation import Limit, Outcome, Scenario, SimulatedServer, VirtualClock, 
 from evals_async.redis import RedisLimiter, _connection
 
 
+EPOCH = 1_700_000_000.0  # of a `VirtualClock` and of Redis
+
+
+class WrongClock(VirtualClock):
+    """A clock whose time of day is wrong by `wrong` seconds."""
+
+    def __init__(self, clock: VirtualClock, seed: int, wrong: float) -> None:
+        super().__init__(clock.loop, seed)
+        self.wrong = wrong
+
+    def time(self) -> float:
+        return super().time() + self.wrong
+
+
 class SimulatedRedis:
     """The script of the limiter, as Redis runs it. Each command takes up to `seconds`; `counts` are the answers."""
 
@@ -32,7 +46,7 @@ class SimulatedRedis:
         return answer
 
     def exchange(self, key: str, version: str, new: str, state: bytes, keep: int, member: str, lease: int) -> list[Any]:
-        now = self.clock.loop.time() + 1e6
+        now = self.clock.loop.time() + EPOCH
         kept = self.hashes.setdefault(key, {})
         taken = kept.get("writer", member) != member and kept["until"] > now
         time = [str(int(now)).encode(), str(int(now % 1 * 1e6)).encode()]
@@ -90,8 +104,11 @@ def share(
     late: float = 0.0,
     max_in_flight: int = 128,
     timeout: float = 300.0,
+    wrong: Sequence[float] = (),
 ) -> Shared:
-    """Let processes share a limit. Each begins `apart` seconds after the last one, and has `calls` calls."""
+    """Let processes share a limit. Each begins `apart` seconds after the last one, and has `calls` calls. The clocks of
+    the first ones are `wrong`.
+    """
     scenario = Scenario(
         name="shared", limit=limit, latency=latency, workers=min(workers, calls), calls=calls, timeout=timeout
     )
@@ -105,8 +122,9 @@ def share(
         async def process(number: int) -> None:
             await asyncio.sleep(number * apart)
             begins = clock.loop.time()
-            async with RedisLimiter("redis://", name="x", clock=clock, max_in_flight=max_in_flight) as limiter:
-                server = SimulatedServer(scenario, one, clock, outcome, seed)
+            own = WrongClock(clock, number, (*wrong, *[0.0] * processes)[number])
+            async with RedisLimiter("redis://", name="x", clock=own, max_in_flight=max_in_flight) as limiter:
+                server = SimulatedServer(scenario, one, own, outcome, seed)
                 server.start = began
                 turns: Iterator[int] = iter(range(calls))
                 await drive(scenario, server, limiter, turns)

@@ -1,13 +1,18 @@
 """How well many processes share one limit, in virtual time: time, requests, and commands for Redis."""
 
 from collections.abc import Callable
+from email.utils import formatdate
 from typing import Any
 
 import pytest
-from shared.simulated import share
-from simulation import Concurrency, FixedWindow, Limit, TokenBucket, whole_seconds
+from shared.simulated import EPOCH, share
+from simulation import Concurrency, FixedWindow, Headers, LeapingSelector, Limit, TokenBucket, whole_seconds
 
+from evals_async.errors import RateLimited
 from evals_async.redis._state import FIRST
+
+
+BEGIN = LeapingSelector.now  # the time of a loop at its start
 
 
 def bucket(rate: float, burst: float) -> Callable[[], Limit]:
@@ -70,3 +75,24 @@ def test_a_limit_that_is_never_reached_delays_nobody() -> None:
     assert 1000 == shared.outcome.requests
     assert shared.elapsed <= 2 * 1000 * 0.02 / 128
     assert sum(shared.counts.values()) <= 0.5 * 1000
+
+
+class DatedBucket(TokenBucket):
+    """A bucket whose refusals name the time of day of the next token, and not the time of the response."""
+
+    def take(self, now: float) -> tuple[int, Headers]:
+        status, _ = super().take(now)
+        if status == 200:
+            return status, []
+        return status, [("Retry-After", formatdate(EPOCH + BEGIN + now + 1, usegmt=True))]
+
+
+@pytest.mark.parametrize("wrong", [-300.0, 300.0, 86_400.0])
+def test_a_process_whose_clock_is_wrong_delays_nobody(wrong: float) -> None:
+    """Five minutes or a day: delays that end at a time of day are understood by the time of the Redis server."""
+    shared = share(lambda: DatedBucket(200, 20), processes=4, calls=100, wrong=[wrong], timeout=10.0)
+    # Its own refused calls find no time for a delay of five minutes.
+    assert {RateLimited} >= {type(error) for error in shared.outcome.lost}
+    assert shared.lost <= 20
+    assert shared.elapsed <= 1.3 * 380 / 200 + 1.0
+    assert shared.outcome.requests <= 1.15 * 400 + FIRST

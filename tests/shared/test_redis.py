@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import sys
 import time
 import uuid
@@ -25,7 +26,9 @@ TESTS = Path(__file__).parent.parent
 IDEAL = (1000 - 20) / LIMIT
 
 
-async def worker(base_url: str, redis_url: str, name: str, calls: int = 250) -> asyncio.subprocess.Process:
+async def worker(
+    base_url: str, redis_url: str, name: str, calls: int = 250, wrong: float = 0.0
+) -> asyncio.subprocess.Process:
     """A process that is about to fetch."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -34,6 +37,7 @@ async def worker(base_url: str, redis_url: str, name: str, calls: int = 250) -> 
         redis_url,
         name,
         str(calls),
+        str(wrong),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -92,6 +96,61 @@ async def test_a_process_that_is_killed_holds_nobody_back(limited: tuple[Limited
     assert [[]] * 3 == [each["lost"] for each in ended]
     assert len(server.seen) <= 1150 + server.excusable
     assert server.seen[-1] - server.seen[0] <= SLOWER * (1.3 * IDEAL + 3.0)
+
+
+async def hold(process: asyncio.subprocess.Process, redis_url: str, name: str) -> None:
+    """Suspend a process while it has the lease."""
+    from redis.asyncio import Redis
+
+    kind: Any = Redis  # its annotations leave types open
+    looking = kind.from_url(redis_url)
+    member = f"{process.pid}-".encode()
+
+    async def has_lease() -> bool:
+        writer = await looking.hget(f"evals-async:limit:{{{name}}}", "writer")
+        return bool((writer or b"").startswith(member))
+
+    while True:
+        if await has_lease():
+            process.send_signal(signal.SIGSTOP)
+            if await has_lease():
+                break
+            process.send_signal(signal.SIGCONT)
+        await asyncio.sleep(0)
+    await looking.aclose()
+
+
+@pytest.mark.measures_time
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot suspend a process")
+async def test_processes_come_and_go(limited: tuple[LimitedServer, str], redis_url: str) -> None:
+    """A new process every 100 ms, up to sixteen. One is killed, one is cancelled by Ctrl-C, one is suspended for five
+    seconds while it has the lease, and the clock of one is five minutes wrong: no other call is lost or waits for them.
+    """
+    server, url = limited
+    name = uuid.uuid4().hex
+    first = [worker(url, redis_url, name, 200) for _ in range(3)]
+    others = [worker(url, redis_url, name, 40, -300.0 if number == 6 else 0.0) for number in range(13)]
+    processes = await asyncio.gather(*first, *others)
+    ending = [asyncio.create_task(told(each)) for each in processes[3:]]
+    for process in processes:
+        begin(process)
+        await asyncio.sleep(0.1)
+    killed, cancelled, suspended = processes[:3]
+    assert [None] * 3 == [each.returncode for each in processes[:3]]
+    killed.kill()
+    cancelled.send_signal(signal.SIGINT)
+    await hold(suspended, redis_url, name)
+    at = time.monotonic()
+    ended = await asyncio.gather(*ending)
+    took = time.monotonic() - at
+    await asyncio.sleep(5.0 - took)
+    suspended.send_signal(signal.SIGCONT)
+    assert [[]] * 14 == [each["lost"] for each in [*ended, await told(suspended)]]
+    _, err = await cancelled.communicate()
+    assert b"KeyboardInterrupt" in err
+    assert b"Unclosed" not in err
+    await killed.communicate()
+    assert len(server.seen) <= 1.15 * server.granted + server.excusable
 
 
 async def test_redis_goes_and_comes_again(limited: tuple[LimitedServer, str], own_redis: OwnRedis) -> None:

@@ -1,8 +1,8 @@
 """One process of several that share a quota: fetches runs, and says what became of them.
 
-python worker.py BASE_URL REDIS_URL NAME CALLS
+python worker.py BASE_URL REDIS_URL NAME CALLS [SECONDS]
 
-It begins when it is sent a line.
+It begins when it is sent a line. Its clock is wrong by SECONDS.
 """
 
 import asyncio
@@ -11,13 +11,19 @@ import sys
 import time
 
 from evals_async import EvalsClient, EvalsError
+from evals_async._clock import SystemClock
 from evals_async.redis import RedisLimiter
 
 
-async def main(base_url: str, redis_url: str, name: str, calls: int) -> None:
+class WrongClock(SystemClock):
+    def __init__(self, wrong: float) -> None:
+        self.time = lambda: time.time() + wrong
+
+
+async def main(base_url: str, redis_url: str, name: str, calls: int, wrong: float) -> None:
     lost: list[str] = []
     async with (
-        RedisLimiter(redis_url, name=name) as limiter,
+        RedisLimiter(redis_url, name=name, clock=WrongClock(wrong)) as limiter,
         EvalsClient(api_key="sk-worker", base_url=base_url, limiter=limiter, timeout=300) as client,
     ):
         print("ready", flush=True)
@@ -43,4 +49,4 @@ async def main(base_url: str, redis_url: str, name: str, calls: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), float((*sys.argv, "0")[5])))

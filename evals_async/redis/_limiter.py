@@ -266,7 +266,7 @@ class RedisLimiter(AdaptiveLimiter, Closing):
     async def _exchange(self) -> float:
         """Write observations to Redis and take permits. Returns the seconds until the next call."""
         store = self._store
-        answer, lease = OLD if store.version == UNREAD else SAME, 0
+        answer, lease, late = OLD if store.version == UNREAD else SAME, 0, False
         for tries in range(MOST_TRIES):
             now = store.now()
             # A copy: if another process writes first, the next attempt starts from its state.
@@ -280,7 +280,7 @@ class RedisLimiter(AdaptiveLimiter, Closing):
                 break  # the state was read a moment ago
             lease = LEASE if (write.seen or write.turns) and tries > 1 else 0
             answer, in_time = await store.exchange(state if news else None, write, lease=lease)
-            self._away = self._away and not in_time
+            late = late or not in_time
             if answer == SAME:
                 if news:
                     self._written(write)
@@ -291,6 +291,7 @@ class RedisLimiter(AdaptiveLimiter, Closing):
                 await self._clock.sleep(self._clock.random() * store.until_free())
         else:
             raise OtherProcessesWrite
+        self._away = late  # a Redis that can be read but not written is of no use
         self._inform()
         return self._next()
 

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def answers(port: int) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
             connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
+            return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
     except OSError:
         return False
 
@@ -33,16 +34,17 @@ def answers(port: int) -> bool:
 class OwnRedis:
     """A Redis of this test's own, which can be stopped and started."""
 
-    def __init__(self, binary: str, folder: Path, port: int) -> None:
+    def __init__(self, binary: str, folder: Path, port: int, *options: str) -> None:
         self.binary = binary
         self.folder = folder
         self.port = port
+        self.options = options
         self.url = f"redis://127.0.0.1:{self.port}"
         self.start()
 
     def start(self) -> None:
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
-        self.process = subprocess.Popen([self.binary, *options], stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen([self.binary, *options, *self.options], stdout=subprocess.DEVNULL)
         end = time.monotonic() + LONGEST
         while not answers(self.port):
             assert time.monotonic() < end, "redis-server does not start"
@@ -53,16 +55,25 @@ class OwnRedis:
         self.process.wait()
 
 
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Generator[OwnRedis]:
-    """A Redis that may be stopped."""
+@contextmanager
+def redis_server(folder: Path, *options: str) -> Generator[OwnRedis]:
+    """A Redis with the given options."""
     binary = shutil.which("redis-server")
     if binary is None:
         pytest.skip("there is no redis-server on this machine")
     with silent_port() as port:
-        redis = OwnRedis(binary, tmp_path, port)
+        redis = OwnRedis(binary, folder, port, *options)
+        try:
+            yield redis
+        finally:
+            redis.stop()
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Generator[OwnRedis]:
+    """A Redis that may be stopped."""
+    with redis_server(tmp_path) as redis:
         yield redis
-        redis.stop()
 
 
 @pytest.fixture

@@ -279,3 +279,49 @@ async def test_a_redis_that_stands_still_for_a_moment(
                     await call(client)
                     await asyncio.sleep(0.1)
     assert len(warned.records) <= 2
+
+
+MANIFEST = Path(__file__).parents[2] / "docs" / "examples" / "workers" / "kubernetes.yaml"
+
+
+def manifest() -> list[Any]:
+    return list(pytest.importorskip("yaml").safe_load_all(MANIFEST.read_text(encoding="utf-8")))
+
+
+def test_the_manifest_of_the_guide_is_valid() -> None:
+    """By the schemas of Kubernetes, which refuse unknown fields. It was not applied to a cluster."""
+    validator: Any = pytest.importorskip("kubernetes_validate")  # its annotations leave types open
+    parts = manifest()
+    assert ["Deployment", "Service", "Deployment"] == [part["kind"] for part in parts]
+    for part in parts:
+        validator.validate(part, validator.latest_version(), strict=True)
+    with pytest.raises(validator.ValidationError):
+        validator.validate({**parts[1], "specs": {}}, validator.latest_version(), strict=True)
+
+
+@pytest.mark.usefixtures("unhurried_redis")
+async def test_the_redis_of_the_manifest(tmp_path: Path) -> None:
+    """It starts with these arguments, and all is shared with the URL of the web application."""
+    redis_part, service, web = manifest()
+    [container] = redis_part["spec"]["template"]["spec"]["containers"]
+    [application] = web["spec"]["template"]["spec"]["containers"]
+    variables = {each["name"]: each.get("value") for each in application["env"]}
+    assert {"OPENAI_API_KEY", "REDIS_PASSWORD", "REDIS_URL", "QUOTA"} == set(variables)
+    host = service["metadata"]["name"]
+    with redis_server(tmp_path, *(each.replace("$(REDIS_PASSWORD)", PASSWORD) for each in container["args"])) as redis:
+        url = variables["REDIS_URL"].replace("$(REDIS_PASSWORD)", PASSWORD)
+        await shares(url.replace(host, f"127.0.0.1:{redis.port}"))
+
+
+@pytest.mark.usefixtures("unhurried_redis")
+async def test_a_full_redis_with_a_policy_is_used(own_redis: OwnRedis, warned: pytest.LogCaptureFixture) -> None:
+    """It drops old runs instead of refusing new ones."""
+    async with raw(own_redis.url) as client, RedisCache(own_redis.url) as cache:
+        used = (await client.info("memory"))["used_memory"]
+        await client.config_set("maxmemory-policy", "allkeys-lru")
+        await client.config_set("maxmemory", str(used + 8 * 1024 * 1024))
+        for number in range(40):
+            await cache.put(str(number), bytes(512 * 1024))
+        assert bytes(512 * 1024) == await cache.get("39")
+        assert 0 < await client.dbsize() < 40
+    assert not warned.records

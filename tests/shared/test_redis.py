@@ -20,6 +20,8 @@ from waiting import LONGEST, SLOWER, until
 from evals_async import DeadlineExceeded, EvalsClient, Response
 from evals_async.errors import ConfigurationError
 from evals_async.redis import RedisCache, RedisLimiter, _connection
+from evals_async.redis._limiter import LEASE
+from evals_async.redis._state import State
 
 
 TESTS = Path(__file__).parent.parent
@@ -99,25 +101,18 @@ async def test_a_process_that_is_killed_holds_nobody_back(limited: tuple[Limited
 
 
 async def hold(process: asyncio.subprocess.Process, redis_url: str, name: str) -> None:
-    """Suspend a process while it has the lease."""
+    """Suspend a process as if it had taken the lease a moment ago."""
     from redis.asyncio import Redis
 
     kind: Any = Redis  # its annotations leave types open
-    looking = kind.from_url(redis_url)
-    member = f"{process.pid}-".encode()
-
-    async def has_lease() -> bool:
-        writer = await looking.hget(f"evals-async:limit:{{{name}}}", "writer")
-        return bool((writer or b"").startswith(member))
-
-    while True:
-        if await has_lease():
-            process.send_signal(signal.SIGSTOP)
-            if await has_lease():
-                break
-            process.send_signal(signal.SIGCONT)
-        await asyncio.sleep(0)
-    await looking.aclose()
+    client, key = kind.from_url(redis_url), f"evals-async:limit:{{{name}}}"
+    process.send_signal(signal.SIGSTOP)
+    members = State.of(await client.hget(key, "state")).members
+    [member] = [each for each in members if each.startswith(f"{process.pid}-")]
+    seconds, micros = await client.time()
+    until_then = str(seconds * 1000 + micros / 1000 + LEASE)
+    await client.hset(key, mapping={"writer": member, "until": until_then})
+    await client.aclose()
 
 
 @pytest.mark.measures_time

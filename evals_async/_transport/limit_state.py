@@ -2,24 +2,30 @@
 
 import math
 from collections import deque
-from typing import Literal
+from typing import Literal, NamedTuple
 
 
-FIRST_PROBE = 0.05  # seconds after a refusal: a bucket of 20 a second has a token by then
-SLOWER = 1.5  # factor between the gaps of probes; it limits the delay until the end of a hold is found
-LAST_PROBE = 5.0  # the longest gap between probes in seconds
-SURE = 0.95  # fraction of the last hold's duration after which the next hold is probed
-ENOUGH = 8  # grants that a measurement needs: its error is then below an eighth
+FIRST_GAP = 0.01  # seconds between the first refusal and the first probe; then the gaps between probes grow
+LAST_GAP = 5.0  # the longest gap between probes in seconds
 IDLE = 0.1  # seconds without a waiting request that a measurement leaves out
-SAVED = 5.0  # saved refusals at most, see `credit`
 SMOOTH = 16  # responses in a moving average
-BACK = 0.95  # fraction of the measured rate from which more is tried, so that a slower client reaches its share
 SPACED = 0.8  # fraction of the even gap between requests that is kept, because bursts cannot test a ceiling
 EVEN = 1.02  # factor of the even gap, so that a bucket has a token for each request if its rate is high enough
 LATE = 0.004  # seconds that a timer or the process may be late; requests of this time are sent at once
 SLACK = LATE / 2  # seconds of requests that the copy of the bucket allows after a late timer
+SILENT = 3  # times the duration of a refusal: a request without a response for longer was not refused
+SURE = 3  # responses in a row with a later reset that show that it is the time when a bucket is full
+JITTER = 0.001  # seconds that refusals differ in duration
 
 RateSource = Literal["unknown", "given", "told", "measured"]
+
+
+class Sent(NamedTuple):
+    """A request without a response: when it was sent, with how many running requests, and when the one before it."""
+
+    at: float
+    among: int
+    before: float
 
 
 class LimitState:
@@ -33,35 +39,42 @@ class LimitState:
         self.most = most
         self.max_rate = math.inf if max_rate is None else max_rate
         self.under_way = 0
-        self.width = float(most)  # the current limit of running requests
+        self.width = float(most)  # how many requests may run at once; fewer at first if processes share a limit
         self.ceiling = float(most)  # the limit of running requests that the server has
         self.met = float(most)  # the ceiling at its last refusal
-        self.measured = math.inf if start_rate is None else start_rate  # the measured rate between two refusals
-        self.tried = 1.0  # factor of the measured rate that is tried now
+        self.proven = False  # the ceiling is confirmed
+        self.too_many = False  # the last refusal was because of the ceiling
+        self.pace = math.inf if start_rate is None else start_rate  # requests per second
+        self.low = self.high = self.pace  # the rate of the server is between them
+        self.searching = False  # the pace grows until a request is refused
+        self.begin = math.inf  # when the refused request was sent since which grants are counted
+        self.counted = 0  # granted requests that were sent since then
+        self.brief = True  # too few to measure a rate
         self.tokens = 1.0
         self.filled = now
         self.source: RateSource = "unknown" if self.rate == math.inf else "given"
         self.since = now
         self.untouched = self.rate == math.inf  # no refusal so far, so there is no limit
+        self.tracked_from = -math.inf  # requests that were sent later are in `unanswered` until their response
         self.refused_at = -math.inf  # when the last refused request was sent
         self.granted_at = -math.inf
-        self.cut_at = -math.inf
+        self.cut_at = -math.inf  # when the last news of a refusal came
         self.held_until = -math.inf
         self.held_from = -math.inf
-        self.expected = 0.0  # the duration of a hold in seconds
+        self.expected = 0.0  # the duration of the last hold in seconds
         self.probe_at = math.inf
-        self.gap = FIRST_PROBE
-        self.begin = math.inf  # when the refused request at the start of the measurement was sent
-        self.end = math.inf  # when the refused request at its end was sent
-        self.counted = 0  # granted requests that were sent between them
-        self.after = 0  # granted requests that were sent later
+        self.gap = FIRST_GAP
+        self.probes = 0  # refused probes of the current hold
         self.in_a_row = 0
+        self.sent_at = -math.inf
+        self.last_grant = -math.inf
         self.run: float = 0  # grants since the last hold
-        self.last_run = math.inf  # grants between the two previous holds, if the last one was real
-        self.credit = SAVED  # refusals that trying for more may cost
-        self.too_many = False  # the last refusal was because of the ceiling
-        self.clear = False  # that refusal starts no hold
-        self.proven = False  # the ceiling is confirmed
+        self.last_run = math.inf  # grants between the two previous holds, if the last one was the end of a window
+        self.raised_at = -math.inf  # when a search raised the pace
+        self.asked_at = -math.inf  # when the first waiting request should be sent
+        self.late = 0.0  # mean delay of timers in seconds
+        self.unanswered: deque[Sent] = deque(maxlen=most)
+        self.silence = math.inf  # seconds without a response after which a request was not refused
         self.refusals: deque[tuple[float, float]] = deque(
             maxlen=4 * most
         )  # the last refusals: times of the request and of the response
@@ -69,7 +82,10 @@ class LimitState:
         self.left = 0  # remaining requests of a window, from the headers
         self.left_at = -math.inf
         self.shared = 1.0  # requests of all clients per response, from the headers
+        self.reset = 0.0  # seconds from the response to the reset
         self.reset_at = -math.inf
+        self.told_since = -math.inf
+        self.later = 0  # responses in a row with a later reset and fewer remaining requests
         self.spaced_until = -math.inf
         self.released_at = now
         self.latency: float = 0.0
@@ -77,11 +93,22 @@ class LimitState:
 
     @property
     def rate(self) -> float:
-        """The current rate in requests per second, or `inf` if it is unknown."""
-        return min(self.max_rate, self.measured * self.tried)
+        """The current rate in requests per second, or `inf` if there is none."""
+        return min(self.max_rate, self.pace)
 
-    def held(self, now: float) -> bool:
-        return self.refused_at > self.granted_at and now < self.held_until
+    @property
+    def at_once(self) -> int:
+        """How many requests may run at once."""
+        return int(min(self.most, self.width, self.ceiling))
+
+    @property
+    def rate_source(self) -> RateSource:
+        """Where the current rate comes from."""
+        return "given" if self.max_rate < self.pace else self.source
+
+    def held(self) -> bool:
+        """Whether a request was refused, and none that was sent later was granted."""
+        return self.refused_at > self.granted_at
 
     def told(self, now: float) -> bool:
         """Whether the headers gave the remaining requests of a window that has not ended."""
@@ -97,9 +124,9 @@ class LimitState:
         return self.known or (self.left == 0 and self.told(now))
 
     def told_hold(self, now: float) -> float:
-        """Return the seconds until the end of a hold that the server requested, or 0."""
+        """Return the seconds until the end of a hold that the server requested, or 0 until a probe confirms it."""
         held = now
-        if self.held(now) and self.held_until < math.inf and not self.known:
+        if self.held() and self.probes and now < self.held_until < math.inf and not self.known:
             held = self.held_until
         if self.left == 0 and self.told(now):
             held = max(held, self.reset_at)
@@ -108,8 +135,12 @@ class LimitState:
     def fill(self, now: float) -> None:
         """Add the tokens since the last call. Without a rate there are none."""
         if self.rate < math.inf:
-            full = math.inf if self.held(now) else max(self.tokens, 1 + SLACK * self.rate)
-            self.tokens = min(self.tokens + (now - self.filled) * self.rate, full)
+            # In a hold of several probes, the window of the server has ended; the next one allows all of them at once.
+            if self.held() and self.probes > 1:
+                self.tokens += (now - self.filled) * min(self.low, self.rate)
+            else:
+                full = max(self.tokens, 1 + SLACK * self.rate)
+                self.tokens = min(self.tokens + (now - self.filled) * self.rate, full)
         self.filled = now
 
     def take(self, now: float, *, waited: bool = False) -> int:
@@ -119,27 +150,41 @@ class LimitState:
             return self.under_way
         if self.under_way == 1 and not waited and now - self.released_at > IDLE:  # no request was waiting
             self.begin += now - self.released_at
-            self.end += now - self.released_at
         self.space(now)
         if self.rate < math.inf:
+            if waited and self.asked_at < now < self.asked_at + IDLE:
+                self.late += (now - self.asked_at - self.late) / SMOOTH
             self.fill(now)
             self.tokens -= 1
-        if self.held(now):
+        if self.held():
             self.probe_at = now + max(1.0, 2 * self.gap)  # unless its response arrives before
+        self.unanswered.append(Sent(now, self.under_way, self.sent_at))
+        self.sent_at = now
         return self.under_way
 
     def space(self, now: float) -> None:
         """Delay the next request for an even gap, if there is a ceiling."""
-        apart, late = EVEN * self.latency / int(self.width), min(LATE, now - self.released_at)
+        apart, late = EVEN * self.latency / int(self.ceiling), min(LATE, now - self.released_at)
         if apart < LATE:  # shorter than the error of timers
-            apart = SPACED * self.quickest / int(self.width)
-            late = min(LATE, SPACED * self.quickest / ENOUGH) if self.proven else 0.0
+            apart = SPACED * self.quickest / int(self.ceiling)
+            late = min(LATE, SPACED * self.quickest / 8) if self.proven else 0.0
         self.spaced_until = max(self.spaced_until, now - late) + apart
 
     def give(self, now: float) -> None:
         """Release the permit of a request."""
         self.under_way -= 1
         self.released_at = now
+
+    def answered(self, sent_at: float) -> Sent | None:
+        """Remove the request that was sent at that time from those without a response, and return it."""
+        found = None
+        for sent in self.unanswered:
+            if sent.at > sent_at:
+                break
+            found = sent
+        if found is not None:
+            self.unanswered.remove(found)
+        return found
 
     def beside_refused(self, sent_at: float, among: int) -> int:
         """Return the number of running requests without those that the server had already refused."""
@@ -153,49 +198,20 @@ class LimitState:
         """Return the number of recent grants with at least so many running requests."""
         return sum(self.grants[among:])
 
-    def measure(self, now: float) -> None:
-        """Compute the rate from the counted grants, if there are enough."""
-        if self.counted < ENOUGH:
-            return
-        self.fill(now)
-        if self.counted == ENOUGH:
-            self.tried = BACK
-        self.measured = self.counted / (self.end - self.begin)
-        if self.source != "measured":
-            self.source, self.since = "measured", now
-
-    def hold(self, now: float, sent_at: float, delay: float | None, *, probe: bool, news: bool) -> None:
-        """Start a hold."""
-        ends = math.inf if delay is None else now + delay
-        if not self.held(now):
-            self.held_from = now
-            self.held_until = ends
-            self.probe_at = now + max(FIRST_PROBE, self.expected)
-        elif probe:
-            self.held_until = min(
-                self.held_until, ends
-            )  # delays are rounded up, so the earliest end is the best estimate
-        else:
-            self.held_until = max(self.held_until, ends)
-        self.refused_at = max(self.refused_at, sent_at)
-        if news and probe:
-            self.gap = min(SLOWER * self.gap, LAST_PROBE)
-            self.probe_at = now + self.gap
-        elif news:
-            self.gap = FIRST_PROBE
-            self.probe_at = now + max(FIRST_PROBE, self.expected)
-
-    def end_hold(self, sent_at: float) -> None:
-        """End a hold: a request that was sent after the refused ones was granted."""
-        lasted = sent_at - self.held_from
-        window = self.left_at == -math.inf and max(self.gap, self.expected) > FIRST_PROBE
-        self.last_run, self.run = (self.run if window else math.inf), 0
-        self.expected = lasted / 2 if self.gap == FIRST_PROBE else SURE * lasted
-
     def tell(self, now: float, sent_at: float, left: int, reset: float) -> None:
         """Observe headers: the remaining requests, and the seconds until the reset."""
-        if sent_at < self.left_at and now < self.reset_at:
+        if self.later >= SURE or (sent_at < self.left_at and now < self.reset_at):
             return
-        if self.told(now) and 0 < left < self.left:
-            self.shared += (self.left - left - self.shared) / SMOOTH
-        self.left, self.left_at, self.reset_at = left, sent_at, now + reset
+        if not self.told(now):
+            self.told_since = now
+        elif left < self.left:
+            self.later = self.later + 1 if reset > self.reset else 0
+            if left > 0:
+                self.shared += (self.left - left - self.shared) / SMOOTH
+        self.left, self.left_at, self.reset, self.reset_at = left, sent_at, reset, now + reset
+        if self.later >= SURE:
+            self.forget_reset()
+
+    def forget_reset(self) -> None:
+        """The reset in the headers is the time when a bucket is full: do not wait for it."""
+        self.later, self.left_at, self.reset_at, self.shared = SURE, -math.inf, -math.inf, 1.0

@@ -31,10 +31,11 @@ class Statistics:
     refused. `bytes_received` counts decoded bodies. `in_flight` requests are running, and `waiting` requests wait for
     the limiter.
 
-    `rate` is the current limit in requests per second, or `None`. `rate_source` is its source: `unknown` (no rate),
-    `given` (an argument of the limiter), `told` (the server's headers) or `measured` (between refusals). `rate_since`
-    is the number of seconds since this source is used. `held_for` is the number of seconds for which all requests still
-    wait after a refusal. `limits` are the last `x-ratelimit-*` headers.
+    `rate` is the current limit in requests per second, or `None`. `rate_source` is its source: `unknown` (no rate, or a
+    search for it), `given` (an argument of the limiter), `told` (the server's headers) or `measured` (between
+    refusals). `rate_since` is the number of seconds since this source is used. `at_once` is the server's limit of
+    concurrent requests, if one was found. `held_for` is the number of seconds for which all requests still wait after a
+    refusal. `limits` are the last `x-ratelimit-*` headers.
 
     `over_session` is the reason why requests use aiohttp's session, or `None` if they use its connections directly,
     which is faster. Uploads and downloads always use the session.
@@ -49,6 +50,7 @@ class Statistics:
     rate: float | None = None
     rate_source: RateSource = "unknown"
     rate_since: float = 0.0
+    at_once: int | None = None
     held_for: float = 0.0
     limits: RateLimits | None = None
     over_session: str | None = None
@@ -247,9 +249,9 @@ class AdaptiveLimiter:
                 f"no permit before the deadline of this call: the limit is {control.rate:.3g} requests a second"
                 f" ({control.source}), and the calls that wait now need {len(self._queue) / control.rate:.3g} s"
             )
-        if control.held(now):
+        if control.held():
             raise DeadlineExceeded("the rate limit delayed requests until the deadline of this call")
-        raise DeadlineExceeded(f"all {int(control.width)} connections were busy until the deadline of this call")
+        raise DeadlineExceeded(f"all {control.at_once} connections were busy until the deadline of this call")
 
     def _wake(self) -> None:
         if self._queue:
@@ -321,18 +323,20 @@ class AdaptiveLimiter:
     def report(self, control: RateControl | None, offset: float, *, waiting: int, **counts: int) -> Statistics:
         """Return the state of `control`, whose clock is `offset` seconds ahead, or the state of this limiter."""
         control, now = control or self._control, self._clock.monotonic() + offset
-        held = control.told_hold(now)
-        if control.held(now):
-            held = max(0.0, min(control.held_until, control.probe_at) - now)
+        held, told = control.told_hold(now), control.told(now)
+        if control.held() and not (told and control.left == 0):
+            held = max(0.0, control.probe_at - now)
+        rate = control.left / (control.reset_at - now) if told else control.rate
         return Statistics(
             requests=counts["requests"],
             retries=counts["retries"],
             throttles=counts["throttles"],
             bytes_received=counts["bytes_received"],
             waiting=waiting + len(self._queue),
-            rate=None if control.rate == math.inf else control.rate,
-            rate_source="told" if control.told(now) else control.source,
-            rate_since=now - control.since,
+            rate=None if rate == math.inf else rate,
+            rate_source="told" if told else control.rate_source,
+            rate_since=now - (control.told_since if told else control.since),
+            at_once=None if control.ceiling == control.most else int(control.ceiling),
             held_for=held,
             limits=None if self._limits is None else rate_limits(self._limits),
         )

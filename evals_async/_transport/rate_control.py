@@ -4,177 +4,271 @@
 response below 500. A hold is a time in which only probes are sent. A probe is a single test request. The rules:
 
 1. There is no limit until a request is refused, or the headers say that no requests remain.
-2. A refusal starts a hold. It ends after the delay that the server requests, or when a probe is granted. The first
-   probe is sent after 50 ms, and the gaps between probes grow. Later holds are first probed where the last one ended. A
-   grant of a request that was sent after the refused one ends the hold. Then half as many requests as before may run
-   at once, and each grant allows more.
-3. If a request was refused while more requests were running than were ever granted at once, the limit is one of
+2. Silence is a grant. Servers refuse quickly. So a request without a response for three times the duration of a refusal
+   was granted, and a limit is found as quickly if responses take long.
+3. A refusal starts a hold. The first probe is sent after 10 ms, and the gaps between probes grow. A grant ends the
+   hold. If no rate is known, the search for it begins: the pace doubles with each grant of a request that was sent
+   after it doubled the last time.
+4. A refusal means that the server's token bucket is empty. The rate of the server is then between two bounds. `low` is
+   the number of grants since an earlier refusal, divided by the time. `high` is the pace that was refused. After less
+   than four grants, it is 1 divided by the time since the request before. The pace is the geometric mean of both. Each
+   grant raises `low`, so the pace approaches `high`; after 16 grants in a row, `high` rises too. So the rate of a
+   bucket is found as in a bisection, and the pace stays close to it and follows it. A copy of the bucket is kept here.
+   It is empty at a refusal, and each request takes a token. A single refusal then starts no hold.
+5. A hold in which two probes were refused is the end of a window. Its tokens may all be used after it, because the next
+   window grants them at once. In the next window, few requests run at once after as many grants as in the last one.
+6. If a request was refused while more requests were running than were ever granted at once, the limit may be one of
    concurrent requests. The ceiling is one less than the number of running requests. If several were refused together,
-   the first one counts. Below a ceiling, requests are spaced evenly. So a bucket with a single token grants them, and
-   the ceiling rises. A refusal of nearly as many requests lowers a ceiling that was confirmed by 16 grants in a row,
-   because responses arrive late. Any other refusal below the ceiling shows that there is no limit of concurrent
-   requests. If a ceiling was known, its refusals start no hold.
-4. Any other refusal means that the server's token bucket is empty. The rate is the number of grants between two such
-   refusals, divided by the time in which requests were waiting. This is valid for buckets and windows. A copy of the
-   bucket is then kept here. It is empty at a refusal, and each request takes a token. A single refusal then starts no
-   hold. With fewer than eight grants there is no measurement: half as many requests run at once, and the rate is
-   reduced, at most to a half.
-5. A hold in which a probe was refused is the end of a window. In the next window, few requests run at once near the
-   same time, and more before and after it.
-6. More is always tried: a tenth of the rate in each round trip, and one more than the ceiling. So of two clients that
-   share a limit, the slower one reaches its share. This may cost one refusal in 25 grants. If a rate is refused after
-   it grew, the next one starts between the mean and the last rate, because the mean includes slower times.
-7. If the headers give the remaining requests of a window, they are used up, and then the client waits for the reset.
-   If fewer remain than this client's requests explain, other clients share the window. Near its end, fewer requests
-   run at once.
+   the first one counts. Below a ceiling, requests are spaced evenly. A test shows if it is true: one request more, 10
+   ms after the last one. If it is granted, or if the ceiling rises by more than one, or if a request is refused with
+   clearly fewer running requests, it was a bucket. After 16 grants in a row a ceiling is confirmed, and rises. At its
+   next refusal it is lowered by a quarter, and soon rises again, so that another client can reach its share.
+7. If the headers give the remaining requests of a window, they are used up, and then the client waits for the reset. If
+   fewer remain than this client's requests explain, other clients share the window. If the reset is later after each
+   request, it is the time when a bucket is full: then the headers are not used.
 """
 
 import math
 
-from evals_async._transport.limit_state import BACK, ENOUGH, FIRST_PROBE, SAVED, LimitState
+from evals_async._transport.limit_state import FIRST_GAP, JITTER, LAST_GAP, SILENT, SLACK, LimitState
 
 
-EARNED = 0.04  # refusals that each grant allows; this keeps the requests per call below 1.1
+SLOWER = 1.3  # factor between the gaps of probes; it limits the delay until the end of a hold is found
+FASTER = 2.0  # factor of the pace in a search
+FASTEST = 10_000.0  # requests per second: there is no limit in practice
+ENOUGH = 4  # grants that a measurement needs
 QUIET = 16  # grants in a row before more is tried
-MORE = 0.1  # fraction of the rate that is added in each round trip
-FEW = 4  # running requests at the time where the last window ended; more at other times
-CLEAR = 0.75  # fraction of the running requests or of a ceiling: fewer are clearly below it
+MORE = 0.5  # fraction of `high` that is added in each second after them; more with each further 16 grants
+MOST = 0.03  # fraction of `high` that a single grant may add
+CUT = 0.95  # factor of `low` at a refusal, so that a slower client can reach its share
+LESS = 0.75  # factor of a ceiling at a refusal, for the same reason
+BACK = 0.5  # what each grant adds to a ceiling below its last one
+FEW = 4  # running requests at the end of a window; more before and after it
+CLEAR = 0.75  # fraction of a ceiling: fewer running requests are clearly below it
+OFTEN = 8  # grants with a number of running requests that show that it is allowed
 
 
 class RateControl(LimitState):
     """The algorithm above. It decides when the next request may be sent, and what responses change."""
 
     def next_turn(self, now: float) -> float:
-        """Return the time when the next request may be sent. It is `inf` if a response must arrive first."""
-        if self.under_way >= int(self.width):
+        """Return the time when the next request may be sent, or when to ask again. It is `inf` if a response must
+        arrive first.
+        """
+        self.listen(now, now - self.silence)
+        at = self.turn(now)
+        if at == math.inf and self.unanswered and self.silence < math.inf:
+            return max(now + JITTER / 10, self.unanswered[0].at + self.silence)
+        if now < at < math.inf:
+            self.asked_at = at
+        return at
+
+    def turn(self, now: float) -> float:
+        """Return the time when the next request may be sent, from what is known now."""
+        if self.under_way >= int(min(self.width, self.most)):
             return math.inf
         if self.untouched and now >= self.reset_at:
             return now
         if self.told(now) and self.under_way * self.shared >= self.left:
             return self.reset_at
-        if self.held(now):
-            return min(self.held_until, max(now, self.probe_at))
+        if self.under_way >= int(self.ceiling):
+            untested = not self.proven and self.under_way == int(self.ceiling)
+            return max(now, max(self.cut_at, self.sent_at) + FIRST_GAP) if untested else math.inf
+        if self.held():
+            return max(now, self.probe_at)
         if self.told(now):
             return now
         if self.under_way >= FEW + abs(self.last_run - self.run):
             return math.inf
+        return self.paced(now)
+
+    def paced(self, now: float) -> float:
+        """Return the time of the next request below a ceiling, or with the next token of the bucket."""
         at = max(now, self.spaced_until) if self.ceiling < self.most else now
         if self.rate < math.inf:
             self.fill(now)
             at = max(at, now + (1 - self.tokens) / self.rate)
+            if at > now:  # timers are late: ask them earlier, and do not wait again for a shorter time
+                early = min(self.late, SLACK)
+                return now if at - now <= early else at - early
         return at
+
+    def listen(self, now: float, before: float) -> None:
+        """Count requests that were sent before that time as granted, because they were not refused until now."""
+        while self.unanswered and self.unanswered[0].at < before:
+            sent = self.unanswered.popleft()
+            self.grant(now, sent.at, sent.among)
 
     def granted(self, now: float, sent_at: float, among: int) -> None:
         """Observe a grant. Its request was sent at `sent_at`, with `among` running requests."""
         took, quickest = now - sent_at, 1.02 * self.quickest
-        if not self.untouched:
-            among = self.beside_refused(sent_at, among)
-        self.grants[min(among, self.most)] += 1
-        self.run += 1
         self.latency += (took - self.latency) / 8 if self.latency else took
         self.quickest = quickest if 0 < quickest < took else took
         if self.untouched:  # the usual case
-            self.in_a_row += 1
-            self.granted_at = max(self.granted_at, sent_at)
-            return
-        if sent_at > self.granted_at:
-            if self.granted_at < self.refused_at < sent_at:
-                self.end_hold(sent_at)
-            self.granted_at = sent_at
-        if sent_at > self.end:
-            self.after += 1
-        elif sent_at > self.begin:
-            self.counted += 1
-            self.measure(now)
-        self.credit = min(SAVED, self.credit + EARNED)
-        if sent_at > self.cut_at:  # older grants say nothing about the current limit
-            self.in_a_row += 1
-            self.gap = FIRST_PROBE
-            self.proven = self.ceiling < self.most and (self.proven or self.in_a_row >= QUIET)
-            self.width = min(self.ceiling, self.width + 1)
-            if self.credit >= 1:
-                self.try_more(now)
+            self.grants[min(among, self.most)] += 1
+            self.run += 1
+            self.last_grant = max(self.last_grant, sent_at)
+        elif self.answered(sent_at) or sent_at <= self.tracked_from:
+            self.grant(now, sent_at, among)
 
-    def try_more(self, now: float) -> None:
-        """Increase the ceiling and the rate a little. The steps grow with the time without a refusal."""
-        over = (self.in_a_row - QUIET) / self.ceiling
-        if over > 0:
-            self.ceiling = min(float(self.most), self.ceiling + (1 + over / 2) / self.ceiling)
-        if self.rate < math.inf:
+    def grant(self, now: float, sent_at: float, among: int) -> None:
+        """Apply a grant to what is known about the limit."""
+        among = self.beside_refused(sent_at, among)
+        self.grants[min(among, self.most)] += 1
+        self.counted += sent_at > self.begin
+        apart, self.last_grant = sent_at - self.last_grant, max(self.last_grant, sent_at)
+        if sent_at <= self.cut_at:  # older grants say nothing about the current limit
+            return
+        if among > min(self.ceiling, self.met + 1):
+            self.give_up_ceiling(now, tested=among > self.ceiling)
+        if self.held() and sent_at > self.refused_at:
+            self.end_hold(now, sent_at)
+        self.granted_at = max(self.granted_at, sent_at)
+        self.in_a_row += 1
+        self.run += 1
+        if self.ceiling < self.most:
+            self.raise_ceiling()
+        if self.pace < math.inf:
             self.fill(now)
-            self.tried *= 1 + MORE * min(1.0, self.in_a_row / QUIET) / max(1.0, self.rate * self.latency)
+            self.raise_pace(now, sent_at, apart)
+
+    def raise_ceiling(self) -> None:
+        """Raise the ceiling after a grant: soon to its last value, and slowly above."""
+        over = self.in_a_row - QUIET
+        self.proven = self.proven or over >= 0
+        if over > 0:
+            self.ceiling = min(float(self.most), self.ceiling + (1 + over / self.ceiling / 2) / self.ceiling)
+        elif self.ceiling < self.met:
+            self.ceiling = min(self.met, self.ceiling + BACK)
+
+    def raise_pace(self, now: float, sent_at: float, apart: float) -> None:
+        """Raise the pace after a grant. Its request was sent `apart` seconds after the last one."""
+        if self.searching:
+            if sent_at > self.raised_at:
+                self.pace, self.raised_at = min(FASTER * self.pace, FASTEST), now
+            return
+        if self.counted >= ENOUGH:
+            self.low = max(self.low, (self.counted - 1) / (sent_at - self.begin))
+        if self.in_a_row > QUIET:
+            self.high *= 1 + min(MOST, max(0.0, MORE * apart) * self.in_a_row / QUIET)
+            if self.source == "given":  # the rate at the start; now it is higher
+                self.source, self.since = "unknown", now
+        self.pace = min(math.sqrt(self.low * self.high), FASTEST)
+
+    def search(self, now: float, pace: float) -> None:
+        """Begin to search for the rate."""
+        self.pace, self.searching, self.raised_at = pace, True, now
+        self.tokens, self.filled = 0.0, now
+
+    def give_up_ceiling(self, now: float, *, tested: bool) -> None:
+        """A request was granted that the ceiling forbids: search for a rate instead."""
+        self.search(now, 1 / FIRST_GAP if tested or not self.latency else self.ceiling / self.latency)
+        self.ceiling = self.met = float(self.most)
+        self.proven = False
 
     def refused(self, now: float, sent_at: float, among: int, delay: float | None) -> None:
         """Observe a refusal with a delay from the server. Its request was sent at `sent_at`, with `among` running
         requests.
         """
-        self.untouched = False
-        probe = self.held(sent_at)
-        news = sent_at > self.cut_at  # sent when the last refusal was known; others give no new information
+        if self.untouched:
+            self.untouched, self.tracked_from = False, now
+        sent = self.answered(sent_at)
+        self.silence = max(SILENT * (now - sent_at) + JITTER, 0.9 * self.silence if self.silence < math.inf else 0.0)
+        self.listen(now, sent_at)
+        if delay is not None and self.told(now) and now + delay + 1 < self.reset_at:
+            self.forget_reset()
+        probe = self.held()
         among = self.beside_refused(sent_at, among)
         self.refusals.append((sent_at, now))
-        if self.tried > 1 or self.proven:
-            self.credit = max(-1.0, self.credit - 1)
-        if news:
-            alone = self.in_a_row > 0 and (self.source == "measured" or self.latency > FIRST_PROBE)
-            self.too_many = not probe and self.crowded(among)
-            row, self.cut_at, self.in_a_row = self.in_a_row, now, 0
-            if self.too_many:
-                clear = among <= CLEAR * (self.under_way + 1) and delay is None
-                self.clear = self.too_many_at_once(among) or clear
-                if self.clear:
-                    return
-            elif not probe:
-                self.empty(now, sent_at, row)
-                if alone:
-                    return  # other requests continue at the known rate
-        elif self.too_many:
-            if 1 < among <= self.ceiling:  # of requests that were refused together, the first one counts
+        if sent_at <= self.cut_at:  # sent before the last refusal was known
+            if not self.too_many:
+                self.hold(now, sent_at, delay, probe=probe, news=False)
+            elif 1 < among <= self.ceiling:  # of requests that were refused together, the first one counts
                 self.ceiling = self.met = among - 1.0
-                self.width = min(self.width, self.ceiling)
-            if self.clear:
-                return
-        self.hold(now, sent_at, delay, probe=probe, news=news)
+            return
+        row, self.in_a_row, self.cut_at = self.in_a_row, 0, now
+        if among > self.ceiling and not self.proven:  # the test of a ceiling
+            self.proven = self.too_many = True
+            if probe:
+                self.hold(now, sent_at, delay, probe=True, news=True)
+            return
+        self.too_many = not probe and self.crowded(among, row)
+        if self.too_many:
+            known = self.ceiling < self.most
+            self.lower_ceiling(sent_at, among - 1.0, known=known)
+            alone = known or delay is None
+        else:
+            self.empty(now, sent_at, max(self.last_grant, sent.before if sent else -math.inf), row)
+            alone = self.pace < math.inf and row > 0  # the copy of the bucket delays the next request
+        if not alone:
+            self.hold(now, sent_at, delay, probe=probe, news=True)
 
-    def crowded(self, among: int) -> bool:
-        """Whether the number of running requests caused the refusal: fewer were never refused, and the rate is not
-        used up.
-        """
+    def crowded(self, among: int, row: int) -> bool:
+        """Whether the number of running requests caused the refusal, after so many grants in a row."""
         if self.proven and 1 < among > CLEAR * self.met:
             self.proven = among > self.met  # a second one in a row disproves the ceiling
             return True
-        paced = self.rate < math.inf and self.tokens < 1
-        met = among <= self.ceiling < self.most and self.in_a_row < ENOUGH  # this number was granted a moment ago
-        return among > 1 and not paced and not met and self.seen_from(among) < ENOUGH
+        met = among <= self.ceiling < self.most and row < OFTEN  # this number was granted a moment ago
+        return among > 1 and self.pace == math.inf and not met and self.seen_from(among) < OFTEN
 
-    def too_many_at_once(self, among: int) -> bool:
-        """Set the ceiling to one less than `among`. Returns whether a ceiling was known before."""
-        known = self.ceiling < self.most
-        self.ceiling = self.met = among - 1.0
-        self.width = min(self.width, self.ceiling, math.inf if known else max(1.0, (self.under_way + 1) / 2))
+    def lower_ceiling(self, sent_at: float, met: float, *, known: bool) -> None:
+        """Set the ceiling after a refusal."""
+        self.met = met
+        self.ceiling = max(1.0, LESS * met) if known else met
+        self.begin, self.counted = sent_at, 0
         self.grants = [count / 2 for count in self.grants]
-        return known
 
-    def empty(self, now: float, sent_at: float, row: int) -> None:
-        """Handle a refusal because of an empty bucket, after so many grants in a row."""
-        half = max(1.0, (self.under_way + 1) / 2)
+    def empty(self, now: float, sent_at: float, before: float, row: int) -> None:
+        """Handle a refusal because of an empty bucket, after so many grants in a row. The request `before` was sent at
+        that time.
+        """
         self.ceiling = float(self.most)
         if self.begin == math.inf:
-            self.width = min(self.width, half)
-            self.begin = self.end = sent_at
-        else:
-            if self.counted >= ENOUGH:
-                self.begin, self.counted = self.end, 0
-            self.counted, self.after, self.end = self.counted + self.after, 0, sent_at
-            self.fill(now)
-            if self.counted >= ENOUGH:
-                before = self.rate
-                self.measure(now)
-                grown = row >= ENOUGH and before < math.inf and self.last_run == math.inf
-                self.tried = BACK * (math.sqrt(max(1.0, before / self.measured)) if grown else 1.0)
-            else:
-                self.width = max(1.0, min(self.width, half) / 2)
-                likely = (self.counted + 1) / (sent_at - self.begin) / self.measured
-                self.tried = min(self.tried, max(self.tried / 2, likely))
+            self.begin, self.counted = sent_at, 0
+        elif self.pace < math.inf:
+            if row > 0:
+                self.measure(sent_at)
+            if self.brief:
+                self.high = min(self.high, 1 / max(sent_at - before, 1 / FASTEST))
+                if self.high < self.low:
+                    self.low = self.high / 2
+            self.pace = math.sqrt(self.low * self.high)
+            if self.source != "measured":
+                self.source, self.since = "measured", now
+        self.fill(now)
         self.tokens = min(self.tokens, 0.0)
         self.grants = [count / 2 for count in self.grants]
+
+    def measure(self, sent_at: float) -> None:
+        """Compute the bounds of the rate from the counted grants."""
+        self.brief = self.counted < ENOUGH
+        if not self.brief or self.searching:
+            self.low = CUT * self.counted / (sent_at - self.begin) if self.counted > 1 else self.pace / 4
+            self.high = max(self.pace, self.low)
+        if not self.brief:
+            self.begin, self.counted = sent_at, 0
+        self.searching = False
+
+    def hold(self, now: float, sent_at: float, delay: float | None, *, probe: bool, news: bool) -> None:
+        """Start a hold, or continue it."""
+        ends = math.inf if delay is None else now + delay
+        if not probe:
+            self.held_from, self.held_until, self.probes = now, ends, 0
+            self.gap = max(FIRST_GAP if self.pace == math.inf else 1 / self.pace, self.expected / 4)
+        elif news:
+            self.held_until = min(self.held_until, ends)  # delays are rounded up: the earliest end is the best estimate
+            self.gap, self.probes = min(SLOWER * self.gap, LAST_GAP), self.probes + 1
+        else:
+            self.held_until = max(self.held_until, ends)
+        if not probe or news:
+            self.probe_at = now + min(self.gap, math.inf if delay is None else max(delay, self.gap / 8))
+        self.refused_at = max(self.refused_at, sent_at)
+
+    def end_hold(self, now: float, sent_at: float) -> None:
+        """End a hold: a request that was sent after the refused ones was granted."""
+        self.fill(now)
+        self.expected = sent_at - self.held_from
+        self.last_run, self.run = (self.run if self.probes > 1 else math.inf), 0
+        self.probes = 0
+        if self.pace == math.inf and self.ceiling == self.most:
+            self.search(now, 4 / self.gap)

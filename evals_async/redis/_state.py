@@ -2,10 +2,10 @@
 
 import bisect
 import math
-from collections import deque
 
 import msgspec
 
+from evals_async._transport.limit_state import Sent
 from evals_async._transport.limiter import QueuedCall
 from evals_async._transport.rate_control import RateControl
 
@@ -81,7 +81,8 @@ class State:
         return cls(control, {})
 
     def __bytes__(self) -> bytes:
-        fields = {**vars(self.control), "refusals": list(self.control.refusals)}
+        control = self.control
+        fields = {**vars(control), "refusals": list(control.refusals), "unanswered": list(control.unanswered)}
         return msgspec.msgpack.encode([fields, self.members])  # JSON has no infinity, and takes ten times as long
 
     @classmethod
@@ -90,8 +91,9 @@ class State:
         try:
             fields, members = msgspec.msgpack.decode(data)
             control = RateControl(fields["most"], 0.0)  # another version may have written fewer fields, or more
-            refusals = ((sent, answered) for sent, answered in fields.pop("refusals"))
-            vars(control).update(fields, refusals=deque(refusals, maxlen=4 * control.most))
+            control.refusals.extend((sent, answered) for sent, answered in fields.pop("refusals"))
+            control.unanswered.extend(Sent(*sent) for sent in fields.pop("unanswered"))
+            vars(control).update(fields)
             return cls(control, {name: member_of(*kept) for name, kept in members.items()})
         except (msgspec.DecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError("the shared state has another format") from error
@@ -123,12 +125,12 @@ class State:
         if not any(waiting for _, _, _, waiting in others):
             return math.inf
         active = sum(1 for number, _, _, waiting in others if number or waiting)
-        return math.ceil(self.control.width / (active + 1))
+        return math.ceil(self.control.at_once / (active + 1))
 
     def paced(self, now: float) -> bool:
         """Whether a rate alone decides when requests may be sent, so that responses are not urgent for others."""
         control = self.control
-        if control.rate == math.inf or control.ceiling < control.most or control.held(now) or control.told(now):
+        if control.rate == math.inf or control.ceiling < control.most or control.held() or control.told(now):
             return False
         return control.next_turn(now) < math.inf
 
@@ -164,15 +166,24 @@ class State:
         """
         whole, processes = self.control, max(1, len(self.members))
         part = RateControl(most, whole.filled - ahead)
-        part.measured, part.tried, part.max_rate = whole.measured / processes, whole.tried, whole.max_rate / processes
-        part.source, part.untouched = whole.source, whole.untouched
-        part.ceiling, part.met, part.width = (
-            max(1.0, number / processes) for number in (whole.ceiling, whole.met, whole.width)
-        )
-        part.expected, part.gap, part.proven = whole.expected, whole.gap, whole.proven
-        part.latency, part.quickest = whole.latency, whole.quickest
+        for name in ("max_rate", "pace", "low", "high"):
+            setattr(part, name, getattr(whole, name) / processes)
+        part.width = max(1.0, whole.width / processes)
+        if whole.ceiling < whole.most:
+            part.ceiling, part.met = (max(1.0, number / processes) for number in (whole.ceiling, whole.met))
+        for name in ("source", "untouched", "searching", "proven", "expected", "gap", "latency", "quickest", "silence"):
+            setattr(part, name, getattr(whole, name))
         part.left, part.shared = whole.left, max(whole.shared, float(processes))
-        for name in ("since", "refused_at", "granted_at", "cut_at", "held_until", "held_from", "probe_at"):
+        for name in (
+            "since",
+            "refused_at",
+            "granted_at",
+            "cut_at",
+            "held_until",
+            "held_from",
+            "probe_at",
+            "tracked_from",
+        ):
             setattr(part, name, getattr(whole, name) - ahead)
         part.left_at, part.reset_at = whole.left_at - ahead, whole.reset_at - ahead
         part.tokens = min(0.0, whole.tokens)

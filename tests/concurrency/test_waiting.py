@@ -183,7 +183,7 @@ async def test_what_an_error_asks_to_wait(
     clock.draws = [0.0]
     run = await patient.evals.runs.wait(pair, pace=EVEN)
     assert run.status == "completed"
-    assert clock.slept == [120.0, 1.0]
+    assert [seconds for seconds in clock.slept if seconds > 0.1] == [120.0, 1.0]
 
 
 async def test_a_delay_past_the_end_is_not_slept(

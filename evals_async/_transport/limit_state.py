@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 FIRST_GAP = 0.01  # seconds between the first refusal and the first probe; then the gaps between probes grow
 LAST_GAP = 5.0  # the longest gap between probes in seconds
 IDLE = 0.1  # seconds without a waiting request that a measurement leaves out
+SAVED = 5.0  # the credit at most
 SMOOTH = 16  # responses in a moving average
 SPACED = 0.8  # fraction of the even gap between requests that is kept, because bursts cannot test a ceiling
 EVEN = 1.02  # factor of the even gap, so that a bucket has a token for each request if its rate is high enough
@@ -33,63 +34,61 @@ class LimitState:
     once.
     """
 
+    under_way = 0
+    proven = False  # the ceiling is confirmed
+    too_many = False  # the last refusal was because of the ceiling
+    searching = False  # the pace grows until a request is refused
+    raised_at = -math.inf  # when a search raised the pace
+    begin = math.inf  # when the refused request was sent since which grants are counted
+    counted = 0  # granted requests that were sent since then
+    brief = True  # they were too few to measure a rate
+    credit = SAVED  # refusals that a rising pace may cost
+    tokens = 1.0  # of the copy of the server's bucket
+    refused_at = -math.inf  # when the last refused request was sent
+    granted_at = -math.inf  # when the last granted request was sent after the news of a refusal
+    cut_at = -math.inf  # when the last news of a refusal came
+    held_from = -math.inf
+    held_until = -math.inf  # the end of the hold that the server requested
+    expected = 0.0  # the duration of the last hold in seconds
+    probe_at = math.inf
+    gap = FIRST_GAP  # seconds between two probes
+    probes = 0  # refused probes of the current hold
+    in_a_row = 0  # grants since the last refusal
+    run: float = 0  # grants since the last hold
+    last_run = math.inf  # grants between the two previous holds, if the last one was the end of a window
+    sent_at = -math.inf
+    asked_at = -math.inf  # when the first waiting request should be sent
+    late = 0.0  # mean delay of timers in seconds
+    tracked_from = -math.inf  # requests that were sent later are in `unanswered` until their response
+    silence = math.inf  # seconds without a response after which a request was not refused
+    left = 0  # remaining requests of a window, from the headers
+    left_at = -math.inf
+    shared = 1.0  # requests of all clients per response, from the headers
+    reset = 0.0  # seconds from the response to the reset
+    reset_at = -math.inf
+    told_since = -math.inf
+    later = 0  # responses in a row with a later reset and fewer remaining requests
+    spaced_until = -math.inf
+    latency = 0.0
+    quickest = 0.0  # the shortest recent latency: without delays of a connection or of this process
+
     def __init__(
         self, most: int, now: float, *, start_rate: float | None = None, max_rate: float | None = None
     ) -> None:
         self.most = most
-        self.max_rate = math.inf if max_rate is None else max_rate
-        self.under_way = 0
         self.width = float(most)  # how many requests may run at once; fewer at first if processes share a limit
         self.ceiling = float(most)  # the limit of running requests that the server has
         self.met = float(most)  # the ceiling at its last refusal
-        self.proven = False  # the ceiling is confirmed
-        self.too_many = False  # the last refusal was because of the ceiling
+        self.max_rate = math.inf if max_rate is None else max_rate
         self.pace = math.inf if start_rate is None else start_rate  # requests per second
         self.low = self.high = self.pace  # the rate of the server is between them
-        self.searching = False  # the pace grows until a request is refused
-        self.begin = math.inf  # when the refused request was sent since which grants are counted
-        self.counted = 0  # granted requests that were sent since then
-        self.brief = True  # too few to measure a rate
-        self.tokens = 1.0
-        self.filled = now
-        self.source: RateSource = "unknown" if self.rate == math.inf else "given"
-        self.since = now
         self.untouched = self.rate == math.inf  # no refusal so far, so there is no limit
-        self.tracked_from = -math.inf  # requests that were sent later are in `unanswered` until their response
-        self.refused_at = -math.inf  # when the last refused request was sent
-        self.granted_at = -math.inf
-        self.cut_at = -math.inf  # when the last news of a refusal came
-        self.held_until = -math.inf
-        self.held_from = -math.inf
-        self.expected = 0.0  # the duration of the last hold in seconds
-        self.probe_at = math.inf
-        self.gap = FIRST_GAP
-        self.probes = 0  # refused probes of the current hold
-        self.in_a_row = 0
-        self.sent_at = -math.inf
-        self.last_grant = -math.inf
-        self.run: float = 0  # grants since the last hold
-        self.last_run = math.inf  # grants between the two previous holds, if the last one was the end of a window
-        self.raised_at = -math.inf  # when a search raised the pace
-        self.asked_at = -math.inf  # when the first waiting request should be sent
-        self.late = 0.0  # mean delay of timers in seconds
+        self.source: RateSource = "unknown" if self.untouched else "given"
+        self.since = self.filled = self.released_at = now
+        self.last_grant = now  # when the last granted request was sent
         self.unanswered: deque[Sent] = deque(maxlen=most)
-        self.silence = math.inf  # seconds without a response after which a request was not refused
-        self.refusals: deque[tuple[float, float]] = deque(
-            maxlen=4 * most
-        )  # the last refusals: times of the request and of the response
+        self.refusals: deque[tuple[float, float]] = deque(maxlen=4 * most)  # times of the last requests and responses
         self.grants = [0.0] * (most + 2)  # recent grants, by the number of running requests
-        self.left = 0  # remaining requests of a window, from the headers
-        self.left_at = -math.inf
-        self.shared = 1.0  # requests of all clients per response, from the headers
-        self.reset = 0.0  # seconds from the response to the reset
-        self.reset_at = -math.inf
-        self.told_since = -math.inf
-        self.later = 0  # responses in a row with a later reset and fewer remaining requests
-        self.spaced_until = -math.inf
-        self.released_at = now
-        self.latency: float = 0.0
-        self.quickest: float = 0.0  # the shortest recent latency: without delays of a connection or of this process
 
     @property
     def rate(self) -> float:
@@ -209,9 +208,5 @@ class LimitState:
             if left > 0:
                 self.shared += (self.left - left - self.shared) / SMOOTH
         self.left, self.left_at, self.reset, self.reset_at = left, sent_at, reset, now + reset
-        if self.later >= SURE:
-            self.forget_reset()
-
-    def forget_reset(self) -> None:
-        """The reset in the headers is the time when a bucket is full: do not wait for it."""
-        self.later, self.left_at, self.reset_at, self.shared = SURE, -math.inf, -math.inf, 1.0
+        if self.later >= SURE:  # the reset is the time when a bucket is full: do not wait for it
+            self.left_at, self.reset_at, self.shared = -math.inf, -math.inf, 1.0

@@ -12,16 +12,17 @@ response below 500. A hold is a time in which only probes are sent. A probe is a
 4. A refusal means that the server's token bucket is empty. The rate of the server is then between two bounds. `low` is
    the number of grants since an earlier refusal, divided by the time. `high` is the pace that was refused. After less
    than four grants, it is 1 divided by the time since the request before. The pace is the geometric mean of both. Each
-   grant raises `low`, so the pace approaches `high`; after 16 grants in a row, `high` rises too. So the rate of a
-   bucket is found as in a bisection, and the pace stays close to it and follows it. A copy of the bucket is kept here.
-   It is empty at a refusal, and each request takes a token. A single refusal then starts no hold.
+   grant raises `low`, so the pace approaches `high`. `high` rises with time, if it does not cost more than one refusal
+   in 20 grants. So the rate of a bucket is found as in a bisection, and the pace stays close to it and follows it. A
+   copy of the bucket is kept here. It is empty at a refusal, and each request takes a token. A single refusal then
+   starts no hold.
 5. A hold in which two probes were refused is the end of a window. Its tokens may all be used after it, because the next
    window grants them at once. In the next window, few requests run at once after as many grants as in the last one.
 6. If a request was refused while more requests were running than were ever granted at once, the limit may be one of
    concurrent requests. The ceiling is one less than the number of running requests. If several were refused together,
    the first one counts. Below a ceiling, requests are spaced evenly. A test shows if it is true: one request more, 10
    ms after the last one. If it is granted, or if the ceiling rises by more than one, or if a request is refused with
-   clearly fewer running requests, it was a bucket. After 16 grants in a row a ceiling is confirmed, and rises. At its
+   clearly fewer running requests, it was a bucket. After 12 grants in a row a ceiling is confirmed, and rises. At its
    next refusal it is lowered by a quarter, and soon rises again, so that another client can reach its share.
 7. If the headers give the remaining requests of a window, they are used up, and then the client waits for the reset. If
    fewer remain than this client's requests explain, other clients share the window. If the reset is later after each
@@ -30,16 +31,18 @@ response below 500. A hold is a time in which only probes are sent. A probe is a
 
 import math
 
-from evals_async._transport.limit_state import FIRST_GAP, JITTER, LAST_GAP, SILENT, SLACK, LimitState
+from evals_async._transport.limit_state import FIRST_GAP, JITTER, LAST_GAP, SAVED, SILENT, SLACK, LimitState
 
 
 SLOWER = 1.3  # factor between the gaps of probes; it limits the delay until the end of a hold is found
 FASTER = 2.0  # factor of the pace in a search
 FASTEST = 10_000.0  # requests per second: there is no limit in practice
 ENOUGH = 4  # grants that a measurement needs
-QUIET = 16  # grants in a row before more is tried
-MORE = 0.5  # fraction of `high` that is added in each second after them; more with each further 16 grants
-MOST = 0.03  # fraction of `high` that a single grant may add
+QUIET = 12  # grants in a row before a higher ceiling is tried, and before `high` rises faster
+QUIET_TIME = 1.0  # seconds before `high` rises if the rate was not measured: the pace may be far too low
+EARNED = 0.05  # refusals that each grant allows; this keeps the requests per call below 1.1
+MORE = 0.25  # fraction of `high` that is added in each second
+MOST = 0.5  # fraction of `high` that a single grant may add
 CUT = 0.95  # factor of `low` at a refusal, so that a slower client can reach its share
 LESS = 0.75  # factor of a ceiling at a refusal, for the same reason
 BACK = 0.5  # what each grant adds to a ceiling below its last one
@@ -126,6 +129,7 @@ class RateControl(LimitState):
         self.granted_at = max(self.granted_at, sent_at)
         self.in_a_row += 1
         self.run += 1
+        self.credit = min(SAVED, self.credit + EARNED)
         if self.ceiling < self.most:
             self.raise_ceiling()
         if self.pace < math.inf:
@@ -149,9 +153,11 @@ class RateControl(LimitState):
             return
         if self.counted >= ENOUGH:
             self.low = max(self.low, (self.counted - 1) / (sent_at - self.begin))
-        if self.in_a_row > QUIET:
-            self.high *= 1 + min(MOST, max(0.0, MORE * apart) * self.in_a_row / QUIET)
-            if self.source == "given":  # the rate at the start; now it is higher
+        if self.brief and sent_at > self.cut_at + QUIET_TIME:
+            self.high *= 1 + min(1.0, max(0.0, apart))
+        elif self.credit >= 1 or self.in_a_row > QUIET:
+            self.high *= 1 + min(MOST, max(0.0, MORE * apart) * max(1.0, self.in_a_row / QUIET))
+            if self.source == "given" and self.in_a_row > QUIET:  # the rate at the start; now it is higher
                 self.source, self.since = "unknown", now
         self.pace = min(math.sqrt(self.low * self.high), FASTEST)
 
@@ -175,18 +181,23 @@ class RateControl(LimitState):
         sent = self.answered(sent_at)
         self.silence = max(SILENT * (now - sent_at) + JITTER, 0.9 * self.silence if self.silence < math.inf else 0.0)
         self.listen(now, sent_at)
-        if delay is not None and self.told(now) and now + delay + 1 < self.reset_at:
-            self.forget_reset()
-        probe = self.held()
         among = self.beside_refused(sent_at, among)
         self.refusals.append((sent_at, now))
-        if sent_at <= self.cut_at:  # sent before the last refusal was known
-            if not self.too_many:
-                self.hold(now, sent_at, delay, probe=probe, news=False)
-            elif 1 < among <= self.ceiling:  # of requests that were refused together, the first one counts
-                self.ceiling = self.met = among - 1.0
-            return
+        if sent_at > self.cut_at:
+            self.news(now, sent_at, among, delay, max(self.last_grant, sent.before if sent else -math.inf))
+        elif not self.too_many:  # it was sent before the last refusal was known
+            self.hold(now, sent_at, delay, probe=self.held(), news=False)
+        elif 1 < among <= self.ceiling:  # of requests that were refused together, the first one counts
+            self.ceiling = self.met = among - 1.0
+
+    def news(self, now: float, sent_at: float, among: int, delay: float | None, before: float) -> None:
+        """Handle the refusal of a request that was sent when the last refusal was known. The request before it was sent
+        at the time `before`.
+        """
+        probe = self.held()
         row, self.in_a_row, self.cut_at = self.in_a_row, 0, now
+        if self.pace < math.inf:
+            self.credit = max(-1.0, self.credit - 1)
         if among > self.ceiling and not self.proven:  # the test of a ceiling
             self.proven = self.too_many = True
             if probe:
@@ -198,7 +209,7 @@ class RateControl(LimitState):
             self.lower_ceiling(sent_at, among - 1.0, known=known)
             alone = known or delay is None
         else:
-            self.empty(now, sent_at, max(self.last_grant, sent.before if sent else -math.inf), row)
+            self.empty(now, sent_at, before, row)
             alone = self.pace < math.inf and row > 0  # the copy of the bucket delays the next request
         if not alone:
             self.hold(now, sent_at, delay, probe=probe, news=True)
@@ -219,9 +230,7 @@ class RateControl(LimitState):
         self.grants = [count / 2 for count in self.grants]
 
     def empty(self, now: float, sent_at: float, before: float, row: int) -> None:
-        """Handle a refusal because of an empty bucket, after so many grants in a row. The request `before` was sent at
-        that time.
-        """
+        """Handle a refusal because of an empty bucket, after so many grants in a row."""
         self.ceiling = float(self.most)
         if self.begin == math.inf:
             self.begin, self.counted = sent_at, 0
@@ -268,7 +277,8 @@ class RateControl(LimitState):
         """End a hold: a request that was sent after the refused ones was granted."""
         self.fill(now)
         self.expected = sent_at - self.held_from
-        self.last_run, self.run = (self.run if self.probes > 1 else math.inf), 0
+        ended = self.probes > 1
+        self.last_run, self.run = (self.run if ended else math.inf), 0
         self.probes = 0
-        if self.pace == math.inf and self.ceiling == self.most:
+        if (self.pace == math.inf or (ended and self.brief)) and self.ceiling == self.most:
             self.search(now, 4 / self.gap)

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 
 FIRST_GAP = 0.01  # seconds between the first refusal and the first probe; then the gaps between probes grow
+LATE_GAP = 0.05  # the same if responses of other processes are observed late
 LAST_GAP = 5.0  # the longest gap between probes in seconds
 IDLE = 0.1  # seconds without a waiting request that a measurement leaves out
 SAVED = 5.0  # the credit at most
@@ -41,6 +42,8 @@ class LimitState:
     raised_at = -math.inf  # when a search raised the pace
     begin = math.inf  # when the refused request was sent since which grants are counted
     counted = 0  # granted requests that were sent since then
+    measured_from = math.inf  # the same for the last measurement
+    measured = 0
     brief = True  # they were too few to measure a rate
     credit = SAVED  # refusals that a rising pace may cost
     tokens = 1.0  # of the copy of the server's bucket
@@ -60,6 +63,7 @@ class LimitState:
     asked_at = -math.inf  # when the first waiting request should be sent
     late = 0.0  # mean delay of timers in seconds
     tracked_from = -math.inf  # requests that were sent later are in `unanswered` until their response
+    prompt = True  # responses are observed as soon as they arrive; those of other processes are not
     silence = math.inf  # seconds without a response after which a request was not refused
     left = 0  # remaining requests of a window, from the headers
     left_at = -math.inf
@@ -99,6 +103,13 @@ class LimitState:
     def at_once(self) -> int:
         """How many requests may run at once."""
         return int(min(self.most, self.width, self.ceiling))
+
+    @property
+    def first_gap(self) -> float:
+        """Return the seconds between a refusal and the first probe."""
+        if not self.prompt:
+            return LATE_GAP
+        return FIRST_GAP if self.pace == math.inf else 1 / self.pace
 
     @property
     def rate_source(self) -> RateSource:
@@ -157,7 +168,8 @@ class LimitState:
             self.tokens -= 1
         if self.held():
             self.probe_at = now + max(1.0, 2 * self.gap)  # unless its response arrives before
-        self.unanswered.append(Sent(now, self.under_way, self.sent_at))
+        if self.prompt:
+            self.unanswered.append(Sent(now, self.under_way, self.sent_at))
         self.sent_at = now
         return self.under_way
 

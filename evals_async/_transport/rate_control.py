@@ -5,7 +5,8 @@ response below 500. A hold is a time in which only probes are sent. A probe is a
 
 1. There is no limit until a request is refused, or the headers say that no requests remain.
 2. Silence is a grant. Servers refuse quickly. So a request without a response for three times the duration of a refusal
-   was granted, and a limit is found as quickly if responses take long.
+   was granted, and a limit is found as quickly if responses take long. Processes that share a limit learn of each
+   other's refusals late, so there silence says nothing, and `high` is at most a tenth above the measured rate.
 3. A refusal starts a hold. The first probe is sent after 10 ms, and the gaps between probes grow. A grant ends the
    hold. If no rate is known, the search for it begins: the pace doubles with each grant of a request that was sent
    after it doubled the last time.
@@ -41,6 +42,7 @@ ENOUGH = 4  # grants that a measurement needs
 QUIET = 12  # grants in a row before a higher ceiling is tried, and before `high` rises faster
 QUIET_TIME = 1.0  # seconds before `high` rises if the rate was not measured: the pace may be far too low
 EARNED = 0.05  # refusals that each grant allows; this keeps the requests per call below 1.1
+SURPLUS = 1.1  # factor of a measured rate for `high`, if refusals of other processes are observed late
 MORE = 0.25  # fraction of `high` that is added in each second
 MOST = 0.5  # fraction of `high` that a single grant may add
 CUT = 0.95  # factor of `low` at a refusal, so that a slower client can reach its share
@@ -76,7 +78,7 @@ class RateControl(LimitState):
             return self.reset_at
         if self.under_way >= int(self.ceiling):
             untested = not self.proven and self.under_way == int(self.ceiling)
-            return max(now, max(self.cut_at, self.sent_at) + FIRST_GAP) if untested else math.inf
+            return max(now, max(self.cut_at, self.sent_at) + self.first_gap) if untested else math.inf
         if self.held():
             return max(now, self.probe_at)
         if self.told(now):
@@ -111,19 +113,24 @@ class RateControl(LimitState):
             self.grants[min(among, self.most)] += 1
             self.run += 1
             self.last_grant = max(self.last_grant, sent_at)
-        elif self.answered(sent_at) or sent_at <= self.tracked_from:
+        elif not self.prompt or self.answered(sent_at) or sent_at <= self.tracked_from:
             self.grant(now, sent_at, among)
 
     def grant(self, now: float, sent_at: float, among: int) -> None:
         """Apply a grant to what is known about the limit."""
         among = self.beside_refused(sent_at, among)
         self.grants[min(among, self.most)] += 1
-        self.counted += sent_at > self.begin
+        if sent_at > self.begin:
+            self.counted += 1
+        elif sent_at > self.measured_from:  # its response was late
+            self.measured += 1
+            self.low = max(self.low, CUT * self.measured / (self.begin - self.measured_from))
         apart, self.last_grant = sent_at - self.last_grant, max(self.last_grant, sent_at)
         if sent_at <= self.cut_at:  # older grants say nothing about the current limit
             return
-        if among > min(self.ceiling, self.met + 1):
-            self.give_up_ceiling(now, tested=among > self.ceiling)
+        tested = among > self.ceiling and not self.proven
+        if tested or among > (self.met + 1 if self.prompt else 2 * self.met + 1):
+            self.give_up_ceiling(now, tested=tested)
         if self.held() and sent_at > self.refused_at:
             self.end_hold(now, sent_at)
         self.granted_at = max(self.granted_at, sent_at)
@@ -153,7 +160,7 @@ class RateControl(LimitState):
             return
         if self.counted >= ENOUGH:
             self.low = max(self.low, (self.counted - 1) / (sent_at - self.begin))
-        if self.brief and sent_at > self.cut_at + QUIET_TIME:
+        if self.brief and self.begin < math.inf and sent_at > self.cut_at + QUIET_TIME:
             self.high *= 1 + min(1.0, max(0.0, apart))
         elif self.credit >= 1 or self.in_a_row > QUIET:
             self.high *= 1 + min(MOST, max(0.0, MORE * apart) * max(1.0, self.in_a_row / QUIET))
@@ -179,16 +186,19 @@ class RateControl(LimitState):
         if self.untouched:
             self.untouched, self.tracked_from = False, now
         sent = self.answered(sent_at)
-        self.silence = max(SILENT * (now - sent_at) + JITTER, 0.9 * self.silence if self.silence < math.inf else 0.0)
-        self.listen(now, sent_at)
+        if self.prompt:
+            before = 0.9 * self.silence if self.silence < math.inf else 0.0
+            self.silence = max(SILENT * (now - sent_at) + JITTER, before)
+            self.listen(now, sent_at)
         among = self.beside_refused(sent_at, among)
         self.refusals.append((sent_at, now))
         if sent_at > self.cut_at:
             self.news(now, sent_at, among, delay, max(self.last_grant, sent.before if sent else -math.inf))
-        elif not self.too_many:  # it was sent before the last refusal was known
-            self.hold(now, sent_at, delay, probe=self.held(), news=False)
-        elif 1 < among <= self.ceiling:  # of requests that were refused together, the first one counts
+            return
+        if self.too_many and 1 < among <= self.ceiling:  # of requests that were refused together, the first one counts
             self.ceiling = self.met = among - 1.0
+        if self.held() or (self.prompt and not self.too_many):
+            self.hold(now, sent_at, delay, probe=self.held(), news=False)
 
     def news(self, now: float, sent_at: float, among: int, delay: float | None, before: float) -> None:
         """Handle the refusal of a request that was sent when the last refusal was known. The request before it was sent
@@ -225,7 +235,7 @@ class RateControl(LimitState):
     def lower_ceiling(self, sent_at: float, met: float, *, known: bool) -> None:
         """Set the ceiling after a refusal."""
         self.met = met
-        self.ceiling = max(1.0, LESS * met) if known else met
+        self.ceiling = max(1.0, LESS * met) if known and self.prompt else met
         self.begin, self.counted = sent_at, 0
         self.grants = [count / 2 for count in self.grants]
 
@@ -253,8 +263,9 @@ class RateControl(LimitState):
         self.brief = self.counted < ENOUGH
         if not self.brief or self.searching:
             self.low = CUT * self.counted / (sent_at - self.begin) if self.counted > 1 else self.pace / 4
-            self.high = max(self.pace, self.low)
+            self.high = max(self.low, self.pace if self.prompt else min(self.pace, SURPLUS * self.low / CUT))
         if not self.brief:
+            self.measured_from, self.measured = self.begin, self.counted
             self.begin, self.counted = sent_at, 0
         self.searching = False
 
@@ -263,7 +274,7 @@ class RateControl(LimitState):
         ends = math.inf if delay is None else now + delay
         if not probe:
             self.held_from, self.held_until, self.probes = now, ends, 0
-            self.gap = max(FIRST_GAP if self.pace == math.inf else 1 / self.pace, self.expected / 4)
+            self.gap = max(self.first_gap, self.expected / 4)
         elif news:
             self.held_until = min(self.held_until, ends)  # delays are rounded up: the earliest end is the best estimate
             self.gap, self.probes = min(SLOWER * self.gap, LAST_GAP), self.probes + 1

@@ -2,6 +2,7 @@
 
 import bisect
 import math
+from collections import deque
 
 import msgspec
 
@@ -76,6 +77,7 @@ class State:
         known = None if own.rate == math.inf else own.rate * processes
         control = RateControl(own.most, now, start_rate=known or start_rate, max_rate=max_rate)
         control.width = min(control.width, FIRST)
+        control.prompt = False
         if own.source == "measured":
             control.source = "measured"
         return cls(control, {})
@@ -171,7 +173,7 @@ class State:
         part.width = max(1.0, whole.width / processes)
         if whole.ceiling < whole.most:
             part.ceiling, part.met = (max(1.0, number / processes) for number in (whole.ceiling, whole.met))
-        for name in ("source", "untouched", "searching", "proven", "expected", "gap", "latency", "quickest", "silence"):
+        for name in ("source", "untouched", "searching", "proven", "expected", "gap", "latency", "quickest"):
             setattr(part, name, getattr(whole, name))
         part.left, part.shared = whole.left, max(whole.shared, float(processes))
         for name in (

@@ -183,7 +183,7 @@ class LimitState:
 
     def give(self, now: float) -> None:
         """Release the permit of a request."""
-        self.under_way -= 1
+        self.under_way = max(0, self.under_way - 1)  # a call of a closed event loop may end late
         self.released_at = now
 
     def answered(self, sent_at: float) -> Sent | None:

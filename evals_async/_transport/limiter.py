@@ -17,7 +17,7 @@ from evals_async._transport.delays import RateLimits, rate_limits, server_delay,
 from evals_async._transport.limit_state import RateSource
 from evals_async._transport.messages import Headers, Response
 from evals_async._transport.rate_control import RateControl
-from evals_async.errors import ConfigurationError, DeadlineExceeded
+from evals_async.errors import ConfigurationError, DeadlineExceeded, WrongLoop
 
 
 MAX_HOLD = 60.0  # the longest delay in seconds after a response, unless the policy of its call sets another one
@@ -207,6 +207,7 @@ class AdaptiveLimiter:
         self._queue: OrderedDict[QueuedCall, None] = OrderedDict()  # any call can leave it in constant time
         self._paused: set[QueuedCall] = set()
         self._limits: Headers | None = None  # of the last response with limits
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the calls that wait
 
     def try_acquire(self, now: float, /) -> int:
         """Acquire a permit without waiting. Returns the number of running requests including this one, or 0."""
@@ -217,8 +218,10 @@ class AdaptiveLimiter:
     async def acquire(self, end: float, /) -> int:
         """Wait for a permit, in the order of the calls.
 
-        Raises `DeadlineExceeded` at `end`, or at once if a delay from the server lasts until `end` or longer.
+        Raises `DeadlineExceeded` at `end`, or earlier if a delay from the server lasts until `end` or longer. Raises
+        `WrongLoop` if another event loop uses the limiter, and is not closed.
         """
+        self._enter()
         waiting = QueuedCall(end)
         self._queue[waiting] = None
         try:
@@ -233,8 +236,21 @@ class AdaptiveLimiter:
                 else:
                     await waiting.sleep(self._clock, end - now)
         finally:
-            del self._queue[waiting]
+            self._queue.pop(waiting, None)  # a later loop may have dropped it
             self._wake()
+
+    def _enter(self) -> None:
+        """Let calls wait in the running event loop. The calls of an older loop, which is closed, no longer count."""
+        loop = asyncio.get_running_loop()
+        if loop is self._loop:
+            return
+        if self._loop is not None and not self._loop.is_closed():
+            raise WrongLoop("calls wait for this limiter in another event loop; make one limiter per loop")
+        if self._loop is not None:
+            self._control.under_way = 0
+        self._loop = loop
+        self._queue.clear()
+        self._paused.clear()
 
     def _check(self, now: float, end: float) -> None:
         """Raise `DeadlineExceeded` if there cannot be a permit before the deadline."""
@@ -297,8 +313,9 @@ class AdaptiveLimiter:
 
     async def pause(self, seconds: float, /) -> None:
         """Wait before a refused call acquires a new permit: for the given seconds, or until the allowed rate is
-        known.
+        known. Raises `WrongLoop` as `acquire` does.
         """
+        self._enter()
         end = self._clock.monotonic() + seconds
         waiting = QueuedCall(end)
         self._paused.add(waiting)

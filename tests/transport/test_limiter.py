@@ -36,6 +36,7 @@ from evals_async.errors import (
     RateLimited,
     RequestError,
     ServerError,
+    WrongLoop,
 )
 
 
@@ -389,6 +390,43 @@ async def test_a_limiter_waits_by_its_clock() -> None:
     assert 1 == await limiter.acquire(clock.now + 100)  # the first probe
     await limiter.pause(40.0)
     assert [pytest.approx(0.01), 40.0] == clock.slept
+
+
+def test_a_limiter_goes_on_in_the_next_event_loop() -> None:
+    """What was learned stays. A call that a closed loop left waiting holds nobody up."""
+    limiter = AdaptiveLimiter(max_in_flight=1)
+
+    async def one(calls: int) -> list[int]:
+        now = SYSTEM_CLOCK.monotonic()
+        waiting = [asyncio.ensure_future(limiter.acquire(now + 60.0)) for _ in range(calls)]
+        await asyncio.sleep(0)
+        done = [task.result() for task in waiting if task.done()]
+        for _ in done:
+            limiter.release()
+        return done
+
+    def leave() -> None:
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(one(3))
+        loop.close()  # with two calls that wait
+
+    leave()
+    assert [1] == asyncio.run(one(1))
+    assert [1] == asyncio.run(one(1))
+
+
+async def test_a_limiter_is_used_in_one_event_loop_at_a_time() -> None:
+    """In a second loop, in another thread, a call that has to wait fails clearly, and does not wait for ever."""
+    limiter = AdaptiveLimiter(max_in_flight=1)
+    assert 1 == await limiter.acquire(SYSTEM_CLOCK.monotonic() + 60.0)
+
+    async def elsewhere() -> None:
+        with pytest.raises(WrongLoop, match="one limiter per loop"):
+            await limiter.acquire(SYSTEM_CLOCK.monotonic() + 60.0)
+        with pytest.raises(WrongLoop):
+            await limiter.pause(60.0)
+
+    await asyncio.to_thread(asyncio.run, elsewhere())
 
 
 def test_a_request_is_always_allowed_in_the_end() -> None:

@@ -60,6 +60,8 @@ class RateControl(LimitState):
         """Return the time when the next request may be sent, or when to ask again. It is `inf` if a response must
         arrive first.
         """
+        if self.untouched and self.under_way < int(self.width) and now >= self.reset_at:  # the usual case
+            return now
         self.listen(now, now - self.silence)
         at = self.turn(now)
         if at == math.inf and self.unanswered and self.silence < math.inf:
@@ -70,10 +72,8 @@ class RateControl(LimitState):
 
     def turn(self, now: float) -> float:
         """Return the time when the next request may be sent, from what is known now."""
-        if self.under_way >= int(min(self.width, self.most)):
+        if self.under_way >= int(self.width):
             return math.inf
-        if self.untouched and now >= self.reset_at:
-            return now
         if self.told(now) and self.under_way * self.shared >= self.left:
             return self.reset_at
         if self.under_way >= int(self.ceiling):
@@ -124,7 +124,7 @@ class RateControl(LimitState):
             self.counted += 1
         elif sent_at > self.measured_from:  # its response was late
             self.measured += 1
-            self.low = max(self.low, CUT * self.measured / (self.begin - self.measured_from))
+            self.low = max(self.low, CUT * self.measured / max(self.begin - self.measured_from, 1 / FASTEST))
         apart, self.last_grant = sent_at - self.last_grant, max(self.last_grant, sent_at)
         if sent_at <= self.cut_at:  # older grants say nothing about the current limit
             return
@@ -158,7 +158,7 @@ class RateControl(LimitState):
             if sent_at > self.raised_at:
                 self.pace, self.raised_at = min(FASTER * self.pace, FASTEST), now
             return
-        if self.counted >= ENOUGH:
+        if self.counted >= ENOUGH and sent_at > self.begin:
             self.low = max(self.low, (self.counted - 1) / (sent_at - self.begin))
         if self.brief and self.begin < math.inf and sent_at > self.cut_at + QUIET_TIME:
             self.high *= 1 + min(1.0, max(0.0, apart))
@@ -262,7 +262,8 @@ class RateControl(LimitState):
         """Compute the bounds of the rate from the counted grants."""
         self.brief = self.counted < ENOUGH
         if not self.brief or self.searching:
-            self.low = CUT * self.counted / (sent_at - self.begin) if self.counted > 1 else self.pace / 4
+            rate = self.counted / max(sent_at - self.begin, 1 / FASTEST)
+            self.low = CUT * rate if self.counted > 1 else self.pace / 4
             self.high = max(self.low, self.pace if self.prompt else min(self.pace, SURPLUS * self.low / CUT))
         if not self.brief:
             self.measured_from, self.measured = self.begin, self.counted

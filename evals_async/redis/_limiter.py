@@ -33,8 +33,8 @@ class RedisLimiter(AdaptiveLimiter, Closing):
     """An `AdaptiveLimiter` for all processes and hosts with the same `name`.
 
     They share the rate, the delays and the measurements of one quota, and together have at most `max_in_flight` running
-    requests: 32 at first, and one more for each response until a request is refused. Use one name for each quota, so
-    one for each key and endpoint. The name is a part of the key in Redis, so it must not be a secret.
+    requests: 32 at first, and one more for each response, but none while a limit is being found. Use one name for each
+    quota, so one for each key and endpoint. The name is a part of the key in Redis, so it must not be a secret.
 
     If Redis does not respond within 50 ms, no call fails or waits for it. Each process then limits its requests by
     itself, to its share of the rate, and tries Redis again every second. At most once a minute this is logged as a
@@ -306,7 +306,7 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         state.count(self._store.me, under_way, now, self._store.serial, waiting=False)
         for observation, at in self._seen:
             observation.apply(control, at)
-        if control.untouched:
+        if control.untouched or control.source == "measured":
             control.width = min(float(control.most), control.width + len(self._seen))
         turns: list[tuple[Turn, int, float]] = []
         waiting, most = False, state.most_of(self._store.me)

@@ -14,7 +14,7 @@ response below 500. A hold is a time in which only probes are sent. A probe is a
    the number of grants since an earlier refusal, divided by the time. `high` is the pace that was refused. After less
    than four grants, it is 1 divided by the time since the request before. The pace is the geometric mean of both. Each
    grant raises `low`, so the pace approaches `high`. `high` rises with time, if it does not cost more than one refusal
-   in 20 grants. So the rate of a bucket is found as in a bisection, and the pace stays close to it and follows it. A
+   in 25 grants. So the rate of a bucket is found as in a bisection, and the pace stays close to it and follows it. A
    copy of the bucket is kept here. It is empty at a refusal, and each request takes a token. A single refusal then
    starts no hold.
 5. A hold in which two probes were refused is the end of a window. Its tokens may all be used after it, because the next
@@ -23,8 +23,9 @@ response below 500. A hold is a time in which only probes are sent. A probe is a
    concurrent requests. The ceiling is one less than the number of running requests. If several were refused together,
    the first one counts. Below a ceiling, requests are spaced evenly. A test shows if it is true: one request more, 10
    ms after the last one. If it is granted, or if the ceiling rises by more than one, or if a request is refused with
-   clearly fewer running requests, it was a bucket. After 12 grants in a row a ceiling is confirmed, and rises. At its
-   next refusal it is lowered by a quarter, and soon rises again, so that another client can reach its share.
+   clearly fewer running requests, it was a bucket. After 12 grants in a row a ceiling is confirmed, and after 12 round
+   trips it rises. At its next refusal it is lowered to 60 %, and soon rises again, so that another client can reach its
+   share.
 7. If the headers give the remaining requests of a window, they are used up, and then the client waits for the reset. If
    fewer remain than this client's requests explain, other clients share the window. If the reset is later after each
    request, it is the time when a bucket is full: then the headers are not used.
@@ -39,14 +40,15 @@ SLOWER = 1.3  # factor between the gaps of probes; it limits the delay until the
 FASTER = 2.0  # factor of the pace in a search
 FASTEST = 10_000.0  # requests per second: there is no limit in practice
 ENOUGH = 4  # grants that a measurement needs
-QUIET = 12  # grants in a row before a higher ceiling is tried, and before `high` rises faster
+QUIET = 12  # grants in a row that confirm a ceiling or let `high` rise faster; round trips before a higher ceiling
 QUIET_TIME = 1.0  # seconds before `high` rises if the rate was not measured: the pace may be far too low
-EARNED = 0.05  # refusals that each grant allows; this keeps the requests per call below 1.1
+EARNED = 0.04  # refusals that each grant allows; this keeps the requests per call below 1.1
 SURPLUS = 1.1  # factor of a measured rate for `high`, if refusals of other processes are observed late
 MORE = 0.25  # fraction of `high` that is added in each second
+SOON = 0.25  # seconds after a refusal; later, `high` rises up to three times as fast
 MOST = 0.5  # fraction of `high` that a single grant may add
-CUT = 0.95  # factor of `low` at a refusal, so that a slower client can reach its share
-LESS = 0.75  # factor of a ceiling at a refusal, for the same reason
+CUT = 0.9  # factor of `low` at a refusal, so that a slower client can reach its share
+LESS = 0.6  # factor of a ceiling at a refusal, for the same reason
 BACK = 0.5  # what each grant adds to a ceiling below its last one
 FEW = 4  # running requests at the end of a window; more before and after it
 CLEAR = 0.75  # fraction of a ceiling: fewer running requests are clearly below it
@@ -124,7 +126,7 @@ class RateControl(LimitState):
             self.counted += 1
         elif sent_at > self.measured_from:  # its response was late
             self.measured += 1
-            self.low = max(self.low, CUT * self.measured / max(self.begin - self.measured_from, 1 / FASTEST))
+            self.low = max(self.low, self.measured / max(self.begin - self.measured_from, 1 / FASTEST))
         apart, self.last_grant = sent_at - self.last_grant, max(self.last_grant, sent_at)
         if sent_at <= self.cut_at:  # older grants say nothing about the current limit
             return
@@ -138,17 +140,17 @@ class RateControl(LimitState):
         self.run += 1
         self.credit = min(SAVED, self.credit + EARNED)
         if self.ceiling < self.most:
-            self.raise_ceiling()
+            self.raise_ceiling(sent_at)
         if self.pace < math.inf:
             self.fill(now)
             self.raise_pace(now, sent_at, apart)
 
-    def raise_ceiling(self) -> None:
+    def raise_ceiling(self, sent_at: float) -> None:
         """Raise the ceiling after a grant: soon to its last value, and slowly above."""
-        over = self.in_a_row - QUIET
-        self.proven = self.proven or over >= 0
-        if over > 0:
-            self.ceiling = min(float(self.most), self.ceiling + (1 + over / self.ceiling / 2) / self.ceiling)
+        self.proven = self.proven or self.in_a_row >= QUIET
+        over = (sent_at - self.cut_at) / max(self.latency, JITTER) - QUIET  # round trips
+        if over > 0 and self.proven:
+            self.ceiling = min(float(self.most), self.ceiling + (1 + over / 2) / self.ceiling)
         elif self.ceiling < self.met:
             self.ceiling = min(self.met, self.ceiling + BACK)
 
@@ -163,7 +165,8 @@ class RateControl(LimitState):
         if self.brief and self.begin < math.inf and sent_at > self.cut_at + QUIET_TIME:
             self.high *= 1 + min(1.0, max(0.0, apart))
         elif self.credit >= 1 or self.in_a_row > QUIET:
-            self.high *= 1 + min(MOST, max(0.0, MORE * apart) * max(1.0, self.in_a_row / QUIET))
+            faster = max(1.0, self.in_a_row / QUIET, min(3.0, (sent_at - self.cut_at) / SOON))
+            self.high *= 1 + min(MOST, max(0.0, MORE * apart) * faster)
             if self.source == "given" and self.in_a_row > QUIET:  # the rate at the start; now it is higher
                 self.source, self.since = "unknown", now
         self.pace = min(math.sqrt(self.low * self.high), FASTEST)
@@ -263,8 +266,8 @@ class RateControl(LimitState):
         self.brief = self.counted < ENOUGH
         if not self.brief or self.searching:
             rate = self.counted / max(sent_at - self.begin, 1 / FASTEST)
-            self.low = CUT * rate if self.counted > 1 else self.pace / 4
-            self.high = max(self.low, self.pace if self.prompt else min(self.pace, SURPLUS * self.low / CUT))
+            self.low = (CUT if self.prompt else 1.0) * rate if self.counted > 1 else self.pace / 4
+            self.high = max(self.low, self.pace if self.prompt else min(self.pace, SURPLUS * self.low))
         if not self.brief:
             self.measured_from, self.measured = self.begin, self.counted
             self.begin, self.counted = sent_at, 0
@@ -293,4 +296,4 @@ class RateControl(LimitState):
         self.last_run, self.run = (self.run if ended else math.inf), 0
         self.probes = 0
         if (self.pace == math.inf or (ended and self.brief)) and self.ceiling == self.most:
-            self.search(now, 4 / self.gap)
+            self.search(now, max(1 / FIRST_GAP if self.prompt else 0.0, 4 / self.gap))

@@ -73,8 +73,8 @@ class LimitState:
     told_since = -math.inf
     later = 0  # responses in a row with a later reset and fewer remaining requests
     spaced_until = -math.inf
-    latency = 0.0
-    quickest = 0.0  # the shortest recent latency: without delays of a connection or of this process
+    latency: float = 0.0
+    quickest: float = 0.0  # the shortest recent latency: without delays of a connection or of this process
 
     def __init__(
         self, most: int, now: float, *, start_rate: float | None = None, max_rate: float | None = None

@@ -23,8 +23,8 @@ response below 500. A hold is a time in which only probes are sent. A probe is a
    concurrent requests. The ceiling is one less than the number of running requests. If several were refused together,
    the first one counts. Below a ceiling, requests are spaced evenly. A test shows if it is true: one request more, 10
    ms after the last one. If it is granted, or if the ceiling rises by more than one, or if a request is refused with
-   clearly fewer running requests, it was a bucket. After 12 grants in a row a ceiling is confirmed, and after 12 round
-   trips it rises. At its next refusal it is lowered to 60 %, and soon rises again, so that another client can reach its
+   clearly fewer running requests, it was a bucket. After 12 grants in a row a ceiling is confirmed, and after 12 times
+   the latency it rises. At its next refusal it is lowered to 60 %, and soon rises again, so that another client can reach its
    share.
 7. If the headers give the remaining requests of a window, they are used up, and then the client waits for the reset. If
    fewer remain than this client's requests explain, other clients share the window. If the reset is later after each
@@ -40,7 +40,7 @@ SLOWER = 1.3  # factor between the gaps of probes; it limits the delay until the
 FASTER = 2.0  # factor of the pace in a search
 FASTEST = 10_000.0  # requests per second: there is no limit in practice
 ENOUGH = 4  # grants that a measurement needs
-QUIET = 12  # grants in a row that confirm a ceiling or let `high` rise faster; round trips before a higher ceiling
+QUIET = 12  # grants in a row that confirm a ceiling or let `high` rise faster; latencies before a higher ceiling
 QUIET_TIME = 1.0  # seconds before `high` rises if the rate was not measured: the pace may be far too low
 EARNED = 0.04  # refusals that each grant allows; this keeps the requests per call below 1.1
 SURPLUS = 1.1  # factor of a measured rate for `high`, if refusals of other processes are observed late
@@ -148,7 +148,7 @@ class RateControl(LimitState):
     def raise_ceiling(self, sent_at: float) -> None:
         """Raise the ceiling after a grant: soon to its last value, and slowly above."""
         self.proven = self.proven or self.in_a_row >= QUIET
-        over = (sent_at - self.cut_at) / max(self.latency, JITTER) - QUIET  # round trips
+        over = (sent_at - self.cut_at) / max(self.latency, JITTER) - QUIET  # latencies
         if over > 0 and self.proven:
             self.ceiling = min(float(self.most), self.ceiling + (1 + over / 2) / self.ceiling)
         elif self.ceiling < self.met:

@@ -24,8 +24,8 @@ response below 500. A hold is a time in which only probes are sent. A probe is a
    the first one counts. Below a ceiling, requests are spaced evenly. A test shows if it is true: one request more, 10
    ms after the last one. If it is granted, or if the ceiling rises by more than one, or if a request is refused with
    clearly fewer running requests, it was a bucket. After 12 grants in a row a ceiling is confirmed, and after 12 times
-   the latency it rises. At its next refusal it is lowered to 60 %, and soon rises again, so that another client can reach its
-   share.
+   the latency it rises. At its next refusal it is lowered to 60 %, and soon rises again, so that another client can
+   reach its share.
 7. If the headers give the remaining requests of a window, they are used up, and then the client waits for the reset. If
    fewer remain than this client's requests explain, other clients share the window. If the reset is later after each
    request, it is the time when a bucket is full: then the headers are not used.

@@ -205,7 +205,7 @@ class AdaptiveLimiter:
         self._long = len(str(max_in_flight))
         self._control = RateControl(max_in_flight, clock.monotonic(), start_rate=start_rate, max_rate=max_rate)
         self._queue: OrderedDict[QueuedCall, None] = OrderedDict()  # any call can leave it in constant time
-        self._paused: set[QueuedCall] = set()
+        self._paused: dict[QueuedCall, None] = {}  # in the order of their refusals
         self._limits: Headers | None = None  # of the last response with limits
         self._loop: asyncio.AbstractEventLoop | None = None  # of the calls that wait
 
@@ -318,12 +318,12 @@ class AdaptiveLimiter:
         self._enter()
         end = self._clock.monotonic() + seconds
         waiting = QueuedCall(end)
-        self._paused.add(waiting)
+        self._paused[waiting] = None
         try:
             while (now := self._clock.monotonic()) < end and not self._control.understood(now):
                 await waiting.sleep_by(self._clock, end - now)
         finally:
-            self._paused.discard(waiting)
+            self._paused.pop(waiting, None)
 
     def statistics(self, *, requests: int, retries: int, throttles: int, bytes_received: int) -> Statistics:
         """Return the counts of the client with the state of this limiter."""

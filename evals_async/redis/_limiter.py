@@ -184,13 +184,13 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         self._enter()
         end = self._clock.monotonic() + seconds
         waiting = Turn(end)
-        self._paused.add(waiting)
+        self._paused[waiting] = None
         self._start()
         try:
             while (now := self._clock.monotonic()) < end and not self._understood(now):
                 await waiting.sleep(self._clock, end - now)
         finally:
-            self._paused.discard(waiting)
+            self._paused.pop(waiting, None)
 
     def _understood(self, now: float) -> bool:
         if self._away or self._store.state is None:
@@ -236,10 +236,15 @@ class RedisLimiter(AdaptiveLimiter, Closing):
             with contextlib.suppress(TimeoutError), self._clock.timeout(wait):
                 await work.wait()
 
+    def _busy(self) -> bool:
+        """Whether calls wait or run, or there are observations for the other processes."""
+        return bool(self._turns or self._seen or self._control.under_way or self._paused)
+
     async def _synchronise(self, work: asyncio.Event) -> None:
-        """Synchronise with Redis while calls wait or run."""
-        while self._turns or self._seen or self._control.under_way or self._paused:
-            self._due = math.inf
+        """Synchronise with Redis while this process is busy, and once more, so that the others know when it is not."""
+        told = False
+        while self._busy() or not (told or self._away):
+            told, self._due = not self._busy(), math.inf
             try:
                 wait = await self._exchange()
                 self._failures = 0
@@ -256,12 +261,9 @@ class RedisLimiter(AdaptiveLimiter, Closing):
                 continue
             if self._away:  # the response came too late
                 await self._clock.sleep(TRY_AGAIN / 10)
-                continue
-            self._due = min(self._due, self._clock.monotonic() + wait)
-            await self._rest(work)
-        if not self._away:
-            with contextlib.suppress(Exception):
-                await self._exchange()  # the last heartbeat: this process has no running requests
+            elif not told:
+                self._due = min(self._due, self._clock.monotonic() + wait)
+                await self._rest(work)
 
     async def _exchange(self) -> float:
         """Write observations to Redis and take permits. Returns the seconds until the next call."""

@@ -5,8 +5,8 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -67,6 +67,34 @@ def redis_server(folder: Path, *options: str) -> Generator[OwnRedis]:
             yield redis
         finally:
             redis.stop()
+
+
+@asynccontextmanager
+async def relay(port: int, passes: Callable[[bytes, bytes], Awaitable[bool]]) -> AsyncGenerator[str]:
+    """The URL of a way to the Redis on that port. `passes` gets what was sent and the response, may wait, and returns
+    whether the response goes on. If not, the connection is closed.
+    """
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        redis_reader, redis_writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            while data := await reader.read(65536):
+                redis_writer.write(data)
+                answer = await redis_reader.read(65536)
+                if not await passes(data, answer):
+                    return
+                writer.write(answer)
+        except ConnectionError:
+            pass
+        finally:
+            redis_writer.close()
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """A limiter and a cache in more than one event loop, and in a child process."""
 
 import asyncio
+import gc
 import logging
 import os
 import subprocess
@@ -213,7 +214,9 @@ def test_calls_that_a_loop_left_behind_do_not_count(redis_url: str, caplog: pyte
         coroutine.close()
     asyncio.run(entered(limiter))
     assert 1 == grants(redis_url, name)
-    assert not [record for record in caplog.records if record.name == "evals_async"]
+    calls.clear()
+    gc.collect()  # asyncio logs about the tasks of the closed loop now, not in another test
+    assert {"asyncio"} == {record.name for record in caplog.records}
 
 
 FORK = """

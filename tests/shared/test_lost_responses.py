@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from doubles import FakeClock, ScaledClock, loop_time
 from multidict import CIMultiDict
-from shared.conftest import OwnRedis
+from shared.conftest import OwnRedis, relay
 from waiting import LONGEST, until
 
 from evals_async._clock import SYSTEM_CLOCK
@@ -33,39 +33,26 @@ SECRET = "hunter2-recognisable"
 class Wire:
     """A way to Redis on which responses can be lost or late."""
 
-    def __init__(self, redis_url: str) -> None:
-        self.port = urlsplit(redis_url).port or 6379
+    def __init__(self) -> None:
         self.open = asyncio.Event()
         self.open.set()
         self.lose = 0  # responses to writes that are lost from now on, with their connections
         self.url = ""
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        redis_reader, redis_writer = await asyncio.open_connection("127.0.0.1", self.port)
-        try:
-            while data := await reader.read(65536):
-                redis_writer.write(data)
-                answer = await redis_reader.read(65536)
-                if self.lose and b"EVAL" in data and answer.startswith(b"*5\r\n:1\r\n"):
-                    self.lose -= 1
-                    return
-                await self.open.wait()
-                writer.write(answer)
-        except ConnectionError:
-            pass
-        finally:
-            redis_writer.close()
-            writer.close()
+    async def passes(self, data: bytes, answer: bytes) -> bool:
+        if self.lose and b"EVAL" in data and answer.startswith(b"*5\r\n:1\r\n"):
+            self.lose -= 1
+            return False
+        await self.open.wait()
+        return True
 
 
 @pytest.fixture
 async def wire(redis_url: str) -> AsyncGenerator[Wire]:
-    wire = Wire(redis_url)
-    server = await asyncio.start_server(wire.serve, "127.0.0.1", 0)
-    wire.url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    yield wire
-    wire.open.set()
-    server.close()
+    wire = Wire()
+    async with relay(urlsplit(redis_url).port or 6379, wire.passes) as wire.url:
+        yield wire
+        wire.open.set()
 
 
 @pytest.fixture
@@ -126,6 +113,33 @@ async def test_a_write_whose_response_is_lost_counts_once(wire: Wire, redis_url:
         limiter.release()
     control = (await stored(redis_url, name)).control
     assert 2 == sum(control.grants)
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_call_that_begins_during_the_last_exchange_gets_a_permit(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process without running requests tells the others, and then stops to exchange. A call that begins in this
+    moment does not wait for the next one.
+    """
+    async with RedisLimiter(redis_url, name=uuid.uuid4().hex) as limiter:
+        exchange, calls = limiter._exchange, list[asyncio.Task[int]]()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+        async def exchanged() -> float:
+            last = not limiter._busy()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            wait = await exchange()
+            if last and not calls:
+                calls.append(asyncio.create_task(limiter.acquire(end())))
+                await asyncio.sleep(0)
+            return wait
+
+        monkeypatch.setattr(limiter, "_exchange", exchanged)
+        await limiter.acquire(end())
+        limiter.release()
+        await until(lambda: bool(calls))
+        async with asyncio.timeout(LONGEST / 10):
+            assert 1 == await calls[0]
+        limiter.release()
 
 
 @pytest.mark.usefixtures("soon")

@@ -7,14 +7,14 @@ import subprocess
 import time
 import uuid
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from doubles import loop_time
 from ports import silent_port
-from shared.conftest import LimitedServer, OwnRedis, redis_server
+from shared.conftest import LimitedServer, OwnRedis, redis_server, relay
 from shared.test_lost_responses import raw, stored
 from waiting import LONGEST, SLOWER, until
 
@@ -219,27 +219,14 @@ async def test_scripts_are_flushed_in_the_middle(redis_url: str, warned: pytest.
     assert not warned.records
 
 
-@asynccontextmanager
-async def slow_wire(redis: OwnRedis, seconds: float) -> AsyncGenerator[str]:
-    """A way to Redis on which each answer is late."""
+def late_by(redis: OwnRedis, seconds: float) -> AbstractAsyncContextManager[str]:
+    """The URL of a way to Redis on which each response is late."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        redis_reader, redis_writer = await asyncio.open_connection("127.0.0.1", redis.port)
-        try:
-            while data := await reader.read(65536):
-                redis_writer.write(data)
-                answer = await redis_reader.read(65536)
-                await asyncio.sleep(seconds)
-                writer.write(answer)
-        except ConnectionError:
-            pass
-        finally:
-            redis_writer.close()
-            writer.close()
+    async def passes(data: bytes, answer: bytes) -> bool:
+        await asyncio.sleep(seconds)
+        return True
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    server.close()
+    return relay(redis.port, passes)
 
 
 @pytest.mark.virtual_time
@@ -248,7 +235,7 @@ async def test_a_redis_that_takes_200_ms_costs_50(
 ) -> None:
     """Each response comes, but too late: the process limits itself, and says so once a minute."""
     _, url = limited
-    async with slow_wire(own_redis, 0.2) as redis_url, in_use(url, redis_url, uuid.uuid4().hex) as client:
+    async with late_by(own_redis, 0.2) as redis_url, in_use(url, redis_url, uuid.uuid4().hex) as client:
         began = loop_time()
         while loop_time() - began < 30:
             assert await call(client) < 0.3

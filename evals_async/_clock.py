@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from contextlib import AbstractContextManager
+from operator import attrgetter
 from types import TracebackType
 from typing import Protocol
 
@@ -47,13 +48,13 @@ class Clock(Protocol):
 class Alarm:
     """One timer for all deadlines of an event loop. It is set to the earliest deadline, and then to the next one.
 
-    Nearly all deadlines end before their time. They then cost an entry in a set, and no timer of the event loop, as
+    Nearly all deadlines end before their time. They then cost an entry in a dict, and no timer of the event loop, as
     `asyncio.timeout` would need for each of them.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.waiting: set[TaskDeadline] = set()
+        self.waiting: dict[TaskDeadline, None] = {}  # in the order in which they were set
         self.timer: asyncio.TimerHandle | None = None
         self.rings = math.inf
 
@@ -66,8 +67,8 @@ class Alarm:
     def ring(self) -> None:
         now = max(self.rings, self.loop.time())  # timers may fire a little early
         self.timer, self.rings = None, math.inf
-        for deadline in [one for one in self.waiting if one.end <= now]:
-            self.waiting.discard(deadline)
+        for deadline in sorted((one for one in self.waiting if one.end <= now), key=attrgetter("end")):
+            self.waiting.pop(deadline, None)
             deadline.passed = True
             deadline.task.cancel()
         earliest = min((one.end for one in self.waiting), default=math.inf)
@@ -108,14 +109,14 @@ class TaskDeadline:
         alarm = self.alarm
         self.passed = False
         self.end = end = alarm.loop.time() + self.seconds
-        alarm.waiting.add(self)
+        alarm.waiting[self] = None
         if end < alarm.rings:
             alarm.set(end)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.alarm.waiting.discard(self)
+        self.alarm.waiting.pop(self, None)
         if self.passed and self.task.uncancel() <= self.cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
 

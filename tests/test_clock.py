@@ -62,6 +62,23 @@ async def test_many_deadlines_have_one_timer() -> None:
     assert not alarm().waiting
 
 
+async def test_deadlines_that_end_together_ring_in_the_order_of_their_ends() -> None:
+    """A late loop finds several of them: the order does not depend on how they are stored."""
+    order = list[int]()
+
+    async def wait(number: int, seconds: float) -> None:
+        await asleep(seconds)
+        order.append(number)
+
+    waiting = [asyncio.create_task(wait(number, SOON * (1 - number / 25))) for number in range(20)]
+    await asyncio.sleep(0)
+    end = asyncio.get_running_loop().time() + 2 * SOON
+    while asyncio.get_running_loop().time() < end:
+        pass
+    await asyncio.gather(*waiting)
+    assert order == sorted(range(20), reverse=True)
+
+
 async def test_an_earlier_deadline_moves_the_timer() -> None:
     """One that ends before all others is not late because the timer was set for them."""
     began = asyncio.Event()

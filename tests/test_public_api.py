@@ -72,6 +72,13 @@ def test_type_checkers_see_what_is_there(name: str) -> None:
     assert sorted(package.PLACES) == sorted(shown for shown, _ in declared(package))
 
 
+def test_the_package_has_source_files_only() -> None:
+    """No leftover of a tool becomes a part of the wheel."""
+    folder = Path(evals_async.__file__).parent
+    kinds = {each.suffix for each in folder.rglob("*") if each.is_file() and "__pycache__" not in each.parts}
+    assert kinds == {".py", ".typed", ".html", ".css", ".js"}
+
+
 def test_unknown_names() -> None:
     """A name that is not there is told as Python tells it."""
     with pytest.raises(AttributeError, match="module 'evals_async' has no attribute 'EvalClient'"):

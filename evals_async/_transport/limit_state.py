@@ -6,8 +6,6 @@ from typing import Literal, NamedTuple
 
 
 FIRST_GAP = 0.01  # seconds between the first refusal and the first probe; then the gaps between probes grow
-LATE_GAP = 0.05  # the same if responses of other processes are observed late
-LAST_GAP = 5.0  # the longest gap between probes in seconds
 IDLE = 0.1  # seconds without a waiting request that a measurement leaves out
 SAVED = 5.0  # the credit at most
 SMOOTH = 16  # responses in a moving average
@@ -15,11 +13,27 @@ SPACED = 0.8  # fraction of the even gap between requests that is kept, because 
 EVEN = 1.02  # factor of the even gap, so that a bucket has a token for each request if its rate is high enough
 LATE = 0.004  # seconds that a timer or the process may be late; requests of this time are sent at once
 SLACK = LATE / 2  # seconds of requests that the copy of the bucket allows after a late timer
-SILENT = 3  # times the duration of a refusal: a request without a response for longer was not refused
 SURE = 3  # responses in a row with a later reset that show that it is the time when a bucket is full
-JITTER = 0.001  # seconds that refusals differ in duration
 
 RateSource = Literal["unknown", "given", "told", "measured"]
+
+
+class Tuning(NamedTuple):
+    """The constants that depend on how soon responses are observed."""
+
+    least_gap: float  # seconds between a refusal and the first probe, at least
+    search: float  # requests per second at the start of a search, at least
+    cut: float  # factor of the measured rate for `low`
+    surplus: float  # factor of the measured rate for `high`, at most
+    less: float  # factor of a known ceiling at a refusal
+    above: float  # factor of a ceiling: a grant with more than one request above that shows that there is none
+
+
+# `cut` and `less` let another client reach its share.
+PROMPT = Tuning(least_gap=0.0, search=1 / FIRST_GAP, cut=0.9, surplus=math.inf, less=0.6, above=1.0)
+# Processes that share a limit observe the responses of the others late, so they look as if they came out of order. They
+# have equal parts of the limit, so nothing is left for others.
+LATE_NEWS = Tuning(least_gap=0.05, search=0.0, cut=1.0, surplus=1.1, less=1.0, above=2.0)
 
 
 class Sent(NamedTuple):
@@ -107,9 +121,11 @@ class LimitState:
     @property
     def first_gap(self) -> float:
         """Return the seconds between a refusal and the first probe."""
-        if not self.prompt:
-            return LATE_GAP
-        return FIRST_GAP if self.pace == math.inf else 1 / self.pace
+        return max(self.tuning.least_gap, FIRST_GAP if self.pace == math.inf else 1 / self.pace)
+
+    @property
+    def tuning(self) -> Tuning:
+        return PROMPT if self.prompt else LATE_NEWS
 
     @property
     def rate_source(self) -> RateSource:

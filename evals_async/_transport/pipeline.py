@@ -255,8 +255,16 @@ class Pipeline:
 
         If all retries fail, return the result that `call.resolve` finds, or raise the final error.
         """
-        limits = {"limited": self.limited, "adaptive": self.adaptive, "own_delay": call.request.own_delay}
-        state = RetryState(call.policy, call.request.kind, self.clock, self.budget, call.ends, **limits)
+        state = RetryState(
+            call.policy,
+            call.request.kind,
+            self.clock,
+            self.budget,
+            call.ends,
+            limited=self.limited,
+            adaptive=self.adaptive,
+            own_delay=call.request.own_delay,
+        )
 
         def may_retry(error: RequestError) -> bool:
             return self.may_retry(call, error, state)

@@ -33,9 +33,12 @@ response below 500. A hold is a time in which only probes are sent. A probe is a
 
 import math
 
-from evals_async._transport.limit_state import FIRST_GAP, JITTER, LAST_GAP, SAVED, SILENT, SLACK, LimitState
+from evals_async._transport.limit_state import FIRST_GAP, SAVED, SLACK, LimitState
 
 
+LAST_GAP = 5.0  # the longest gap between probes in seconds
+SILENT = 3  # times the duration of a refusal: a request without a response for longer was not refused
+JITTER = 0.001  # seconds that refusals differ in duration
 SLOWER = 1.3  # factor between the gaps of probes; it limits the delay until the end of a hold is found
 FASTER = 2.0  # factor of the pace in a search
 FASTEST = 10_000.0  # requests per second: there is no limit in practice
@@ -43,12 +46,9 @@ ENOUGH = 4  # grants that a measurement needs
 QUIET = 12  # grants in a row that confirm a ceiling or let `high` rise faster; latencies before a higher ceiling
 QUIET_TIME = 1.0  # seconds before `high` rises if the rate was not measured: the pace may be far too low
 EARNED = 0.04  # refusals that each grant allows; this keeps the requests per call below 1.1
-SURPLUS = 1.1  # factor of a measured rate for `high`, if refusals of other processes are observed late
 MORE = 0.25  # fraction of `high` that is added in each second
 SOON = 0.25  # seconds after a refusal; later, `high` rises up to three times as fast
 MOST = 0.5  # fraction of `high` that a single grant may add
-CUT = 0.9  # factor of `low` at a refusal, so that a slower client can reach its share
-LESS = 0.6  # factor of a ceiling at a refusal, for the same reason
 BACK = 0.5  # what each grant adds to a ceiling below its last one
 FEW = 4  # running requests at the end of a window; more before and after it
 CLEAR = 0.75  # fraction of a ceiling: fewer running requests are clearly below it
@@ -67,7 +67,8 @@ class RateControl(LimitState):
         self.listen(now, now - self.silence)
         at = self.turn(now)
         if at == math.inf and self.unanswered and self.silence < math.inf:
-            return max(now + JITTER / 10, self.unanswered[0].at + self.silence)
+            silent_at = self.unanswered[0].at + self.silence
+            return max(now + JITTER / 10, silent_at)  # later than now, also if both are equal after rounding
         if now < at < math.inf:
             self.asked_at = at
         return at
@@ -131,7 +132,7 @@ class RateControl(LimitState):
         if sent_at <= self.cut_at:  # older grants say nothing about the current limit
             return
         tested = among > self.ceiling and not self.proven
-        if tested or among > (self.met + 1 if self.prompt else 2 * self.met + 1):
+        if tested or among > self.tuning.above * self.met + 1:
             self.give_up_ceiling(now, tested=tested)
         if self.held() and sent_at > self.refused_at:
             self.end_hold(now, sent_at)
@@ -238,7 +239,7 @@ class RateControl(LimitState):
     def lower_ceiling(self, sent_at: float, met: float, *, known: bool) -> None:
         """Set the ceiling after a refusal."""
         self.met = met
-        self.ceiling = max(1.0, LESS * met) if known and self.prompt else met
+        self.ceiling = max(1.0, self.tuning.less * met) if known else met
         self.begin, self.counted = sent_at, 0
         self.grants = [count / 2 for count in self.grants]
 
@@ -266,8 +267,8 @@ class RateControl(LimitState):
         self.brief = self.counted < ENOUGH
         if not self.brief or self.searching:
             rate = self.counted / max(sent_at - self.begin, 1 / FASTEST)
-            self.low = (CUT if self.prompt else 1.0) * rate if self.counted > 1 else self.pace / 4
-            self.high = max(self.low, self.pace if self.prompt else min(self.pace, SURPLUS * self.low))
+            self.low = self.tuning.cut * rate if self.counted > 1 else self.pace / 4
+            self.high = max(self.low, min(self.pace, self.tuning.surplus * self.low))
         if not self.brief:
             self.measured_from, self.measured = self.begin, self.counted
             self.begin, self.counted = sent_at, 0
@@ -296,4 +297,4 @@ class RateControl(LimitState):
         self.last_run, self.run = (self.run if ended else math.inf), 0
         self.probes = 0
         if (self.pace == math.inf or (ended and self.brief)) and self.ceiling == self.most:
-            self.search(now, max(1 / FIRST_GAP if self.prompt else 0.0, 4 / self.gap))
+            self.search(now, max(self.tuning.search, 4 / self.gap))

@@ -6,7 +6,6 @@ from collections import deque
 
 import msgspec
 
-from evals_async._transport.limit_state import Sent
 from evals_async._transport.limiter import QueuedCall
 from evals_async._transport.rate_control import RateControl
 
@@ -16,7 +15,7 @@ FAR = 0.1  # seconds; the longest such time
 LOOK = 0.02  # seconds between two checks for permits that other processes release
 SOON = 0.001  # seconds; the shortest time between two checks
 HEARTBEAT = 1.0  # seconds between two heartbeats of a process with running requests
-FIRST = 32  # running requests of all processes at first; until a request is refused, each response allows one more
+FIRST = 32  # running requests of all processes at first; each response allows one more, but not during a search
 GONE = 3.0  # seconds without a heartbeat after which the running requests of a process no longer count
 
 EXCHANGE = """
@@ -83,8 +82,8 @@ class State:
         return cls(control, {})
 
     def __bytes__(self) -> bytes:
-        control = self.control
-        fields = {**vars(control), "refusals": list(control.refusals), "unanswered": list(control.unanswered)}
+        fields = {**vars(self.control), "refusals": list(self.control.refusals)}
+        del fields["unanswered"]  # it is empty, because silence says nothing here
         return msgspec.msgpack.encode([fields, self.members])  # JSON has no infinity, and takes ten times as long
 
     @classmethod
@@ -94,7 +93,6 @@ class State:
             fields, members = msgspec.msgpack.decode(data)
             control = RateControl(fields["most"], 0.0)  # another version may have written fewer fields, or more
             control.refusals.extend((sent, answered) for sent, answered in fields.pop("refusals"))
-            control.unanswered.extend(Sent(*sent) for sent in fields.pop("unanswered"))
             vars(control).update(fields)
             return cls(control, {name: member_of(*kept) for name, kept in members.items()})
         except (msgspec.DecodeError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,7 +1,11 @@
-"""How well many processes share one limit, in virtual time: time, requests, and commands for Redis."""
+"""How well many processes share one limit, in virtual time: time, requests, and commands for Redis.
+
+python -m shared.test_many_processes    writes the table of the guide again, from the directory of the tests
+"""
 
 from collections.abc import Callable
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,10 +64,36 @@ def test_processes_share_a_limit(name: str, seed: int) -> None:
     assert sum(shared.counts.values()) <= commands * calls
 
 
+JOINING: dict[str, Any] = {"limit": bucket(200, 20), "processes": 16, "calls": 100, "apart": 0.1}
+GUIDE = Path(__file__).parents[2] / "docs/guides/many-workers.md"
+BEGIN_TABLE, END_TABLE = "<!-- simulated: begin -->\n", "<!-- simulated: end -->"
+
+
+def table() -> str:
+    """The table of the guide: how all cases go."""
+    rows = [
+        "| processes | requests per call | time, compared with the ideal | commands for Redis per call |",
+        "|---|---|---|---|",
+    ]
+    cases = {name: (options, ideal) for name, (options, ideal, _, _) in CASES.items()}
+    for name, (options, ideal) in {**cases, "sixteen, one more every 100 ms": (JOINING, 1580 / 200)}.items():
+        calls = options["processes"] * options.get("calls", 250)
+        shared = share(**options)
+        requests, commands = shared.outcome.requests / calls, sum(shared.counts.values()) / calls
+        rows.append(f"| {name} | {requests:.2f} | {shared.elapsed / ideal:.2f} | {commands:.1f} |")
+    return "\n".join(rows) + "\n"
+
+
+def test_the_table_of_the_guide_is_what_the_simulation_gives() -> None:
+    """`python -m shared.test_many_processes` renews it."""
+    _, _, rest = GUIDE.read_text(encoding="utf-8").partition(BEGIN_TABLE)
+    assert rest.partition(END_TABLE)[0] == table()
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_processes_that_begin_one_after_the_other_cause_no_storm(seed: int) -> None:
     """A new one every 100 ms, up to 16. The first ones have used the limit fully before the last one comes."""
-    shared = share(bucket(200, 20), processes=16, calls=100, apart=0.1, seed=seed)
+    shared = share(**JOINING, seed=seed)
     assert 0 == shared.lost
     assert shared.outcome.requests <= 1.15 * 1600
     assert shared.elapsed <= 1.3 * 1580 / 200
@@ -96,3 +126,8 @@ def test_a_process_whose_clock_is_wrong_delays_nobody(wrong: float) -> None:
     assert shared.lost <= 20
     assert shared.elapsed <= 1.3 * 380 / 200 + 1.0
     assert shared.outcome.requests <= 1.15 * 400 + FIRST
+
+
+if __name__ == "__main__":
+    before, _, rest = GUIDE.read_text(encoding="utf-8").partition(BEGIN_TABLE)
+    GUIDE.write_text(before + BEGIN_TABLE + table() + END_TABLE + rest.partition(END_TABLE)[2], encoding="utf-8")

@@ -14,9 +14,10 @@ response below 500. A hold is a time in which only probes are sent. A probe is a
    the number of grants since an earlier refusal, divided by the time. `high` is the pace that was refused. After less
    than four grants, it is 1 divided by the time since the request before. The pace is the geometric mean of both. Each
    grant raises `low`, so the pace approaches `high`. `high` rises with time, if it does not cost more than one refusal
-   in 25 grants. So the rate of a bucket is found as in a bisection, and the pace stays close to it and follows it. A
-   copy of the bucket is kept here. It is empty at a refusal, and each request takes a token. A single refusal then
-   starts no hold.
+   in 20 grants, and faster if the pace is slow, so that a client that shares the limit with a faster one reaches its
+   part. So the rate of a bucket is found as in a bisection, and the pace stays close to it and follows it. A copy of
+   the bucket is kept here. It is empty at a refusal, and each request takes a token. A single refusal then starts no
+   hold.
 5. A hold in which two probes were refused is the end of a window. Its tokens may all be used after it, because the next
    window grants them at once. In the next window, few requests run at once after as many grants as in the last one.
 6. If a request was refused while more requests were running than were ever granted at once, the limit may be one of
@@ -44,9 +45,12 @@ FASTER = 2.0  # factor of the pace in a search
 FASTEST = 10_000.0  # requests per second: there is no limit in practice
 ENOUGH = 4  # grants that a measurement needs
 QUIET = 12  # grants in a row that confirm a ceiling or let `high` rise faster; latencies before a higher ceiling
-QUIET_TIME = 1.0  # seconds before `high` rises if the rate was not measured: the pace may be far too low
-EARNED = 0.04  # refusals that each grant allows; this keeps the requests per call below 1.1
+CALM = 20  # grants in a row after which `high` rises whatever it costs
+QUIET_TIME = 0.5  # seconds before `high` rises if the rate was not measured: the pace may be far too low
+SOONER = 3.0  # factor per second by which it then rises faster
+EARNED = 0.045  # refusals that each grant allows; this keeps the requests per call below 1.1
 MORE = 0.25  # fraction of `high` that is added in each second
+ALIKE = 100.0  # requests per second; below them, a larger fraction is added, and above them a smaller one
 SOON = 0.25  # seconds after a refusal; later, `high` rises up to three times as fast
 MOST = 0.5  # fraction of `high` that a single grant may add
 BACK = 0.5  # what each grant adds to a ceiling below its last one
@@ -164,9 +168,10 @@ class RateControl(LimitState):
         if self.counted >= ENOUGH and sent_at > self.begin:
             self.low = max(self.low, (self.counted - 1) / (sent_at - self.begin))
         if self.brief and self.begin < math.inf and sent_at > self.cut_at + QUIET_TIME:
-            self.high *= 1 + min(1.0, max(0.0, apart))
-        elif self.credit >= 1 or self.in_a_row > QUIET:
+            self.high *= 1 + min(1.0, max(0.0, apart) * max(1.0, SOONER * (sent_at - self.cut_at)))
+        elif self.credit >= 1 or self.in_a_row > CALM:
             faster = max(1.0, self.in_a_row / QUIET, min(3.0, (sent_at - self.cut_at) / SOON))
+            faster *= min(1.3, max(0.7, ALIKE / self.high))
             self.high *= 1 + min(MOST, max(0.0, MORE * apart) * faster)
             if self.source == "given" and self.in_a_row > QUIET:  # the rate at the start; now it is higher
                 self.source, self.since = "unknown", now
@@ -252,7 +257,8 @@ class RateControl(LimitState):
             if row > 0:
                 self.measure(sent_at)
             if self.brief:
-                self.high = min(self.high, 1 / max(sent_at - before, 1 / FASTEST))
+                alone = 1 / max(sent_at - before, 1 / FASTEST)  # the pace, if no other client took the token
+                self.high = min(self.high, max(self.high / 2, alone))
                 if self.high < self.low:
                     self.low = self.high / 2
             self.pace = math.sqrt(self.low * self.high)
@@ -279,7 +285,7 @@ class RateControl(LimitState):
         ends = math.inf if delay is None else now + delay
         if not probe:
             self.held_from, self.held_until, self.probes = now, ends, 0
-            self.gap = max(self.first_gap, self.expected / 4)
+            self.gap = max(self.first_gap, self.expected / 8)
         elif news:
             self.held_until = min(self.held_until, ends)  # delays are rounded up: the earliest end is the best estimate
             self.gap, self.probes = min(SLOWER * self.gap, LAST_GAP), self.probes + 1

@@ -33,7 +33,7 @@ LATENCY = 0.02
 UNDISTURBED = 0.38  # 600 calls, 32 at once, 20 ms each
 ONE_SECOND = [("Retry-After", "1")]
 TOLD: Sequence[Told] = (no_header, whole_seconds, milliseconds)
-STARTS = [0.05 + 0.1 * number for number in range(20)]  # when the second of two clients begins
+STARTS = [0.033 * number for number in range(60)]  # when the second of two clients begins
 
 
 def bucket(rate: float, burst: float, told: Told, **rest: Any) -> Scenario:

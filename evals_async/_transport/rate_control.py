@@ -19,7 +19,8 @@ response below 500. A hold is a time in which only probes are sent. A probe is a
    the bucket is kept here. It is empty at a refusal, and each request takes a token. A single refusal then starts no
    hold.
 5. A hold in which two probes were refused is the end of a window. Its tokens may all be used after it, because the next
-   window grants them at once. In the next window, few requests run at once after as many grants as in the last one.
+   window grants them at once. If two windows in a row granted the same number, that many are sent without a pace. In
+   the next window, few requests run at once after as many grants as in the last one.
 6. If a request was refused while more requests were running than were ever granted at once, the limit may be one of
    concurrent requests. The ceiling is one less than the number of running requests. If several were refused together,
    the first one counts. Below a ceiling, requests are spaced evenly. A test shows if it is true: one request more, 10
@@ -54,6 +55,7 @@ ALIKE = 100.0  # requests per second; below them, a larger fraction is added, an
 SOON = 0.25  # seconds after a refusal; later, `high` rises up to three times as fast
 MOST = 0.5  # fraction of `high` that a single grant may add
 BACK = 0.5  # what each grant adds to a ceiling below its last one
+MANY = 64  # grants of a window; in smaller ones, the requests at the end that are refused cost more than the pace
 FEW = 4  # running requests at the end of a window; more before and after it
 CLEAR = 0.75  # fraction of a ceiling: fewer running requests are clearly below it
 OFTEN = 8  # grants with a number of running requests that show that it is allowed
@@ -300,6 +302,8 @@ class RateControl(LimitState):
         self.fill(now)
         self.expected = sent_at - self.held_from
         ended = self.probes > 1
+        if ended and self.run >= MANY and abs(self.run - self.last_run) <= 1:  # the next window allows as many
+            self.tokens = max(self.tokens, self.run)
         self.last_run, self.run = (self.run if ended else math.inf), 0
         self.probes = 0
         if (self.pace == math.inf or (ended and self.brief)) and self.ceiling == self.most:

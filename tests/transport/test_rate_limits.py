@@ -165,7 +165,7 @@ MOMENTS = [0.0, 0.1, 0.25, 0.5, 0.7, 0.95, 1.3, 1.85]  # when the second client 
 
 @pytest.mark.parametrize(
     ("scenario", "allowed"),
-    list(zip(SHARED, [1, 0, 0, 1, 0], strict=True)),
+    list(zip(SHARED, [1, 0, 0, 2, 0], strict=True)),
     ids=lambda value: value.name if isinstance(value, Scenario) else "",
 )
 def test_two_clients_that_know_nothing_of_each_other_share_a_limit(scenario: Scenario, allowed: int) -> None:

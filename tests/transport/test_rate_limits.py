@@ -204,6 +204,14 @@ def test_a_told_reset_is_more_exact_than_whole_seconds() -> None:
     assert [] == outcome.lost
 
 
+def test_as_many_as_two_equal_windows_granted_are_sent_at_once_in_the_next() -> None:
+    """The fourth window begins after 6 s. The last 150 of 600 calls take as long there as without a limit."""
+    outcome = simulate(Scenario(name="", limit=partial(FixedWindow, 150, 2, whole_seconds)))
+    last = [at for at in outcome.granted if at >= 6]
+    assert 150 == len(last)
+    assert last[-1] - last[0] <= 150 / 32 * LATENCY * 1.35
+
+
 def test_the_picture_in_the_guide_is_what_the_simulation_gives() -> None:
     """docs/guides/rates.svg is drawn from the limiter as it is: `python tests/rates_over_time.py` renews it."""
     assert PICTURE.read_text(encoding="utf-8") == picture()

@@ -1,6 +1,7 @@
 """Deadlines: one timer for all of a loop, and the manners of `asyncio.timeout`."""
 
 import asyncio
+import contextlib
 import math
 import threading
 
@@ -64,19 +65,22 @@ async def test_many_deadlines_have_one_timer() -> None:
 
 async def test_deadlines_that_end_together_ring_in_the_order_of_their_ends() -> None:
     """A late loop finds several of them: the order does not depend on how they are stored."""
-    order = list[int]()
+    ends = list[float]()
 
-    async def wait(number: int, seconds: float) -> None:
-        await asleep(seconds)
-        order.append(number)
+    async def wait(seconds: float) -> None:
+        deadline = Deadline(seconds)
+        with contextlib.suppress(TimeoutError), deadline:
+            await asyncio.Event().wait()
+        ends.append(deadline.end)
 
-    waiting = [asyncio.create_task(wait(number, SOON * (1 - number / 25))) for number in range(20)]
+    waiting = [asyncio.create_task(wait(SOON * (1 - number / 25))) for number in range(20)]
     await asyncio.sleep(0)
-    end = asyncio.get_running_loop().time() + 2 * SOON
-    while asyncio.get_running_loop().time() < end:
+    late = asyncio.get_running_loop().time() + 2 * SOON
+    while asyncio.get_running_loop().time() < late:
         pass
     await asyncio.gather(*waiting)
-    assert order == sorted(range(20), reverse=True)
+    assert 20 == len(ends)
+    assert sorted(ends) == ends
 
 
 async def test_an_earlier_deadline_moves_the_timer() -> None:

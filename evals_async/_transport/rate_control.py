@@ -12,15 +12,15 @@ response below 500. A hold is a time in which only probes are sent. A probe is a
    after it doubled the last time.
 4. A refusal means that the server's token bucket is empty. The rate of the server is then between two bounds. `low` is
    the number of grants since an earlier refusal, divided by the time. `high` is the pace that was refused. After less
-   than four grants, it is 1 divided by the time since the request before. The pace is the geometric mean of both. Each
-   grant raises `low`, so the pace approaches `high`. `high` rises with time, if it does not cost more than one refusal
-   in 20 grants, and faster if the pace is slow, so that a client that shares the limit with a faster one reaches its
-   part. So the rate of a bucket is found as in a bisection, and the pace stays close to it and follows it. A copy of
-   the bucket is kept here. It is empty at a refusal, and each request takes a token. A single refusal then starts no
-   hold.
+   than four grants, it is 1 divided by the time since the request before, but at least half of its last value, because
+   another client may have taken the token. The pace is the geometric mean of both. Each grant raises `low`, so the pace
+   approaches `high`. `high` rises with time, if it does not cost more than one refusal in 20 grants. It rises faster if
+   it is low. So of two clients that share a limit, the slower one reaches its part. The rate of a bucket is found as in
+   a bisection, and the pace stays close to it and follows it. A copy of the bucket is kept here. It is empty at a
+   refusal, and each request takes a token. A single refusal then starts no hold.
 5. A hold in which two probes were refused is the end of a window. Its tokens may all be used after it, because the next
-   window grants them at once. If two windows in a row granted the same number, that many are sent without a pace. In
-   the next window, few requests run at once after as many grants as in the last one.
+   window grants them at once. If two windows in a row granted the same number, that many are sent without a pace in the
+   next one. After as many grants as in the last window, few requests run at once.
 6. If a request was refused while more requests were running than were ever granted at once, the limit may be one of
    concurrent requests. The ceiling is one less than the number of running requests. If several were refused together,
    the first one counts. Below a ceiling, requests are spaced evenly. A test shows if it is true: one request more, 10
@@ -48,14 +48,14 @@ ENOUGH = 4  # grants that a measurement needs
 QUIET = 12  # grants in a row that confirm a ceiling or let `high` rise faster; latencies before a higher ceiling
 CALM = 20  # grants in a row after which `high` rises whatever it costs
 QUIET_TIME = 0.5  # seconds before `high` rises if the rate was not measured: the pace may be far too low
-SOONER = 3.0  # factor per second by which it then rises faster
+SOONER = 3.0  # how many times as fast it then rises, for each second since the refusal
 EARNED = 0.045  # refusals that each grant allows; this keeps the requests per call below 1.1
 MORE = 0.25  # fraction of `high` that is added in each second
-ALIKE = 100.0  # requests per second; below them, a larger fraction is added, and above them a smaller one
+ALIKE = 100.0  # requests per second; below that, up to 1.3 times as much is added, and above it down to 0.7 times
 SOON = 0.25  # seconds after a refusal; later, `high` rises up to three times as fast
 MOST = 0.5  # fraction of `high` that a single grant may add
 BACK = 0.5  # what each grant adds to a ceiling below its last one
-MANY = 64  # grants of a window; in smaller ones, the requests at the end that are refused cost more than the pace
+LARGE = 64  # grants of a window; in smaller ones, the requests at the end that are refused cost more than the pace
 FEW = 4  # running requests at the end of a window; more before and after it
 CLEAR = 0.75  # fraction of a ceiling: fewer running requests are clearly below it
 OFTEN = 8  # grants with a number of running requests that show that it is allowed
@@ -259,8 +259,7 @@ class RateControl(LimitState):
             if row > 0:
                 self.measure(sent_at)
             if self.brief:
-                alone = 1 / max(sent_at - before, 1 / FASTEST)  # the pace, if no other client took the token
-                self.high = min(self.high, max(self.high / 2, alone))
+                self.high = min(self.high, max(self.high / 2, 1 / max(sent_at - before, 1 / FASTEST)))
                 if self.high < self.low:
                     self.low = self.high / 2
             self.pace = math.sqrt(self.low * self.high)
@@ -302,7 +301,7 @@ class RateControl(LimitState):
         self.fill(now)
         self.expected = sent_at - self.held_from
         ended = self.probes > 1
-        if ended and self.run >= MANY and abs(self.run - self.last_run) <= 1:  # the next window allows as many
+        if ended and self.run >= LARGE and abs(self.run - self.last_run) <= 1:  # the next window allows as many
             self.tokens = max(self.tokens, self.run)
         self.last_run, self.run = (self.run if ended else math.inf), 0
         self.probes = 0

@@ -106,6 +106,23 @@ class FullAtReset(TokenBucket):
         ]
 
 
+def test_a_rate_that_was_not_measured_falls_at_most_by_half() -> None:
+    """A request a second after the last one was refused. That need not be the rate: another client may have taken the
+    token.
+    """
+    control = RateControl(100, 0.0, start_rate=100.0)
+    for sent_at, refused in ((1.0, True), (1.1, False), (2.1, True)):
+        control.take(sent_at, waited=True)
+        control.give(sent_at + 0.001)
+        high = control.high
+        if refused:
+            control.refused(sent_at + 0.001, sent_at, 1, None)
+        else:
+            control.granted(sent_at + 0.001, sent_at, 1)
+    assert high / 2 == control.high
+    assert 25 < control.pace < high / 2
+
+
 def test_a_reset_that_moves_away_is_when_a_bucket_is_full() -> None:
     """The reset is later after each request: nothing waits for it, and the rate is used as without headers."""
     outcome = simulate(Scenario(name="", limit=partial(FullAtReset, 200, 50, milliseconds)))

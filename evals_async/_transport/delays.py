@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import attrs
 
@@ -12,6 +12,7 @@ from evals_async._transport.messages import Headers, Response
 DECIMAL = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
 GO_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ns|us|µs|ms|s|m|h))+")
 GO_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|µs|ms|s|m|h)")
+MOST_ADDED = 0.25  # the most seconds of jitter
 UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -114,6 +115,11 @@ def told_delays(response: Response, now: float) -> Iterator[float]:
             yield moment - (now if sent is None else sent)  # by the clock of the server, if the response has a date
     if (limits := rate_limits(response.headers)) is not None and limits.delay is not None:
         yield limits.delay
+
+
+def with_jitter(delay: float, random: Callable[[], float]) -> float:
+    """Return a delay of the server plus up to 0.25 s or a quarter of it: never earlier, and not all calls together."""
+    return delay + random() * min(MOST_ADDED, delay / 4)
 
 
 def server_delay(response: Response, now: float) -> float | None:

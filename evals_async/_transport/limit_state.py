@@ -4,6 +4,8 @@ import math
 from collections import deque
 from typing import Literal, NamedTuple
 
+from evals_async._transport.windows import Windows
+
 
 FIRST_GAP = 0.01  # seconds between the first refusal and the first probe; then the gaps between probes grow
 IDLE = 0.1  # seconds without a waiting request that a measurement leaves out
@@ -26,14 +28,15 @@ class Tuning(NamedTuple):
     cut: float  # factor of the measured rate for `low`
     surplus: float  # factor of the measured rate for `high`, at most
     less: float  # factor of a known ceiling at a refusal
+    many: float  # grants in a row that show that the limit has risen: `high` rises with the cube of their number
     above: float  # factor of a ceiling: a grant with more than one request above that shows that there is none
 
 
 # `cut` and `less` let another client reach its share.
-PROMPT = Tuning(least_gap=0.0, search=1 / FIRST_GAP, cut=0.9, surplus=math.inf, less=0.6, above=1.0)
+PROMPT = Tuning(least_gap=0.0, search=1 / FIRST_GAP, cut=0.9, surplus=math.inf, less=0.6, many=60, above=1.0)
 # Processes that share a limit observe the responses of the others late, so they look as if they came out of order. They
 # have equal parts of the limit, so nothing is left for others.
-LATE_NEWS = Tuning(least_gap=0.05, search=0.0, cut=1.0, surplus=1.1, less=1.0, above=2.0)
+LATE_NEWS = Tuning(least_gap=0.05, search=0.0, cut=1.0, surplus=1.1, less=1.0, many=math.inf, above=2.0)
 
 
 class Sent(NamedTuple):
@@ -44,13 +47,14 @@ class Sent(NamedTuple):
     before: float
 
 
-class LimitState:
+class LimitState(Windows):
     """The measurements, holds and headers of one limit. Times are seconds of one clock. At most `most` requests run at
     once.
     """
 
     under_way = 0
     proven = False  # the ceiling is confirmed
+    tried = False  # one request more than the ceiling was refused
     too_many = False  # the last refusal was because of the ceiling
     searching = False  # the pace grows until a request is refused
     raised_at = -math.inf  # when a search raised the pace
@@ -71,8 +75,6 @@ class LimitState:
     gap = FIRST_GAP  # seconds between two probes
     probes = 0  # refused probes of the current hold
     in_a_row = 0  # grants since the last refusal
-    run: float = 0  # grants since the last hold
-    last_run = math.inf  # grants between the two previous holds, if the last one was the end of a window
     sent_at = -math.inf
     asked_at = -math.inf  # when the first waiting request should be sent
     late = 0.0  # mean delay of timers in seconds
@@ -81,6 +83,7 @@ class LimitState:
     silence = math.inf  # seconds without a response after which a request was not refused
     left = 0  # remaining requests of a window, from the headers
     left_at = -math.inf
+    at_reset = 0  # requests that the window of the headers allowed at its start, as far as they said
     shared = 1.0  # requests of all clients per response, from the headers
     reset = 0.0  # seconds from the response to the reset
     reset_at = -math.inf
@@ -132,6 +135,11 @@ class LimitState:
         """Where the current rate comes from."""
         return "given" if self.max_rate < self.pace else self.source
 
+    @property
+    def window_ended(self) -> bool:
+        """Whether the current hold is the end of a window."""
+        return self.probes > 1 or self.awaited
+
     def held(self) -> bool:
         """Whether a request was refused, and none that was sent later was granted."""
         return self.refused_at > self.granted_at
@@ -162,7 +170,7 @@ class LimitState:
         """Add the tokens since the last call. Without a rate there are none."""
         if self.rate < math.inf:
             # In a hold of several probes, the window of the server has ended; the next one allows all of them at once.
-            if self.held() and self.probes > 1:
+            if self.held() and self.window_ended:
                 self.tokens += (now - self.filled) * min(self.low, self.rate)
             else:
                 full = max(self.tokens, 1 + SLACK * self.rate)
@@ -230,11 +238,12 @@ class LimitState:
         if self.later >= SURE or (sent_at < self.left_at and now < self.reset_at):
             return
         if not self.told(now):
-            self.told_since = now
+            self.told_since, self.at_reset = now, 0
         elif left < self.left:
             self.later = self.later + 1 if reset > self.reset else 0
             if left > 0:
                 self.shared += (self.left - left - self.shared) / SMOOTH
+        self.at_reset = max(self.at_reset, left + 1)
         self.left, self.left_at, self.reset, self.reset_at = left, sent_at, reset, now + reset
         if self.later >= SURE:  # the reset is the time when a bucket is full: do not wait for it
             self.left_at, self.reset_at, self.shared = -math.inf, -math.inf, 1.0

@@ -13,7 +13,7 @@ from typing import Protocol
 import attrs
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
-from evals_async._transport.delays import RateLimits, rate_limits, server_delay, something_left
+from evals_async._transport.delays import RateLimits, rate_limits, server_delay, something_left, with_jitter
 from evals_async._transport.limit_state import RateSource
 from evals_async._transport.messages import Headers, Response
 from evals_async._transport.rate_control import RateControl
@@ -142,6 +142,14 @@ class Observation:
             control.refused(now, self.sent_at, self.among, self.delay)
         elif self.granted:
             control.granted(now, self.sent_at, self.among)
+
+
+def shortened(seconds: float, held: float, clock: Clock) -> float:
+    """Return how long a refused call waits, if other responses said that the limit holds all calls for `held` seconds.
+
+    Servers round delays up. So of several delays, the one that ends first is the best estimate.
+    """
+    return seconds if held <= 0 else min(seconds, with_jitter(held, clock.random))
 
 
 class QueuedCall:
@@ -316,7 +324,8 @@ class AdaptiveLimiter:
         known. Raises `WrongLoop` as `acquire` does.
         """
         self._enter()
-        end = self._clock.monotonic() + seconds
+        now = self._clock.monotonic()
+        end = now + shortened(seconds, self._control.told_hold(now), self._clock)
         waiting = QueuedCall(end)
         self._paused[waiting] = None
         try:

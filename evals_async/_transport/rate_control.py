@@ -45,6 +45,8 @@ SLOWER = 1.3  # factor between the gaps of probes; it limits the delay until the
 FASTER = 2.0  # factor of the pace in a search
 FASTEST = 10_000.0  # requests per second: there is no limit in practice
 ENOUGH = 4  # grants that a measurement needs
+UNTRIED = 3  # latencies before a higher ceiling, if no request more than the ceiling was refused
+AFTER = 0.75  # fraction of the time between two responses, after which a ceiling is tested
 QUIET = 12  # grants in a row that confirm a ceiling or let `high` rise faster; latencies before a higher ceiling
 CALM = 20  # grants in a row after which `high` rises whatever it costs
 QUIET_TIME = 0.5  # seconds before `high` rises if the rate was not measured: the pace may be far too low
@@ -55,7 +57,6 @@ ALIKE = 100.0  # requests per second; below that, up to 1.3 times as much is add
 SOON = 0.25  # seconds after a refusal; later, `high` rises up to three times as fast
 MOST = 0.5  # fraction of `high` that a single grant may add
 BACK = 0.5  # what each grant adds to a ceiling below its last one
-LARGE = 64  # grants of a window; in smaller ones, the requests at the end that are refused cost more than the pace
 FEW = 4  # running requests at the end of a window; more before and after it
 CLEAR = 0.75  # fraction of a ceiling: fewer running requests are clearly below it
 OFTEN = 8  # grants with a number of running requests that show that it is allowed
@@ -68,7 +69,7 @@ class RateControl(LimitState):
         """Return the time when the next request may be sent, or when to ask again. It is `inf` if a response must
         arrive first.
         """
-        if self.untouched and self.under_way < int(self.width) and now >= self.reset_at:  # the usual case
+        if self.untouched and self.under_way < int(self.width) and self.last_grant > self.reset_at:  # the usual case
             return now
         self.listen(now, now - self.silence)
         at = self.turn(now)
@@ -85,9 +86,10 @@ class RateControl(LimitState):
             return math.inf
         if self.told(now) and self.under_way * self.shared >= self.left:
             return self.reset_at
+        if self.last_grant < self.reset_at <= now and self.under_way >= self.at_reset:
+            return math.inf
         if self.under_way >= int(self.ceiling):
-            untested = not self.proven and self.under_way == int(self.ceiling)
-            return max(now, max(self.cut_at, self.sent_at) + self.first_gap) if untested else math.inf
+            return self.ceiling_test(now)
         if self.held():
             return max(now, self.probe_at)
         if self.told(now):
@@ -95,6 +97,12 @@ class RateControl(LimitState):
         if self.under_way >= FEW + abs(self.last_run - self.run):
             return math.inf
         return self.paced(now)
+
+    def ceiling_test(self, now: float) -> float:
+        """Return the time of a request that tests a ceiling: a bucket has a token until then, and no request ends."""
+        if self.proven or self.under_way > int(self.ceiling) or (self.tried and not self.latency):
+            return math.inf
+        return max(now, max(self.cut_at, self.sent_at) + max(self.first_gap, AFTER * self.quickest / int(self.ceiling)))
 
     def paced(self, now: float) -> float:
         """Return the time of the next request below a ceiling, or with the next token of the bucket."""
@@ -136,6 +144,7 @@ class RateControl(LimitState):
             self.low = max(self.low, self.measured / max(self.begin - self.measured_from, 1 / FASTEST))
         apart, self.last_grant = sent_at - self.last_grant, max(self.last_grant, sent_at)
         if sent_at <= self.cut_at:  # older grants say nothing about the current limit
+            self.run += self.held()
             return
         tested = among > self.ceiling and not self.proven
         if tested or among > self.tuning.above * self.met + 1:
@@ -155,7 +164,7 @@ class RateControl(LimitState):
     def raise_ceiling(self, sent_at: float) -> None:
         """Raise the ceiling after a grant: soon to its last value, and slowly above."""
         self.proven = self.proven or self.in_a_row >= QUIET
-        over = (sent_at - self.cut_at) / max(self.latency, JITTER) - QUIET  # latencies
+        over = (sent_at - self.cut_at) / max(self.latency, JITTER) - (QUIET if self.tried else UNTRIED)
         if over > 0 and self.proven:
             self.ceiling = min(float(self.most), self.ceiling + (1 + over / 2) / self.ceiling)
         elif self.ceiling < self.met:
@@ -172,7 +181,8 @@ class RateControl(LimitState):
         if self.brief and self.begin < math.inf and sent_at > self.cut_at + QUIET_TIME:
             self.high *= 1 + min(1.0, max(0.0, apart) * max(1.0, SOONER * (sent_at - self.cut_at)))
         elif self.credit >= 1 or self.in_a_row > CALM:
-            faster = max(1.0, self.in_a_row / QUIET, min(3.0, (sent_at - self.cut_at) / SOON))
+            risen = self.in_a_row / QUIET * max(1.0, self.in_a_row / self.tuning.many) ** 2
+            faster = max(1.0, risen, min(3.0, (sent_at - self.cut_at) / SOON))
             faster *= min(1.3, max(0.7, ALIKE / self.high))
             self.high *= 1 + min(MOST, max(0.0, MORE * apart) * faster)
             if self.source == "given" and self.in_a_row > QUIET:  # the rate at the start; now it is higher
@@ -220,7 +230,8 @@ class RateControl(LimitState):
         if self.pace < math.inf:
             self.credit = max(-1.0, self.credit - 1)
         if among > self.ceiling and not self.proven:  # the test of a ceiling
-            self.proven = self.too_many = True
+            self.too_many = self.tried = True
+            self.proven = self.latency > 0
             if probe:
                 self.hold(now, sent_at, delay, probe=True, news=True)
             return
@@ -231,7 +242,8 @@ class RateControl(LimitState):
             alone = known or delay is None
         else:
             self.empty(now, sent_at, before, row)
-            alone = self.pace < math.inf and row > 0  # the copy of the bucket delays the next request
+            # The copy of the bucket delays the next request, but at the end of a window all must wait.
+            alone = self.pace < math.inf and row > 0 and not self.used_up
         if not alone:
             self.hold(now, sent_at, delay, probe=probe, news=True)
 
@@ -246,6 +258,7 @@ class RateControl(LimitState):
     def lower_ceiling(self, sent_at: float, met: float, *, known: bool) -> None:
         """Set the ceiling after a refusal."""
         self.met = met
+        self.tried = known
         self.ceiling = max(1.0, self.tuning.less * met) if known else met
         self.begin, self.counted = sent_at, 0
         self.grants = [count / 2 for count in self.grants]
@@ -286,24 +299,30 @@ class RateControl(LimitState):
         ends = math.inf if delay is None else now + delay
         if not probe:
             self.held_from, self.held_until, self.probes = now, ends, 0
-            self.gap = max(self.first_gap, self.expected / 8)
+            self.awaited = self.used_up
+            self.gap = max(self.first_gap, self.unsure / 2 if self.awaited else self.expected / 8)
+            at = self.next_window(now) if self.awaited else now + self.gap
+            self.probe_at = min(at, now + (math.inf if delay is None else max(delay, self.gap / 8)))
         elif news:
             self.held_until = min(self.held_until, ends)  # delays are rounded up: the earliest end is the best estimate
             self.gap, self.probes = min(SLOWER * self.gap, LAST_GAP), self.probes + 1
+            self.probe_at = now + min(self.gap, math.inf if delay is None else max(delay, self.gap / 8))
         else:
             self.held_until = max(self.held_until, ends)
-        if not probe or news:
-            self.probe_at = now + min(self.gap, math.inf if delay is None else max(delay, self.gap / 8))
         self.refused_at = max(self.refused_at, sent_at)
 
     def end_hold(self, now: float, sent_at: float) -> None:
         """End a hold: a request that was sent after the refused ones was granted."""
         self.fill(now)
         self.expected = sent_at - self.held_from
-        ended = self.probes > 1
-        if ended and self.run >= LARGE and abs(self.run - self.last_run) <= 1:  # the next window allows as many
-            self.tokens = max(self.tokens, self.run)
-        self.last_run, self.run = (self.run if ended else math.inf), 0
+        ended = self.window_ended
+        if ended:
+            self.open_window(
+                sent_at, self.unsure / 2 if self.awaited and not self.probes else sent_at - self.refused_at
+            )
+        self.count_grants(ended=ended)
+        if self.large:  # the next window allows as many
+            self.tokens = max(self.tokens, self.last_run)
         self.probes = 0
         if (self.pace == math.inf or (ended and self.brief)) and self.ceiling == self.most:
             self.search(now, max(self.tuning.search, 4 / self.gap))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import attrs
 
 from evals_async._clock import Clock
+from evals_async._transport.delays import with_jitter
 from evals_async._transport.messages import Kind
 from evals_async.errors import (
     ApiError,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 SHORTEST_ATTEMPT = 0.2  # seconds; an attempt with less time left is not started
 MOST_DOUBLINGS = 60  # avoids an overflow; the pause reaches `cap` long before
-MOST_ADDED = 0.25  # the most seconds of jitter on top of a server's delay
 AT_LIMIT = 5  # refusals after which a request with `own_delay=False` waits for its delay, too
 
 
@@ -103,7 +103,8 @@ class RetryPolicy:
     If the server asks for a delay of d seconds, the pause is d plus up to min(0.25, d/4) seconds. A limiter may end
     the pause earlier when it learns that the server allows more. If d is above `max_server_delay`, the call fails at
     once. A 429 does not count as an attempt. More than `throttle_rounds` of them end a call; its deadline usually ends
-    it sooner.
+    it sooner. With an `AdaptiveLimiter`, those within the delay that the server asked for count once (within
+    `throttled_base` without a delay), because the limiter also sends waiting calls to test the limit.
 
     `budget` limits what all calls of a client spend on retries. Each retry costs `retry_cost`. A success returns 1, or
     the whole cost if a retry succeeded. With 500 and 14, a dead server gets 35 retries, and then one request per call.
@@ -223,7 +224,8 @@ class RetryState:
         self.adaptive = adaptive  # it slows down by itself after a refusal without a delay
         self.own_delay = own_delay  # see `Request`
         self.attempts = 0  # failed attempts, without the 429s
-        self.rounds = 0  # responses of the limit, such as a 429
+        self.rounds = 0  # delays that a limit asked for, such as by a 429
+        self.round_end = -math.inf  # when the last one ends
         self.seen: dict[Failure, int] = {}
         self.resent = False
         self.renewed = False
@@ -268,9 +270,9 @@ class RetryState:
             failure = "unavailable"
         # A 503 with a delay counts as a limit only if a limiter is there. Otherwise all calls would hit a dead server.
         self.refused = isinstance(error, RateLimited) or (failure == "throttled" and self.limited)
+        self.asked = error.retry_after if isinstance(error, ApiError) else None
         self.note = self.refusal(failure)
         if self.note is None:
-            self.asked = error.retry_after if isinstance(error, ApiError) else None
             self.wait = self.pause(throttled=failure == "throttled")
         return self.note is None
 
@@ -284,7 +286,10 @@ class RetryState:
         late = self.seen.get("timed_out", 0) > 0
         self.seen[failure] = self.seen.get(failure, 0) + 1
         if self.refused:
-            self.rounds += 1
+            now = self.clock.monotonic()
+            if not self.adaptive or now >= self.round_end:  # earlier ones are tests of the limiter
+                self.rounds += 1
+                self.round_end = now + (self.policy.throttled_base if self.asked is None else self.asked)
             return None if self.rounds <= self.policy.throttle_rounds else f"told {self.rounds} times to slow down"
         self.attempts += 1
         if self.attempts >= self.policy.attempts or self.seen[failure] > allowed:
@@ -294,10 +299,14 @@ class RetryState:
     def pause(self, *, throttled: bool) -> float:
         """Return the seconds until the next attempt: the server's delay plus jitter, or the back-off."""
         asked = self.asked
-        if throttled and self.adaptive and (asked is None or (not self.own_delay and self.rounds <= AT_LIMIT)):
+        if (
+            throttled
+            and self.adaptive
+            and (asked is None or (not self.own_delay and self.seen["throttled"] <= AT_LIMIT))
+        ):
             return 0.0  # the limiter decides when to send
         if asked is not None:
-            return asked + self.clock.random() * min(MOST_ADDED, asked / 4)  # not earlier, and not all calls together
+            return with_jitter(asked, self.clock.random)
         policy = self.policy
         base, cap = (policy.throttled_base, policy.throttled_cap) if throttled else (policy.base, policy.cap)
         count = self.rounds if self.refused else self.attempts

@@ -15,7 +15,7 @@ from typing import Self
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
 from evals_async._closing import Closing
-from evals_async._transport.limiter import MAX_HOLD, AdaptiveLimiter, Observation, Statistics
+from evals_async._transport.limiter import MAX_HOLD, AdaptiveLimiter, Observation, Statistics, shortened
 from evals_async._transport.messages import Response
 from evals_async._transport.rate_control import RateControl
 from evals_async.errors import ConfigurationError, DeadlineExceeded
@@ -182,7 +182,9 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         known.
         """
         self._enter()
-        end = self._clock.monotonic() + seconds
+        now = self._clock.monotonic()
+        control, at = self._in_use(now)
+        end = now + shortened(seconds, control.told_hold(at), self._clock)
         waiting = Turn(end)
         self._paused[waiting] = None
         self._start()
@@ -192,10 +194,15 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         finally:
             self._paused.pop(waiting, None)
 
-    def _understood(self, now: float) -> bool:
+    def _in_use(self, now: float) -> tuple[RateControl, float]:
+        """Return the state that decides, of all processes or of this one without Redis, and the time of its clock."""
         if self._away or self._store.state is None:
-            return self._control.understood(now)
-        return self._store.state.control.understood(now + self._store.offset.seconds)
+            return self._control, now
+        return self._store.state.control, now + self._store.offset.seconds
+
+    def _understood(self, now: float) -> bool:
+        control, at = self._in_use(now)
+        return control.understood(at)
 
     def statistics(self, *, requests: int, retries: int, throttles: int, bytes_received: int) -> Statistics:
         """Return `counts` with the state of the limiter for all processes, or for this process if Redis is

@@ -15,22 +15,26 @@ response below 500. A hold is a time in which only probes are sent. A probe is a
    than four grants, it is 1 divided by the time since the request before, but at least half of its last value, because
    another client may have taken the token. The pace is the geometric mean of both. Each grant raises `low`, so the pace
    approaches `high`. `high` rises with time, if it does not cost more than one refusal in 20 grants. It rises faster if
-   it is low. So of two clients that share a limit, the slower one reaches its part. The rate of a bucket is found as in
-   a bisection, and the pace stays close to it and follows it. A copy of the bucket is kept here. It is empty at a
-   refusal, and each request takes a token. A single refusal then starts no hold.
+   it is low, so of two clients that share a limit, the slower one reaches its part. It also rises faster after many
+   grants in a row. The rate of a bucket is found as in a bisection, and the pace stays close to it and follows it. A
+   copy of the bucket is kept here. It is empty at a refusal, and each request takes a token. A single refusal then
+   starts no hold.
 5. A hold in which two probes were refused is the end of a window. Its tokens may all be used after it, because the next
-   window grants them at once. If two windows in a row granted the same number, that many are sent without a pace in the
-   next one. After as many grants as in the last window, few requests run at once.
+   window grants them at once. After as many grants as in the last window, few requests run at once. If two windows in a
+   row granted the same number, the next one does too. If it is large, that many are sent without a pace. If it is
+   small, each refusal matters: after that many grants a refusal is the end of the window, and the first probe is sent
+   when the next one opens.
 6. If a request was refused while more requests were running than were ever granted at once, the limit may be one of
    concurrent requests. The ceiling is one less than the number of running requests. If several were refused together,
    the first one counts. Below a ceiling, requests are spaced evenly. A test shows if it is true: one request more, 10
-   ms after the last one. If it is granted, or if the ceiling rises by more than one, or if a request is refused with
-   clearly fewer running requests, it was a bucket. After 12 grants in a row a ceiling is confirmed, and after 12 times
-   the latency it rises. At its next refusal it is lowered to 60 %, and soon rises again, so that another client can
-   reach its share.
-7. If the headers give the remaining requests of a window, they are used up, and then the client waits for the reset. If
-   fewer remain than this client's requests explain, other clients share the window. If the reset is later after each
-   request, it is the time when a bucket is full: then the headers are not used.
+   ms after the last one, or shortly before the next response. If it is granted, or if the ceiling rises by more than
+   one, or if a request is refused with clearly fewer running requests, it was a bucket. After 12 grants in a row a
+   ceiling is confirmed. It rises after 12 times the latency, or after 3 times if the test was never refused. At its
+   next refusal it is lowered to 60 %, and soon rises again, so that another client can reach its share.
+7. If the headers give the remaining requests of a window, they are used up, and then the client waits for the reset.
+   Then at most as many run at once as the last window allowed, until a response says what remains. If fewer remain than
+   this client's requests explain, other clients share the window. If the reset is later after each request, it is the
+   time when a bucket is full: then the headers are not used.
 """
 
 import math
@@ -84,7 +88,7 @@ class RateControl(LimitState):
         """Return the time when the next request may be sent, from what is known now."""
         if self.under_way >= int(self.width):
             return math.inf
-        if self.told(now) and self.under_way * self.shared >= self.left:
+        if self.told(now) and self.under_way * max(1.0, self.shared) >= self.left:
             return self.reset_at
         if self.last_grant < self.reset_at <= now and self.under_way >= self.at_reset:
             return math.inf
@@ -144,7 +148,8 @@ class RateControl(LimitState):
             self.low = max(self.low, self.measured / max(self.begin - self.measured_from, 1 / FASTEST))
         apart, self.last_grant = sent_at - self.last_grant, max(self.last_grant, sent_at)
         if sent_at <= self.cut_at:  # older grants say nothing about the current limit
-            self.run += self.held()
+            if self.held():  # they belong to the window that has ended
+                self.run += 1
             return
         tested = among > self.ceiling and not self.proven
         if tested or among > self.tuning.above * self.met + 1:
@@ -189,9 +194,9 @@ class RateControl(LimitState):
                 self.source, self.since = "unknown", now
         self.pace = min(math.sqrt(self.low * self.high), FASTEST)
 
-    def search(self, now: float, pace: float) -> None:
-        """Begin to search for the rate."""
-        self.pace, self.searching, self.raised_at = pace, True, now
+    def search(self, now: float, pace: float = 0.0) -> None:
+        """Begin to search for the rate. Without a pace it begins with four requests between two probes."""
+        self.pace, self.searching, self.raised_at = pace or max(self.tuning.search, 4 / self.gap), True, now
         self.tokens, self.filled = 0.0, now
 
     def give_up_ceiling(self, now: float, *, tested: bool) -> None:
@@ -246,6 +251,8 @@ class RateControl(LimitState):
             alone = self.pace < math.inf and row > 0 and not self.used_up
         if not alone:
             self.hold(now, sent_at, delay, probe=probe, news=True)
+            if not self.held() and self.pace == math.inf and self.ceiling == self.most:
+                self.search(now)  # there is no hold to end, because grants arrive sooner than refusals
 
     def crowded(self, among: int, row: int) -> bool:
         """Whether the number of running requests caused the refusal, after so many grants in a row."""
@@ -325,4 +332,4 @@ class RateControl(LimitState):
             self.tokens = max(self.tokens, self.last_run)
         self.probes = 0
         if (self.pace == math.inf or (ended and self.brief)) and self.ceiling == self.most:
-            self.search(now, max(self.tuning.search, 4 / self.gap))
+            self.search(now)

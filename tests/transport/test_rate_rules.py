@@ -143,6 +143,43 @@ def test_a_reset_in_whole_seconds_is_a_window_all_the_same() -> None:
     assert control.told(1.95)
 
 
+@pytest.mark.parametrize(("rate", "burst", "latency"), [(500, 18, 0.16), (400, 10, 0.2), (300, 8, 0.25)])
+def test_a_bucket_with_long_responses_is_soon_no_limit_at_once(rate: float, burst: int, latency: float) -> None:
+    """All other calls are told to wait for a second, so nobody tests if more than `burst` at once are allowed. Then
+    more are tried, because nothing more was refused: three latencies later, not twelve.
+    """
+    limit = partial(TokenBucket, rate, burst, whole_seconds)
+    scenario = Scenario(name="", limit=limit, latency=latency, workers=100)
+    outcome = simulate(scenario)
+    assert outcome.elapsed <= 1.2 * scenario.best() + 1.0 + latency
+    assert [] == outcome.lost
+
+
+def test_a_ceiling_is_tested_again_when_the_latency_is_known() -> None:
+    """10 a second, answered after 190 ms: a second request is refused after 10 ms, but not after 140."""
+    limit = partial(TokenBucket, 10, 1)
+    outcome = simulate(Scenario(name="", limit=limit, latency=0.19, refusal=0.01, workers=64, calls=100))
+    assert outcome.elapsed <= 1.2 * 9.9 + 0.19
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_refusals_that_come_later_than_grants_cause_no_storm(seed: int) -> None:
+    """Grants after 6 ms, refusals after 10: a request that was sent later may be granted before a refusal arrives."""
+    limit = partial(TokenBucket, 108, 14)
+    scenario = Scenario(name="", limit=limit, latency=0.006, refusal=0.01, spread=0.5, opening=0.03, workers=100)
+    outcome = simulate(scenario, seed=seed)
+    assert outcome.requests - outcome.flying_at_first_refusal <= 1.15 * scenario.calls
+
+
+@pytest.mark.parametrize(("slow", "fast", "at"), [(60, 400, 1.0), (50, 350, 1.0), (100, 500, 0.5)])
+def test_a_limit_that_rises_is_soon_used(slow: float, fast: float, at: float) -> None:
+    """Five to seven times as much: within 1.35 times the ideal, and without many refusals."""
+    scenario = Scenario(name="", limit=partial(TokenBucket, [(0, slow), (at, fast)], 20), calls=800)
+    outcome = simulate(scenario)
+    assert outcome.elapsed <= 1.35 * scenario.best() + scenario.latency
+    assert outcome.requests - outcome.flying_at_first_refusal <= 1.1 * scenario.calls
+
+
 def observed(limiter: AdaptiveLimiter, clock: FakeClock, status: int = 200, **headers: str) -> Statistics:
     """What the limiter says after one more response."""
     sent = clock.now

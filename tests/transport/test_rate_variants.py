@@ -5,9 +5,18 @@ from transport.variants import FAMILIES, PER_SECOND, SHARED, STARTS, shares, ver
 
 
 # How many variants of each family lie outside the bounds. The reliability guide tells which.
-OUTSIDE = {"buckets": 3, "latencies": 3, "windows": 1, "concurrent": 0, "late": 4, "changes": 0, "passing": 1}
+OUTSIDE = {
+    "buckets": 2,
+    "latencies": 1,
+    "windows": 0,
+    "concurrent": 1,
+    "late": 6,
+    "changes": 0,
+    "passing": 1,
+    "by chance": 11,
+}
 # At how many of sixty moments two clients of one limit are not within the bounds, for each of `SHARED`.
-UNFAIR = [7, 3, 3, 6, 60, 7, 0, 2]
+UNFAIR = [9, 2, 1, 1, 60, 7, 0, 2]
 
 
 @pytest.mark.slow

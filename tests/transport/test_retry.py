@@ -134,6 +134,25 @@ def failing(failure: Failure) -> RequestError:
     }[failure]
 
 
+@pytest.mark.parametrize(("retry_after", "rounds"), [(None, 1.0), (3.0, 3.0)])
+def test_tests_of_the_limiter_are_no_rounds(retry_after: float | None, rounds: float) -> None:
+    """A limiter sends a waiting call to test the limit. 429s within the delay (without one, of a second) count once."""
+    clock = FakeClock(draws=(1.0,))
+    state = RetryState(RetryPolicy(throttle_rounds=2), "read", clock, Budget(), 1e9, limited=True, adaptive=True)
+    error = RateLimited("", status=429, retry_after=retry_after)
+    for _ in range(2):
+        assert all(state.may_retry(error) for _ in range(30))
+        clock.now += rounds
+    assert not state.may_retry(error)
+    assert state.note == "told 3 times to slow down"
+
+
+def test_without_a_limiter_each_429_is_a_round() -> None:
+    """Then the call itself decides when it is sent again."""
+    state = retries(RetryPolicy(throttle_rounds=2))
+    assert [True, True, False] == [state.may_retry(RateLimited("", status=429)) for _ in range(3)]
+
+
 @pytest.mark.parametrize(("failure", "kind"), list(itertools.product(get_args(Failure), KINDS)))
 def test_the_table(failure: Failure, kind: Kind) -> None:
     """As many retries as the table says, within the attempts; and whether the request may have been carried out."""

@@ -4,6 +4,8 @@ python -m transport.variants    prints, from the directory of the tests, how man
 """
 
 import itertools
+import math
+import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -139,6 +141,49 @@ def passing() -> Iterator[Scenario]:
     yield Scenario(name="all refused for 0.02 s, no header", limit=partial(Outage, 0.1, 0.12), ideal=0.5 + UNDISTURBED)
 
 
+def between(dice: random.Random, least: float, most: float) -> float:
+    """A number by chance: as many below 10 as above, if the two are 1 and 100."""
+    return math.exp(dice.uniform(math.log(least), math.log(most)))
+
+
+def by_chance() -> Iterator[Scenario]:
+    """160 buckets, 160 windows, 80 numbers at once and 80 changes, all by chance; so are latencies and the machine."""
+    dice = random.Random(2026)
+    for number in range(480):
+        told = dice.choice(TOLD)
+        rate, then = round(between(dice, 5, 1000)), round(between(dice, 20, 500))
+        count, period = round(between(dice, 15, 400)), dice.choice((0.5, 1, 2, 3, 5, 10, 30))
+        most, workers = round(between(dice, 2, 60)), dice.choice((8, 16, 32, 64, 100))
+        burst, at = round(between(dice, 1, 200)), round(dice.uniform(0.2, 3), 2)
+        slow = False
+        limit: Callable[[], Any]
+        if number % 6 < 2:
+            name, slow = f"{rate}/s, burst {burst}, {told.__name__}", rate <= 20
+            limit = partial(TokenBucket, rate, burst, told)
+        elif number % 6 < 4:
+            headers = dice.random() < 0.3
+            name, slow = f"{count} in {period:g} s, {told.__name__}{', told' * headers}", count <= 20 * period
+            limit = partial(FixedWindow, count, period, told, rate_headers=headers)
+        elif number % 6 == 4:
+            name, workers = f"{most} at once", max(workers, round(1.3 * most) + 2)
+            limit = partial(Concurrency, most, dice.choice(((), ONE_SECOND)))
+        else:
+            first = round(between(dice, 20, 500))
+            name = f"{first}/s, after {at:g} s {then}/s, {told.__name__}"
+            limit = partial(TokenBucket, [(0, first), (at, then)], 10, told)
+        yield Scenario(
+            name=f"{name}, {workers} workers, number {number}",
+            limit=limit,
+            calls=200 if slow else 600,
+            workers=workers,
+            latency=round(between(dice, 0.005, 0.3), 3),
+            refusal=dice.choice((None, None, 0.003, 0.01)),
+            spread=dice.choice((0, 0, 0.2, 0.5)),
+            opening=dice.choice((0, 0, 0.03)),
+            late=dice.choice((0, 0, 0.001, 0.002)),
+        )
+
+
 SHARED = [
     Scenario(name="200/s, burst 50", limit=partial(TokenBucket, 200, 50, whole_seconds), calls=1000),
     Scenario(name="200/s, burst 20", limit=partial(TokenBucket, 200, 20), calls=1000),
@@ -159,6 +204,7 @@ FAMILIES: dict[str, Callable[[], Iterator[Scenario]]] = {
     "late": late,
     "changes": changes,
     "passing": passing,
+    "by chance": by_chance,
 }
 
 

@@ -172,7 +172,8 @@ class LimitState(Windows):
         if self.rate < math.inf:
             # In a hold of several probes, the window of the server has ended; the next one allows all of them at once.
             if self.held() and self.window_ended:
-                self.tokens += (now - self.filled) * min(self.low, self.rate)
+                full = max(self.tokens, self.run, 1.0)
+                self.tokens = min(self.tokens + (now - self.filled) * min(self.low, self.rate), full)
             else:
                 full = max(self.tokens, 1 + SLACK * self.rate)
                 self.tokens = min(self.tokens + (now - self.filled) * self.rate, full)

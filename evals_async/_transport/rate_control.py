@@ -46,6 +46,7 @@ LAST_GAP = 5.0  # the longest gap between probes in seconds
 SILENT = 3  # times the duration of a refusal: a request without a response for longer was not refused
 JITTER = 0.001  # seconds that refusals differ in duration
 SLOWER = 1.3  # factor between the gaps of probes; it limits the delay until the end of a hold is found
+IDLE_HOLD = 1.0  # seconds that a probe is later than planned if there were calls
 FASTER = 2.0  # factor of the pace in a search
 FASTEST = 10_000.0  # requests per second: there is no limit in practice
 ENOUGH = 4  # grants that a measurement needs
@@ -306,9 +307,10 @@ class RateControl(LimitState):
         ends = math.inf if delay is None else now + delay
         if not probe:
             self.held_from, self.held_until, self.probes = now, ends, 0
-            self.awaited = self.used_up
+            opens = self.next_window(now)
+            self.awaited = opens < math.inf
             self.gap = max(self.first_gap, self.unsure / 2 if self.awaited else self.expected / 8)
-            at = self.next_window(now) if self.awaited else now + self.gap
+            at = opens if self.awaited else now + self.gap
             self.probe_at = min(at, now + (math.inf if delay is None else max(delay, self.gap / 8)))
         elif news:
             self.held_until = min(self.held_until, ends)  # delays are rounded up: the earliest end is the best estimate
@@ -321,12 +323,15 @@ class RateControl(LimitState):
     def end_hold(self, now: float, sent_at: float) -> None:
         """End a hold: a request that was sent after the refused ones was granted."""
         self.fill(now)
-        self.expected = sent_at - self.held_from
-        ended = self.window_ended
+        # Without calls there are no probes, so nobody knows when the limit allowed requests again.
+        told_end = self.held_until if self.held_until < math.inf else self.cut_at
+        probed = self.awaited or sent_at <= max(told_end, self.cut_at + 2 * self.gap) + IDLE_HOLD
+        if probed:
+            self.expected = sent_at - self.held_from
+        ended = probed and self.window_ended
         if ended:
-            self.open_window(
-                sent_at, self.unsure / 2 if self.awaited and not self.probes else sent_at - self.refused_at
-            )
+            unsure = self.unsure / 2 if self.awaited and not self.probes else sent_at - self.refused_at
+            self.open_window(sent_at, self.expected, unsure)
         self.count_grants(ended=ended)
         if self.large:  # the next window allows as many
             self.tokens = max(self.tokens, self.last_run)

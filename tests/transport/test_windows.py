@@ -1,11 +1,13 @@
 """Limits per time window: when the next window opens is learned, and small windows cost few requests."""
 
 import itertools
+import math
 from functools import partial
 
 import pytest
 from simulation import FixedWindow, Scenario, Told, milliseconds, no_header, simulate, whole_seconds
 
+from evals_async._transport.rate_control import RateControl
 from evals_async._transport.windows import LARGE, Windows
 
 
@@ -14,7 +16,7 @@ def after(*windows: tuple[float, int], unsure: float = 0.0) -> Windows:
     found = Windows()
     for opened, grants in windows:
         found.run = grants
-        found.open_window(opened, unsure)
+        found.open_window(opened, 9.0, unsure)
         found.count_grants(ended=True)
     return found
 
@@ -48,10 +50,49 @@ def test_a_hold_that_is_no_end_of_a_window_ends_what_was_known() -> None:
 def test_the_next_window_opens_a_period_later() -> None:
     """Windows of 10 s. A test halves the time in which the next one may open, until it is known well enough."""
     found = after((10, 20), (20, 20), unsure=4.0)
+    assert math.inf == found.next_window(21.0)
+    found.run = 20
     assert [28, 38] == [found.next_window(now) for now in (21.0, 31.0)]
     for opened, unsure, test in ((30, 2.0, 39), (40, 1.0, 49.5), (50, 0.3, 60)):
-        found.open_window(opened, unsure)
+        found.open_window(opened, 8.0, unsure)
         assert test == found.next_window(opened + 1)
+
+
+@pytest.mark.parametrize(("apart", "least", "most"), [(10, 9, 9.9), (3600, 0, 2)])
+def test_an_hour_between_two_programs_is_no_window(apart: float, least: float, most: float) -> None:
+    """The last hold took 9 s. So the next window may open after 10 s, but it is not awaited for an hour."""
+    control = RateControl(100, 0.0, start_rate=50.0)
+    for opened in (apart, 2 * apart):
+        control.run = 20
+        control.open_window(opened, 9.0, 0.0)
+        control.count_grants(ended=True)
+    control.run, control.expected, control.in_a_row = 20, 9.0, 5  # the refusal that follows is the end of a window
+    now = 2 * apart + 0.5
+    control.take(now, waited=True)
+    control.give(now)
+    control.refused(now + 0.001, now, 1, None)
+    assert control.held()
+    assert least <= control.probe_at - now <= most
+
+
+@pytest.mark.parametrize(("pause", "hold"), [(0.0, 0.07), (3600.0, 0.0)])
+def test_a_hold_without_calls_is_not_measured(pause: float, hold: float) -> None:
+    """After three refusals there is no call for an hour. That does not mean that the window is an hour long, or that it
+    allows thousands of requests.
+    """
+    control, now = RateControl(100, 0.0, start_rate=50.0), 1.0
+    for status in (429, 429, 429, 200):
+        now = max(now, control.next_turn(now)) + (pause if status == 200 else 0.0)
+        control.take(now)
+        control.give(now + 0.001)
+        if status == 200:
+            control.granted(now + 0.001, now, 1)
+        else:
+            control.refused(now + 0.001, now, 1, None)
+    assert not control.held()
+    assert hold == pytest.approx(control.expected, abs=0.03)
+    assert (pause == 0) == (control.last_run < math.inf)
+    assert control.tokens <= 1.0
 
 
 @pytest.mark.parametrize("told", [no_header, whole_seconds, milliseconds])

@@ -610,7 +610,7 @@ def test_a_refused_call_waits_until_the_earliest_end_of_the_hold() -> None:
         began = clock.monotonic()
         for _ in range(3):  # the third one is the probe that confirms the hold
             sent = clock.monotonic()
-            limiter.try_acquire(sent) or await limiter.acquire(math.inf)
+            assert limiter.try_acquire(sent) or await limiter.acquire(math.inf)
             limiter.release()
             limiter.observe(response(429, retry_after="2"), sent_at=sent, among=1, max_hold=60.0)
             await clock.sleep(0.5)

@@ -12,7 +12,7 @@ response below 500. A hold is a time in which only probes are sent. A probe is a
    after it doubled the last time.
 4. A refusal means that the server's token bucket is empty. The rate of the server is then between two bounds. `low` is
    the number of grants since an earlier refusal, divided by the time. `high` is the pace that was refused. After less
-   than four grants, it is 1 divided by the time since the request before, but at least half of its last value, because
+   than four grants, it is 1 divided by the time since the request before, but at least 70 % of its last value, because
    another client may have taken the token. The pace is the geometric mean of both. Each grant raises `low`, so the pace
    approaches `high`. `high` rises with time, if it does not cost more than one refusal in 20 grants. It rises faster if
    it is low, so of two clients that share a limit, the slower one reaches its part. It also rises faster after many
@@ -56,6 +56,7 @@ QUIET = 12  # grants in a row that confirm a ceiling or let `high` rise faster; 
 CALM = 20  # grants in a row after which `high` rises whatever it costs
 QUIET_TIME = 0.5  # seconds before `high` rises if the rate was not measured: the pace may be far too low
 SOONER = 3.0  # how many times as fast it then rises, for each second since the refusal
+LEFT = 0.7  # fraction of `high` that is left at least if the rate was not measured
 EARNED = 0.045  # refusals that each grant allows; this keeps the requests per call below 1.1
 MORE = 0.25  # fraction of `high` that is added in each second
 ALIKE = 100.0  # requests per second; below that, up to 1.3 times as much is added, and above it down to 0.7 times
@@ -280,7 +281,7 @@ class RateControl(LimitState):
             if row > 0:
                 self.measure(sent_at)
             if self.brief:
-                self.high = min(self.high, max(self.high / 2, 1 / max(sent_at - before, 1 / FASTEST)))
+                self.high = min(self.high, max(LEFT * self.high, 1 / max(sent_at - before, 1 / FASTEST)))
                 if self.high < self.low:
                     self.low = self.high / 2
             self.pace = math.sqrt(self.low * self.high)

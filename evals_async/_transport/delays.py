@@ -122,6 +122,13 @@ def with_jitter(delay: float, random: Callable[[], float]) -> float:
     return delay + random() * min(MOST_ADDED, delay / 4)
 
 
+def shortened(seconds: float, held: float, random: Callable[[], float]) -> float:
+    """Return how long a refused call waits, if responses before its own said that a limit holds all calls for `held`
+    seconds. Servers round delays up, so the one that ends first is the best estimate.
+    """
+    return seconds if held <= 0 else min(seconds, with_jitter(held, random))
+
+
 def server_delay(response: Response, now: float) -> float | None:
     """Return the seconds that the server requests to wait, or `None` without a valid request.
 

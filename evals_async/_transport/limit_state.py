@@ -85,7 +85,7 @@ class LimitState(Windows):
     left_at = -math.inf
     at_reset = 0  # requests that the window of the headers allowed at its start, as far as they said
     shared = 1.0  # requests of all clients per response, from the headers
-    told_by = 0  # responses with headers since the last one that was newer than all before
+    responses = 0  # with headers, since the last one whose request was sent later than those of all before
     reset = 0.0  # seconds from the response to the reset
     reset_at = -math.inf
     told_since = -math.inf
@@ -237,7 +237,7 @@ class LimitState(Windows):
 
     def tell(self, now: float, sent_at: float, left: int, reset: float) -> None:
         """Observe headers: the remaining requests, and the seconds until the reset."""
-        self.told_by += 1
+        self.responses += 1
         if self.later >= SURE or (sent_at < self.left_at and now < self.reset_at):
             return
         if not self.told(now):
@@ -245,8 +245,8 @@ class LimitState(Windows):
         elif left < self.left:
             self.later = self.later + 1 if reset > self.reset else 0
             if left > 0:
-                self.shared += (self.left - left - self.told_by * self.shared) / max(SMOOTH, self.told_by)
-        self.told_by = 0
+                self.shared += (self.left - left - self.responses * self.shared) / max(SMOOTH, self.responses)
+        self.responses = 0
         self.at_reset = max(self.at_reset, left + 1)
         self.left, self.left_at, self.reset, self.reset_at = left, sent_at, reset, now + reset
         if self.later >= SURE:  # the reset is the time when a bucket is full: do not wait for it

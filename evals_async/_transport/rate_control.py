@@ -46,7 +46,7 @@ LAST_GAP = 5.0  # the longest gap between probes in seconds
 SILENT = 3  # times the duration of a refusal: a request without a response for longer was not refused
 JITTER = 0.001  # seconds that refusals differ in duration
 SLOWER = 1.3  # factor between the gaps of probes; it limits the delay until the end of a hold is found
-IDLE_HOLD = 1.0  # seconds that a probe is later than planned if there were calls
+PROBE_LATE = 1.0  # seconds; a probe that is later than planned by more had no call to be sent for
 FASTER = 2.0  # factor of the pace in a search
 FASTEST = 10_000.0  # requests per second: there is no limit in practice
 ENOUGH = 4  # grants that a measurement needs
@@ -311,14 +311,15 @@ class RateControl(LimitState):
             opens = self.next_window(now)
             self.awaited = opens < math.inf
             self.gap = max(self.first_gap, self.unsure / 2 if self.awaited else self.expected / 8)
-            at = opens if self.awaited else now + self.gap
-            self.probe_at = min(at, now + (math.inf if delay is None else max(delay, self.gap / 8)))
+            self.probe_at = opens if self.awaited else now + self.gap
         elif news:
             self.held_until = min(self.held_until, ends)  # delays are rounded up: the earliest end is the best estimate
             self.gap, self.probes = min(SLOWER * self.gap, LAST_GAP), self.probes + 1
-            self.probe_at = now + min(self.gap, math.inf if delay is None else max(delay, self.gap / 8))
+            self.probe_at = now + self.gap
         else:
             self.held_until = max(self.held_until, ends)
+        if not probe or news:
+            self.probe_at = min(self.probe_at, max(ends, now + self.gap / 8))
         self.refused_at = max(self.refused_at, sent_at)
 
     def end_hold(self, now: float, sent_at: float) -> None:
@@ -326,7 +327,7 @@ class RateControl(LimitState):
         self.fill(now)
         # Without calls there are no probes, so nobody knows when the limit allowed requests again.
         told_end = self.held_until if self.held_until < math.inf else self.cut_at
-        probed = self.awaited or sent_at <= max(told_end, self.cut_at + 2 * self.gap) + IDLE_HOLD
+        probed = self.awaited or sent_at <= max(told_end, self.cut_at + 2 * self.gap) + PROBE_LATE
         if probed:
             self.expected = sent_at - self.held_from
         ended = probed and self.window_ended

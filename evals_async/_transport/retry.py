@@ -299,12 +299,10 @@ class RetryState:
     def pause(self, *, throttled: bool) -> float:
         """Return the seconds until the next attempt: the server's delay plus jitter, or the back-off."""
         asked = self.asked
-        if (
-            throttled
-            and self.adaptive
-            and (asked is None or (not self.own_delay and self.seen["throttled"] <= AT_LIMIT))
-        ):
-            return 0.0  # the limiter decides when to send
+        if throttled and self.adaptive:  # the limiter decides when to send, unless the call waits for its own delay
+            waits = asked is not None and (self.own_delay or self.seen["throttled"] > AT_LIMIT)
+            if not waits:
+                return 0.0
         if asked is not None:
             return with_jitter(asked, self.clock.random)
         policy = self.policy

@@ -15,8 +15,10 @@ from typing import Self
 
 from evals_async._clock import SYSTEM_CLOCK, Clock
 from evals_async._closing import Closing
-from evals_async._transport.limiter import MAX_HOLD, AdaptiveLimiter, Observation, Statistics, shortened
+from evals_async._transport.delays import shortened
+from evals_async._transport.limiter import MAX_HOLD, AdaptiveLimiter, Statistics
 from evals_async._transport.messages import Response
+from evals_async._transport.observation import Observation
 from evals_async._transport.rate_control import RateControl
 from evals_async.errors import ConfigurationError, DeadlineExceeded
 from evals_async.redis._connection import TRY_AGAIN, RedisLink, Warnings, reason_of
@@ -184,7 +186,7 @@ class RedisLimiter(AdaptiveLimiter, Closing):
         self._enter()
         now = self._clock.monotonic()
         control, at = self._in_use(now)
-        end = now + shortened(seconds, control.told_hold(at), self._clock)
+        end = now + shortened(seconds, control.told_hold(at), self._clock.random)
         waiting = Turn(end)
         self._paused[waiting] = None
         self._start()

@@ -9,10 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shared.simulated import EPOCH, share
-from simulation import Concurrency, FixedWindow, Headers, LeapingSelector, Limit, TokenBucket, whole_seconds
+from doubles import reply_of
+from shared.simulated import EPOCH, SimulatedRedis, share
+from simulation import (
+    Concurrency,
+    FixedWindow,
+    Headers,
+    LeapingSelector,
+    Limit,
+    TokenBucket,
+    VirtualClock,
+    in_virtual_time,
+    whole_seconds,
+)
 
 from evals_async.errors import RateLimited
+from evals_async.redis import RedisLimiter, _connection
 from evals_async.redis._state import FIRST
 
 
@@ -126,6 +138,30 @@ def test_a_process_whose_clock_is_wrong_delays_nobody(wrong: float) -> None:
     assert shared.lost <= 20
     assert shared.elapsed <= 1.3 * 380 / 200 + 1.0
     assert shared.outcome.requests <= 1.15 * 400 + FIRST
+
+
+def test_a_refused_call_waits_until_the_earliest_end_of_the_shared_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told to wait 2 s, and after a second again 2 s, as in one process."""
+
+    async def job(clock: VirtualClock) -> None:
+        redis = SimulatedRedis(clock, 0.001, 0)
+
+        def connected(url: str) -> SimulatedRedis:
+            return redis
+
+        monkeypatch.setattr(_connection, "connected", connected)
+        async with RedisLimiter("redis://", name="x", clock=clock) as limiter:
+            began = clock.monotonic()
+            for _ in range(3):  # the third one is the probe that confirms the hold
+                assert await limiter.acquire(began + 10)
+                sent = clock.monotonic()
+                limiter.release()
+                limiter.observe(reply_of(b"{}", status=429, headers=[("Retry-After", "2")]), sent_at=sent, among=1)
+                await clock.sleep(0.5)
+            await limiter.pause(2.0)
+            assert 2.0 <= clock.monotonic() - began <= 2.3
+
+    in_virtual_time(job)
 
 
 if __name__ == "__main__":

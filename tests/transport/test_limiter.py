@@ -603,14 +603,14 @@ def test_a_number_of_requests_at_once_is_whole(number: float) -> None:
 
 
 def test_a_refused_call_waits_until_the_earliest_end_of_the_hold() -> None:
-    """Told to wait 2 s, and a second later again 2 s: delays are rounded up, so the first one is more exact."""
+    """Told to wait 2 s, and after a second again 2 s: delays are rounded up, so the first one is more exact."""
 
     async def job(clock: Clock) -> None:
         limiter = AdaptiveLimiter(clock=clock)
         began = clock.monotonic()
         for _ in range(3):  # the third one is the probe that confirms the hold
+            assert limiter.try_acquire(clock.monotonic()) or await limiter.acquire(math.inf)
             sent = clock.monotonic()
-            assert limiter.try_acquire(sent) or await limiter.acquire(math.inf)
             limiter.release()
             limiter.observe(response(429, retry_after="2"), sent_at=sent, among=1, max_hold=60.0)
             await clock.sleep(0.5)

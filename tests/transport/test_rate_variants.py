@@ -8,6 +8,7 @@ from transport.variants import FAMILIES, PER_SECOND, SHARED, STARTS, shares, ver
 OUTSIDE = {
     "buckets": 2,
     "latencies": 1,
+    "slow refusals": 23,
     "windows": 0,
     "concurrent": 1,
     "late": 6,

@@ -63,6 +63,13 @@ def latencies() -> Iterator[Scenario]:
         yield bucket(100, 10, told, workers=workers, spread=0.5)
 
 
+def slow_refusals() -> Iterator[Scenario]:
+    """Refusals that take as long as other responses, so that silence says nothing."""
+    cases = itertools.product((20, 50, 100, 200, 400, 700), (1, 5, 20, 50, 100, 200), (0.02, 0.1), (32, 100))
+    for rate, burst, latency, workers in cases:
+        yield bucket(rate, burst, no_header, latency=latency, refusal=latency, workers=workers)
+
+
 def windows() -> Iterator[Scenario]:
     """So many in each window of 0.5 to 60 s: without a header, with Retry-After, with the rest of the window told."""
     cases = ((20, 0.5), (100, 0.5), (20, 1), (50, 1), (200, 1), (150, 2), (40, 5), (250, 5), (250, 10), (250, 60))
@@ -199,6 +206,7 @@ PER_SECOND = [200, 200, 100, 50, 200, 75, 75, 400]
 FAMILIES: dict[str, Callable[[], Iterator[Scenario]]] = {
     "buckets": buckets,
     "latencies": latencies,
+    "slow refusals": slow_refusals,
     "windows": windows,
     "concurrent": concurrent,
     "late": late,
